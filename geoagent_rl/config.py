@@ -19,7 +19,7 @@ from geoagent_rl.types import UserError
 
 @dataclass
 class RunConfig:
-    dir: str = "runs/local"  # where everything of this run goes; relative to the working directory
+    dir: str = ""  # where everything of this run goes; empty: runs/<time> under the working directory
     seed: int = 0
     keep_checkpoints: int = 2
     save_every: int = 10  # steps

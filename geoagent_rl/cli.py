@@ -1,0 +1,180 @@
+"""`geoagent-rl`: the commands that need no cluster. cluster/cli.py adds those that do and holds the entry point.
+
+Errors are one line that says what is wrong and what to do; a stack trace only with --debug. Machine-readable output
+(--json) goes to standard output, everything else that is said on the way to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoagent_rl.types import InfraError, UserError
+
+app = typer.Typer(
+    help="Train a vision-language model to tell where a photograph was taken, by reinforcement learning on a Ray cluster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Import, check and show datasets; render street scenes.", no_args_is_help=True)
+eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(eval_app, name="eval")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Column = Annotated[str, typer.Option(help="Column name.")]
+
+
+@app.command()
+def geocode(
+    addresses: Annotated[
+        list[str] | None, typer.Argument(help="Addresses; none: one per line of standard input.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Resolve "Country; Region; Place" with the offline gazetteer (places, regions and countries in many languages)."""
+    from geoagent_rl.geo.gazetteer import Gazetteer, match_to_json
+
+    gazetteer = Gazetteer.open()
+    for address in addresses or (line.rstrip("\n") for line in sys.stdin):
+        match = gazetteer.geocode_text(address)
+        row = match_to_json(match)
+        if as_json:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        elif match is None:
+            print(f"{address}: no such place", flush=True)
+        else:
+            where = ", ".join(dict.fromkeys(x for x in (row["name"], row["admin1"], row["country_code"]) if x))
+            print(
+                f"{address}: {row['lat']:.4f}, {row['lon']:.4f}  ({row['level']}: {where}; {row['provider']})",
+                flush=True,
+            )
+
+
+@eval_app.command("score")
+def eval_score(
+    file: Annotated[Path, typer.Argument(help="Predictions: CSV, JSONL or Parquet.")],
+    gt_lat: Column = "gt_lat",
+    gt_lon: Column = "gt_lon",
+    pred_lat: Column = "pred_lat",
+    pred_lon: Column = "pred_lon",
+    geoscore_scale_km: Annotated[
+        float, typer.Option(help="GeoScore = 5000 exp(-d/scale). Paper 1805, OSV-5M 1492.7.")
+    ] = 1805.0,
+    as_json: Json = False,
+) -> None:
+    """Hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
+    from geoagent_rl.evaluation.metrics import score_file
+
+    table = score_file(file, gt_lat, gt_lon, pred_lat, pred_lon, geoscore_scale_km)
+    if as_json:
+        print(json.dumps(table))
+        return
+    hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
+    print(f"{table['n']} predictions, {table['failed']} failed\nhit  {hits}")
+    print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
+    print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
+
+
+@data_app.command("import")
+def data_import(
+    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
+    out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
+) -> None:
+    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
+    from geoagent_rl.data.photos import import_photos
+
+    import_photos(folder, out)
+
+
+@data_app.command("validate")
+def data_validate(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
+    """Check a dataset: images, coordinates, duplicates, swapped or radian coordinates."""
+    from geoagent_rl.data.validate import validate
+
+    report = validate(manifest)
+    print("\n".join(report.lines))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@data_app.command("show")
+def data_show(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
+    """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""
+    from geoagent_rl.data.validate import show
+
+    print("\n".join(show(manifest)))
+
+
+@data_app.command("scenes")
+def data_scenes(
+    out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
+    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
+    split: Annotated[
+        str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
+    ] = "train",
+) -> None:
+    """Render street scenes of real places, with reasoning texts: data for a machine without photographs."""
+    from geoagent_rl.data.scenes import make
+
+    print(make(out, n, seed, split, with_cot=True))
+
+
+@app.command("tiny-policy")
+def tiny_policy(
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+) -> None:
+    """Train the tiny CPU policy (Qwen2.5-VL architecture) from scratch on scenes; cached by content. Prints its directory."""
+    from geoagent_rl.policy.tiny import build
+
+    print(build(seed=seed))
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="A photograph.")],
+    model: Annotated[str, typer.Option(help="Checkpoint directory; default: the newest finished run's policy.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Locate one photograph: the reasoning, the answer, its coordinates and the matched level."""
+    from geoagent_rl.evaluation.predict import newest_policy, predict_image, show_prediction
+
+    row = predict_image(image, Path(model) if model else newest_policy(Path("runs")))
+    print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Write report.html into a run directory: curves, table, sample rollouts, map. Opens offline."""
+    from geoagent_rl.evaluation.report import write_report
+
+    print(write_report(run))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine and installation, and say what to do about each failure."""
+    from geoagent_rl import doctor as checks
+
+    raise typer.Exit(checks.run(as_json))
+
+
+def run_app() -> None:
+    """Runs the command line. A UserError or InfraError is one line and exit code 1; --debug shows the trace."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except (UserError, InfraError) as error:
+        if debug:
+            raise
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,158 @@
+"""The training loop of Step III (GRPO), written against protocols: it runs on Ray actors and, in tests, on fakes.
+
+Invariants. Every started prompt ends in exactly one trained group. Groups are trained in the order in which they were
+started, so a resumed run repeats an uninterrupted one. Each sample is scored the moment it is generated, and a group
+is accumulated the moment it is scored: the weights do not change before `learner.step()`, so streaming is exactly
+on-policy at `max_staleness` 0. The driver holds ids and small records only. May know nothing of Ray, vLLM or DeepSpeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.staleness import prompts_allowed
+from geoagent_rl.telemetry import StepClock, sample_metrics, time_metrics
+from geoagent_rl.types import Group, InfraError, PolicyVersion, Prompt, Rollout, ScoredRollout, UserError
+
+ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
+UNSCORABLE_WINDOW = 5  # steps over which reward.max_unscorable_share is judged
+
+
+class Engine(Protocol):
+    def generate(
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+    ) -> AsyncIterator[Rollout]: ...
+
+    async def swap(self, version: PolicyVersion) -> float: ...
+
+
+class Scorer(Protocol):
+    async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout: ...
+
+
+class Learner(Protocol):
+    async def accumulate(self, group: Group) -> None: ...
+    async def step(self) -> tuple[PolicyVersion, dict[str, float]]: ...
+
+
+OnStep = Callable[[int, dict[str, Any], Sequence[Group]], Awaitable[None]]
+
+
+async def train(
+    config: Config,
+    prompt_at: Callable[[int], Prompt],
+    engines: Sequence[Engine],
+    scorer: Scorer,
+    learner: Learner,
+    on_step: OnStep,
+    first_step: int = 0,
+) -> None:
+    """Runs steps first_step .. config.steps - 1; engines must already hold the learner's weights.
+
+    prompt_at(i) is the i-th prompt of the run. `on_step(step, metrics, groups)` is awaited after each step, with the
+    step counted from 1. Raises UserError above `reward.max_unscorable_share`, InfraError when a part died for good.
+    """
+    size = config.rollout.prompts_per_step
+    running: deque[asyncio.Task[Group]] = deque()
+    started = first_step * size
+    shares: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
+    try:
+        for step in range(first_step, config.steps):
+            allowed = min(prompts_allowed(step, config.max_staleness, size), config.steps * size)
+            clock = StepClock(start=time.monotonic())
+            while started < allowed:
+                running.append(asyncio.create_task(make_group(config, prompt_at(started), started, engines, scorer)))
+                started += 1
+            groups = []
+            for _ in range(size):
+                groups.append(await running.popleft())
+                await timed(clock.learning, learner.accumulate(groups[-1]))
+            version, metrics = await timed(clock.learning, learner.step())
+            await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
+            clock.end = time.monotonic()
+            row = {"step": step + 1, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
+            row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
+            shares.append(row["unscorable_share"])
+            await on_step(step + 1, row, groups)
+            stop_if_unscorable(shares, config.reward.max_unscorable_share, groups)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def make_group(config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer) -> Group:
+    """Generates and scores the G samples of one prompt; a failed engine's work is started again on the next one."""
+    seed = config.run.seed * 1_000_003 + position
+    for attempt in range(ATTEMPTS):
+        engine = engines[(position + attempt) % len(engines)]
+        try:
+            async with asyncio.timeout(config.rollout.timeout_s):
+                scored = await stream_scores(engine, scorer, prompt, config.rollout.group_size, seed)
+            break
+        except (InfraError, TimeoutError) as error:
+            problem = error
+    else:
+        raise InfraError(
+            f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
+        )
+    totals = [s.total for s in scored]
+    return Group(prompt, tuple(scored), tuple(group_advantages(totals)))
+
+
+async def stream_scores(
+    engine: Engine, scorer: Scorer, prompt: Prompt, n: int, seed: int, **sampling: Any
+) -> list[ScoredRollout]:
+    """Scores each rollout while the others are still being generated; returns them in index order."""
+    tasks: list[asyncio.Task[ScoredRollout]] = []
+    try:
+        async for rollout in engine.generate(prompt, n, seed, **sampling):
+            tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
+        scored = sorted(await asyncio.gather(*tasks), key=lambda s: s.rollout.index)
+    finally:
+        for task in tasks:
+            task.cancel()
+    if [s.rollout.index for s in scored] != list(range(n)):
+        raise InfraError(f"prompt {prompt.uid}: the engine returned {len(scored)} of {n} completions")
+    return scored
+
+
+async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
+    """Scores a rollout and notes when, on this process's clock (engines may run on other machines' clocks)."""
+    now = time.monotonic()
+    took = rollout.spans["generated"] - rollout.spans["submitted"]
+    scored = await scorer.score(prompt, rollout)
+    spans = {**rollout.spans, "submitted": now - took, "generated": now, "scored": time.monotonic()}
+    return dataclasses.replace(scored, rollout=dataclasses.replace(rollout, spans=spans))
+
+
+async def timed(into: list[tuple[float, float]], work: Awaitable[Any]) -> Any:
+    start = time.monotonic()
+    try:
+        return await work
+    finally:
+        into.append((start, time.monotonic()))
+
+
+def tokens(groups: Sequence[Group]) -> int:
+    return sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
+
+
+def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
+    share = sum(shares) / len(shares)
+    if share <= limit:
+        return
+    reasons = {
+        f"{name}: {o.reason}" for g in groups for s in g.samples for name, o in s.parts.items() if o.kind == "infra"
+    }
+    raise UserError(
+        f"{share:.0%} of the last {len(shares)} steps' samples could not be scored (limit reward.max_unscorable_share="
+        f"{limit}); mend the reward services, then resume. Last reasons: {'; '.join(sorted(reasons)[:3])}"
+    )

@@ -1,0 +1,66 @@
+"""Evaluation of one policy on one set of photographs: generate, score with the same rewards, tabulate.
+
+Works against the driver's protocols (engines, scorer): real actors or fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from geoagent_rl.driver import Engine, Scorer, stream_scores
+from geoagent_rl.evaluation.metrics import score_table
+from geoagent_rl.telemetry import PARTS, mean
+from geoagent_rl.types import Prompt, ScoredRollout
+
+CONCURRENT = 64  # photographs under way at once
+SAME = 0.999  # a level whose similarity is this high names the true place
+
+
+async def evaluate(
+    prompts: Sequence[Prompt],
+    engines: Sequence[Engine],
+    scorer: Scorer,
+    temperature: float,
+    geoscore_scale_km: float,
+    seed: int = 0,
+    banned: tuple[int, ...] = (),
+) -> tuple[dict[str, Any], list[ScoredRollout]]:
+    """One completion per photograph; returns (table, scored rollouts in the order of `prompts`).
+
+    `banned` token ids are never sampled (the un-hedging control bans those of "unknown").
+    """
+    free = asyncio.Semaphore(CONCURRENT)
+
+    async def locate(i: int, prompt: Prompt) -> ScoredRollout:
+        async with free:
+            engine = engines[i % len(engines)]
+            options = {"temperature": temperature, "banned": banned}
+            return (await stream_scores(engine, scorer, prompt, 1, seed * 1_000_003 + i, **options))[0]
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(locate(i, prompt)) for i, prompt in enumerate(prompts)]
+    scored = [t.result() for t in tasks]
+    return tabulate(prompts, scored, geoscore_scale_km), scored
+
+
+def tabulate(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout], geoscore_scale_km: float) -> dict[str, Any]:
+    """{n, failed, hit, mean_km, median_km, geoscore, geoscore_scale_km, format_valid, country_acc, region_acc,
+    place_acc, reward_total, reward_<part>}. An answer that cannot be located counts as failed and as a miss."""
+    located = [s.parts["spatial"].details if s.parts["spatial"].kind == "score" else {} for s in scored]
+    truth = np.array([(p.truth.lat, p.truth.lon) for p in prompts]).reshape(-1, 2)
+    predicted = np.array([(d.get("lat", np.nan), d.get("lon", np.nan)) for d in located], dtype=float).reshape(-1, 2)
+    table = score_table(truth[:, 0], truth[:, 1], predicted[:, 0], predicted[:, 1], geoscore_scale_km)
+    named = [s.parts["semantic"].details.get("levels", []) for s in scored]
+    for i, level in enumerate(("country", "region", "place")):
+        right = [float(rows[i].get("similarity", 0) >= SAME) if rows else 0.0 for rows in named]
+        table[f"{level}_acc"] = mean(right)
+    table["format_valid"] = mean([s.parts["format"].score or 0.0 for s in scored])
+    table["reward_total"] = mean([s.total for s in scored if s.total is not None])
+    for part in PARTS:
+        known = [s.parts[part].score for s in scored if part in s.parts and s.parts[part].score is not None]
+        table[f"reward_{part}"] = mean(known)
+    return table

@@ -1,0 +1,123 @@
+"""What the driver promises, shown on fakes: order, staleness, retries, no lost sample, where the time goes."""
+
+import asyncio
+import gc
+import resource
+
+import pytest
+from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+
+from geoagent_rl import config as configuration
+from geoagent_rl import driver
+from geoagent_rl.types import InfraError, UserError
+
+
+def settings(*overrides):
+    base = ["data.manifest=x", "rollout.prompts_per_step=4", "rollout.group_size=4", "steps=5"]
+    return configuration.load(None, [*base, *overrides])
+
+
+async def run(config, engines, scorer, learner):
+    rows = []
+
+    async def on_step(step, metrics, groups):
+        rows.append(metrics)
+
+    await driver.train(config, prompt_at, engines, scorer, learner, on_step)
+    return rows
+
+
+async def test_every_prompt_is_trained_once_and_in_order():
+    learner, scorer = FakeLearner(), FakeScorer()
+    await run(settings(), [FakeEngine(0.001), FakeEngine(0.0)], scorer, learner)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(20)]
+    assert len(scorer.seen) == len(set(scorer.seen)) == 80
+    assert all([s.rollout.index for s in g.samples] == [0, 1, 2, 3] for _, g in learner.groups)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+async def test_staleness_is_bounded_by_one_integer(staleness):
+    learner = FakeLearner(0.001)
+    await run(settings(f"max_staleness={staleness}"), [FakeEngine(0.001)], FakeScorer(), learner)
+    ages = {number - s.rollout.version for number, g in learner.groups for s in g.samples}
+    assert max(ages) == staleness and min(ages) >= 0
+
+
+async def test_a_dead_engine_costs_no_sample():
+    learner = FakeLearner()
+    engines = [FakeEngine(dead=True), FakeEngine(fails_once=frozenset({"p3", "p7"}))]
+    await run(settings(), engines, FakeScorer(), learner)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(20)]
+
+
+async def test_no_living_engine_ends_with_a_clear_error_and_no_task_left():
+    with pytest.raises(InfraError, match="no engine completed it in 3 attempts"):
+        await run(settings(), [FakeEngine(dead=True)], FakeScorer(), FakeLearner())
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_unscorable_samples_have_no_advantage_and_do_not_change_the_others():
+    learner = FakeLearner()
+    await run(settings("reward.max_unscorable_share=1"), [FakeEngine()], FakeScorer(unscorable=0.3), learner)
+    for _, group in learner.groups:
+        scored = [s.total for s in group.samples if s.total is not None]
+        assert all(a == 0 for a, s in zip(group.advantages, group.samples, strict=True) if s.total is None)
+        assert abs(sum(group.advantages)) < 1e-6
+        if len(scored) > 1:
+            assert any(group.advantages)
+
+
+async def test_too_many_unscorable_samples_stop_the_run_with_the_reason():
+    with pytest.raises(UserError, match="max_unscorable_share.*geocoder timed out"):
+        await run(settings(), [FakeEngine()], FakeScorer(unscorable=0.9), FakeLearner())
+
+
+async def test_slow_rewards_show_as_exposed_time_and_staleness_hides_them():
+    slow = {"engines": [FakeEngine(0.002)], "scorer": FakeScorer(0.1), "learner": FakeLearner(0.02)}
+    on_policy = await run(settings(), **slow)
+    ahead = await run(settings("max_staleness=2"), [FakeEngine(0.002)], FakeScorer(0.1), FakeLearner(0.02))
+    assert sum(r["reward_exposed_seconds"] for r in on_policy) > 0.3
+    steady = slice(1, None)
+    assert sum(r["reward_exposed_seconds"] for r in ahead[steady]) < 0.5 * sum(
+        r["reward_exposed_seconds"] for r in on_policy[steady]
+    )
+
+
+async def test_times_add_up():
+    for row in await run(settings(), [FakeEngine(0.002)], FakeScorer(0.01), FakeLearner(0.002)):
+        parts = ("learn_busy_seconds", "swap_seconds", "reward_exposed_seconds", "rollout_wait_seconds")
+        assert sum(row[p] for p in parts) == pytest.approx(row["step_seconds"], abs=1e-6)
+        assert row["bound_seconds"] <= row["step_seconds"] and 0 < row["efficiency"] <= 1
+
+
+async def test_a_resumed_run_starts_the_same_prompts_with_the_same_seeds():
+    whole, rest = FakeLearner(), FakeLearner()
+    await run(settings(), [FakeEngine()], FakeScorer(), whole)
+
+    async def on_step(step, metrics, groups):
+        pass
+
+    await driver.train(settings(), prompt_at, [FakeEngine()], FakeScorer(), rest, on_step, first_step=3)
+    texts = [[s.rollout.text for s in g.samples] for _, g in whole.groups]
+    assert [[s.rollout.text for s in g.samples] for _, g in rest.groups] == texts[12:]
+
+
+async def test_memory_is_flat_over_200_steps():
+    peaks = []
+
+    async def on_step(step, metrics, groups):
+        if step in (50, 200):
+            gc.collect()
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    class Forgetful(FakeLearner):
+        async def accumulate(self, group):
+            pass
+
+    class ForgetfulScorer(FakeScorer):
+        async def score(self, prompt, rollout):
+            self.seen.clear()
+            return await super().score(prompt, rollout)
+
+    await driver.train(settings("steps=200"), prompt_at, [FakeEngine()], ForgetfulScorer(), Forgetful(), on_step)
+    assert peaks[1] < 1.05 * peaks[0]

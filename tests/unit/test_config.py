@@ -1,0 +1,76 @@
+import pytest
+
+from geoagent_rl import config as configuration
+from geoagent_rl.types import UserError
+
+
+def refusal(*overrides, path=None):
+    with pytest.raises(UserError) as caught:
+        configuration.load(path, ["data.manifest=x", *overrides])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_overrides_win_over_the_file_and_the_file_over_defaults(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("steps: 7\nrollout: {engines: 2, group_size: 4}\n")
+    config = configuration.load(file, ["data.manifest=x", "rollout.engines=3"])
+    assert (config.steps, config.rollout.engines, config.rollout.group_size, config.rollout.temperature) == (
+        7,
+        3,
+        4,
+        0.7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("rolout.engines=2", "rollout.engines"),
+        ("engines=2", "rollout.engines"),
+        ("reward.spatial.tau=3", "reward.spatial.tau_km"),
+        ("max_stalenes=1", "max_staleness"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(wrong, nearest):
+    assert f"did you mean {nearest!r}" in refusal(wrong)
+
+
+def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("learner: {learning_rate: 1}\n")
+    assert "learner.learning_rate" in refusal(path=file)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("rollout.engines=many", "many"),
+        ("rollout.group_size=1", "at least 2"),
+        ("rollout.temperature=0", "greater than 0"),
+        ("rollout.swap=magic", "adapter, merged"),
+        ("max_staleness=-1", "0 or more"),
+        ("reward.required=[taste]", "taste"),
+        ("steps", "section.key=value"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(wrong, says):
+    assert says in refusal(wrong)
+
+
+def test_a_missing_file_and_broken_yaml_are_one_line(tmp_path):
+    assert "no configuration file" in refusal(path=tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1\nb: 2")
+    assert "not readable YAML" in refusal(path=broken)
+
+
+def test_a_dump_loads_back_to_the_same_configuration(tmp_path):
+    config = configuration.load(None, ["data.manifest=x", "learner.lr=0.5"])
+    (tmp_path / "c.yaml").write_text(configuration.to_yaml(config))
+    assert configuration.load(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize("name", ["local", "paper"])
+def test_shipped_configurations_load(name, pytestconfig):
+    configuration.load(pytestconfig.rootpath / "configs" / f"{name}.yaml", ["data.manifest=x"])

@@ -1,0 +1,51 @@
+import pytest
+
+from geoagent_rl.telemetry import METRICS, StepClock, gaps, overlap, sample_metrics, time_metrics, union
+from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
+
+
+def group(*samples, advantages=None):
+    """samples: (generated, scored, total)"""
+    scored = tuple(
+        ScoredRollout(
+            Rollout("p", i, (1,), (1, 2), (0.0, 0.0), "", "stop", 0, {"submitted": 0.0, "generated": g, "scored": s}),
+            {"spatial": Outcome("infra", None, "x") if total is None else Outcome("score", total)},
+            total,
+        )
+        for i, (g, s, total) in enumerate(samples)
+    )
+    return Group(Prompt("p", "/p", Truth("", "", "", 0, 0)), scored, tuple(advantages or [0.0] * len(scored)))
+
+
+def test_interval_arithmetic():
+    assert union([(3, 5), (0, 2), (1, 2.5), (9, 12)], (0.5, 10)) == [(0.5, 2.5), (3, 5), (9, 10)]
+    assert gaps([(1, 2), (4, 5)], (0, 5)) == [(0, 1), (2, 4)]
+    assert overlap([(0, 2), (4, 6)], [(1, 5)]) == 2
+
+
+def test_reward_exposed_is_idle_time_with_a_generated_and_unscored_group():
+    # One group: last sample generated at 4, last scored at 7; the learner works 7-9, swap 9-10.
+    clock = StepClock(0.0, 10.0, learning=[(7.0, 9.0)], swapping=[(9.0, 10.0)])
+    row = time_metrics(clock, [group((3.0, 3.5, 1.0), (4.0, 7.0, 0.0))])
+    assert row["reward_exposed_seconds"] == 3.0
+    assert row["rollout_wait_seconds"] == 4.0
+    assert row["learn_busy_seconds"] == 2.0 and row["swap_seconds"] == 1.0
+    assert row["bound_seconds"] == 4.0 and row["efficiency"] == 0.4
+
+
+def test_scoring_behind_a_busy_learner_is_not_exposed():
+    clock = StepClock(0.0, 8.0, learning=[(2.0, 8.0)])
+    row = time_metrics(clock, [group((1.0, 2.0, 1.0)), group((2.0, 6.0, 1.0))])
+    assert row["reward_exposed_seconds"] == 1.0  # only the first group's second
+
+
+def test_unscorable_samples_are_counted_apart_from_the_means():
+    row = sample_metrics([group((1, 2, 1.0), (1, 2, None), (1, 2, 3.0), (1, 2, None), advantages=[-0.7, 0, 0.7, 0])])
+    assert row["reward_total_mean"] == 2.0 and row["unscorable_share"] == 0.5
+    assert row["reward_spatial_mean"] == 2.0
+    assert row["reward_total_std"] == pytest.approx(2**0.5)
+
+
+def test_every_metric_is_named_in_the_table():
+    row = sample_metrics([group((1, 2, 1.0))]) | time_metrics(StepClock(0.0, 3.0), [group((1, 2, 1.0))])
+    assert set(row) <= set(METRICS)
