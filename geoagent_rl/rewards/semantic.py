@@ -1,0 +1,64 @@
+"""The semantic reward R_sem = sum_i w_i * s_i over country, region, place (paper Eq. 6-7; weights .1/.6/.3).
+
+s_i is the clipped similarity of predicted and true name. Hierarchical gates: a level counts only if every coarser
+level passed its gate, and country and region count themselves only if they pass (0.7, 0.5; inclusive). Levels the
+truth does not name are left out and the weights of the others rescaled to sum to 1, so a truth of two levels can
+still earn 1; a level left out gates nothing. Pure: similarities come in as values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from geoagent_rl.config import SemanticConfig
+from geoagent_rl.rewards.hedge import without_hedges
+from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
+from geoagent_rl.types import InfraError, Outcome
+
+
+def pairs(levels: Sequence[str], truth_levels: Sequence[str]) -> tuple[LevelPair | None, ...]:
+    """The three questions to ask, None where either side names nothing."""
+    predicted, true = without_hedges(levels), without_hedges(truth_levels)
+    return tuple(
+        LevelPair(level, predicted[i], true[i], predicted[:i], true[:i]) if predicted[i] and true[i] else None
+        for i, level in enumerate(LEVELS)
+    )
+
+
+def outcome(
+    levels: Sequence[str],
+    truth_levels: Sequence[str],
+    similarities: Sequence[Similarity | None],
+    config: SemanticConfig,
+) -> Outcome:
+    """`similarities` are aligned with pairs(levels, truth_levels).
+
+    A data failure (0) when the answer names no level, or when the truth names none (nothing to compare with).
+    Raises InfraError for a similarity that is not a number.
+    """
+    predicted, true = without_hedges(levels), without_hedges(truth_levels)
+    known = sum(w for w, name in zip(config.weights, true, strict=True) if name)
+    gates = (*config.gates, 0.0)
+    rows, score, still_open = [], 0.0, True
+    for i, level in enumerate(LEVELS):
+        row = {"level": level, "predicted": predicted[i], "truth": true[i], "gate": gates[i]}
+        if true[i]:
+            found = similarities[i]
+            value = found.value if found else 0.0
+            if not math.isfinite(value):
+                raise InfraError(f"the encoder's similarity of {predicted[i]!r} and {true[i]!r} is {value}")
+            value = min(max(value, 0.0), 1.0)
+            passed = value >= gates[i]
+            counted = value if still_open and passed else 0.0
+            still_open = still_open and passed
+            weight = config.weights[i] / known if known else 0.0
+            score += weight * counted
+            row |= {"similarity": value, "by": found.by if found else "", "counted": counted, "weight": weight}
+        rows.append(row)
+    details = {"levels": rows}
+    if not any(predicted):
+        return Outcome("data", 0.0, "the answer names no place", details)
+    if not known:
+        return Outcome("data", 0.0, "the truth names no place that has a weight", details)
+    return Outcome("score", score, details=details)
