@@ -1,0 +1,252 @@
+"""The policy network: Qwen2.5-VL, tiny or real, with LoRA on the language model. Loading, log-probabilities, saving.
+
+The vision tower is frozen: its features are computed once for an image and shared by all sequences and passes that
+show it. The KL reference is the same network with the adapter switched off. May know nothing of DeepSpeed or Ray;
+`gather` arguments let a sharded learner bring parameters together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from geoagent_rl.grpo.batching import MicroBatch
+from geoagent_rl.grpo.logprobs import selective_logprobs
+from geoagent_rl.types import UserError
+
+# The language model's linear layers; the vision tower has linear layers of the same names, so it is excluded explicitly.
+LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LORA_EXCLUDED = r".*visual.*"
+
+Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager]
+
+
+class Policy(nn.Module):
+    """A Qwen2.5-VL (with or without LoRA) that answers one question: how likely are these completions?"""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def network(self) -> Qwen2_5_VLForConditionalGeneration:
+        """The Hugging Face model itself, LoRA layers in place."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @torch.no_grad()
+    def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
+        """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid: [images, 3]."""
+        return self.network.model.get_image_features(pixel_values, image_grid_thw, return_dict=True).pooler_output
+
+    def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor) -> Tensor:
+        """Multimodal rotary positions [3, B, L], derived by Hugging Face from ids, grid and mask."""
+        return self.network.model.get_rope_index(
+            batch.input_ids,
+            mm_token_type_ids=batch.mm_token_type_ids,
+            image_grid_thw=image_grid_thw[batch.image_index],
+            attention_mask=batch.attention_mask,
+        )[0]
+
+    def forward(
+        self,
+        batch: MicroBatch,
+        features: Sequence[Tensor],
+        position_ids: Tensor,
+        temperature: float = 1.0,
+        banned: Tensor | None = None,
+        reference: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """log p(token) and entropy of the completions, [B, T] float32, 0.0 on padding.
+
+        features: of the caller's images, which `batch.image_index` refers to. reference: with the adapter off.
+        """
+        network = self.network
+        shown = tuple(features[i] for i in batch.image_index.tolist())
+        with self.model.disable_adapter() if reference else contextlib.nullcontext():
+            hidden = network.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=position_ids,
+                mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=shown)},
+                use_cache=False,
+            ).last_hidden_state
+            mask = batch.completion_mask
+            rows = torch.arange(len(mask), device=mask.device).unsqueeze(-1).expand_as(mask)[mask]
+            values = selective_logprobs(
+                hidden[rows, batch.positions[mask]],
+                network.lm_head,
+                batch.targets[mask],
+                network.config.text_config.vocab_size,
+                temperature,
+                banned,
+            )
+        return tuple(torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in values)
+
+    def text_logprobs(self, ids: Sequence[int]) -> Tensor:
+        """log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no bans; float32."""
+        device = self.network.lm_head.weight.device
+        tokens = torch.tensor([list(ids)], device=device)
+        with torch.no_grad():
+            hidden = self.network.model(input_ids=tokens, use_cache=False).last_hidden_state
+            vocabulary = self.network.config.text_config.vocab_size
+            return selective_logprobs(hidden[0, :-1], self.network.lm_head, tokens[0, 1:], vocabulary)[0]
+
+
+def load_processor(model_dir: str) -> Any:
+    """Tokenizer, chat template and image processor of a checkpoint. UserError if the directory holds none."""
+    try:
+        return AutoProcessor.from_pretrained(model_dir)
+    except OSError as error:
+        raise UserError(f"no processor in {model_dir}: {str(error).splitlines()[0]}") from None
+
+
+def load_network(model_dir: str, dtype: str = "float32") -> Qwen2_5_VLForConditionalGeneration:
+    """A Qwen2.5-VL checkpoint, directory or hub name. UserError if it cannot be found."""
+    try:
+        return Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+    except OSError as error:
+        raise UserError(f"no policy model {model_dir}: {str(error).splitlines()[0]}") from None
+
+
+def load_policy(
+    model_dir: str,
+    dtype: str = "float32",
+    lora: tuple[int, int] | None = None,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> Policy:
+    """Loads any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the base at first).
+
+    With LoRA only the adapter trains; without, everything but the vision tower. The adapter is initialised from `seed`
+    without touching the global random state.
+    """
+    network = load_network(model_dir, dtype)
+    network.model.visual.requires_grad_(False)
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if lora is None:
+        return Policy(network)
+    config = LoraConfig(
+        r=lora[0],
+        lora_alpha=lora[1],
+        lora_dropout=0.0,
+        target_modules=LORA_TARGETS,
+        exclude_modules=LORA_EXCLUDED,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Policy(get_peft_model(network, config))
+
+
+def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager:
+    """The `gather` of a learner whose parameters are not sharded."""
+    return contextlib.nullcontext()
+
+
+def merged_tensors(policy: Policy, gather: Gather = everything_here) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of the checkpoint that equals base + adapter: W + scaling * B A, nothing changed in place.
+
+    Tied output weights are left out, as in a checkpoint. Names are those of the network's modules.
+    """
+    network = policy.network
+    tied = network.config.tie_word_embeddings
+    lora = {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
+    for name, parameter in network.named_parameters():
+        if ".lora_" in name or (tied and name == "lm_head.weight"):
+            continue
+        owner = name.removesuffix(".weight").removesuffix(".base_layer")
+        if name.endswith(".base_layer.weight") and owner in lora:
+            layer = lora[owner]
+            with gather([parameter, *(p for n, p in layer.named_parameters() if ".lora_" in f".{n}")]):
+                tensor = parameter.detach() + layer.get_delta_weight("default").detach().to(parameter.dtype)
+        else:
+            with gather([parameter]):
+                tensor = parameter.detach().clone() if gather is not everything_here else parameter.detach()
+        yield name.replace(".base_layer.", "."), tensor
+
+
+def checkpoint_name(name: str, hub_names: bool) -> str:
+    """Module name -> tensor name in the checkpoint. Hub checkpoints of Qwen2.5-VL keep their older, shorter names."""
+    if not hub_names:
+        return name
+    return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
+
+
+def has_hub_names(model_dir: str) -> bool:
+    """Whether a checkpoint directory names its tensors as the hub does ("visual.…", not "model.visual.…")."""
+    index = Path(model_dir) / "model.safetensors.index.json"
+    if index.exists():
+        names = json.loads(index.read_text())["weight_map"]
+    elif (single := Path(model_dir) / "model.safetensors").exists():
+        with safe_open(single, framework="pt") as file:
+            names = file.keys()
+    else:
+        return True  # a hub name
+    return any(name.startswith("visual.") for name in names)
+
+
+def save_merged(
+    policy: Policy, base_dir: str, out_dir: str, gather: Gather = everything_here, write: bool = True
+) -> None:
+    """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the policy is untouched.
+
+    Tensor names are those of the base checkpoint; its processor and tokenizer files come along. `write` is False on
+    ranks that only take part in gathering.
+    """
+    hub_names = has_hub_names(base_dir)
+    tensors = {}
+    for name, tensor in merged_tensors(policy, gather):
+        if write:
+            tensors[checkpoint_name(name, hub_names)] = tensor.cpu().contiguous()
+    if not write:
+        return
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    policy.network.config.save_pretrained(out)
+    if policy.network.can_generate():
+        policy.network.generation_config.save_pretrained(out)
+    if Path(base_dir).is_dir():
+        for file in Path(base_dir).iterdir():
+            if file.is_file() and file.suffix in (".json", ".jinja", ".txt", ".model") and not (out / file.name).exists():
+                if not file.name.endswith(".safetensors.index.json"):
+                    shutil.copy(file, out)
+
+
+def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:
+    """The adapter's tensors under PEFT's names, on the CPU."""
+    with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
+        state = get_peft_model_state_dict(policy.model)
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+
+
+def save_adapter(policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True) -> None:
+    """Writes a PEFT adapter directory, the form that vLLM's LoRA requests take."""
+    state = adapter_state(policy, gather)
+    if not write:
+        return
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    policy.model.peft_config["default"].save_pretrained(out)
+    save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def load_adapter(policy: Policy, adapter_dir: str, gather: Gather = everything_here) -> None:
+    """Puts a saved adapter into the policy's own, in place."""
+    state = load_file(Path(adapter_dir) / "adapter_model.safetensors")
+    with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
+        set_peft_model_state_dict(policy.model, state)

@@ -1,0 +1,113 @@
+"""What the policy is asked: messages, image budget, token ids. The only place that builds prompts.
+
+Engines and learner use the same text and the same budget; the learner trains on the ids that the engine reports back.
+May know nothing of engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from geoagent_rl.types import UserError
+
+QUESTION = "Where was this photograph taken?"
+
+TINY_SYSTEM = "You locate photographs."
+
+FULL_SYSTEM = """\
+You work out where photographs were taken. Study everything that can betray a place: script and language on signs, \
+road markings, number plates, driving side, poles, architecture, vegetation, soil, terrain, light, clothing, brands.
+
+First think, inside <think></think>, as one JSON object of this shape and with these keys:
+{"ChainOfThought": {"CountryIdentification": STAGE, "RegionalGuess": STAGE, "PreciseLocalization": STAGE}}
+where STAGE is {"Clues": [what you see, each a short text], "Reasoning": "how these clues lead to the conclusion", \
+"Conclusion": "one name", "Uncertainty": "Low" or "Medium" or "High"}.
+Each stage builds on the ones before it: first the country, then the state, province or region, then the city, town or \
+landmark. Let the reasoning carry the conclusion: a reader who has only your clues and your reasoning should arrive at \
+the same name. Always commit to your best guess.
+
+Then answer, on the three levels, separated by semicolons:
+<answer>Country; Region; Place</answer>"""
+
+SYSTEM_PROMPTS = {"tiny": TINY_SYSTEM, "full": FULL_SYSTEM}
+
+# A policy that samples one of these makes a sequence that no model can replay (image features and tokens differ).
+BANNED_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+# The text on which an engine proves that it took new weights: its tokens' log-probabilities at temperature 1, no bans.
+PROBE = "You locate photographs. Where was this photograph taken? Country; Region; Place"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as the model takes it. ids have the image token repeated once per merged patch.
+
+    pixel_values: float [rows, channels * temporal_patch * patch * patch]; image_grid_thw: int64 [1, 3] in patches, with
+    rows = prod(grid).
+    """
+
+    ids: tuple[int, ...]
+    pixel_values: Tensor
+    image_grid_thw: Tensor
+
+
+def messages(system: str) -> list[dict[str, Any]]:
+    """The conversation for one photograph. system: "tiny" or "full" (policy.system_prompt)."""
+    if system not in SYSTEM_PROMPTS:
+        raise UserError(f"policy.system_prompt must be one of {', '.join(SYSTEM_PROMPTS)}, not {system}")
+    return [
+        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[system]}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]},
+    ]
+
+
+def prompt_text(processor: Any, system: str) -> str:
+    """The prompt with one unexpanded image token, ready for the completion; vLLM takes it together with a PIL image."""
+    return processor.apply_chat_template(messages(system), tokenize=False, add_generation_prompt=True)
+
+
+def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
+    """Keyword arguments that limit the image size, for the processor and for vLLM's `mm_processor_kwargs`."""
+    smallest = dict(processor.image_processor.size)["shortest_edge"]  # both "edges" are areas in pixels
+    return {"size": {"shortest_edge": min(smallest, max_pixels), "longest_edge": max_pixels}}
+
+
+def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
+    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about `max_pixels`."""
+    inputs = processor(
+        text=[prompt_text(processor, system)],
+        images=[image],
+        return_tensors="pt",
+        **image_budget(processor, max_pixels),
+    )
+    return EncodedPrompt(tuple(inputs["input_ids"][0].tolist()), inputs["pixel_values"], inputs["image_grid_thw"])
+
+
+def completion_ids(processor: Any, text: str) -> tuple[int, ...]:
+    """Ids of a full assistant turn, the end token (<|im_end|>) included."""
+    tokenizer = processor.tokenizer
+    return (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+
+
+def banned_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids that must never be sampled, and that are masked wherever log-probabilities are compared."""
+    vocabulary = tokenizer.get_vocab()
+    return tuple(sorted(vocabulary[token] for token in BANNED_TOKENS if token in vocabulary))
+
+
+def probe_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids of the probe text; log-probabilities are of ids[1:] given what precedes each."""
+    return tuple(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+
+
+def check_image_tokens(uid: str, prompt_ids: tuple[int, ...], image_token_id: int, grid: Tensor, merge: int) -> None:
+    """Raises ValueError unless the prompt has exactly one image token for each merged patch of its image."""
+    tokens = prompt_ids.count(image_token_id)
+    patches = int(torch.prod(grid)) // merge**2
+    if tokens != patches:
+        raise ValueError(f"{uid}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?")
