@@ -27,7 +27,7 @@ from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.types import UserError
 
-# The language model's linear layers; the vision tower has linear layers of the same names, so it is excluded explicitly.
+# The language model's linear layers. The vision tower has layers of the same names, so it is excluded explicitly.
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 LORA_EXCLUDED = r".*visual.*"
 
@@ -222,9 +222,9 @@ def save_merged(
         policy.network.generation_config.save_pretrained(out)
     if Path(base_dir).is_dir():
         for file in Path(base_dir).iterdir():
-            if file.is_file() and file.suffix in (".json", ".jinja", ".txt", ".model") and not (out / file.name).exists():
-                if not file.name.endswith(".safetensors.index.json"):
-                    shutil.copy(file, out)
+            wanted = file.suffix in (".json", ".jinja", ".txt", ".model") and "safetensors" not in file.name
+            if wanted and not (out / file.name).exists():
+                shutil.copy(file, out)
 
 
 def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:

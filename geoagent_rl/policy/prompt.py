@@ -72,9 +72,13 @@ def prompt_text(processor: Any, system: str) -> str:
 
 
 def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
-    """Keyword arguments that limit the image size, for the processor and for vLLM's `mm_processor_kwargs`."""
-    smallest = dict(processor.image_processor.size)["shortest_edge"]  # both "edges" are areas in pixels
-    return {"size": {"shortest_edge": min(smallest, max_pixels), "longest_edge": max_pixels}}
+    """Keyword arguments that limit the image size, for the processor and for vLLM's `mm_processor_kwargs`.
+
+    A checkpoint's own, smaller limit stays: the tiny policy knows only images of its training size.
+    """
+    size = dict(processor.image_processor.size)  # both "edges" are areas in pixels
+    largest = min(max_pixels, size["longest_edge"])
+    return {"size": {"shortest_edge": min(size["shortest_edge"], largest), "longest_edge": largest}}
 
 
 def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:

@@ -1,0 +1,51 @@
+"""One completion by plain transformers, for `predict` and small checks. Training and evaluation use the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import Image
+
+from geoagent_rl.policy.model import Policy
+from geoagent_rl.policy.prompt import banned_ids, encode
+
+SMALL_VOCABULARY = 10_000  # tokens; only tiny policies have fewer
+
+
+@torch.inference_mode()
+def generate(
+    policy: Policy,
+    processor: Any,
+    image: Image.Image,
+    system: str = "",
+    max_tokens: int = 1024,
+    temperature: float = 0.0,
+    seed: int = 0,
+    max_pixels: int = 200_000,
+) -> str:
+    """The policy's answer to one photograph (PIL RGB), without special tokens. temperature 0 is greedy.
+
+    system: "tiny" or "full"; empty chooses by the checkpoint's vocabulary.
+    """
+    tokenizer = processor.tokenizer
+    system = system or ("tiny" if len(tokenizer) < SMALL_VOCABULARY else "full")
+    prompt = encode(processor, image, system, max_pixels)
+    network = policy.network.eval()
+    device = network.lm_head.weight.device
+    ids = torch.tensor([prompt.ids], device=device)
+    torch.manual_seed(seed)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+    out = network.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == network.config.image_token_id).long(),
+        pixel_values=prompt.pixel_values.to(device),
+        image_grid_thw=prompt.image_grid_thw.to(device),
+        max_new_tokens=max_tokens,
+        suppress_tokens=list(banned_ids(tokenizer)),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **({"do_sample": False} | sampling),
+    )
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
