@@ -25,7 +25,7 @@ right answer in a wrong wrapping still scores on its merits. What happens to eac
 | a raw line break inside a JSON string     | as given                                 | 3           | no        |
 | quotes or asterisks round a level         | without them                             | as read     | yes       |
 
-Knows nothing of gazetteers or rewards: whether a place exists is not asked here.
+Whether a place exists is not asked here: knows nothing of gazetteers and scores.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ import json
 import re
 from dataclasses import dataclass
 from typing import Any
+
+from geoagent_rl.rewards.hedge import is_hedge
 
 Levels = tuple[str, str, str]
 NO_LEVELS: Levels = ("", "", "")
@@ -48,11 +50,6 @@ _STAGE_KEYS = (
 _SEPARATORS = re.compile("[;；]")
 _QUOTES = ('""', "''", "“”", "„“", "‘’", "«»", "「」")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
-_UNKNOWN = re.compile(
-    r"(?:unknown|unidentified|unspecified|undetermined|unclear|uncertain|not (?:sure|known|decisive|clear)|n/?a|none"
-    r"|null|未知|不明|unbekannt|inconnue?|desconocid[oa]|-+|–|—|\?+|\.+)(?:\s+(?:country|region|place|city|location))?",
-    re.IGNORECASE,
-)
 _REFUSAL = re.compile(
     r"\b(?:can ?not|can['’]t|unable to|impossible to|not (?:able|possible) to|(?:do not|don['’]t) have enough)\b"
     r"[^.\n]{0,60}?\b(?:determine|identify|tell|locate|say|pinpoint|provide|answer|help|assist|know|information)\b"
@@ -123,7 +120,7 @@ def read_levels(answer: str) -> tuple[Levels, str]:
         fault = fault or f"{len(given)} levels in the answer, not 3"
         given[2:] = [", ".join(part for part in given[2:] if part)]
     filled = sum(map(bool, given))
-    levels = tuple("" if _UNKNOWN.fullmatch(level) or _REFUSAL.search(level) else level for level in given)
+    levels = tuple("" if is_hedge(level) or _REFUSAL.search(level) else level for level in given)
     if not any(levels):
         return NO_LEVELS, fault or ("refusal" if filled else "empty answer")
     if filled < 3:
