@@ -1,0 +1,296 @@
+"""The rollout actor: a vLLM engine that completes prompts, streams finished completions and takes new weights.
+
+May know vLLM, the policy's prompt and the shared records; nothing of rewards, advantages or the learner.
+`RolloutEngine` is a plain class (tests drive it without Ray); `cluster` makes a Ray actor of it, and `RemoteRollout`
+is the driver's end of that actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from actors.vllm_engine import request_seed, rollout_engine_args, start_engine, within
+from geoagent_rl.config import Config
+from geoagent_rl.data.images import open_image
+from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
+
+BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
+SWAP_TIMEOUT_S = 120.0
+BROKEN = -1  # version number of an engine whose swap failed
+PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.15}  # nats, per token: two engines' kernels, not two policies
+
+
+class RolloutEngine:
+    """One policy in one vLLM engine. Every method but `start` needs a started engine."""
+
+    def __init__(self, config: Config, model: str, version: int = 0) -> None:
+        """`model` is the checkpoint directory that holds policy version `version` (or, for adapters, their base)."""
+        self.config = config
+        self.model = model
+        self.version = PolicyVersion(version, "merged", model)
+        self.engine: Any = None
+        self.adapter: Any = None  # vLLM's LoRARequest of the current version
+        self.loaded: list[Any] = []  # LoRARequests, oldest first
+        self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
+        self.in_flight = 0
+        self.idle = asyncio.Event()  # no request in the engine
+        self.open = asyncio.Event()  # no swap under way
+        self.idle.set()
+        self.open.set()
+
+    async def start(self) -> float:
+        """Starts vLLM; returns seconds. Blocks this process's event loop meanwhile (the engine must own it)."""
+        begin = time.monotonic()
+        from transformers import AutoProcessor
+
+        processor = AutoProcessor.from_pretrained(self.model)
+        self.tokenizer = processor.tokenizer
+        text = prompt_text(processor, self.config.policy.system_prompt)
+        self.unexpanded_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.bans = {token: BAN for token in banned_ids(self.tokenizer)}
+        budget = image_budget(processor, self.config.policy.max_pixels)
+        self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
+        self.probe = await self.probe_logprobs()
+        return time.monotonic() - begin
+
+    async def generate(
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None
+    ) -> AsyncIterator[Rollout]:
+        """Yields n completions of `prompt`, each as it finishes, all by the version that is current at submission.
+
+        Each completion has its own random stream, derived from `seed`, the prompt's uid and its index: it does not
+        depend on the order or the size of the batch (up to the rounding of the kernels). temperature: None is
+        rollout.temperature, 0 is greedy. Raises BadImage (UserError) for a broken picture, InfraError when the engine
+        fails or takes longer than rollout.timeout_s.
+        """
+        deadline = time.monotonic() + self.config.rollout.timeout_s
+        await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
+        if self.version.number == BROKEN:
+            raise InfraError(f"this engine failed to take the weights of {self.version.path}; start another one")
+        self.enter()
+        tasks = []
+        try:
+            submitted = time.monotonic()
+            engine_input = await self.render(prompt)
+            temperature = self.config.rollout.temperature if temperature is None else temperature
+            room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
+            for index in range(n):
+                params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room)
+                work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
+                tasks.append(asyncio.create_task(work))
+            for finished in asyncio.as_completed(tasks):
+                yield await within(deadline - time.monotonic(), f"prompt {prompt.uid}: generation", finished)
+        finally:
+            for task in tasks:
+                task.cancel()  # a consumer that went away: vLLM aborts the request
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.leave()
+
+    def enter(self) -> None:
+        self.in_flight += 1
+        self.idle.clear()
+
+    def leave(self) -> None:
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.idle.set()
+
+    async def render(self, prompt: Prompt) -> dict[str, Any]:
+        """The prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all completions.
+
+        The picture's identity (path, size, time of change) is its key in vLLM's processor cache.
+        """
+        from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+        image = await asyncio.to_thread(open_image, prompt.image, self.config.data.max_image_megapixels)
+        stat = os.stat(prompt.image)
+        raw = {
+            "prompt_token_ids": self.unexpanded_ids,
+            "multi_modal_data": {"image": image},
+            "multi_modal_uuids": {"image": [f"{prompt.image}:{stat.st_size}:{stat.st_mtime_ns}"]},
+        }
+        parsed = parse_model_prompt(self.engine.model_config, raw)
+        (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
+        return rendered
+
+    def sampling(self, seed: int, temperature: float, room: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=temperature,
+            seed=seed,
+            max_tokens=min(self.config.rollout.max_tokens, room),
+            logprobs=0,  # of the sampled token only
+            flat_logprobs=True,
+            logit_bias=self.bans,
+            detokenize=False,  # once, at the end
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def complete(self, uid: str, index: int, engine_input: Any, params: Any, submitted: float) -> Rollout:
+        version = self.version.number
+        request_id = f"{uid}/{index}/{params.seed}/{version}"
+        output = await self.run(engine_input, params, request_id, self.adapter)
+        completion = output.outputs[0]
+        if completion.finish_reason not in ("stop", "length"):
+            raise InfraError(f"prompt {uid}: vLLM ended completion {index} with {completion.finish_reason!r}")
+        if self.version.number != version and self.version.kind == "merged":
+            raise InfraError(
+                f"prompt {uid}: the weights changed ({version} to {self.version.number}) under its completion"
+            )
+        ids = tuple(completion.token_ids)
+        return Rollout(
+            uid=uid,
+            index=index,
+            prompt_ids=tuple(output.prompt_token_ids),
+            completion_ids=ids,
+            logprobs=tuple(completion.logprobs.logprobs),
+            text=self.tokenizer.decode(ids, skip_special_tokens=True),
+            finish_reason=completion.finish_reason,
+            version=version,
+            spans={"submitted": submitted, "generated": time.monotonic()},
+        )
+
+    async def swap(self, version: PolicyVersion) -> float:
+        """Takes the weights of `version`; returns seconds. New prompts wait meanwhile.
+
+        Merged weights are reloaded in place once the completions in flight have ended; an adapter goes beside those
+        that are still in use (max_staleness + 2 are kept), so nothing waits for it. Raises InfraError when the engine
+        cannot prove that it holds the new weights, or, at max_staleness 0, when completions are still in flight; the
+        engine then refuses further work.
+        """
+        begin = time.monotonic()
+        self.open.clear()
+        try:
+            if self.config.max_staleness == 0 and self.in_flight:
+                raise InfraError(
+                    f"swap to version {version.number} at staleness 0 with {self.in_flight} prompts in flight"
+                )
+            if version.kind == "merged":
+                await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
+                await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
+            else:
+                await within(SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version))
+            await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))
+        except InfraError:
+            self.version = PolicyVersion(BROKEN, version.kind, version.path)
+            raise
+        finally:
+            self.open.set()
+        return time.monotonic() - begin
+
+    async def reload(self, path: str) -> None:
+        """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the worker's caches but
+        not the scheduler's: without the resets the next repeated picture dies with "Encoder cache miss", and cached
+        prefixes would hold the old weights' keys and values."""
+        await self.engine.collective_rpc("reload_weights", kwargs={"weights_path": path})
+        if not await self.engine.reset_prefix_cache():
+            raise InfraError("vLLM did not reset its prefix cache: a request is still in the engine")
+        await self.engine.reset_mm_cache()
+        await self.engine.reset_encoder_cache()
+
+    async def load_adapter(self, version: PolicyVersion) -> None:
+        """A new name and id for each version: vLLM would serve a known one from its cache."""
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(f"policy-{version.number}", version.number + 1, version.path)
+        await self.engine.add_lora(request)
+        self.adapter = request
+        self.loaded.append(request)
+        while len(self.loaded) > self.config.max_staleness + 2:
+            await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
+
+    async def prove(self, version: PolicyVersion) -> None:
+        """The guard: the engine's log-probabilities of the probe equal the learner's and moved if the learner's did."""
+        before, learner_before = self.probe, self.version.probe_logprobs
+        after = await self.probe_logprobs()
+        if version.probe_logprobs:
+            gap = max_gap(after, version.probe_logprobs)
+            if gap > PROBE_TOLERANCE[self.config.policy.dtype]:
+                raise InfraError(
+                    f"after the swap to version {version.number} the engine's log-probabilities of the probe differ "
+                    f"from the learner's by {gap:.2g} nats: it does not hold those weights"
+                )
+        moved = max_gap(version.probe_logprobs, learner_before) if learner_before else 0.0
+        if moved > 1e-5 and after == before:
+            raise InfraError(
+                f"the swap to version {version.number} left the engine's log-probabilities of the probe unchanged, "
+                f"while the learner's moved by {moved:.2g} nats: the new weights are not bound"
+            )
+        self.probe, self.version = after, version
+
+    async def probe_logprobs(self) -> tuple[float, ...]:
+        """Log-probabilities (temperature 1) of the probe's tokens after the first, by the weights in the engine."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
+        name = f"probe/{time.monotonic_ns()}"
+        prompt = {"prompt_token_ids": list(probe_ids(self.tokenizer))}
+        flat = (await self.run(prompt, params, name, self.adapter)).prompt_logprobs
+        spans = zip(flat.start_indices, flat.end_indices, strict=True)
+        return tuple(flat.logprobs[start] for start, end in spans if end > start)
+
+    async def run(self, prompt: Any, params: Any, request_id: str, adapter: Any) -> Any:
+        """The one, final output of a request (see RequestOutputKind.FINAL_ONLY)."""
+        outputs = [output async for output in self.engine.generate(prompt, params, request_id, lora_request=adapter)]
+        return outputs[-1]
+
+    async def stop(self) -> None:
+        """Ends the engine's processes."""
+        if self.engine is not None:
+            self.engine.shutdown(timeout=5)
+
+
+def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Largest difference; infinite when the lengths differ or a value is not a number."""
+    if len(a) != len(b):
+        return float("inf")
+    gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
+    return max(gaps, default=0.0) if all(g == g for g in gaps) else float("inf")
+
+
+class RemoteRollout:
+    """The driver's end of a RolloutEngine that runs as a Ray actor; every failure of the actor is an InfraError."""
+
+    def __init__(self, actor: Any, timeout_s: float) -> None:
+        self.actor = actor
+        self.timeout_s = timeout_s
+
+    async def generate(
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None
+    ) -> AsyncIterator[Rollout]:
+        import ray
+
+        stream = self.actor.generate.remote(prompt, n, seed, temperature)
+        done = False
+        try:
+            for _ in range(n):
+                yield await self.answer(anext(stream), f"prompt {prompt.uid}")
+            done = True
+        finally:
+            if not done:
+                ray.cancel(stream)
+
+    async def swap(self, version: PolicyVersion) -> float:
+        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
+
+    async def answer(self, work: Any, what: str) -> Any:
+        """Awaits an ObjectRef, or a coroutine that gives one; raises what the actor raised."""
+        from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                result = await work
+                return await result if hasattr(result, "hex") else result
+        except TimeoutError:
+            raise InfraError(f"{what}: no answer from the rollout actor in {self.timeout_s:g} s") from None
+        except (RayActorError, TaskCancelledError) as error:
+            raise InfraError(f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}") from error
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None

@@ -1,0 +1,144 @@
+"""What the rollout actor and the consistency agent share: engine arguments, environment, start and stop of vLLM.
+
+One set of arguments serves the CPU and the GPU build. May know vLLM and the configuration; nothing of Ray, policies,
+prompts or rewards. Everything that imports vLLM does so inside a function: the environment must be set before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from geoagent_rl.config import Config, JudgeConfig, RolloutConfig
+from geoagent_rl.types import InfraError
+
+T = TypeVar("T")
+CHILD_MARK = "GEOAGENT_ENGINE_CHILD"  # in the environment of the processes that an engine of ours spawns
+GIB = 1 << 30
+
+
+def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of vLLM's AsyncEngineArgs for the rollout engine. Pure: the same for every engine of a run.
+
+    image_budget: the image processor's keyword arguments, the same as the learner's (policy/prompt.py).
+    `processed_logprobs` are those of the distribution that was sampled from (temperature and bans applied), which is
+    what the learner computes too.
+    """
+    rollout = config.rollout
+    args = common_args(model, rollout.gpus_per_engine, rollout)
+    args |= {
+        "dtype": config.policy.dtype,
+        "seed": config.run.seed,
+        "logprobs_mode": "processed_logprobs",
+        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "mm_processor_kwargs": image_budget,
+        "mm_processor_cache_gb": 0.5 if rollout.gpus_per_engine == 0 else 4,
+    }
+    if rollout.swap == "adapter":
+        kept = config.max_staleness + 2
+        args |= {
+            "enable_lora": True,
+            "max_lora_rank": config.policy.lora_rank,
+            "max_loras": config.max_staleness + 1,
+            "max_cpu_loras": kept,
+        }
+    return args
+
+
+def judge_engine_args(judge: JudgeConfig, model: str, dtype: str) -> dict[str, Any]:
+    """Arguments of vLLM's AsyncEngineArgs for the consistency agent: text only, greedy, so no log-probabilities."""
+    return common_args(model, judge.gpus_per_replica, judge) | {"dtype": dtype, "seed": 0}
+
+
+def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -> dict[str, Any]:
+    """On CPU: no compilation and an explicit cache size, with which vLLM has nothing to warm up; whole prefills only,
+    because vLLM 0.32 rewinds a request's generator after a partial one and CPU generators cannot ("CPU Generator does
+    not use offset"); and blocks short enough for the prefix cache to serve short prompts."""
+    args = {
+        "model": model,
+        "tensor_parallel_size": section.tensor_parallel,
+        "max_model_len": section.max_model_len,
+        "max_num_seqs": section.max_num_seqs,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "enable_log_requests": False,
+    }
+    if gpus > 0:
+        return args | {"gpu_memory_utilization": section.memory}
+    return args | {
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": int(section.memory * GIB),
+        "block_size": 32,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(8192, section.max_model_len),
+        "skip_mm_profiling": True,
+    }
+
+
+def set_environment(cpu: bool) -> None:
+    """What vLLM reads from the environment; call before it is imported. Values the user has set stay."""
+    os.environ[CHILD_MARK] = "1"
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    if cpu:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several engines share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than free cores slow vLLM down by an order
+        # AsyncLLM always has an engine process; this keeps the worker inside it instead of in a third one.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+def start_engine(args: dict[str, Any]) -> Any:
+    """Starts an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it does not come up."""
+    set_environment(cpu="kv_cache_memory_bytes" in args)
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InfraError(f"vLLM did not start with {args['model']}: {one_line(error)}") from error
+
+
+def die_with_parent() -> None:
+    """In a process that an engine of ours spawned: end it the moment its parent is gone, however that died.
+
+    vLLM's engine process does not notice a SIGKILL of its parent. The pipe that multiprocessing's spawn leaves open to
+    the parent does.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or CHILD_MARK not in os.environ:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+async def within(seconds: float, what: str, work: Awaitable[T]) -> T:
+    """Awaits `work`; InfraError that names it when it takes longer or the engine is dead."""
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        raise InfraError(f"{what} took more than {seconds:g} s") from None
+    except (EngineDeadError, EngineGenerateError) as error:
+        raise InfraError(f"{what}: vLLM's engine failed: {one_line(error.__cause__ or error)}") from error
+
+
+def request_seed(seed: int, *parts: object) -> int:
+    """A 63-bit seed for one request, so that a completion does not depend on what else is in the batch."""
+    digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
