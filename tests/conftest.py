@@ -29,6 +29,7 @@ os.environ[MARK] = SESSION
 ORDER = ("unit", "properties", "pipeline", "oracle", "stack")  # the quick ones first
 QUICK = {"unit": 30, "properties": 60, "pipeline": 60}  # seconds for one test
 HERE = Path(__file__).parent
+collect_ignore = ["benchmarks"]  # scripts, run by hand
 GRACE_S = 20.0  # Ray and vLLM take their processes down in the background
 seen: set[psutil.Process] = set()  # descendants noted before each teardown of a suite that starts engines
 leftovers: list[str] = []
