@@ -1,0 +1,1 @@
+"""Where things are: distances, place names and the offline gazetteer."""

@@ -1,0 +1,209 @@
+"""Look-ups of single names in the packed gazetteer: what features bear this name? Decides nothing between levels."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher, get_close_matches
+from functools import lru_cache
+from pathlib import Path
+
+from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
+
+EXACT, CORE, SPELLING, TOWN = 0, 1, 2, 3  # how a name was matched: TOWN is a town named where a region was asked for
+LIKELY = 0.87  # share of equal characters that makes one name a spelling of another, within a known area
+TOWN_RADIUS_KM = 25.0
+
+_PLACE = (
+    "SELECT p.id, p.name, p.country, p.region, COALESCE(r.name, ''), p.lat, p.lon, p.population, n.main FROM"
+    " place_name n JOIN place p ON p.id = n.place LEFT JOIN region r ON r.id = p.region WHERE "
+)
+_REGION = (
+    "SELECT r.id, r.code, r.name, r.country, COALESCE(r.parent, r.id), COALESCE(a.name, r.name), r.lat, r.lon,"
+    " r.population, r.radius_km, r.level, n.rank FROM region_name n JOIN region r ON r.id = n.region"
+    " LEFT JOIN region a ON a.id = r.parent WHERE "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A country, region or place of the gazetteer. `admin1_id` is internal; `id` is "place:<GeoNames id>" and so on."""
+
+    id: str
+    level: str  # "country", "region" or "place"
+    name: str
+    country: str
+    admin1_id: int | None
+    admin1: str
+    lat: float
+    lon: float
+    population: int
+    radius_km: float = 0.0
+    quality: int = EXACT
+    weight: float = 0.0  # population, less where the name is not the usual one: orders features of one name
+    district: bool = False  # a region below admin1
+
+
+class Index:
+    """Read-only names of one SQLite file. Safe to share between threads."""
+
+    def __init__(self, path: Path):
+        self._db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._db.execute("PRAGMA cache_size=-24000")
+        self._lock = threading.Lock()
+        self._countries = {row[0]: row for row in self.rows("SELECT code, name, lat, lon, population FROM country")}
+        self._english = {lookup_key(row[1]): code for code, row in self._countries.items()}
+        self.country = lru_cache(4_096)(self._country)
+        self.regions = lru_cache(16_384)(self._regions)
+        self._spellings = lru_cache(None)(self._usual_region_names)
+
+    def rows(self, sql: str, *args: object) -> list[tuple]:
+        with self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # countries
+
+    def _country(self, text: str, exact: bool = False) -> Feature | None:
+        """The country of that name or code, in any language; unless `exact`, also with slips of spelling."""
+        key = lookup_key(text)
+        if feature := self._country_of_key(key):
+            return feature
+        for form in (core_key(key).removeprefix("kingdom ").removeprefix("federal "), undouble(key)):
+            if form != key and len(form) > 3 and (feature := self._country_of_key(form)):
+                return feature
+        if exact:
+            return None
+        for part in reversed(comma_parts(text)[:4]):
+            if lookup_key(part) != key and (feature := self._country(part, exact=True)):
+                return feature
+        if len(key) > 4 and (close := get_close_matches(key, self._english, 1, LIKELY)):
+            return replace(self.country_feature(self._english[close[0]]), quality=SPELLING)
+        return None
+
+    def _country_of_key(self, key: str) -> Feature | None:
+        rows = self.rows("SELECT code FROM country_name WHERE key = ? ORDER BY weight DESC", key) if key else []
+        return next((self.country_feature(code) for (code,) in rows if code in self._countries), None)
+
+    def country_feature(self, code: str) -> Feature:
+        _, name, lat, lon, population = self._countries[code]
+        return Feature(f"country:{code}", "country", name, code, None, "", lat, lon, population, weight=population)
+
+    # regions
+
+    def _regions(self, text: str, country: str) -> tuple[Feature, ...]:
+        """Regions that `text` may mean, best first. country "" searches the world.
+
+        "MN, Saint Louis County" is the county within the state. Where no region bears the name: a likely spelling of
+        one, then a territory that ISO 3166-2 lists under the country ("China; Hong Kong"), then a town of that name.
+        """
+        key = lookup_key(text)
+        found = self._named_regions(key, country)
+        parts = comma_parts(text)
+        if not found and len(parts) > 1:
+            found = self._nested_regions(parts, country)
+        if not found and country and len(key) > 3:
+            found = self._spelt_regions(key, country)
+        if not found and country and (town := self.towns(text, country)):
+            best = max(town, key=lambda feature: feature.weight)
+            found = (replace(best, level="region", quality=TOWN, radius_km=TOWN_RADIUS_KM),)
+        return found
+
+    def _named_regions(self, key: str, country: str) -> tuple[Feature, ...]:
+        where, args = ("n.key = ? AND n.country = ?", (country,)) if country else ("n.key = ?", ())
+        for form in dict.fromkeys((key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))):
+            rows = self.rows(_REGION + where, form, *args) if form else []
+            if rows:
+                rows.sort(key=lambda row: (row[11] == 2, row[10], row[11], -row[8]))
+                return tuple(self._region(row, EXACT if form == key and row[11] < 2 else CORE) for row in rows)
+        return ()
+
+    @staticmethod
+    def _region(row: tuple, quality: int) -> Feature:
+        _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, _ = row
+        where = (admin1_id, admin1, lat, lon, population)
+        return Feature(f"region:{code}", "region", name, country, *where, radius, quality, population, level == 2)
+
+    def _nested_regions(self, parts: list[str], country: str) -> tuple[Feature, ...]:
+        """Of the parts of one level, the widest that is a region, made narrower by the others where they lie in it."""
+        known = [(part, self._named_regions(lookup_key(part), country)) for part in parts]
+        wide = min((f for _, f in known if f), key=lambda f: (f[0].district, f[0].quality), default=())
+        if not wide:
+            return ()
+        for part, features in known:
+            inner = [f for f in features if f.district and f.admin1_id == wide[0].admin1_id and f.id != wide[0].id]
+            if inner:
+                return tuple(inner)
+            if not features:
+                inner = [f for f in self.towns(part, wide[0].country) if f.admin1_id == wide[0].admin1_id]
+                if inner:
+                    best = max(inner, key=lambda feature: feature.weight)
+                    return (replace(best, level="region", radius_km=TOWN_RADIUS_KM),)
+        return wide
+
+    def _spelt_regions(self, key: str, country: str) -> tuple[Feature, ...]:
+        core = core_key(key)
+        best = max(((_alike(core, name), region) for name, region in self._spellings(country)), default=(0.0, 0))
+        if best[0] < LIKELY:
+            return ()
+        row = self.rows(_REGION + "n.region = ? LIMIT 1", best[1])[0]
+        return (self._region(row, SPELLING),)
+
+    def _usual_region_names(self, country: str) -> list[tuple[str, int]]:
+        """(core of the usual name, region id) of the admin1 regions of a country."""
+        rows = self.rows(
+            "SELECT n.key, n.region FROM region_name n JOIN region r ON r.id = n.region"
+            " WHERE n.country = ? AND n.rank = 0 AND r.level = 1",
+            country,
+        )
+        return [(core_key(key), region) for key, region in rows if len(key) > 3]
+
+    # places
+
+    def towns(self, text: str, country: str) -> list[Feature]:
+        """Places of exactly that name, in the country or ("") anywhere."""
+        return self._towns_of_key(lookup_key(text), country, EXACT)
+
+    def places(self, text: str, country: str) -> list[Feature]:
+        """Places that `text` may name: of that name, else of its core ("Aomori Shi"), else of that district's name."""
+        key = lookup_key(text)
+        plain = plain_key(key)
+        for form in dict.fromkeys((key, plain, core_key(plain), undouble(plain), undouble(core_key(plain)))):
+            if found := self._towns_of_key(form, country, EXACT if form == key else CORE):
+                return found
+        return [replace(f, level="place") for f in self._named_regions(key, country) if f.district]
+
+    def spelt_places(self, text: str, country: str, admin1_id: int) -> list[Feature]:
+        """Places of an admin1 region whose name begins alike and is likely a spelling of `text`."""
+        key = core_key(plain_key(lookup_key(text)))
+        if len(key) < 5:
+            return []
+        where = "n.key >= ? AND n.key < ? AND n.country = ? AND p.region = ?"
+        start = key[:3]
+        sql = _PLACE.replace("p.id,", "n.key, p.id,", 1) + where
+        rows = self.rows(sql, start, start + "\uffff", country, admin1_id)
+        scored = [(_alike(key, row[0]), row[1:]) for row in rows if abs(len(row[0]) - len(key)) < 4]
+        return [self._place(row, SPELLING) for score, row in scored if score >= LIKELY]
+
+    def _towns_of_key(self, key: str, country: str, quality: int) -> list[Feature]:
+        if not key:
+            return []
+        where, args = ("n.key = ? AND n.country = ?", (key, country)) if country else ("n.key = ?", (key,))
+        return [self._place(row, quality) for row in self.rows(_PLACE + where, *args)]
+
+    @staticmethod
+    def _place(row: tuple, quality: int) -> Feature:
+        number, name, country, admin1_id, admin1, lat, lon, population, main = row
+        weight = (population + 1) * (1.0 if main else 0.3)
+        where = (admin1_id, admin1, lat, lon, population)
+        return Feature(f"place:{number}", "place", name, country, *where, 0.0, quality, weight)
+
+
+def _alike(a: str, b: str) -> float:
+    """Share of equal characters, 0 where the lengths alone rule a likely spelling out."""
+    if 2 * min(len(a), len(b)) < LIKELY * (len(a) + len(b)):
+        return 0.0
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
