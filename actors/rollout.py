@@ -161,17 +161,13 @@ class RolloutEngine:
         """Takes the weights of `version`; returns seconds. New prompts wait meanwhile.
 
         Merged weights are reloaded in place once the completions in flight have ended; an adapter goes beside those
-        that are still in use (max_staleness + 2 are kept), so nothing waits for it. Raises InfraError when the engine
-        cannot prove that it holds the new weights, or, at max_staleness 0, when completions are still in flight; the
-        engine then refuses further work.
+        that are still in use (max_staleness + 2 are kept), so nothing waits for it. Either way a completion is the work
+        of one version. Raises InfraError when the engine cannot prove that it holds the new weights; it then refuses
+        further work.
         """
         begin = time.monotonic()
         self.open.clear()
         try:
-            if self.config.max_staleness == 0 and self.in_flight:
-                raise InfraError(
-                    f"swap to version {version.number} at staleness 0 with {self.in_flight} prompts in flight"
-                )
             if version.kind == "merged":
                 await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
@@ -271,7 +267,8 @@ class RemoteRollout:
         done = False
         try:
             for _ in range(n):
-                yield await self.answer(anext(stream), f"prompt {prompt.uid}")
+                what = f"prompt {prompt.uid}"
+                yield await self.answer(await self.answer(anext(stream), what), what)
             done = True
         finally:
             if not done:
@@ -281,13 +278,12 @@ class RemoteRollout:
         return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
 
     async def answer(self, work: Any, what: str) -> Any:
-        """Awaits an ObjectRef, or a coroutine that gives one; raises what the actor raised."""
+        """Awaits an ObjectRef or a coroutine; raises what the actor raised."""
         from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 
         try:
             async with asyncio.timeout(self.timeout_s):
-                result = await work
-                return await result if hasattr(result, "hex") else result
+                return await work
         except TimeoutError:
             raise InfraError(f"{what}: no answer from the rollout actor in {self.timeout_s:g} s") from None
         except (RayActorError, TaskCancelledError) as error:

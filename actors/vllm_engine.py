@@ -68,6 +68,7 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "enable_log_requests": False,
+        "use_tqdm_on_load": False,
     }
     if gpus > 0:
         return args | {"gpu_memory_utilization": section.memory}
