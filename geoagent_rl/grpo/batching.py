@@ -20,7 +20,7 @@ from geoagent_rl.types import Group
 class TrainSample:
     """One sequence to learn from: one image, its prompt with image tokens expanded, and a completion.
 
-    `behaviour` are the sampler's log-probabilities of the completion where they are to serve as the old ones.
+    `behaviour` are the sampler's log-probabilities of the completion, None where it gave none.
     `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step.
     """
 
@@ -58,27 +58,15 @@ class MicroBatch:
         return self.completion_mask * self.weights.unsqueeze(-1)
 
 
-def train_samples(group: Group, use_behaviour: bool) -> list[TrainSample]:
-    """The scored samples of a group; unscorable and empty ones are left out of the loss altogether.
-
-    use_behaviour: take the sampler's log-probabilities as the old ones (stale samples).
-    """
+def train_samples(group: Group) -> list[TrainSample]:
+    """The scored samples of a group; unscorable and empty ones are left out of the loss altogether."""
     out = []
     for scored, advantage in zip(group.samples, group.advantages, strict=True):
-        rollout = scored.rollout
-        if scored.total is None or not rollout.completion_ids:
+        r = scored.rollout
+        if scored.total is None or not r.completion_ids:
             continue
-        behaviour = rollout.logprobs if use_behaviour else None
-        if behaviour is not None and len(behaviour) != len(rollout.completion_ids):
-            raise ValueError(
-                f"{rollout.uid}[{rollout.index}]: {len(behaviour)} log-probabilities for "
-                f"{len(rollout.completion_ids)} completion tokens"
-            )
-        out.append(
-            TrainSample(
-                rollout.uid, group.prompt.image, rollout.prompt_ids, rollout.completion_ids, advantage, behaviour
-            )
-        )
+        behaviour = r.logprobs if len(r.logprobs) == len(r.completion_ids) else None
+        out.append(TrainSample(r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour))
     return out
 
 

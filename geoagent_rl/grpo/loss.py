@@ -43,6 +43,34 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return torch.exp(difference) - difference - 1
 
 
+def policy_losses(
+    logprobs: Tensor,
+    advantages: Tensor,
+    *,
+    old_logprobs: Tensor | None,
+    ref_logprobs: Tensor | None,
+    clip_low: float,
+    clip_high: float,
+    ratio_cap: float,
+    kl_beta: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The GRPO loss of each token, [B, T], and {"clipped": 0/1, "kl": nats} of each token.
+
+    old_logprobs: None on-policy, where they are the detached current ones, so that the ratio is exactly 1; otherwise
+    the sampler's at the behaviour version, with the ratio truncated at `ratio_cap`. ref_logprobs: None without KL.
+    """
+    on_policy = old_logprobs is None
+    old = logprobs.detach() if on_policy else old_logprobs
+    losses, clipped = clipped_surrogate(
+        logprobs, old, advantages, clip_low, clip_high, None if on_policy else ratio_cap
+    )
+    found = {"clipped": clipped}
+    if ref_logprobs is not None:
+        found["kl"] = k3(logprobs, ref_logprobs)
+        losses = losses + kl_beta * found["kl"]
+    return losses, found
+
+
 def unnormalised_loss(token_losses: Tensor, mask: Tensor, kind: str) -> Tensor:
     """The micro-batch's share of the step's loss before division by `normaliser`; a scalar.
 

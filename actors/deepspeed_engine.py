@@ -1,0 +1,184 @@
+"""DeepSpeed as the learner uses it: start, explicit accumulation, one exact step, optimizer state by parameter name.
+
+Gradients of un-normalised losses accumulate in DeepSpeed ("managed_gradient_accumulation": false: `backward` only adds,
+`step` is the boundary). What they are to be divided by is known only at the step:
+- ZeRO 0: the all-reduced gradients are divided, measured, clipped and, if not finite, dropped in a hook that torch runs
+  just before AdamW's update. Exact.
+- ZeRO 2 and 3: the divisor is the loss scale of that one step, which DeepSpeed divides by before it clips.
+May know DeepSpeed and torch; nothing of policies, rewards or Ray.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geoagent_rl.types import UserError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def start_distributed(rank: int, world_size: int, address: str, gpu: bool, timeout_s: float) -> None:
+    """Joins the process group. address: "host:port" of rank 0; unused with one rank. Waits at most timeout_s."""
+    if not gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("LOCAL_RANK", "0")  # Ray shows each actor only its own GPU
+    os.environ.setdefault("LOCAL_SIZE", str(world_size))
+    import deepspeed
+
+    # Its shared-memory all-reduce for CPUs compiles for a minute at the first start and gloo does the same job.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not torch.distributed.is_initialized():
+        limit = datetime.timedelta(seconds=timeout_s)
+        where = {"store": torch.distributed.HashStore()} if world_size == 1 else {"init_method": f"tcp://{address}"}
+        torch.distributed.init_process_group(
+            "nccl" if gpu else "gloo", rank=rank, world_size=world_size, timeout=limit, **where
+        )
+
+
+def stop_distributed() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def all_sum(values: list[float], device: torch.device) -> list[float]:
+    """Sums over all ranks, in float64."""
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(total)
+    return total.tolist()
+
+
+class ShardedModule:
+    """A module under DeepSpeed with AdamW over its trainable parameters."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        stage: int,
+        bf16: bool,
+        betas: tuple[float, float],
+        weight_decay: float,
+        max_norm: float,
+    ) -> None:
+        import deepspeed
+
+        if bf16 and stage == 0:
+            raise UserError("policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)")
+        self.stage, self.max_norm = stage, max_norm
+        self.divisor, self.discard = 1.0, False  # of the step under way
+        self.norm, self.applied = 0.0, False
+        self.trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        # The rate is set at each step; 0.0 here, because ZeRO takes a dry step when it starts.
+        optimizer = torch.optim.AdamW(self.trainable.values(), lr=0.0, betas=betas, weight_decay=weight_decay)
+        settings = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "managed_gradient_accumulation": False,
+            "zero_optimization": {"stage": stage, "overlap_comm": False},
+            "gradient_clipping": max_norm if stage else 0.0,
+            "bf16": {"enabled": bf16},
+            "steps_per_print": 10**9,
+        }
+        if bf16:
+            settings["data_types"] = {"grad_accum_dtype": "fp32"}
+        self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+        self.adamw = optimizer
+        self.adamw.register_step_pre_hook(self.before_update)
+        for state in self.adamw.state.values():
+            state["step"].zero_()  # the dry step counts, and would halve the first real one
+        self.world_size = torch.distributed.get_world_size()
+
+    @property
+    def device(self) -> torch.device:
+        return self.engine.device
+
+    def gather(self, parameters: list[nn.Parameter]) -> Any:
+        """A context in which these parameters are whole on every rank (they are anyway below ZeRO 3)."""
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(parameters, enabled=self.stage == 3)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss)
+
+    def step(self, lr: float, normaliser: float, discard: bool) -> tuple[bool, float]:
+        """Divides the summed gradients of all ranks by `normaliser`, clips, updates; forgets the gradients.
+
+        discard: make no update. Returns (whether the update happened, gradient norm before clipping). It does not
+        happen either when the norm is not finite: weights and moments stay as they are.
+        """
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.divisor = normaliser / self.world_size  # DeepSpeed averages over ranks
+        self.discard, self.applied = discard, False
+        if self.stage == 0:
+            self.engine.step()
+        else:
+            self.engine.optimizer.loss_scale = self.divisor
+            try:
+                self.engine.step()
+            finally:
+                self.engine.optimizer.loss_scale = 1.0
+            self.norm = float(self.engine.optimizer._global_grad_norm)
+        return self.applied, self.norm
+
+    def before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Runs with the reduced gradients in place, just before AdamW looks at them."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.stage == 0:
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad.div_(self.divisor)
+            limit = self.max_norm if self.max_norm > 0 else math.inf
+            self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        else:
+            self.norm = float(self.engine.optimizer._global_grad_norm)  # below 0: DeepSpeed's mark for not finite
+        if self.discard or not 0 <= self.norm < math.inf:
+            for p in parameters:
+                p.grad = None  # AdamW passes over it
+        else:
+            self.applied = True
+
+    def moments(self) -> Iterator[tuple[str, Tensor]]:
+        """("exp_avg.<parameter>", tensor) of AdamW, whole and float32, on every rank; nothing before the first step."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        if not self.adamw.state:
+            return
+        for name, parameter in self.trainable.items():
+            for moment in MOMENTS:
+                if self.stage == 0:
+                    tensor = self.adamw.state[parameter][moment]
+                else:
+                    tensor = safe_get_full_optimizer_state(parameter, moment)
+                yield f"{moment}.{name}", tensor.detach().to("cpu", copy=True)
+
+    def set_moments(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Puts saved moments back; `steps` is the number of updates they have seen."""
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        for name, parameter in self.trainable.items():
+            if self.stage == 0 and tensors:
+                moments = {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS}
+                self.adamw.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+            elif tensors:
+                for moment in MOMENTS:
+                    safe_set_full_optimizer_state(parameter, tensors[f"{moment}.{name}"].to(self.device), moment)
+        for state in self.adamw.state.values():
+            state["step"].fill_(steps)
+
+    def refresh_masters(self) -> None:
+        """After the trainable parameters were changed by hand: ZeRO keeps its own float32 copies."""
+        from deepspeed.utils import safe_set_full_fp32_param
+
+        if self.stage:
+            for parameter in self.trainable.values():
+                with self.gather([parameter]):
+                    value = parameter.detach().clone().float()
+                safe_set_full_fp32_param(parameter, value)

@@ -1,0 +1,42 @@
+"""What an optimizer needs to know of a training phase: its length and its learning rate at each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoagent_rl.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Step II or III as the optimizer sees it: linear warm-up, then linear change to the final rate.
+
+    warmup: number of steps, or below 1 a share of all steps. lr_end: the last step's rate as a share of `lr` (1.0:
+    constant after the warm-up).
+    """
+
+    kind: str  # "sft" or "grpo"
+    steps: int
+    lr: float
+    warmup: float
+    lr_end: float
+    betas: tuple[float, float]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step `step`, counted from 0; the first step already learns."""
+        rising = round(self.warmup * self.steps) if self.warmup < 1 else round(self.warmup)
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, self.steps - 1 - rising))
+        return self.lr * (1 + (self.lr_end - 1) * progress)
+
+
+def grpo_phase(config: Config) -> Phase:
+    c = config.learner
+    return Phase("grpo", config.steps, c.lr, c.warmup_steps, c.lr_end, (c.betas[0], c.betas[1]))
+
+
+def sft_phase(config: Config, steps: int) -> Phase:
+    """steps: see sft.sft_steps."""
+    c = config.sft
+    return Phase("sft", steps, c.lr, c.warmup_steps, c.lr_end, (c.betas[0], c.betas[1]))
