@@ -75,6 +75,7 @@ class LearnerConfig:
     loss: str = "grpo"  # see grpo/loss.py
     clip_low: float = 0.2
     clip_high: float = 0.2
+    ratio_cap: float = 2.0  # stale samples: importance weights are truncated here (max_staleness > 0)
     kl_beta: float = 0.001
     micro_batch_tokens: int = 8192
     timeout_s: float = 600.0
@@ -88,6 +89,7 @@ class SFTConfig:
     lr: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: float = 0.03
+    lr_end: float = 0.0  # final learning rate as a share of lr (linear)
 
 
 @dataclass
@@ -160,7 +162,7 @@ class JudgeConfig:
     tensor_parallel: int = 1
     gpus_per_replica: float = 0
     cpus_per_replica: float = 0.5
-    max_tokens: int = 64
+    max_tokens: int = 256  # of an answer; never reached: the schema ends a conclusion at 48 characters
     max_model_len: int = 4096
     max_num_seqs: int = 64
     memory: float = 0.7
