@@ -1,0 +1,146 @@
+"""The learner as the driver sees it: one Ray actor per rank, every call made on all ranks in the same order.
+
+Each wait has a time limit and names the rank and the call it waits for. May know Ray and the learner; nothing of the
+driver, engines or rewards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.sft import Demonstration
+from geoagent_rl.types import Group, InfraError, PolicyVersion
+
+QUIET = {"DEEPSPEED_LOG_LEVEL": "warning", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+STOP_TIMEOUT_S = 20.0
+
+
+class LearnerRank:
+    """One rank's process. Ray runs its calls one after the other, in the order in which they were submitted."""
+
+    def address(self) -> str:
+        """"host:port", free just now, at which rank 0 will wait for the others."""
+        with socket.socket() as s:
+            s.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{s.getsockname()[1]}"
+
+    def start(self, *args: Any) -> PolicyVersion:
+        """args: those of Learner."""
+        from actors.learner import Learner
+
+        self.learner = Learner(*args)
+        return self.learner.version
+
+    def call(self, method: str, *args: Any) -> Any:
+        return getattr(self.learner, method)(*args)
+
+
+class LearnerGroup:
+    """All ranks of the learner. Calls are answered by rank 0; an exception of any rank is raised."""
+
+    def __init__(self, actors: list[Any], timeout_s: float) -> None:
+        self.actors, self.timeout_s = actors, timeout_s
+        self.version: PolicyVersion  # of the start; later ones come from `step` and `load`
+
+    @classmethod
+    async def start(
+        cls,
+        config: Config,
+        model_dir: str,
+        phase: Phase,
+        weights_dir: str | None,
+        name: str,
+        placement: Any = None,
+    ) -> LearnerGroup:
+        """Starts config.learner.ranks actors named "<name>-<rank>"; ready when it returns.
+
+        placement: a Ray placement group with one bundle per rank, first to last; None: wherever Ray finds room. Raises
+        InfraError when a rank does not come up within learner.timeout_s.
+        """
+        c = config.learner
+        env = QUIET | ({} if c.gpus_per_rank > 0 else {"DS_ACCELERATOR": "cpu"})
+        actors = []
+        for rank in range(c.ranks):
+            options = {"num_cpus": c.cpus_per_rank, "num_gpus": c.gpus_per_rank, "runtime_env": {"env_vars": env}}
+            if placement is not None:
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+                    placement, placement_group_bundle_index=rank
+                )
+            actors.append(ray.remote(LearnerRank).options(name=f"{name}-{rank}", **options).remote())
+        group = cls(actors, c.timeout_s)
+        try:
+            address = await group.answers("address", [actors[0].address.remote()])
+            args = (config, model_dir, phase, weights_dir)
+            starts = [a.start.remote(*args, rank, c.ranks, address) for rank, a in enumerate(actors)]
+            group.version = await group.answers("start", starts)
+        except BaseException:
+            group.kill()
+            raise
+        return group
+
+    async def accumulate(self, group: Group) -> None:
+        await self.everywhere("accumulate", group)
+
+    async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
+        await self.everywhere("accumulate_sft", demonstrations)
+
+    async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        return await self.everywhere("step")
+
+    async def save(self, directory: str) -> None:
+        await self.everywhere("save", directory)
+
+    async def load(self, directory: str) -> PolicyVersion:
+        return await self.everywhere("load", directory)
+
+    async def save_merged(self, out_dir: str) -> None:
+        await self.everywhere("save_merged", out_dir)
+
+    async def stop(self) -> None:
+        """Ends all ranks' processes; safe to call on a group that has died."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.everywhere("close")
+        except (InfraError, TimeoutError):
+            pass  # it is being killed anyway
+        self.kill()
+
+    def kill(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+    async def everywhere(self, method: str, *args: Any) -> Any:
+        """Submits the call to all ranks without waiting in between, so that concurrent callers cannot interleave."""
+        return await self.answers(method, [actor.call.remote(method, *args) for actor in self.actors])
+
+    async def answers(self, what: str, refs: Sequence[Any]) -> Any:
+        """Rank 0's answer once all ranks have answered."""
+        futures = [asyncio.wrap_future(ref.future()) for ref in refs]
+        done, waiting = await asyncio.wait(futures, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        failed = [(rank, f.exception()) for rank, f in enumerate(futures) if f in done and f.exception()]
+        for future in waiting:
+            future.cancel()
+        if failed:
+            raise named(what, *failed[0])
+        if waiting:
+            late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
+            raise InfraError(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
+        return futures[0].result()
+
+
+def named(what: str, rank: int, error: BaseException) -> BaseException:
+    """The rank's own exception where it has one, an InfraError where its process is gone."""
+    if isinstance(error, RayTaskError):
+        return error.cause if isinstance(error.cause, Exception) else error
+    if isinstance(error, RayActorError):
+        return InfraError(f"learner rank {rank} died in {what!r}: {' '.join(str(error).split())[:300]}")
+    return error
