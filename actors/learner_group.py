@@ -20,7 +20,7 @@ from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion
 
-QUIET = {"DEEPSPEED_LOG_LEVEL": "warning", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
 
 

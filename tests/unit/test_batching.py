@@ -1,0 +1,61 @@
+"""Plans and collation: everything is learnt once, ranks stay in step, image and token types follow their sample."""
+
+import torch
+
+from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan, train_samples
+from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
+
+IMAGE, PAD = 9, 0
+
+
+def sample(n: int, m: int = 2, image: str = "a") -> TrainSample:
+    return TrainSample(f"s{n}.{m}", image, (1, IMAGE, IMAGE, *range(10, 10 + n)), tuple(range(20, 20 + m)), 0.5)
+
+
+def test_every_sample_is_planned_once_and_ranks_have_equal_numbers_of_batches():
+    samples = [sample(n) for n in range(1, 12)]
+    for ranks in (1, 2, 3, 4, 16):
+        plans = plan(samples, ranks, token_budget=30)
+        assert len({len(batches) for batches in plans}) == 1
+        learnt = [s.uid for batches in plans for batch in batches for s in batch if s.weight]
+        assert sorted(learnt) == sorted(s.uid for s in samples)
+        assert all(batch for batches in plans for batch in batches)
+
+
+def test_micro_batches_keep_the_budget_and_truncate_nothing():
+    samples = [sample(n) for n in (1, 50, 3, 2, 9)]
+    batches = micro_batches(samples, token_budget=30)
+    assert sum(map(len, batches)) == 5
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(s.length for s in batch) <= 30
+
+
+def test_no_samples_no_batches():
+    assert plan([], 2, 100) == [[], []]
+
+
+def test_collation():
+    batch = collate([sample(1, 3, "b"), sample(3, 1, "a")], ["a", "b"], IMAGE, PAD)
+    assert batch.input_ids.tolist() == [[1, 9, 9, 10, 20, 21, 22], [1, 9, 9, 10, 11, 12, 20]]
+    assert batch.attention_mask.tolist() == [[1] * 7, [1] * 7]
+    assert batch.image_index.tolist() == [1, 0]
+    assert batch.completion_mask.tolist() == [[True] * 3, [True, False, False]]
+    for row in range(2):  # the token at a position is predicted one place before it
+        n = batch.completion_mask[row].sum()
+        assert torch.equal(batch.input_ids[row][batch.positions[row, :n] + 1], batch.targets[row, :n])
+
+
+def test_padding_is_masked_and_has_no_image_type():
+    batch = collate([sample(1, 1), sample(5, 4)], ["a"], IMAGE, pad_id=IMAGE)  # the worst pad there could be
+    assert batch.attention_mask[0].tolist() == [1] * 5 + [0] * 7
+    assert batch.mm_token_type_ids[0].tolist() == [0, 1, 1] + [0] * 9
+    assert batch.mask.sum() == 5
+
+
+def test_unscorable_samples_are_left_out():
+    rollout = Rollout("u", 0, (1,), (2, 3), (-1.0, -2.0), "", "stop", 0)
+    good = ScoredRollout(rollout, {}, 1.0)
+    bad = ScoredRollout(rollout, {"spatial": Outcome("infra", None)}, None)
+    group = Group(Prompt("u", "a", Truth("", "", "", 0, 0)), (good, bad, good), (0.5, 0.0, -0.5))
+    assert [s.advantage for s in train_samples(group)] == [0.5, -0.5]
+    assert train_samples(group)[0].behaviour == (-1.0, -2.0)
