@@ -17,7 +17,7 @@ SILHOUETTE_POPULATION = 100_000  # cities at least this big sketch the inhabited
 NORTH, SOUTH, SCALE = 84.0, -60.0, 2.5  # map window in degrees, SVG units per degree
 
 
-def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int] = (340, 170),
+def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int] = (250, 150),
           floor: float | None = None, smooth: int = 5) -> str:  # fmt: skip
     """Raw points with their centred moving average over `smooth` steps as a line. `color` is a CSS value.
 
@@ -27,7 +27,7 @@ def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int]
     if not points:
         return f'<p class="muted">no {escape(label)} recorded</p>'
     width, height = size
-    left, right, top, bottom = 44, 10, 10, 24
+    left, right, top, bottom = 36, 8, 10, 22
     values = [y for _, y in points] + ([] if floor is None else [floor])
     y_ticks = ticks(min(values), max(values), 4)
     x_ticks = [t for t in ticks(points[0][0], points[-1][0], 5) if points[0][0] <= t <= points[-1][0] and t == int(t)]

@@ -30,7 +30,7 @@ MAP_PAIRS = 200
 STAGES = {
     "base": "before SFT",
     "sft": "after SFT",
-    "sft_no_hedge": "after SFT, hedging words banned (control)",
+    "sft_no_hedge": "after SFT, hedges banned (control)",
     "grpo": "after GRPO",
 }
 KILOMETRES = ("1", "25", "200", "750", "2500")
@@ -41,8 +41,11 @@ FACTS = {
     "loss": "learner.loss", "KL weight": "learner.kl_beta", "LoRA rank": "policy.lora_rank",
     "max staleness": "max_staleness", "seed": "run.seed",
 }  # fmt: skip
-OTHER_CURVES = ("kl", "entropy", "completion_tokens_mean", "data_failure_share", "step_seconds",
-                "reward_exposed_seconds")  # fmt: skip
+OTHER_CURVES = {
+    "kl": "KL to reference", "entropy": "entropy", "completion_tokens_mean": "completion length",
+    "data_failure_share": "faulty answers", "step_seconds": "step time", "reward_exposed_seconds": "waited for rewards",
+}  # fmt: skip
+SMALL, WIDE = (250, 150), (1040, 240)  # SVG units, about the pixels shown
 
 
 def write_report(run: str | Path) -> Path:
@@ -104,12 +107,12 @@ def _header(run: Path, config: Mapping[str, Any], metrics: Sequence[Row]) -> str
     facts = [("steps", f"{number(metrics[-1]['step'])} of {_get(config, 'steps') or '?'}")] if metrics else []
     facts += [(label, str(_get(config, key))) for label, key in FACTS.items() if _get(config, key) not in (None, "")]
     manifest = _get(config, "data.manifest")
-    facts += [("training data", "/".join(Path(str(manifest)).parts[-2:]))] if manifest else []
+    source = Path(str(manifest or ""))
+    facts += [("training data", source.parent.name if source.stem == "manifest" else source.name)] if manifest else []
     items = "".join(f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in facts)
-    return (
-        f"<h1>GeoAgent-RL</h1><p class='muted'>Run {escape(run.resolve().name)}: where was this photograph taken? "
-        f"SFT, then GRPO with spatial, semantic and consistency rewards.</p><div class='card'><dl>{items}</dl></div>"
-    )
+    about = "Where was this photograph taken? A policy trained by SFT, then by GRPO with rewards that can be explained."
+    name = escape(run.resolve().name)
+    return f'<h1>GeoAgent-RL · {name}</h1><p class="muted">{about}</p><dl class="card">{items}</dl>'
 
 
 def _tiles(metrics: Sequence[Row], evaluation: Mapping[str, Any]) -> str:
@@ -117,8 +120,8 @@ def _tiles(metrics: Sequence[Row], evaluation: Mapping[str, Any]) -> str:
     change = _change(_points(metrics, "reward_total_mean"))
     if change and len(metrics) >= 2 * ENDS:
         ratio = f" (× {change[1] / change[0]:.2f})" if change[0] > 0 else ""
-        label = f"mean reward, first {ENDS} → last {ENDS} GRPO steps"
-        tiles.append((f"{change[0]:.2f} → {change[1]:.2f}{ratio}", label))
+        label = f"mean reward, first {ENDS} → last {ENDS} GRPO steps{ratio}"
+        tiles.append((f"{change[0]:.2f} → {change[1]:.2f}", label))
     for key, label, show in (("geoscore", "GeoScore", number), ("format_valid", "valid format", "{:.1%}".format)):
         for split in _splits(evaluation)[:1]:
             before, after = (evaluation.get(s, {}).get(split, {}).get(key) for s in ("sft", "grpo"))
@@ -137,14 +140,14 @@ def _tables(evaluation: Mapping[str, Any]) -> str:
     for split in _splits(evaluation):
         stages = {stage: evaluation[stage][split] for stage in _stages(evaluation) if split in evaluation[stage]}
         scale = next((m["geoscore_scale_km"] for m in stages.values() if "geoscore_scale_km" in m), None)
-        score = "GeoScore" + (f"<br>(scale {number(scale)} km)" if scale else "")
         right = [f"{level}<br>right" for level in ("country", "region", "place")]
-        heads = ["", "n", "failed", *(f"≤ {k} km" for k in KILOMETRES), "median km", "mean km", score]
-        heads += ["valid<br>format", *right, "mean<br>reward"]
+        heads = ["", "n", "failed", *(f"≤ {k}<br>km" for k in KILOMETRES), "median<br>km", "mean<br>km"]
+        heads += ["Geo-<br>Score", "valid<br>format", *right, "mean<br>reward"]
+        about = f' <span class="muted small">GeoScore scale {number(scale)} km</span>' if scale else ""
         rows = "".join(_table_row(stage, m) for stage, m in stages.items())
         note = unhedging(stages)
         out.append(
-            f'<div class="card wide"><h3>{escape(split)}</h3><div class="scroll"><table><tr>'
+            f'<div class="card wide"><h3>{escape(split)}{about}</h3><div class="scroll"><table><tr>'
             f"{''.join(f'<th>{h}</th>' for h in heads)}</tr>{rows}</table></div>"
             + (f'<p class="small">{escape(note)}</p>' if note else "")
             + "</div>"
@@ -170,23 +173,22 @@ def _curves(metrics: Sequence[Row], sft: Sequence[Row]) -> str:
     out = []
     total = _points(metrics, "reward_total_mean")
     if total:
-        out.append(f'<div class="wide">{_curve(total, "total reward", "total", (1040, 250))}</div><div class="curves">')
+        out.append(f'<div class="wide">{_curve(total, "total reward", "total", WIDE)}</div><div class="curves">')
         out += [_curve(_points(metrics, f"reward_{p}_mean"), p, p, floor=0.0) for p in PARTS]
         out.append("</div>")
-    others = [(_points(metrics, key), key) for key in OTHER_CURVES]
-    shown = [_curve(points, f"{key} [{METRICS[key][0]}]", "other", floor=0.0) for points, key in others if points]
-    loss = _points(sft, "loss")
-    shown += [_curve(loss, "SFT loss", "other", floor=0.0)] if loss else []
+    others = [(_points(metrics, key), f"{label} ({METRICS[key][0]})") for key, label in OTHER_CURVES.items()]
+    others.insert(0, (_points(sft, "loss"), "SFT loss"))
+    shown = [_curve(points, label, "other", floor=0.0) for points, label in others if points]
     if shown:
         out.append(f'<h2>Training</h2><div class="curves">{"".join(shown)}</div>')
-    note = "Dots: batch mean of each step, before weighting (total: weighted). Line: moving average over 5 steps."
+    note = "Dots: batch mean of each GRPO step, before weighting (total: weighted). Line: average over 5 steps."
     head = f'<h2>Reward by component</h2><p class="muted small">{note}</p>' if total else ""
     return head + "".join(out)
 
 
-def _curve(points: Sequence[tuple[float, float]], label: str, color: str, size=(340, 170), floor=None) -> str:
+def _curve(points: Sequence[tuple[float, float]], label: str, color: str, size=SMALL, floor=None) -> str:
     change = _change(points)
-    ends = f"{change[0]:.3g} → {change[1]:.3g}" if change and len(points) >= 2 * ENDS else ""
+    ends = f"{change[0]:.2f} → {change[1]:.2f}" if change and len(points) >= 2 * ENDS and color != "other" else ""
     swatch = f'<i class="swatch" style="--c:var(--{color})"></i>'
     svg = curve(points, label, f"var(--{color})", size, floor)
     return f'<div class="card"><div class="head"><h3>{swatch}{escape(label)}</h3><span>{ends}</span></div>{svg}</div>'

@@ -71,7 +71,7 @@ def picture(path: str) -> str:
         return f'<div class="noimage">no picture ({escape(error.kind)})</div>'
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
+    image.save(data, "JPEG", quality=88)
     return f'<img alt="photograph" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 

@@ -93,8 +93,8 @@ def test_everything_the_model_wrote_is_text(run):
 def test_it_shows_curves_tables_map_and_rollouts(run):
     page = write_report(run).read_text(encoding="utf-8")
     assert page.count('class="smooth"') == 5  # total, spatial, step seconds, exposed seconds, SFT loss
-    assert 'aria-label="total reward by step"' in page and "1.07 → 1.95 (× 1.81)" in page
-    assert "after SFT, hedging words banned (control)" in page and "30.0%" in page and "(scale 1,805 km)" in page
+    assert 'aria-label="total reward by step"' in page and "1.07 → 1.95" in page and "(× 1.81)" in page
+    assert "after SFT, hedges banned (control)" in page and "30.0%" in page and "GeoScore scale 1,805 km" in page
     assert "+0.40 (40%) is reached without any training" in page
     assert page.count('class="truth"') == 7  # one per photograph that was located
     assert "data:image/jpeg;base64," in page and "no picture (missing)" in page
