@@ -57,7 +57,7 @@ def comparisons(stages: Sequence[Stage], verdicts: Sequence[Verdict | None]) -> 
             continue
         within = tuple(" ".join(s.conclusion.split()) for s in stages[:i])
         a, b = (" ".join(text.split()) for text in (verdict.conclusion, stage.conclusion))
-        pairs.append(LevelPair(LEVELS[i], a, b, within, within))
+        pairs.append(LevelPair(LEVELS[i], a, b, within))
     return tuple(pairs)
 
 

@@ -20,13 +20,12 @@ Address = tuple[str, str, str]  # country, region, place; unknown levels are ""
 
 @dataclass(frozen=True, slots=True)
 class LevelPair:
-    """Two names of the same level. `*_within` are the coarser names that go with each, coarsest first."""
+    """Two names of the same level. `within` are the coarser names under which both are read, coarsest first."""
 
     level: Level
     a: str
     b: str
-    a_within: tuple[str, ...] = ()
-    b_within: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,192 @@
+"""Starts and stops the reward services on Ray Serve, and the clients through which a Scorer asks them.
+
+Applications are named after the run, have no HTTP server, and are deleted at exit and at the next start of the same
+run. Clients turn every failure of Ray, Serve or a replica into InfraError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.chunking import Chunker
+from actors.redis_server import CacheServer, free_port, new_password
+from actors.reward_worker import GeoEmbedWorker
+from geoagent_rl.config import Config, RewardConfig
+from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
+from geoagent_rl.types import InfraError, UserError
+
+ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
+START_S = 300.0
+
+
+@dataclass
+class RewardServices:
+    """The running services of one run. `services` is what a Scorer takes; call `stop` in the end."""
+
+    run_id: str
+    services: Services
+    handles: dict[str, DeploymentHandle]
+    cache_url: str
+    cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
+
+    async def stop(self) -> None:
+        """Closes the clients, deletes the applications, ends the embedded Redis. Idempotent."""
+        for client in {id(c): c for c in (self.services.geocoder, self.services.judge) if c is not None}.values():
+            await client.close()
+        await asyncio.to_thread(stop_applications, self.run_id)
+        if self.cache_server is not None:
+            await asyncio.to_thread(_stop_cache, self.cache_server)
+            self.cache_server = None
+
+
+def start(
+    run_id: str, config: Config, run_dir: str | Path, judge: Callable[[str], serve.Application] | None = None
+) -> RewardServices:
+    """Starts cache, reward workers and (given `judge`, cache URL -> application) the consistency agent; Ray must run.
+
+    Blocks until every application is healthy. Raises InfraError when one does not come up, UserError for bad settings.
+    """
+    serve.start(http_options={"location": "NoServer"})
+    stop_applications(run_id)  # of an earlier life of this run
+    cache_server, cache_url = start_cache(config.reward, run_dir)
+    applications = {"geo-embed": reward_workers(config.reward, cache_url)}
+    if judge is not None:
+        applications["judge"] = judge(cache_url)
+    try:
+        handles = {name: _run(f"{run_id}-{name}", application) for name, application in applications.items()}
+    except BaseException:
+        stop_applications(run_id)
+        if cache_server is not None:
+            _stop_cache(cache_server)
+        raise
+    timeout_s = config.reward.attempt_timeout_s
+    geo = GeoEmbedClient(handles["geo-embed"], timeout_s)
+    agent = JudgeClient(handles["judge"], timeout_s) if "judge" in handles else None
+    return RewardServices(run_id, Services(geo, geo, agent), handles, cache_url, cache_server)
+
+
+def start_cache(config: RewardConfig, run_dir: str | Path) -> tuple[Any | None, str]:
+    """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of this node."""
+    if config.cache.url != "embedded":
+        return None, config.cache.url
+    directory = Path(config.cache.dir or Path(run_dir) / "cache").absolute()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = CacheServer.options(scheduling_strategy=here).remote(str(directory), free_port(), new_password())
+    try:
+        return actor, ray.get(actor.address.remote(), timeout=60.0)
+    except RayError as error:
+        ray.kill(actor)
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise InfraError(f"the embedded Redis did not start: {_line(error)}") from error
+
+
+def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
+    """The GeoEmbedWorker deployment as an application."""
+    deployment = serve.deployment(
+        GeoEmbedWorker,
+        name="GeoEmbedWorker",
+        num_replicas=config.geocoder.replicas,
+        max_ongoing_requests=ONGOING,
+        ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica},
+        health_check_period_s=2.0,
+        health_check_timeout_s=30.0,
+        graceful_shutdown_timeout_s=2.0,
+    )
+    return deployment.bind(config, cache_url)
+
+
+def stop_applications(run_id: str) -> None:
+    """Deletes the applications of this run, if any. Safe when Serve or Ray is not running."""
+    if not ray.is_initialized():
+        return
+    try:
+        for name in serve.status().applications:
+            if name.startswith(f"{run_id}-"):
+                serve.delete(name)
+    except (RayError, RayServeException):
+        return  # the cluster is going down: nothing is left to delete
+
+
+def _run(name: str, application: serve.Application) -> DeploymentHandle:
+    try:
+        return serve.run(application, name=name, route_prefix=None, _local_testing_mode=False)
+    except (RayError, RayServeException, RuntimeError) as error:
+        raise InfraError(f"the service {name} did not start: {_line(error)}") from error
+
+
+def _stop_cache(actor: Any) -> None:
+    try:
+        ray.get(actor.stop.remote(), timeout=10.0)
+    except RayError:
+        pass  # dead already: its server died with it
+    ray.kill(actor)
+
+
+class _Client:
+    """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
+
+    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 8):
+        self.handle, self.timeout_s = handle, timeout_s
+        self.max_chunk, self.parallel = max_chunk, parallel
+        self._chunkers: dict[str, Chunker] = {}
+
+    async def close(self) -> None:
+        for chunker in self._chunkers.values():
+            await chunker.close()
+
+    async def _ask(self, method: str, questions: Sequence[Any]) -> list[Any]:
+        if method not in self._chunkers:
+            self._chunkers[method] = Chunker(lambda chunk: self._call(method, chunk), self.max_chunk, self.parallel)
+        return await self._chunkers[method].ask(questions)
+
+    async def _call(self, method: str, chunk: list[Any]) -> list[Any]:
+        response = None
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                response = getattr(self.handle, method).remote(chunk)
+                return await response
+        except TimeoutError:
+            response.cancel()
+            raise InfraError(f"{method}: no answer within {self.timeout_s:.3g} s") from None
+        except (RayError, RayServeException) as error:
+            raise InfraError(f"{method}: {_line(error)}") from error
+
+
+class GeoEmbedClient(_Client):
+    """Geocoder and Semantic of rewards/services.py."""
+
+    async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
+        return await self._ask("geocode", addresses)
+
+    async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        return await self._ask("similarities", pairs)
+
+    async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
+        return await self._ask("same_place", pairs)
+
+
+class JudgeClient(_Client):
+    """Judge of rewards/services.py."""
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        return await self._ask("judge", items)
+
+
+def _line(error: BaseException) -> str:
+    """The kind and the most telling line of an error; Ray's own carry whole stack traces."""
+    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
