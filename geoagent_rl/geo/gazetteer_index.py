@@ -170,9 +170,11 @@ class Index:
     def places(self, text: str, country: str) -> list[Feature]:
         """Places that `text` may name: of that name, else of its core ("Aomori Shi"), else of that district's name."""
         key = lookup_key(text)
+        if found := self._towns_of_key(key, country, EXACT):
+            return found
         plain = plain_key(key)
-        for form in dict.fromkeys((key, plain, core_key(plain), undouble(plain), undouble(core_key(plain)))):
-            if found := self._towns_of_key(form, country, EXACT if form == key else CORE):
+        for form in dict.fromkeys((plain, core_key(plain), undouble(plain), undouble(core_key(plain)))):
+            if form != key and (found := self._towns_of_key(form, country, CORE)):
                 return found
         return [replace(f, level="place") for f in self._named_regions(key, country) if f.district]
 

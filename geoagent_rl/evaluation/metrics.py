@@ -1,0 +1,115 @@
+"""Distances between predictions and the truth, as the published tables count them. Scores any system's prediction file.
+
+Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine with R = 6371 km, a hit is a distance
+`<=` the threshold. A failed prediction (missing, not finite or out of range) is a miss at every threshold and scores
+0 GeoScore points, so hit shares and GeoScore are over all n rows; mean_km and median_km are over the located rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoagent_rl.geo.distance import PAPER_SCALE_KM, geoscore, haversine_km
+from geoagent_rl.geo.suspect import suspicions
+from geoagent_rl.types import UserError
+
+THRESHOLDS_KM = (1, 25, 200, 750, 2500)  # street, city, region, country, continent
+
+
+def score_table(
+    gt_lat: ArrayLike,
+    gt_lon: ArrayLike,
+    pred_lat: ArrayLike,
+    pred_lon: ArrayLike,
+    geoscore_scale_km: float = PAPER_SCALE_KM,
+) -> dict[str, Any]:
+    """{n, failed, hit: {"1", "25", "200", "750", "2500": fractions}, mean_km, median_km, geoscore, geoscore_scale_km}.
+
+    All arguments: n degrees. mean_km and median_km are None when every prediction failed; hit and geoscore are 0 then,
+    and for n = 0. Raises UserError naming the first row whose truth is not a place on Earth.
+    """
+    truth, predicted = _pair(gt_lat, gt_lon), _pair(pred_lat, pred_lon)
+    if len(truth) != len(predicted):
+        raise ValueError(f"{len(truth)} true positions but {len(predicted)} predictions")
+    wrong = np.flatnonzero(~_on_earth(truth))
+    if len(wrong):
+        lat, lon = truth[wrong[0]]
+        raise UserError(
+            f"row {wrong[0] + 1} of {len(truth)} has no usable true position (latitude {lat:g}, longitude {lon:g});"
+            f" {len(wrong)} such rows: correct or remove them, or name other columns"
+        )
+    located = _on_earth(predicted)
+    km = haversine_km(*truth[located].T, *predicted[located].T)
+    n = len(truth)
+    return {
+        "n": n,
+        "failed": int(n - located.sum()),
+        "hit": {str(limit): float((km <= limit).sum() / n) if n else 0.0 for limit in THRESHOLDS_KM},
+        "mean_km": float(km.mean()) if len(km) else None,
+        "median_km": float(np.median(km)) if len(km) else None,
+        "geoscore": float(geoscore(km, geoscore_scale_km).sum() / n) if n else 0.0,
+        "geoscore_scale_km": float(geoscore_scale_km),
+    }
+
+
+def score_file(
+    path: str | Path,
+    gt_lat: str = "gt_lat",
+    gt_lon: str = "gt_lon",
+    pred_lat: str = "pred_lat",
+    pred_lon: str = "pred_lon",
+    geoscore_scale_km: float = PAPER_SCALE_KM,
+) -> dict[str, Any]:
+    """`score_table` of a CSV, JSONL or Parquet file with the columns named (degrees).
+
+    Warns on stderr, with the evidence, when columns look swapped or in radians. Raises UserError for a file that cannot
+    be read, a missing column (naming those there are), no rows, or a truth that is not on Earth.
+    """
+    if not geoscore_scale_km > 0:
+        raise UserError(f"the GeoScore scale must be greater than 0 km, not {geoscore_scale_km}")
+    columns = _read_columns(Path(path), (gt_lat, gt_lon, pred_lat, pred_lon))
+    for what, lat, lon in (("true", gt_lat, gt_lon), ("predicted", pred_lat, pred_lon)):
+        for suspicion in suspicions(columns[lat], columns[lon]):
+            print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
+    return score_table(*(columns[name] for name in (gt_lat, gt_lon, pred_lat, pred_lon)), geoscore_scale_km)
+
+
+def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
+    return np.stack([np.asarray(lat, dtype=np.float64).ravel(), np.asarray(lon, dtype=np.float64).ravel()], axis=1)
+
+
+def _on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Finite and within 90 and 180 degrees; NaN compares false."""
+    return (np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180)
+
+
+def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """The columns as float64; a cell that is not a number becomes NaN."""
+    import pandas  # slow to import, and only needed here
+
+    readers = {
+        ".csv": lambda: pandas.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True),
+        ".tsv": lambda: pandas.read_csv(path, dtype=str, encoding="utf-8-sig", sep="\t"),
+        ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False),
+        ".parquet": lambda: pandas.read_parquet(path),
+    }
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: predictions must be a {', '.join(readers)} file")
+    try:
+        table = readers[path.suffix.lower()]()
+    except FileNotFoundError:
+        raise UserError(f"no prediction file {path}") from None
+    except (OSError, ValueError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+    there = ", ".join(map(str, table.columns))
+    for name in names:
+        if name not in table.columns:
+            raise UserError(f"{path} has no column {name!r}; its columns are: {there}")
+    if table.empty:
+        raise UserError(f"{path} has no rows")
+    return {name: pandas.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64) for name in names}
