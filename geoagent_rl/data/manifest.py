@@ -22,7 +22,7 @@ one photograph leaves out that row, counted in a warning. A manifest of which no
 | a needed column is absent, or uid or image is empty | UserError                                             |
 | no rows                                             | UserError                                             |
 | two rows with one uid                               | UserError with both rows                              |
-| lat or lon out of range or not a number             | UserError with the row                                |
+| lat or lon out of range or not a number             | UserError with the row, and evidence if it is swapped |
 | image path that leaves the manifest's folder        | UserError with the row (also through symbolic links)  |
 | lat or lon blank                                    | row skipped, counted                                  |
 | image file missing                                  | row skipped, counted                                  |
@@ -41,7 +41,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
+from geoagent_rl.data.tables import Table, jsonl_rows, parquet_rows
+from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import Prompt, Truth, UserError
 
 log = logging.getLogger(__name__)
@@ -81,16 +83,6 @@ NUMBERS = ("lat", "lon", "locatability")
 COLUMNS = tuple(field.name for field in fields(Sample))
 NEEDED = ("uid", "image", "lat", "lon")
 SCHEMA = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS])
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows as found, before any check: (row number as the user would count, values by column), and what was noticed."""
-
-    root: Path  # image paths are relative to it and confined to it
-    rows: list[tuple[int, dict[str, Any]]]
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,11 +130,13 @@ def load(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
             samples.append(_sample(row, root, where, max_image_megapixels))
         except _Skip as skip:
             skipped.setdefault(skip.reason, []).append(f"row {number}: {skip}")
+        except _OutOfRange as error:
+            raise UserError(f"{error}; {_whole_table(table) or 'correct it'}") from None
     losses = [f"{len(found)} of {len(table.rows)} rows skipped, {reason} (first: {found[0]})"
               for reason, found in skipped.items()]  # fmt: skip
     if not samples:
         raise UserError(f"{path} has no usable row: {'; '.join(losses)}")
-    evidence = []
+    evidence = suspicions([s.lat for s in samples], [s.lon for s in samples], [s.country for s in samples])
     warnings = [*table.warnings, *losses, *evidence]
     counts = {reason: len(found) for reason, found in skipped.items()}
     return Loaded(samples, len(table.rows), counts, [f"{path}: {line}" for line in warnings], list(table.notes))
@@ -174,6 +168,19 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _whole_table(table: Table) -> str:
+    """What is suspicious about all coordinates together, before any row is checked."""
+    try:
+        lats, lons = ([float(row[name]) for _, row in table.rows] for name in ("lat", "lon"))
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return "; ".join(suspicions(lats, lons))
+
+
+class _OutOfRange(Exception):
+    """A coordinate that no place on Earth has."""
 
 
 class _Skip(Exception):
@@ -222,7 +229,7 @@ def _number(value: Any, name: str, where: str) -> float | None:
 def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
     degrees = _number(value, name, where)
     if degrees is not None and abs(degrees) > limit:
-        raise UserError(f"{where}: {name} {degrees:g} is outside -{limit}..{limit}; are lat and lon swapped?")
+        raise _OutOfRange(f"{where}: {name} {degrees:g} is outside -{limit}..{limit}")
     return degrees
 
 
@@ -256,9 +263,9 @@ def _table(path: Path) -> Table:
     if path.suffix == ".csv":
         return photos.table(path)
     if path.suffix == ".parquet":
-        names, rows = _parquet_rows(path)
+        names, rows = parquet_rows(path, COLUMNS)
     elif path.suffix == ".jsonl":
-        rows = list(_jsonl_rows(path))
+        rows = list(jsonl_rows(path))
         names = set().union(*(row for _, row in rows))
     else:
         raise UserError(f"{path}: a manifest is a .parquet, a .jsonl or a folder of photographs with a CSV")
@@ -267,26 +274,3 @@ def _table(path: Path) -> Table:
         raise UserError(f"{path} has no column {', '.join(absent)}; it has {', '.join(sorted(names)) or 'none'}")
     strange = sorted(set(names) - set(COLUMNS))
     return Table(path.parent, rows, notes=(f"columns not used: {', '.join(strange)}",) if strange else ())
-
-
-def _parquet_rows(path: Path) -> tuple[set[str], list[tuple[int, dict[str, Any]]]]:
-    try:
-        names = set(pq.read_schema(path).names)
-        table = pq.read_table(path, columns=[name for name in COLUMNS if name in names])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not readable Parquet: {' '.join(str(error).split())[:200]}") from None
-    return names, list(enumerate(table.to_pylist(), start=1))
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}, row {number} is not JSON: {str(error)[:120]}") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, row {number} is not a JSON object")
-            yield number, row

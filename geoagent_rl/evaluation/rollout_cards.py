@@ -13,12 +13,12 @@ from html import escape
 from typing import Any
 
 from geoagent_rl.data.images import BadImage, open_image
+from geoagent_rl.evaluation.run import SAME
 from geoagent_rl.policy.answer import parse
 from geoagent_rl.telemetry import PARTS
 
 Row = Mapping[str, Any]
 LEVELS = ("Country", "Region", "Place")
-SAME = 0.999  # similarity from which a level counts as named right
 THUMBNAIL = 480  # pixels, longest side
 
 

@@ -1,6 +1,8 @@
 """The dataset format: what is written is read back, and each kind of bad input has its one outcome."""
 
+import csv
 import json
+import math
 import pickle
 
 import pytest
@@ -66,7 +68,7 @@ def test_numeric_uids_and_absolute_paths_inside_are_accepted(tmp_path, row, json
     [
         ({"uid": ""}, "uid is empty"),
         ({"image": None}, "image is empty"),
-        ({"lat": 90.5}, "lat 90.5 is outside -90..90"),
+        ({"lat": 90.5}, "lat 90.5 is outside -90..90; correct it"),
         ({"lon": -180.01}, "lon -180.01 is outside -180..180"),
         ({"lat": "north"}, "lat is 'north', not a number"),
         ({"lat": float("inf")}, "lat is 'inf', not a number"),
@@ -139,6 +141,47 @@ def test_rows_with_unusable_photographs_are_skipped_and_counted(tmp_path, row, j
     assert loaded.rows == len(loaded.samples) + sum(loaded.skipped.values())
     assert read(path, 3.9) == loaded.samples
     assert any("1 of 6 rows skipped, image missing (first: row 2:" in message for message in caplog.messages)
+
+
+TOWNS = {"Germany": (48.14, 11.58), "Kenya": (-1.29, 36.82), "Egypt": (30.04, 31.24), "Peru": (-12.05, -77.04),
+         "Iceland": (64.15, -21.94), "Nigeria": (9.06, 7.49)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda lat, lon: (lon, lat), "swapped"),
+        (lambda lat, lon: (math.radians(lat), math.radians(lon)), "radians"),
+        (lambda lat, lon: (0.0, 0.0), "0, 0"),
+    ],
+)
+def test_suspect_coordinates_are_kept_with_a_warning_that_gives_the_evidence(row, jsonl, change, word):
+    rows = []
+    for country, degrees in TOWNS.items():
+        lat, lon = change(*degrees)
+        rows.append(row(country, country=country, lat=lat, lon=lon))
+    loaded = load(jsonl(*rows))
+    assert len(loaded.samples) == len(TOWNS)
+    assert any(word in warning and any(c.isdigit() for c in warning) for warning in loaded.warnings)
+
+
+def test_sound_coordinates_are_not_suspected(row, jsonl):
+    rows = [row(country, country=country, lat=lat, lon=lon) for country, (lat, lon) in TOWNS.items()]
+    assert load(jsonl(*rows)).warnings == []
+
+
+def test_radians_published_by_mistake_are_suspected(shared_data, tmp_path, row, jsonl):
+    """osv5m_predictions/radians_fixture.csv, a real accident of OSV-5M."""
+    with open(shared_data / "osv5m_predictions/radians_fixture.csv") as file:
+        rows = [row(r["id"], country="", lat=r["true_lat"], lon=r["true_lon"]) for r in csv.DictReader(file)]
+    assert any("radians" in warning for warning in load(jsonl(*rows)).warnings)
+
+
+def test_swapped_columns_out_of_range_stop_with_the_evidence(shared_data, row, jsonl):
+    with open(shared_data / "im2gps_predictions/swapped_header_fixture.csv") as file:
+        rows = [row(r["key_sha1_12"], lat=r["LAT"], lon=r["LON"]) for r in csv.DictReader(file)]
+    with pytest.raises(UserError, match="is outside -90..90; latitude and longitude look swapped: 16 of 60"):
+        load(jsonl(*rows))
 
 
 def test_a_manifest_without_any_usable_row_is_an_error(tmp_path, row, jsonl):
