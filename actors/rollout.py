@@ -238,9 +238,10 @@ class RolloutEngine:
         return outputs[-1]
 
     async def stop(self) -> None:
-        """Ends the engine's processes."""
+        """Ends the engine's processes. Idempotent."""
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
+            self.engine = None
 
 
 def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -1,0 +1,90 @@
+"""The consistency agent: a vLLM engine that reads a stage's reasoning and derives the conclusion.
+
+One code, prompt and output form for every judge model: Qwen3-32B as GPTQ-INT4, the tiny Qwen3 of the CPU pipeline and
+SmolLM2. A plain class; Ray Serve makes replicas of it. May know vLLM and the prompt; nothing of the reward's formula.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from actors.vllm_engine import judge_engine_args, start_engine, within
+from geoagent_rl.config import JudgeConfig
+from geoagent_rl.judge_models import judge_checkpoint
+from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages, question, read_answer
+from geoagent_rl.rewards.services import JudgeItem, Verdict
+from geoagent_rl.types import InfraError
+
+HERE = "\ue000"  # stands for the question when the constant rest of the prompt is tokenised
+TIMEOUT_S = 120.0  # for one verdict, waiting in the engine's queue included
+
+
+class ConsistencyAgent:
+    def __init__(self, judge: JudgeConfig) -> None:
+        """Starts the engine (10-30 s); converts the checkpoint first where that is needed."""
+        from transformers import AutoTokenizer
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
+        self.engine = start_engine(judge_engine_args(judge, model, dtype))
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self.head, self.tail = constant_parts(self.tokenizer)
+        self.room = judge.max_model_len - judge.max_tokens - len(self.head) - len(self.tail)
+        self.params = SamplingParams(
+            temperature=0,
+            max_tokens=judge.max_tokens,
+            structured_outputs=StructuredOutputsParams(json=SCHEMA, disable_any_whitespace=True),
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        self.numbers = itertools.count()
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """One verdict for each item, in order; all are in the engine at once. InfraError when the engine fails."""
+        return list(await asyncio.gather(*(self.verdict(item) for item in items)))
+
+    async def verdict(self, item: JudgeItem) -> Verdict:
+        begin = time.monotonic()
+        what = f"the consistency agent's verdict on a {item.stage}"
+        text, reason = await within(TIMEOUT_S, what, self.complete(self.prompt_ids(item)))
+        try:
+            conclusion = read_answer(text)
+        except ValueError as error:
+            raise InfraError(f"{what} was cut off ({reason}); raise judge.max_tokens: {error}") from None
+        return Verdict(conclusion, time.monotonic() - begin)
+
+    def prompt_ids(self, item: JudgeItem) -> list[int]:
+        """The question's characters never become special tokens; a question that is too long loses its middle."""
+        ids = self.tokenizer(question(item), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if len(ids) > self.room:
+            ids = ids[: self.room // 2] + ids[-(self.room - self.room // 2) :]
+        return [*self.head, *ids, *self.tail]
+
+    async def complete(self, ids: list[int]) -> tuple[str, str]:
+        name = f"judge/{next(self.numbers)}"
+        outputs = [output async for output in self.engine.generate({"prompt_token_ids": ids}, self.params, name)]
+        completion = outputs[-1].outputs[0]
+        return completion.text, completion.finish_reason
+
+    async def check_health(self) -> None:
+        """Ray Serve replaces a replica for which this raises."""
+        await self.engine.check_health()
+
+    def stop(self) -> None:
+        """Ends the engine's processes. Idempotent."""
+        if self.engine is not None:
+            self.engine.shutdown(timeout=5)
+            self.engine = None
+
+
+def constant_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of everything before and after the question, thinking switched off where the template knows how."""
+    text = tokenizer.apply_chat_template(
+        messages(HERE), tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    head, tail = text.split(HERE)
+    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (head, tail))
