@@ -1,11 +1,12 @@
 """Open photographs safely: what is too large, cut short or no image at all is refused with a reason.
 
-Two steps, because decoding every photograph of a large manifest up front would take hours: `check_image` reads the
-header (0.1 ms) when a manifest is read, `open_image` decodes where the pixels are used. Knows nothing of manifests.
+Two steps, because decoding every photograph of a large manifest up front would take hours: `check_image` looks at the
+header and the end when a manifest is read, `open_image` decodes where the pixels are used. Knows nothing of manifests.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ DEFAULT_MAX_MEGAPIXELS = 80.0
 # Only formats that photographs come in; Pillow's other readers are never tried on untrusted bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+# What a complete file of the format has near its end (phones append data of their own to JPEGs).
+_END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+_END_BYTES = 65536
 # What Pillow's readers raise on damaged files, besides OSError.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 
@@ -36,8 +40,14 @@ class BadImage(UserError):
 
 
 def check_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
-    """(width, height) in pixels as stored, from the header alone. Raises BadImage."""
+    """(width, height) in pixels as stored, from the header; a file that seems cut short is decoded to make sure.
+
+    Raises BadImage. Damage in the middle of a file is not noticed here.
+    """
     with _opened(path, max_megapixels) as image:
+        end = _END.get(image.format or "")
+        if end is not None and end not in _last_bytes(path):
+            image.load()
         return image.size
 
 
@@ -70,6 +80,12 @@ def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
     except _DAMAGE as error:
         reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}") or type(error).__name__
         raise BadImage(f"{path}: not a readable image ({reason}); replace or remove it", "unreadable") from None
+
+
+def _last_bytes(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+        return file.read()
 
 
 def _too_large(path: str | Path, what: str, limit: float) -> str:

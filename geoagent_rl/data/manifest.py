@@ -26,13 +26,13 @@ one photograph leaves out that row, counted in a warning. A manifest of which no
 | image path that leaves the manifest's folder        | UserError with the row (also through symbolic links)  |
 | lat or lon blank                                    | row skipped, counted                                  |
 | image file missing                                  | row skipped, counted                                  |
-| image header unreadable, or not an image            | row skipped, counted                                  |
+| image header unreadable, not an image, or cut short | row skipped, counted                                  |
 | image above `max_image_megapixels`                  | row skipped, counted; it is never decoded             |
-| image body damaged behind a sound header            | BadImage when it is opened: the caller skips, counts  |
+| damage in the middle of an image file               | BadImage (a UserError) where it is opened             |
 | swapped or radian coordinates suspected             | rows kept; warning with the evidence                  |
 | columns it does not know                            | ignored; named in the notes                           |
 
-`geoagent-rl data validate` also decodes every image in full. Knows nothing of training.
+`geoagent-rl data validate` decodes every image in full and so names the damaged ones beforehand.
 """
 
 from __future__ import annotations

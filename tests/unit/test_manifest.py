@@ -207,10 +207,24 @@ def test_writing_refuses_what_could_not_be_read_back(tmp_path, row, jsonl):
             write(path, rows)
 
 
-def test_damage_behind_a_sound_header_is_found_when_the_image_is_opened(tmp_path):
-    path = tmp_path / "cut.jpg"
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_file_that_was_cut_short_is_noticed_without_decoding_the_others(tmp_path, suffix):
+    path = tmp_path / f"cut.{suffix}"
     Image.effect_noise((200, 200), 80).save(path)
-    path.write_bytes(path.read_bytes()[:2000])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"appended by a phone" * 100)
+    assert check_image(path) == (200, 200)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadImage, match="truncated"):
+        check_image(path)
+
+
+def test_damage_inside_a_file_is_found_when_the_image_is_opened(tmp_path):
+    path = tmp_path / "damaged.png"
+    Image.effect_noise((200, 200), 80).save(path)
+    data = bytearray(path.read_bytes())
+    data[5000:9000] = bytes(4000)
+    path.write_bytes(data)
     assert check_image(path) == (200, 200)
     with pytest.raises(BadImage, match="not a readable image") as error:
         open_image(path)

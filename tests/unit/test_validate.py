@@ -1,6 +1,7 @@
 """`data validate` finds what reading cannot, names it, and says nothing about a sound dataset."""
 
 import dataclasses
+import io
 
 from PIL import Image
 
@@ -31,7 +32,9 @@ def test_real_photographs_have_no_problem(shared_data):
 
 def test_damage_behind_a_header_copies_and_broken_texts_are_found(tmp_path):
     path = dataset(tmp_path, {}, {}, {}, {"cot": "I think it is Munich."}, {"country": ""})
-    (tmp_path / "0.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:700])
+    damaged = io.BytesIO()
+    Image.effect_noise((60, 40), 60).save(damaged, "PNG")
+    (tmp_path / "0.jpg").write_bytes(damaged.getvalue().replace(b"IDAT", b"IDAT" + bytes(60)))
     (tmp_path / "1.jpg").write_bytes((tmp_path / "2.jpg").read_bytes())
     report = validate(path)
     text = "\n".join(report.lines)
