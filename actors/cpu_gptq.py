@@ -23,12 +23,17 @@ def register() -> None:
     forward pass then fails (vllm-project/vllm#55613). No effect on GPU builds and on machines with the operator.
     """
     die_with_parent()
+    if lacks_operator():
+        define("_C")
+
+
+def lacks_operator() -> bool:
     from vllm.platforms import current_platform
 
-    if current_platform.is_cpu():
-        current_platform.import_kernels()
-        if not hasattr(torch.ops._C, "cpu_gemm_wna16"):
-            define("_C")
+    if not current_platform.is_cpu():
+        return False
+    current_platform.import_kernels()
+    return not hasattr(torch.ops._C, "cpu_gemm_wna16")
 
 
 def define(namespace: str) -> torch.library.Library:

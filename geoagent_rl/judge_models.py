@@ -1,4 +1,4 @@
-"""Where a judge model's checkpoint is: the tiny asset, SmolLM2 (converted once), or whatever directory or name is given.
+"""Where a judge model's checkpoint is: the tiny asset, SmolLM2 (converted once), or the directory or name given.
 
 May know transformers; nothing of engines.
 """
