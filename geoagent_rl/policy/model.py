@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.hub import cached_file
 
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
@@ -40,11 +41,23 @@ class Policy(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.lora_layers = tuple(m for m in model.modules() if isinstance(m, LoraLayer))
 
     @property
     def network(self) -> Qwen2_5_VLForConditionalGeneration:
         """The Hugging Face model itself, LoRA layers in place."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @contextlib.contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """The base model for a while. (PEFT's own context manager inspects all layers each time: 15 ms.)"""
+        for layer in self.lora_layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in self.lora_layers:
+                layer.enable_adapters(True)
 
     @torch.no_grad()
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
@@ -75,7 +88,7 @@ class Policy(nn.Module):
         """
         network = self.network
         shown = tuple(features[i] for i in batch.image_index.tolist())
-        with self.model.disable_adapter() if reference else contextlib.nullcontext():
+        with self.adapter_off() if reference else contextlib.nullcontext():
             hidden = network.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
@@ -186,45 +199,41 @@ def checkpoint_name(name: str, hub_names: bool) -> str:
     return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
 
 
-def has_hub_names(model_dir: str) -> bool:
+def checkpoint_dir(model: str) -> Path:
+    """Where a checkpoint's files lie: a directory itself, or the snapshot of a hub name in the local cache."""
+    return Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
+
+
+def has_hub_names(base: Path) -> bool:
     """Whether a checkpoint directory names its tensors as the hub does ("visual.…", not "model.visual.…")."""
-    index = Path(model_dir) / "model.safetensors.index.json"
+    index = base / "model.safetensors.index.json"
     if index.exists():
-        names = json.loads(index.read_text())["weight_map"]
-    elif (single := Path(model_dir) / "model.safetensors").exists():
-        with safe_open(single, framework="pt") as file:
-            names = file.keys()
-    else:
-        return True  # a hub name
-    return any(name.startswith("visual.") for name in names)
+        return any(name.startswith("visual.") for name in json.loads(index.read_text())["weight_map"])
+    with safe_open(base / "model.safetensors", framework="pt") as file:
+        return any(name.startswith("visual.") for name in file.keys())
 
 
 def save_merged(
-    policy: Policy, base_dir: str, out_dir: str, gather: Gather = everything_here, write: bool = True
+    policy: Policy, base_model: str, out_dir: str, gather: Gather = everything_here, write: bool = True
 ) -> None:
     """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the policy is untouched.
 
-    Tensor names are those of the base checkpoint; its processor and tokenizer files come along. `write` is False on
-    ranks that only take part in gathering.
+    Tensor names, configuration, tokenizer and processor are those of the base checkpoint. `write` is False on ranks
+    that only take part in gathering.
     """
-    hub_names = has_hub_names(base_dir)
+    base, out = checkpoint_dir(base_model), Path(out_dir)
+    hub_names = has_hub_names(base)
     tensors = {}
     for name, tensor in merged_tensors(policy, gather):
         if write:
             tensors[checkpoint_name(name, hub_names)] = tensor.cpu().contiguous()
     if not write:
         return
-    out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    policy.network.config.save_pretrained(out)
-    if policy.network.can_generate():
-        policy.network.generation_config.save_pretrained(out)
-    if Path(base_dir).is_dir():
-        for file in Path(base_dir).iterdir():
-            wanted = file.suffix in (".json", ".jinja", ".txt", ".model") and "safetensors" not in file.name
-            if wanted and not (out / file.name).exists():
-                shutil.copy(file, out)
+    for file in base.iterdir():
+        if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
+            shutil.copyfile(file, out / file.name)
 
 
 def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:
