@@ -203,3 +203,8 @@ def build(
         torch.set_num_threads(threads)
         shutil.rmtree(work, ignore_errors=True)
     return final
+
+
+def hedge_ids(tokenizer) -> tuple[int, ...]:
+    """Ids of the tokens that say "unknown": the control of the demo forbids them to a policy."""
+    return tuple(sorted(i for text, i in tokenizer.get_vocab().items() if scene_text.UNKNOWN in text.lower()))
