@@ -59,13 +59,14 @@ class RolloutEngine:
         return time.monotonic() - begin
 
     async def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
     ) -> AsyncIterator[Rollout]:
         """Yields n completions of `prompt`, each as it finishes, all by the version that is current at submission.
 
         Each completion has its own random stream, derived from `seed`, the prompt's uid and its index: it does not
         depend on the order or the size of the batch (up to the rounding of the kernels). temperature: None is
-        rollout.temperature, 0 is greedy. Raises BadImage (UserError) for a broken picture, InfraError when the engine
+        rollout.temperature, 0 is greedy. Token ids in
+        `banned` are not sampled either. Raises BadImage (UserError) for a broken picture, InfraError when the engine
         fails or takes longer than rollout.timeout_s.
         """
         deadline = time.monotonic() + self.config.rollout.timeout_s
@@ -80,7 +81,7 @@ class RolloutEngine:
             temperature = self.config.rollout.temperature if temperature is None else temperature
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
             for index in range(n):
-                params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room)
+                params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room, banned)
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
                 tasks.append(asyncio.create_task(work))
             for finished in asyncio.as_completed(tasks):
@@ -118,7 +119,7 @@ class RolloutEngine:
         (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
         return rendered
 
-    def sampling(self, seed: int, temperature: float, room: int) -> Any:
+    def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -128,7 +129,7 @@ class RolloutEngine:
             max_tokens=min(self.config.rollout.max_tokens, room),
             logprobs=0,  # of the sampled token only
             flat_logprobs=True,
-            logit_bias=self.bans,
+            logit_bias=self.bans | dict.fromkeys(banned, BAN),
             detokenize=False,  # once, at the end
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -260,11 +261,11 @@ class RemoteRollout:
         self.timeout_s = timeout_s
 
     async def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
     ) -> AsyncIterator[Rollout]:
         import ray
 
-        stream = self.actor.generate.remote(prompt, n, seed, temperature)
+        stream = self.actor.generate.remote(prompt, n, seed, temperature, banned)
         done = False
         try:
             for _ in range(n):

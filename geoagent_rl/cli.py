@@ -16,7 +16,7 @@ import typer
 from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
-    help="Train a vision-language model to tell where a photograph was taken, by reinforcement learning on a Ray cluster.",
+    help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -130,7 +130,7 @@ def data_scenes(
 def tiny_policy(
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
 ) -> None:
-    """Train the tiny CPU policy (Qwen2.5-VL architecture) from scratch on scenes; cached by content. Prints its directory."""
+    """Train the tiny CPU policy (Qwen2.5-VL architecture) on scenes, cached by content. Prints its directory."""
     from geoagent_rl.policy.tiny import build
 
     print(build(seed=seed))

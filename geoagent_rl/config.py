@@ -27,14 +27,25 @@ class RunConfig:
 
 @dataclass
 class DataConfig:
-    manifest: str = MISSING  # manifest.parquet / .jsonl, or a folder of photographs with a CSV
+    manifest: str = MISSING  # manifest.parquet / .jsonl, a folder of photographs with a CSV, or "scenes" (rendered)
     eval_manifest: str = ""  # the same; empty: no evaluation
     max_image_megapixels: float = 80.0  # larger ones are refused as decompression bombs
 
 
 @dataclass
+class ScenesConfig:
+    """Rendered street scenes, for machines without photographs (data/scenes.py). Sizes are numbers of pictures."""
+
+    sft: int = 400
+    train: int = 640
+    heldout: int = 192  # new scenes of the places trained on
+    hidden: int = 96  # scenes of places never trained on
+
+
+@dataclass
 class PolicyConfig:
-    model: str = "tiny"  # "tiny" (trained on rendered scenes, cached), a checkpoint directory, or a hub name
+    model: str = "tiny"  # "tiny" (base + SFT on scenes, cached), "tiny-base", a checkpoint directory, or a hub name
+    tiny_seed: int = 0  # of the tiny base, apart from run.seed
     system_prompt: str = "tiny"  # "tiny" or "full": see policy/prompt.py
     max_pixels: int = 200_000  # image budget, pixels after resizing
     lora_rank: int = 64
@@ -184,6 +195,7 @@ class Config:
     max_staleness: int = 0  # 0: exactly on-policy
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from geoagent_rl.config import Config
+from geoagent_rl.data.images import BadImage
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.staleness import prompts_allowed
 from geoagent_rl.telemetry import StepClock, sample_metrics, time_metrics
 from geoagent_rl.types import Group, InfraError, PolicyVersion, Prompt, Rollout, ScoredRollout, UserError
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
 UNSCORABLE_WINDOW = 5  # steps over which reward.max_unscorable_share is judged
@@ -74,13 +78,8 @@ async def train(
             for _ in range(size):
                 groups.append(await running.popleft())
                 await timed(clock.learning, learner.accumulate(groups[-1]))
-            version, metrics = await timed(clock.learning, learner.step())
-            await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
-            clock.end = time.monotonic()
-            row = {"step": step + 1, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
-            row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
-            shares.append(row["unscorable_share"])
-            await on_step(step + 1, row, groups)
+            await uninterrupted(finish_step(config, step + 1, clock, groups, engines, learner, on_step))
+            shares.append(unscorable_share(groups))
             stop_if_unscorable(shares, config.reward.max_unscorable_share, groups)
     finally:
         for task in running:
@@ -88,8 +87,39 @@ async def train(
         await asyncio.gather(*running, return_exceptions=True)
 
 
+async def finish_step(
+    config: Config,
+    step: int,
+    clock: StepClock,
+    groups: Sequence[Group],
+    engines: Sequence[Engine],
+    learner: Learner,
+    on_step: OnStep,
+) -> None:
+    """Optimizer step, new weights to all engines, metrics."""
+    version, metrics = await timed(clock.learning, learner.step())
+    await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
+    clock.end = time.monotonic()
+    row = {"step": step, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
+    row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
+    await on_step(step, row, groups)
+
+
+async def uninterrupted(work: Awaitable[Any]) -> Any:
+    """Awaits `work`; when cancelled meanwhile, finishes it first: a step that has begun is recorded whole."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
 async def make_group(config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer) -> Group:
-    """Generates and scores the G samples of one prompt; a failed engine's work is started again on the next one."""
+    """Generates and scores the G samples of one prompt; a failed engine's work is started again on the next one.
+
+    A prompt whose picture cannot be decoded gives a group without samples.
+    """
     seed = config.run.seed * 1_000_003 + position
     for attempt in range(ATTEMPTS):
         engine = engines[(position + attempt) % len(engines)]
@@ -97,6 +127,9 @@ async def make_group(config: Config, prompt: Prompt, position: int, engines: Seq
             async with asyncio.timeout(config.rollout.timeout_s):
                 scored = await stream_scores(engine, scorer, prompt, config.rollout.group_size, seed)
             break
+        except BadImage as error:  # damage that the manifest's quick check could not see: one prompt, not the run
+            log.warning("%s: left out: %s", prompt.uid, error)
+            return Group(prompt, (), ())
         except (InfraError, TimeoutError) as error:
             problem = error
     else:
@@ -143,6 +176,11 @@ async def timed(into: list[tuple[float, float]], work: Awaitable[Any]) -> Any:
 
 def tokens(groups: Sequence[Group]) -> int:
     return sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
+
+
+def unscorable_share(groups: Sequence[Group]) -> float:
+    totals = [s.total for g in groups for s in g.samples]
+    return totals.count(None) / max(len(totals), 1)
 
 
 def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:

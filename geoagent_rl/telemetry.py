@@ -29,6 +29,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "zero_variance_share": ("share", "groups whose advantages are all 0"),
     "unscorable_share": ("share", "samples left out because a required reward part failed"),
     "data_failure_share": ("share", "samples with at least one reward part scored as a failure of the answer itself"),
+    "bad_image_share": ("share", "prompts left out because their picture could not be decoded"),
     "truncated_share": ("share", "completions cut off at rollout.max_tokens"),
     "completion_tokens_mean": ("tokens", "mean completion length"),
     "tokens_per_s": ("tokens/s", "completion tokens over the step's wall time"),
@@ -102,6 +103,7 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
     complete = [
         (max(s.rollout.spans["generated"] for s in g.samples), max(s.rollout.spans["scored"] for s in g.samples))
         for g in groups
+        if g.samples
     ]
     idle = gaps(working, window)
     exposed = overlap(idle, union(complete, window))
@@ -126,12 +128,13 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
     totals = [s.total for s in samples if s.total is not None]
     rollouts = [s.rollout for s in samples]
     out = {
-        "version": min(r.version for r in rollouts),
+        "version": min((r.version for r in rollouts), default=-1),
+        "bad_image_share": mean([float(not g.samples) for g in groups]),
         "reward_total_mean": mean(totals),
         "reward_total_std": statistics.stdev(totals) if len(totals) > 1 else 0.0,
         "advantage_abs_mean": mean([abs(a) for g in groups for a in g.advantages]),
         "zero_variance_share": mean([float(not any(g.advantages)) for g in groups]),
-        "unscorable_share": 1 - len(totals) / len(samples),
+        "unscorable_share": 1 - len(totals) / max(len(samples), 1),
         "data_failure_share": mean([float(any(o.kind == "data" for o in s.parts.values())) for s in samples]),
         "truncated_share": mean([float(r.finish_reason == "length") for r in rollouts]),
         "completion_tokens_mean": mean([len(r.completion_ids) for r in rollouts]),

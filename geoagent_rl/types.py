@@ -1,4 +1,4 @@
-"""The records that travel through one training step, in order: Prompt -> Rollout -> ScoredRollout -> Group -> PolicyVersion.
+"""The records that travel through one step: Prompt -> Rollout -> ScoredRollout -> Group -> PolicyVersion.
 
 All are frozen, small and picklable; images travel as paths. May know nothing of Ray, vLLM, DeepSpeed or Redis.
 """

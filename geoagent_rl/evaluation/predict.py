@@ -54,7 +54,7 @@ def show_prediction(row: dict[str, Any]) -> str:
     lines.append(f"\nAnswer: {row['answer'] or 'none'}" + (f"  ({row['problem']})" if row["problem"] else ""))
     if row["level"]:
         lines.append(
-            f"Location: {row['lat']:.4f}, {row['lon']:.4f}  (matched {row['level']}: {row['name']}, {row['country_code']})"
+            f"Location: {row['lat']:.4f}, {row['lon']:.4f} ({row['level']}: {row['name']}, {row['country_code']})"
         )
     else:
         lines.append("Location: the answer names no place that the gazetteer knows")

@@ -9,6 +9,7 @@ from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
+from geoagent_rl.data.images import BadImage
 from geoagent_rl.types import InfraError, UserError
 
 
@@ -121,3 +122,38 @@ async def test_memory_is_flat_over_200_steps():
 
     await driver.train(settings("steps=200"), prompt_at, [FakeEngine()], ForgetfulScorer(), Forgetful(), on_step)
     assert peaks[1] < 1.05 * peaks[0]
+
+
+async def test_a_picture_that_cannot_be_decoded_costs_one_prompt_not_the_run():
+    class Picky(FakeEngine):
+        async def generate(self, prompt, n, seed):
+            if prompt.uid == "p5":
+                raise BadImage("unreadable", "p5.png is damaged")
+            async for rollout in super().generate(prompt, n, seed):
+                yield rollout
+
+    learner = FakeLearner()
+    rows = await run(settings(), [Picky()], FakeScorer(), learner)
+    assert [len(g.samples) for _, g in learner.groups] == [0 if i == 5 else 4 for i in range(20)]
+    assert [r["bad_image_share"] for r in rows] == [0, 0.25, 0, 0, 0]
+
+
+async def test_a_step_that_has_begun_is_finished_before_a_run_stops():
+    learner, recorded, stepping = FakeLearner(), [], asyncio.Event()
+
+    class Slow(FakeLearner):
+        async def step(self):
+            stepping.set()
+            await asyncio.sleep(0.05)
+            return await super().step()
+
+    async def on_step(step, metrics, groups):
+        recorded.append(step)
+
+    learner = Slow()
+    task = asyncio.create_task(driver.train(settings(), prompt_at, [FakeEngine()], FakeScorer(), learner, on_step))
+    await stepping.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert recorded == [1] and learner.number == 1

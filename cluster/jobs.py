@@ -1,0 +1,67 @@
+"""The commands that start Ray: sft, train, eval run. Each is one session; see steps.py for what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cluster.launch import run_until_done, session, stack
+from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_policy, tiny_base
+from geoagent_rl import config as configuration
+from geoagent_rl.evaluation.report import write_report
+from geoagent_rl.rundir import RunDir
+from geoagent_rl.types import UserError
+
+
+def run_sft_job(config_file: Path, overrides: list[str]) -> None:
+    """Step II alone: sft.manifest -> RUN/policy."""
+    config = configuration.load(config_file, overrides)
+    run = RunDir.create(config)
+
+    async def work() -> None:
+        samples = dataset(config, run, config.sft.manifest or config.data.manifest, "sft")
+        tiny = config.policy.model in ("tiny", "tiny-base")
+        base = tiny_base(config) if tiny else config.policy.model
+        async with session(config, run.path) as s:
+            await cold_start(s, run, base, samples, run.path / "policy")
+
+    run_until_done(work())
+    say(f"policy after SFT: {run.path / 'policy'}")
+
+
+def run_train_job(config_file: Path, overrides: list[str], resume: bool) -> None:
+    """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report."""
+    config = configuration.load(config_file, overrides)
+    run = RunDir.create(config, resume)
+
+    async def work() -> None:
+        samples = dataset(config, run, config.data.manifest, "train")
+        held = dataset(config, run, config.data.eval_manifest, "heldout") if config.data.eval_manifest else []
+        async with session(config, run.path) as s:
+            model = await starting_policy(s, run)
+            async with stack(s, model) as on:
+                if held and not resume:
+                    await measure(s, on, run, "sft", "eval", held)
+                await reinforce(s, on, run, model, samples, resume)
+                if held:
+                    await measure(s, on, run, "grpo", "eval", held)
+
+    run_until_done(work())
+    say(f"policy: {run.path / 'policy'}\nreport: {write_report(run.path)}")
+
+
+def run_eval_job(config_file: Path, overrides: list[str], model: str) -> dict[str, Any]:
+    """The table of one checkpoint on data.eval_manifest."""
+    config = configuration.load(config_file, overrides)
+    if not config.data.eval_manifest:
+        raise UserError("data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV")
+    run = RunDir.create(config)
+
+    async def work() -> dict[str, Any]:
+        held = dataset(config, run, config.data.eval_manifest, "heldout")
+        async with session(config, run.path) as s:
+            checkpoint = model or await starting_policy(s, run)
+            async with stack(s, checkpoint) as on:
+                return await measure(s, on, run, "eval", "eval", held)
+
+    return run_until_done(work())

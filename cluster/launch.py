@@ -1,0 +1,175 @@
+"""Builds a run's actors on Ray and takes them down again, whatever happens: nothing outlives the run.
+
+Every name carries the run's id, so two runs share a cluster without touching each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from actors.learner_group import LearnerGroup
+from actors.rollout import RemoteRollout, RolloutEngine
+from actors.serving import RewardServices, start_services
+from geoagent_rl.config import Config, Weights
+from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.types import InfraError
+
+ENGINE_START_S = 300.0
+STOP_S = 20.0
+
+
+@dataclass
+class Session:
+    """A run's place on Ray."""
+
+    config: Config
+    run_id: str
+    run_dir: Path
+    weights_dir: Path  # where policy versions are published
+
+
+@dataclass
+class Stack:
+    """What generates and scores. Learners come and go with their phase (see `learner`)."""
+
+    model_dir: str  # the checkpoint that the engines were started with
+    engines: list[RemoteRollout]
+    scorer: Scorer  # with the configured weights
+    judge_of_all: Scorer  # with the paper's weights for every part: evaluation, whatever an ablation trains on
+    services: RewardServices
+
+
+def connect() -> None:
+    """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
+        ray.init(log_to_driver=False, logging_level="ERROR")
+        return
+    ray.init(
+        address="local",
+        num_cpus=max(4, os.cpu_count() or 1),  # parts wait for each other: more of them than cores may run
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=256 * 1024 * 1024,
+    )
+
+
+@contextlib.asynccontextmanager
+async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
+    """Connects to Ray for one run; what it has published is removed at the end."""
+    connect()
+    try:
+        run_id = uuid.uuid4().hex[:8]
+        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
+        try:
+            yield Session(config, run_id, run_dir, weights)
+        finally:
+            shutil.rmtree(weights, ignore_errors=True)
+    finally:
+        ray.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
+    """Starts reward services and rollout engines with the checkpoint in `model_dir`; stops them at the end.
+
+    Raises InfraError naming the part that did not come up.
+    """
+    config = s.config
+    async with contextlib.AsyncExitStack() as cleanup:
+        actors = [start_engine(s, i, model_dir) for i in range(config.rollout.engines)]
+        cleanup.push_async_callback(stop_engines, actors)
+        starting = [asyncio.wrap_future(actor.start.remote().future()) for actor in actors]
+        services = await start_services(config, s.run_id, s.run_dir / "cache")
+        cleanup.push_async_callback(services.stop)
+        await engines_up(starting)
+        engines = [RemoteRollout(actor, config.rollout.timeout_s) for actor in actors]
+        everything = dataclasses.replace(config.reward, weights=Weights())
+        scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
+        yield Stack(model_dir, engines, *scorers, services)
+
+
+def weights_root(run_dir: Path) -> Path:
+    """Where policy versions are published: shared memory when this is the only node, else the run's directory."""
+    if len(ray.nodes()) == 1 and os.access("/dev/shm", os.W_OK):
+        return Path("/dev/shm")
+    return run_dir
+
+
+def start_engine(s: Session, i: int, model_dir: str) -> Any:
+    rollout = s.config.rollout
+    options = {
+        "name": f"rollout-{s.run_id}-{i}",
+        "num_cpus": rollout.cpus_per_engine,
+        "num_gpus": rollout.gpus_per_engine,
+        "max_concurrency": 1000,
+    }
+    return ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+
+
+async def engines_up(starting: list[asyncio.Future]) -> None:
+    try:
+        await asyncio.wait_for(asyncio.gather(*starting), ENGINE_START_S)
+    except TimeoutError:
+        raise InfraError(f"a rollout engine did not start in {ENGINE_START_S:g} s") from None
+    except ray.exceptions.RayActorError as error:
+        raise InfraError(f"a rollout engine died while starting: {' '.join(str(error).split())[:300]}") from error
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+
+
+async def stop_engines(actors: list[Any]) -> None:
+    """Lets vLLM end its own processes, then the actors."""
+    stops = [asyncio.wrap_future(actor.stop.remote().future()) for actor in actors]
+    await asyncio.wait(stops, timeout=STOP_S)
+    for actor in actors:
+        ray.kill(actor)
+
+
+@contextlib.asynccontextmanager
+async def learner(s: Session, model_dir: str, phase: Phase) -> AsyncIterator[LearnerGroup]:
+    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step."""
+    folder = str(s.weights_dir) if phase.kind == "grpo" else None
+    name = f"learner-{phase.kind}-{s.run_id}"
+    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name)
+    try:
+        yield group
+    finally:
+        await group.stop()
+
+
+def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code 130 then."""
+
+    async def guarded() -> Any:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            print("stopping: saving and cleaning up ...", file=sys.stderr, flush=True)
+            task.cancel()
+
+        # ray.init replaces Python-level handlers that were there before it; the loop's own wake-up survives.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, cancel)
+        return await task
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        sys.exit(130)
