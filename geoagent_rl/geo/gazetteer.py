@@ -201,6 +201,8 @@ class Gazetteer:
     def _resolve_text(self, address: str) -> Match | None:
         if ";" in address or "；" in address:
             return self.geocode(*split_levels(address))
+        if self._index.country(address, True):  # "Korea, South" has a comma too
+            return self.geocode(address)
         parts = [part.strip() for part in address.replace("，", ",").split(",") if not is_absent(part)]
         readings = [self.geocode(*levels) for levels in self._readings(parts)]
         found = [match for match in readings if match]

@@ -12,8 +12,12 @@ from pathlib import Path
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
 
 EXACT, CORE, SPELLING, TOWN = 0, 1, 2, 3  # how a name was matched: TOWN is a town named where a region was asked for
-LIKELY = 0.87  # share of equal characters that makes one name a spelling of another, within a known area
+LIKELY = 0.83  # share of equal characters that makes one region's name a spelling of another in its country
+LIKELY_PLACE = 0.9  # the same for places of a region, of which there are many more
 TOWN_RADIUS_KM = 25.0
+DIRECTIONS = frozenset(
+    "north south east west central northern southern eastern western upper lower new greater".split()
+)
 
 _PLACE = (
     "SELECT p.id, p.name, p.country, p.region, COALESCE(r.name, ''), p.lat, p.lon, p.population, n.main FROM"
@@ -118,6 +122,8 @@ class Index:
             rows = self.rows(_REGION + where, form, *args) if form else []
             if rows:
                 rows.sort(key=lambda row: (row[11] == 2, row[10], row[11], -row[8]))
+                if rows[0][11] == 0:  # a region's usual name is not some other region's name in a foreign language
+                    rows = [row for row in rows if row[11] != 1]
                 return tuple(self._region(row, EXACT if form == key and row[11] < 2 else CORE) for row in rows)
         return ()
 
@@ -145,21 +151,25 @@ class Index:
         return wide
 
     def _spelt_regions(self, key: str, country: str) -> tuple[Feature, ...]:
-        core = core_key(key)
-        best = max(((_alike(core, name), region) for name, region in self._spellings(country)), default=(0.0, 0))
+        core = undouble(core_key(key))
+        spellings = self._spellings(country)
+        same_side = [pair for pair in spellings if _directions(pair[0]) == _directions(core)]
+        best = max(((_alike(core, name), region) for name, region in same_side), default=(0.0, 0))
         if best[0] < LIKELY:
+            best = max(((_shared_words(core, name), region) for name, region in spellings), default=(0.0, 0))
+        if not best[0]:
             return ()
         row = self.rows(_REGION + "n.region = ? LIMIT 1", best[1])[0]
         return (self._region(row, SPELLING),)
 
     def _usual_region_names(self, country: str) -> list[tuple[str, int]]:
-        """(core of the usual name, region id) of the admin1 regions of a country."""
+        """(core of a usual name, made single; region id) of the admin1 regions of a country."""
         rows = self.rows(
             "SELECT n.key, n.region FROM region_name n JOIN region r ON r.id = n.region"
             " WHERE n.country = ? AND n.rank = 0 AND r.level = 1",
             country,
         )
-        return [(core_key(key), region) for key, region in rows if len(key) > 3]
+        return [(undouble(core_key(key)), region) for key, region in rows if len(key) > 3]
 
     # places
 
@@ -188,7 +198,7 @@ class Index:
         sql = _PLACE.replace("p.id,", "n.key, p.id,", 1) + where
         rows = self.rows(sql, start, start + "\uffff", country, admin1_id)
         scored = [(_alike(key, row[0]), row[1:]) for row in rows if abs(len(row[0]) - len(key)) < 4]
-        return [self._place(row, SPELLING) for score, row in scored if score >= LIKELY]
+        return [self._place(row, SPELLING) for score, row in scored if score >= LIKELY_PLACE]
 
     def _towns_of_key(self, key: str, country: str, quality: int) -> list[Feature]:
         if not key:
@@ -202,6 +212,19 @@ class Index:
         weight = (population + 1) * (1.0 if main else 0.3)
         where = (admin1_id, admin1, lat, lon, population)
         return Feature(f"place:{number}", "place", name, country, *where, 0.0, quality, weight)
+
+
+def _directions(name: str) -> frozenset[str]:
+    return DIRECTIONS.intersection(name.split())
+
+
+def _shared_words(a: str, b: str) -> float:
+    """Share of words in common where one name holds all of the other's ("Häme", "Kanta-Häme"), else 0."""
+    first, second = set(a.split()), set(b.split())
+    common = first & second
+    if common not in (first, second) or all(len(word) < 4 or word in DIRECTIONS for word in common):
+        return 0.0
+    return len(common) / len(first | second)
 
 
 def _alike(a: str, b: str) -> float:

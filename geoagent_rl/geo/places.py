@@ -16,7 +16,7 @@ _SPACES = re.compile(r"\s+")
 _SEPARATOR = re.compile(r"\s*[;；]\s*")
 _COMMA = re.compile(r"\s*[,，、،()/|]\s*|\s[-–—]\s")
 _VAGUE = re.compile(
-    r"^(?:(?:in|the|near|nearby|downtown|central|inner|outer|greater|around|outside|by|close to|north|south|east|west"
+    r"^(?:(?:in|the|near|nearby|downtown|central|inner|outer|greater|around|outside|by|close to"
     r"|vicinity of|(?:outskirts|suburbs?|center|centre|area|part|side) of|of|probably|possibly|likely|somewhere) )+"
     r"|(?: (?:area|region|suburbs?|outskirts|city cent(?:er|re)|downtown|vicinity|environs))+$"
 )
@@ -41,7 +41,9 @@ GENERIC = frozenset(
     khwaeng khet zhen xiang jiedao capital special politischer bezirk landkreis kreis rreth rrethi qark qarku
     shahrestan ostan al ar as ash an at ad az el ul ed de du des of the da di del dei della la le les los las
     van den der область края край республика автономный округ район обл місто город г област провинция регион
-    محافظة منطقة ولاية استان المنطقة จังหวัด อำเภอ ตำบล περιφέρεια νομός""".split()
+    محافظة منطقة ولاية استان المنطقة จังหวัด อำเภอ ตำบล περιφέρεια νομός marz marzi shabiyat qalasy sahari
+    rayonu misto quarter circonscription autonomna pokrajina mayorality stad voblasts
+    landeshauptstadt hansestadt kreisfreie stadt""".split()
 )
 _EAST_ASIAN_SUFFIX = re.compile(
     r"(?<=..)(?:壮族自治区|回族自治区|维吾尔自治区|自治区|自治州|特别行政区|地区|省|市|县|縣|県|府|都|区|區|州|町|村"

@@ -51,6 +51,10 @@ def forms(names: set[str]) -> set[str]:
     return {undouble(core_key(lookup_key(name))) for name in names} - {""}
 
 
+def full_forms(names: set[str]) -> set[str]:
+    return {lookup_key(name) for name in names}
+
+
 def by_hand() -> dict[str, str]:
     """{GeoNames code: ISO code, or "" for none} of BY_HAND."""
     pairs = {}
@@ -67,14 +71,15 @@ def join(divisions: dict[str, str], iso: dict[str, Names], likely: float = LIKEL
     `iso` has for each code its main names (English, official) and all its names. Best is an equal name, then an
     equal core of a name, then a likely spelling of a main name.
     """
-    keyed = {code: (forms(main), forms(every), {lookup_key(n) for n in every}) for code, (main, every) in iso.items()}
+    keyed = {code: (*map(forms, names), *map(full_forms, names)) for code, names in iso.items()}
     pairs = []
     for ours, name in divisions.items():
         (core,) = forms({name}) or {""}
-        for theirs, (main, every, full) in keyed.items():
+        for theirs, (main, every, full_main, full) in keyed.items():
             score = max((SequenceMatcher(None, core, other, autojunk=False).ratio() for other in main), default=0.0)
             if core in every:
-                score = 1 + (core in main) + 2 * (lookup_key(name) in full)
+                key = lookup_key(name)
+                score = 1 + (core in main) + 2 * (key in full) + 4 * (key in full_main)
             if score >= likely:
                 pairs.append((score, ours, theirs))
     joined: dict[str, str] = {}
