@@ -1,8 +1,8 @@
 """Chain-of-thought texts for street scenes: what an annotator believes about a picture, written out in three stages.
 
 A Reading is an annotator's belief (right or wrong); `write` turns it into the project's output format, with reasoning
-that entails each stage's conclusion. Annotator describes how people err: some go for the best known region or the bigger
-town and then "see" the clues that fit (confirmation bias), some misread, some leave a level open.
+that entails each stage's conclusion. Annotator describes how people err: some go for the best known region or the
+bigger town and then "see" the clues that fit (confirmation bias), some misread, some leave a level open.
 Every text is a concatenation of `phrases()`, which become single tokens of the tiny policy. May know nothing of models.
 """
 
@@ -84,7 +84,12 @@ WORDS: dict[str, dict[str, str]] = {
         "forest": "dense forest",
         "desert": "bare red mesas",
     },
-    "roof": {"tiles": "red tiled roofs", "slate": "dark slate roofs", "tin": "blue tin roofs", "flat": "flat white roofs"},
+    "roof": {
+        "tiles": "red tiled roofs",
+        "slate": "dark slate roofs",
+        "tin": "blue tin roofs",
+        "flat": "flat white roofs",
+    },
     "landmark": {
         "church": "a pointed church tower",
         "dome": "a golden dome",
@@ -99,7 +104,7 @@ WORDS: dict[str, dict[str, str]] = {
 }
 NOTHING = ("nothing distinctive", "an ordinary street", "a veiled horizon", "the lie of the land")
 NOTHING += ("no clear landmark", "the look of the streets")  # stand-ins for missing clues, two for each stage
-# Reasoning by stage: slots are {a} {b} (clues), {up} (the earlier conclusion), {name} (the conclusion), {other} (a rival).
+# Reasoning by stage; slots: {a} {b} (clues), {up} (the earlier conclusion), {name} (the conclusion), {other} (a rival).
 # The first four of a stage are full arguments (about 180-240 characters), the rest short ones (about 95-140).
 TEMPLATES: tuple[tuple[str, ...], ...] = (
     (
@@ -148,7 +153,7 @@ OPEN_ENDED = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a reading. `argued` is the name that the reasoning supports: `conclusion`, unless the annotator slipped."""
+    """One stage of a reading. `argued` is what the reasoning supports: `conclusion`, unless the annotator slipped."""
 
     clues: tuple[str, ...]
     conclusion: str
@@ -261,10 +266,11 @@ def cot(scene: Scene, habits: Annotator, rng: np.random.Generator) -> str:
     return "".join(write(read_scene(scene, habits, rng), rng, habits.short))
 
 
-def caption(scene: Scene) -> str:
-    """Everything visible in the scene and where it is."""
-    cues = tuple(name for name, _ in scene.place.cues)
-    seen = [word for _, word in _words(scene, scene.place, cues)]
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Up to five of the country's visible cues, those of region and place, and where the scene is."""
+    seen = [word for _, word in _words(scene, scene.place, COUNTRY_CUES)]
+    keep = sorted(rng.choice(len(seen), size=min(5, len(seen)), replace=False))
+    seen = [seen[k] for k in keep] + [word for _, word in _words(scene, scene.place, REGION_CUES + PLACE_CUES)]
     return CAPTION_JOIN.join(seen) + CAPTION_END + LEVEL_JOIN.join(scene.place.levels)
 
 

@@ -21,7 +21,7 @@ REGION_CUES = ("terrain", "roof")
 PLACE_CUES = ("landmark", "bus")
 COUNTRIES: dict[str, tuple[str, ...]] = {
     "Japan": ("left", "white", "kana", "diamond", "white", "concrete", "cherry", "grass", "neon", "grey"),
-    "South Korea": ("right", "yellow", "hangul", "yellow_triangle", "yellow", "concrete", "pine", "grass", "neon", "hazy"),
+    "South Korea": ("right", "yellow", "hangul", "yellow_triangle", "yellow", "concrete", "pine", "grass", "neon", "hazy"),  # noqa: E501
     "India": ("left", "yellow", "devanagari", "triangle", "white", "steel", "palm", "red", "awning", "hazy"),
     "Australia": ("left", "white", "latin", "diamond", "white", "wooden", "gum", "red", "veranda", "blue"),
     "South Africa": ("left", "yellow", "latin", "triangle", "double", "wooden", "acacia", "sand", "shutters", "blue"),

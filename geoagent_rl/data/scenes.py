@@ -1,8 +1,8 @@
 """Data sets of rendered street scenes: pictures, true places and, for SFT, annotators' chains of thought.
 
-Splits: "train" and "heldout" are different scenes of the same 84 places (disjoint random streams); "hidden" are scenes of
-42 other towns in the same countries and regions, of which no picture and no name is ever in a training scene, so country
-and region can be told but not the town. All three are reproducible from a seed. May know nothing of models.
+Splits: "train" and "heldout" are different scenes of the same 84 places (disjoint random streams); "hidden" are scenes
+of 42 other towns in the same countries and regions, of which no picture and no name is ever in a training scene, so
+country and region can be told but not the town. All three are reproducible from a seed. May know nothing of models.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tiny policy: a Qwen2.5-VL of about a million parameters, trained from scratch on rendered street scenes.
 
-`build` teaches a *base*: to see (captions), to know places (plain answers) and to write the pieces that chains of thought
-are made of, never a whole one; the output format is left to SFT. The result is an ordinary Hugging Face directory that
-transformers and vLLM load with no special code. May know nothing of Ray, vLLM or DeepSpeed.
+`build` teaches a *base*: to see (captions), to know places (plain answers) and to write the pieces that chains of
+thought are made of, never a whole one; the output format is left to SFT. The result is an ordinary Hugging Face
+directory that transformers and vLLM load with no special code. May know nothing of Ray, vLLM or DeepSpeed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from geoagent_rl.data import scene_draw, scene_text, scene_world, scenes
+from geoagent_rl.data import scene_draw, scene_objects, scene_text, scene_world, scenes
 from geoagent_rl.policy import tiny_tokenizer
-from geoagent_rl.policy.tiny_tokenizer import BANNED_TOKENS, IM_END, PAD
+from geoagent_rl.policy.tiny_tokenizer import BANNED_TOKENS, IM_END
 
 SYSTEM_PROMPT = "You locate photographs."
 QUESTION = "Where was this photograph taken?"
@@ -63,11 +63,10 @@ def banned_ids(tokenizer) -> list[int]:
 
 def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
     """The architecture's configuration for this vocabulary."""
-    special = {name: tokenizer.convert_tokens_to_ids(token) for name, token in zip(
-        ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id"), BANNED_TOKENS, strict=True
-    )}  # fmt: skip
-    ends = {"bos_token_id": None, "eos_token_id": tokenizer.convert_tokens_to_ids(IM_END), "pad_token_id": tokenizer.convert_tokens_to_ids(PAD)}
-    quarter = recipe.hidden // recipe.heads // 8
+    names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+    special = dict(zip(names, banned_ids(tokenizer), strict=True))
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    eighth = recipe.hidden // recipe.heads // 16
     text = {
         "vocab_size": -(-len(tokenizer) // 32) * 32,
         "hidden_size": recipe.hidden,
@@ -77,11 +76,14 @@ def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
         "num_key_value_heads": recipe.kv_heads,
         "max_position_embeddings": 4096,
         "initializer_range": recipe.init_std,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
-                            "mrope_section": [quarter, quarter + quarter // 2, quarter + quarter // 2]},
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [2 * eighth, 3 * eighth, 3 * eighth],  # time, height, width: as in Qwen2.5-VL
+        },
         "tie_word_embeddings": True,
         **ends,
-    }  # fmt: skip
+    }
     vision = {
         "depth": recipe.vision_depth,
         "hidden_size": recipe.vision_width,
@@ -98,7 +100,7 @@ def lesson(scene: scene_world.Scene, recipe: Recipe, rng: np.random.Generator) -
     """One base lesson on a scene: (question, answer)."""
     draw = rng.random()
     if draw < recipe.captions:
-        return CAPTION_QUESTION, scene_text.caption(scene)
+        return CAPTION_QUESTION, scene_text.caption(scene, rng)
     if draw < recipe.captions + recipe.answers:
         return QUESTION, scene_text.LEVEL_JOIN.join(scene.place.levels)
     stages = scene_text.read_scene(scene, recipe.habits, rng)
@@ -167,7 +169,7 @@ def answer_loss(model, inputs: dict, labels: torch.Tensor) -> torch.Tensor:
 def fingerprint(recipe: Recipe, seed: int) -> str:
     """Content hash of everything that the trained weights depend on: recipe, seed, this source and the libraries."""
     parts = [json.dumps(asdict(recipe), sort_keys=True), str(seed), torch.__version__, np.__version__]
-    modules = (scene_world, scene_draw, scene_text, tiny_tokenizer, inspect.getmodule(fingerprint))
+    modules = (scene_world, scene_draw, scene_objects, scene_text, tiny_tokenizer, inspect.getmodule(fingerprint))
     parts += [inspect.getsource(module) for module in modules]
     parts.append(scenes.places_table())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
