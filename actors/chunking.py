@@ -7,6 +7,7 @@ are in flight share one answer. Plain asyncio: may know nothing of Ray, rewards 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ class Chunker:
             self._timer.cancel()
             self._timer = None
         while self._waiting and len(self._calls) < self.parallel:
-            chunk = list(self._waiting)[: self.max_chunk]
+            chunk = list(itertools.islice(self._waiting, self.max_chunk))
             for question in chunk:
                 del self._waiting[question]
             call = asyncio.create_task(self._fly(chunk))

@@ -7,7 +7,9 @@ run. Clients turn every failure of Ray, Serve or a replica into InfraError.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,8 @@ from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
 from geoagent_rl.types import InfraError, UserError
 
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
-START_S = 300.0
 
 
 @dataclass
@@ -37,7 +39,6 @@ class RewardServices:
 
     run_id: str
     services: Services
-    handles: dict[str, DeploymentHandle]
     cache_url: str
     cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
 
@@ -51,37 +52,41 @@ class RewardServices:
             self.cache_server = None
 
 
-def start(
-    run_id: str, config: Config, run_dir: str | Path, judge: Callable[[str], serve.Application] | None = None
+async def start_services(
+    config: Config, run_id: str, cache_dir: str | Path, judge: Callable[[Config, str], serve.Application] | None = None
 ) -> RewardServices:
-    """Starts cache, reward workers and (given `judge`, cache URL -> application) the consistency agent; Ray must run.
+    """Starts cache, reward workers and consistency agent, and waits until they are healthy. Ray must be running.
 
-    Blocks until every application is healthy. Raises InfraError when one does not come up, UserError for bad settings.
+    cache_dir: of the embedded Redis unless reward.cache.dir says otherwise. `judge` (configuration, cache URL ->
+    application) stands in for the real agent, judge_workers(). Raises InfraError when a part does not come up,
+    UserError when a setting is at fault.
     """
+    return await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
+
+
+def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) -> RewardServices:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"location": "NoServer"})
     stop_applications(run_id)  # of an earlier life of this run
-    cache_server, cache_url = start_cache(config.reward, run_dir)
-    applications = {"geo-embed": reward_workers(config.reward, cache_url)}
-    if judge is not None:
-        applications["judge"] = judge(cache_url)
+    cache_server, cache_url = start_cache(config.reward, cache_dir)
     try:
-        handles = {name: _run(f"{run_id}-{name}", application) for name, application in applications.items()}
+        applications = {"geo-embed": reward_workers(config.reward, cache_url), "judge": judge(config, cache_url)}
+        handles = _run({f"{run_id}-{name}": application for name, application in applications.items()})
     except BaseException:
         stop_applications(run_id)
         if cache_server is not None:
             _stop_cache(cache_server)
         raise
     timeout_s = config.reward.attempt_timeout_s
-    geo = GeoEmbedClient(handles["geo-embed"], timeout_s)
-    agent = JudgeClient(handles["judge"], timeout_s) if "judge" in handles else None
-    return RewardServices(run_id, Services(geo, geo, agent), handles, cache_url, cache_server)
+    geo, agent = GeoEmbedClient(handles[0], timeout_s), JudgeClient(handles[1], timeout_s)
+    return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 
 
-def start_cache(config: RewardConfig, run_dir: str | Path) -> tuple[Any | None, str]:
+def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None, str]:
     """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of this node."""
     if config.cache.url != "embedded":
         return None, config.cache.url
-    directory = Path(config.cache.dir or Path(run_dir) / "cache").absolute()
+    directory = Path(config.cache.dir or cache_dir).absolute()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = CacheServer.options(scheduling_strategy=here).remote(str(directory), free_port(), new_password())
     try:
@@ -104,9 +109,30 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
         ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica},
         health_check_period_s=2.0,
         health_check_timeout_s=30.0,
+        graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=2.0,
+        max_constructor_retry_count=2,
     )
     return deployment.bind(config, cache_url)
+
+
+def judge_workers(config: Config, cache_url: str) -> serve.Application:
+    """The consistency agent as an application: one vLLM engine per replica."""
+    from actors.judge_worker import JudgeWorker
+
+    deployment = serve.deployment(
+        JudgeWorker,
+        name="ConsistencyAgent",
+        num_replicas=config.judge.replicas,
+        max_ongoing_requests=ONGOING,
+        ray_actor_options={"num_cpus": config.judge.cpus_per_replica, "num_gpus": config.judge.gpus_per_replica},
+        health_check_period_s=5.0,
+        health_check_timeout_s=60.0,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=10.0,
+        max_constructor_retry_count=2,
+    )
+    return deployment.bind(config.judge, cache_url, config.reward.cache.timeout_s)
 
 
 def stop_applications(run_id: str) -> None:
@@ -114,18 +140,28 @@ def stop_applications(run_id: str) -> None:
     if not ray.is_initialized():
         return
     try:
-        for name in serve.status().applications:
-            if name.startswith(f"{run_id}-"):
-                serve.delete(name)
+        names = [name for name in serve.status().applications if name.startswith(f"{run_id}-")]
+        with ThreadPoolExecutor(len(names) or 1) as threads:
+            list(threads.map(serve.delete, names))
     except (RayError, RayServeException):
         return  # the cluster is going down: nothing is left to delete
 
 
-def _run(name: str, application: serve.Application) -> DeploymentHandle:
+def _run(applications: dict[str, serve.Application]) -> list[DeploymentHandle]:
+    """Starts all at once and waits. Serve has tried failing constructors again by the time it gives up."""
+    targets = [
+        serve.RunTarget(app, name=name, route_prefix=None, logging_config=QUIET) for name, app in applications.items()
+    ]
     try:
-        return serve.run(application, name=name, route_prefix=None, _local_testing_mode=False)
+        return serve.run_many(targets)
     except (RayError, RayServeException, RuntimeError) as error:
-        raise InfraError(f"the service {name} did not start: {_line(error)}") from error
+        reasons = [
+            f"{app}: {_last_line(deployment.message)}"
+            for app, status in serve.status().applications.items()
+            for deployment in status.deployments.values()
+            if app in applications and deployment.status != "HEALTHY"
+        ]
+        raise InfraError(f"a reward service did not start: {'; '.join(reasons) or _line(error)}") from error
 
 
 def _stop_cache(actor: Any) -> None:
@@ -188,5 +224,9 @@ class JudgeClient(_Client):
 
 def _line(error: BaseException) -> str:
     """The kind and the most telling line of an error; Ray's own carry whole stack traces."""
-    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
+    return f"{type(error).__name__}: {_last_line(str(getattr(error, 'cause', None) or error))}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1] if lines else "")[:300]

@@ -1,0 +1,73 @@
+"""The Serve deployment of the consistency agent: its verdicts go through the Redis cache, so each is worked out once.
+
+May know nothing of prompts or engines: those are consistency_agent.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from actors.cache import Cache, cached_batch
+from actors.consistency_agent import ConsistencyAgent
+from geoagent_rl.config import JudgeConfig
+from geoagent_rl.judge_models import judge_checkpoint
+from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages
+from geoagent_rl.rewards.services import JudgeItem, Verdict
+from geoagent_rl.types import InfraError
+
+
+class JudgeWorker:
+    """One replica: an agent with its engine, and one connection to the cache."""
+
+    def __init__(self, judge: JudgeConfig, cache_url: str, cache_timeout_s: float):
+        self.cache = Cache(cache_url, cache_timeout_s)
+        self.agent = ConsistencyAgent(judge)
+        self.version = verdict_version(judge)
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict | InfraError]:
+        """One verdict per item; an item that the engine failed on has an InfraError in its place."""
+        items = list(items)
+
+        async def compute(positions: list[int]) -> list[list | InfraError]:
+            found = await asyncio.gather(*(self.agent.verdict(items[i]) for i in positions), return_exceptions=True)
+            for bug in (f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)):
+                raise bug
+            return [f if isinstance(f, InfraError) else [f.conclusion, f.seconds] for f in found]
+
+        keys = [json.dumps([item.stage, item.earlier, item.reasoning], ensure_ascii=False) for item in items]
+        found = await cached_batch(self.cache, "judge", self.version, keys, compute)
+        return [f if isinstance(f, InfraError) else Verdict(*f) for f in found]
+
+    async def stats(self) -> dict[str, int]:
+        """Cache counters of this replica, see actors.cache.Cache."""
+        return dict(self.cache.counters)
+
+    async def check_health(self) -> None:
+        await self.agent.check_health()
+
+    def __del__(self) -> None:
+        if hasattr(self, "agent"):  # Serve calls this when a replica shuts down
+            self.agent.stop()
+
+
+def verdict_version(judge: JudgeConfig) -> str:
+    """Names all that a verdict depends on: the model and its weights' file, the prompt, the limits."""
+    model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
+    directory = Path(model)
+    files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
+    stamp = [(f.name, f.stat().st_size, _head_and_tail(f)) for f in files]
+    prompt = [messages("{question}"), SCHEMA, judge.max_tokens, judge.max_model_len]
+    digest = hashlib.sha256(repr([model if not files else "", dtype, stamp, prompt]).encode()).hexdigest()[:16]
+    return f"{directory.name}:{digest}"
+
+
+def _head_and_tail(file: Path, size: int = 1 << 16) -> str:
+    """A quick fingerprint of a weights file; tensors' names and sizes are in its head."""
+    with open(file, "rb") as data:
+        head = data.read(size)
+        data.seek(max(0, file.stat().st_size - size))
+        return hashlib.sha256(head + data.read(size)).hexdigest()
