@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer_build import ensure
-from geoagent_rl.geo.gazetteer_index import CORE, EXACT, SPELLING, TOWN, TOWN_RADIUS_KM, Feature, Index
+from geoagent_rl.geo.gazetteer_index import CORE, EXACT, MAX_PARTS, SPELLING, TOWN, TOWN_RADIUS_KM, Feature, Index
 from geoagent_rl.geo.gazetteer_names import TERRITORIES
 from geoagent_rl.geo.places import comma_parts, is_absent, lookup_key, split_levels
 
 NEAR_KM = 25.0  # a place this far outside the region named is still taken to be meant (Berlin in "Brandenburg")
 BIG_TOWN = 100_000  # a town named as the region is believed against the place only if it is this populous
+MAX_CHARS = 300  # of a level that are read
 CACHED_ADDRESSES = 65_536
 _FINENESS = {"place": 3, "region": 2, "country": 1}
 
@@ -91,11 +92,11 @@ class Gazetteer:
         Levels that say nothing ("", "unknown", "???") count as absent. A country that no one knows is treated as
         absent too, unless it is the name of a region ("Hawaii"), which then stands for both.
         """
-        return self._cached(country.strip(), region.strip(), place.strip())
+        return self._cached(*(level[:MAX_CHARS].strip() for level in (country, region, place)))
 
     def geocode_text(self, address: str) -> Match | None:
         """Geocode "Country; Region; Place" (； counts as ;), "Place, Region, Country" in either order, or one name."""
-        return self._cached_text(address.strip())
+        return self._cached_text(address[: 3 * MAX_CHARS].strip())
 
     def same_place(self, level: str, a: str, b: str, country: str = "", region: str = "") -> bool:
         """Do two names of one level ("country", "region" or "place") mean the same country, region or place?
@@ -169,7 +170,7 @@ class Gazetteer:
             if best := self._best(near, areas):
                 return best[1]
         found = None
-        parts = comma_parts(text)
+        parts = comma_parts(text)[-MAX_PARTS:]
         for part in reversed(parts if len(parts) > 1 else ()):
             if best := self._best(self._index.places(part, country), areas, strict=found is not None):
                 feature, found = best
@@ -203,7 +204,7 @@ class Gazetteer:
             return self.geocode(*split_levels(address))
         if self._index.country(address, True):  # "Korea, South" has a comma too
             return self.geocode(address)
-        parts = [part.strip() for part in address.replace("，", ",").split(",") if not is_absent(part)]
+        parts = [part.strip() for part in address.replace("，", ",").split(",") if not is_absent(part)][-MAX_PARTS:]
         readings = [self.geocode(*levels) for levels in self._readings(parts)]
         found = [match for match in readings if match]
         return max(found, key=lambda match: _FINENESS[match.level], default=None)

@@ -83,9 +83,7 @@ def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
             if not path.exists():
                 scratch = path.with_suffix(f".{os.getpid()}.part")
                 try:
-                    # In a process of its own: the names take half a gigabyte that this process would keep.
-                    command = [sys.executable, "-m", "geoagent_rl.geo.gazetteer_build", str(scratch)]
-                    subprocess.run(command, check=True, timeout=LOCK_TIMEOUT_S, stdin=subprocess.DEVNULL)
+                    pack_in_own_process(scratch)
                     os.replace(scratch, path)
                 finally:
                     scratch.unlink(missing_ok=True)
@@ -96,6 +94,12 @@ def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
     except OSError as error:
         raise InfraError(f"cannot write the gazetteer to {path}: {error}; set {CACHE_VARIABLE}") from error
     return path
+
+
+def pack_in_own_process(path: Path) -> None:
+    """`build` in a process of its own: the names take half a gigabyte that this process would keep."""
+    command = [sys.executable, "-m", "geoagent_rl.geo.gazetteer_build", str(path)]
+    subprocess.run(command, check=True, timeout=LOCK_TIMEOUT_S, stdin=subprocess.DEVNULL)
 
 
 def build(path: Path) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
 
+T = TypeVar("T")
 EXACT, CORE, SPELLING, TOWN = 0, 1, 2, 3  # how a name was matched: TOWN is a town named where a region was asked for
 LIKELY = 0.83  # share of equal characters that makes one region's name a spelling of another in its country
 LIKELY_PLACE = 0.9  # the same for places of a region, of which there are many more
 TOWN_RADIUS_KM = 25.0
+MAX_PARTS = 6  # of one level that are looked up: a runaway completion must not cost seconds
 DIRECTIONS = frozenset(
     "north south east west central northern southern eastern western upper lower new greater".split()
 )
@@ -74,14 +78,14 @@ class Index:
     def _country(self, text: str, exact: bool = False) -> Feature | None:
         """The country of that name or code, in any language; unless `exact`, also with slips of spelling."""
         key = lookup_key(text)
-        if feature := self._country_of_key(key):
+        if feature := self._country_of_key(key) or self._country_of_key(key.removeprefix("the ")):
             return feature
+        if exact:
+            return None
         for form in (core_key(key).removeprefix("kingdom ").removeprefix("federal "), undouble(key)):
             if form != key and len(form) > 3 and (feature := self._country_of_key(form)):
                 return feature
-        if exact:
-            return None
-        for part in reversed(comma_parts(text)[:4]):
+        for part in reversed(comma_parts(text)[:MAX_PARTS]):
             if lookup_key(part) != key and (feature := self._country(part, exact=True)):
                 return feature
         if len(key) > 4 and (close := get_close_matches(key, self._english, 1, LIKELY)):
@@ -106,7 +110,7 @@ class Index:
         """
         key = lookup_key(text)
         found = self._named_regions(key, country)
-        parts = comma_parts(text)
+        parts = comma_parts(text)[:MAX_PARTS]
         if not found and len(parts) > 1:
             found = self._nested_regions(parts, country)
         if not found and country and len(key) > 3:
@@ -120,6 +124,8 @@ class Index:
         where, args = ("n.key = ? AND n.country = ?", (country,)) if country else ("n.key = ?", ())
         for form in dict.fromkeys((key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))):
             rows = self.rows(_REGION + where, form, *args) if form else []
+            if not country and len(form) < 3 and form.isascii():  # "Paris, TX", but not every ISO code of the world
+                rows = [row for row in rows if row[3] in ("US", "CA")]
             if rows:
                 rows.sort(key=lambda row: (row[11] == 2, row[10], row[11], -row[8]))
                 if rows[0][11] == 0:  # a region's usual name is not some other region's name in a foreign language
@@ -154,8 +160,8 @@ class Index:
         core = undouble(core_key(key))
         spellings = self._spellings(country)
         same_side = [pair for pair in spellings if _directions(pair[0]) == _directions(core)]
-        best = max(((_alike(core, name), region) for name, region in same_side), default=(0.0, 0))
-        if best[0] < LIKELY:
+        best = max(_alike(core, same_side, LIKELY), default=(0.0, 0))
+        if not best[0]:
             best = max(((_shared_words(core, name), region) for name, region in spellings), default=(0.0, 0))
         if not best[0]:
             return ()
@@ -197,8 +203,7 @@ class Index:
         start = key[:3]
         sql = _PLACE.replace("p.id,", "n.key, p.id,", 1) + where
         rows = self.rows(sql, start, start + "\uffff", country, admin1_id)
-        scored = [(_alike(key, row[0]), row[1:]) for row in rows if abs(len(row[0]) - len(key)) < 4]
-        return [self._place(row, SPELLING) for score, row in scored if score >= LIKELY_PLACE]
+        return [self._place(row[1:], SPELLING) for _, row in _alike(key, ((row[0], row) for row in rows), LIKELY_PLACE)]
 
     def _towns_of_key(self, key: str, country: str, quality: int) -> list[Feature]:
         if not key:
@@ -227,8 +232,10 @@ def _shared_words(a: str, b: str) -> float:
     return len(common) / len(first | second)
 
 
-def _alike(a: str, b: str) -> float:
-    """Share of equal characters, 0 where the lengths alone rule a likely spelling out."""
-    if 2 * min(len(a), len(b)) < LIKELY * (len(a) + len(b)):
-        return 0.0
-    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+def _alike(key: str, named: Iterable[tuple[str, T]], floor: float) -> Iterator[tuple[float, T]]:
+    """(share of equal characters, item) of the named items at or above `floor`; the cheap bounds come first."""
+    matcher = SequenceMatcher(None, "", key, autojunk=False)
+    for name, item in named:
+        matcher.set_seq1(name)
+        if matcher.real_quick_ratio() >= floor and matcher.quick_ratio() >= floor and matcher.ratio() >= floor:
+            yield matcher.ratio(), item

@@ -2,11 +2,16 @@
 
 import csv
 import statistics
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from geoagent_rl.geo import gazetteer_build
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer import Gazetteer, match_to_json
+from geoagent_rl.types import InfraError
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -57,6 +62,7 @@ ADDRESSES = [
     ("China; Hong Kong; Kowloon", ("place", "Kowloon", "", "HK")),
     ("Hawaii; Oahu; Honolulu", ("place", "Honolulu", "Hawaii", "US")),
     ("Atlanta, Georgia", ("place", "Atlanta", "Georgia", "US")),
+    ("Mexico City", ("place", "Mexico City", "Mexico City", "MX")),  # not the country
     ("Paris, TX", ("place", "Paris", "Texas", "US")),
     ("Norway; Hordaland; Syfteland", ("place", "Syfteland", "Vestland", "NO")),
     ("Argentina; Buenos Aires; La Plata", ("place", "La Plata", "Buenos Aires", "AR")),
@@ -87,6 +93,41 @@ def test_a_wider_level_is_never_contradicted(gazetteer, address, expected):
 def test_what_names_no_place_has_no_match(gazetteer, address):
     assert gazetteer.geocode_text(address) is None
     assert gazetteer.geocode(address) is None or ";" in address
+
+
+def test_a_runaway_completion_costs_milliseconds(gazetteer):
+    started = time.perf_counter()
+    for junk in ("x" * 100_000, "z, " * 50_000, "Paris, Berlin, " * 10_000, "(;,；" * 50_000):
+        gazetteer.geocode(junk, junk, junk)
+        gazetteer.geocode_text(junk)
+    assert time.perf_counter() - started < 2.0  # unbounded, any of these takes seconds
+
+
+def test_many_processes_that_start_at_once_share_one_build(tmp_path, monkeypatch):
+    built = tmp_path / "built"
+
+    def pack(path):
+        time.sleep(0.2)  # long enough for the others to arrive
+        with built.open("a") as log:
+            log.write("x")
+        path.write_bytes(b"packed")
+
+    monkeypatch.setattr(gazetteer_build, "pack_in_own_process", pack)
+    with ThreadPoolExecutor(8) as pool:
+        paths = set(pool.map(lambda _: gazetteer_build.ensure(tmp_path), range(8)))
+    assert built.read_text() == "x" and {path.read_bytes() for path in paths} == {b"packed"}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_failed_build_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+    def fail(path):
+        path.write_bytes(b"half")
+        raise subprocess.CalledProcessError(1, "pack")
+
+    monkeypatch.setattr(gazetteer_build, "pack_in_own_process", fail)
+    with pytest.raises(InfraError, match="packing the gazetteer failed"):
+        gazetteer_build.ensure(tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
 def test_the_coarser_level_and_the_ambiguity_are_visible(gazetteer):
