@@ -78,7 +78,8 @@ def eval_score(
         return
     hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
     print(f"{table['n']} predictions, {table['failed']} failed\nhit  {hits}")
-    print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
+    if table["failed"] < table["n"]:
+        print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
     print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
 
 
