@@ -1,0 +1,91 @@
+"""The commands as a user runs them, in processes of their own: Ctrl-C saves and leaves nothing, --resume goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_random import build
+
+CONFIG = Path(__file__).parents[2] / "configs" / "local.yaml"
+SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4"]
+LIMIT_S = 300
+
+
+def start(*words: str) -> subprocess.Popen:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def steps_of(run: Path) -> list[int]:
+    file = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory) -> Path:
+    return Path(build(tmp_path_factory.mktemp("policy")))
+
+
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_ctrl_c_saves_leaves_no_process_and_resume_goes_on(policy, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={run}", *SMALL]
+    process = start(*words, "steps=1000", "run.save_every=1000")
+    for line in process.stderr:
+        if line.startswith("step 2/"):
+            break
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(tree, timeout=30)
+    assert not alive
+    assert not list(Path("/dev/shm").glob("geoagent-*"))
+    done = steps_of(run)
+    saved = int(re.search(r"step-(\d+)", errors).group(1))
+    assert done == list(range(1, saved + 1)) and saved >= 2
+
+    resumed = start(*words, f"steps={saved + 1}", "--resume")
+    _, errors = resumed.communicate(timeout=LIMIT_S)
+    assert resumed.returncode == 0, errors
+    assert steps_of(run) == list(range(1, saved + 2))
+    assert (run / "policy" / "config.json").exists() and (run / "report.html").exists()
+
+
+def test_a_second_run_in_the_same_directory_is_refused_in_one_line(policy, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    begin = time.monotonic()
+    process = start("train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={tmp_path}")
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and "--resume" in errors
+    assert time.monotonic() - begin < 60
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "rolout.engines=2"], "rollout.engines"),
+        (["train", "data.manifest=no/such/folder"], "no/such/folder"),
+        (["eval", "score", "no.csv"], "no.csv"),
+        (["predict", "no.jpg", "--model", "."], "no.jpg"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(words, says, tmp_path):
+    if words[0] == "train":
+        words = [*words, "--config", str(CONFIG), f"run.dir={tmp_path}/run"]
+    process = start(*words)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("error: ") and says in errors and "Traceback" not in errors
