@@ -82,7 +82,13 @@ def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
 
 
 def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
-    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about `max_pixels`."""
+    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about `max_pixels`.
+
+    UserError for an image more than 200 times as long as wide, which Qwen2.5-VL cannot take.
+    """
+    if max(image.size) > 200 * min(image.size):
+        size = f"{image.width} x {image.height} pixels"
+        raise UserError(f"an image of {size} is more than 200 times as long as wide; crop it or leave it out")
     inputs = processor(
         text=[prompt_text(processor, system)],
         images=[image],

@@ -1,0 +1,206 @@
+"""TRL as an independent oracle (test-only dependency): advantages, log-probabilities, losses and their gradients.
+
+TRL's own methods run on our random tiny Qwen2.5-VL with our tensors, left-padded as TRL does it. Deliberate
+divergences are tested as such: partly failed samples, groups of float noise.
+"""
+
+import warnings
+
+import pytest
+import torch
+
+trl = pytest.importorskip("trl")
+warnings.filterwarnings("ignore", module="trl|transformers|torch")
+
+import tiny_random  # noqa: E402
+from datasets import Dataset  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from geoagent_rl.grpo.advantages import group_advantages  # noqa: E402
+from geoagent_rl.grpo.batching import TrainSample, collate  # noqa: E402
+from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss  # noqa: E402
+from geoagent_rl.policy.model import load_policy, load_processor  # noqa: E402
+from geoagent_rl.policy.prompt import encode  # noqa: E402
+
+pytestmark = pytest.mark.timeout(120)
+SIZES = [(84, 84), (140, 56), (60, 90)]  # different grids, so prompts differ in length
+MAX_TOKENS = 12
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    directory = tiny_random.build(tmp_path_factory.mktemp("tiny"))
+    print(f"\nTRL {trl.__version__}")
+    policy = load_policy(directory, lora=(8, 16))
+    with torch.no_grad():  # B = 0 would hide half of the gradient
+        for name, p in policy.named_parameters():
+            if "lora_B" in name:
+                p.normal_(0, 0.05, generator=torch.Generator().manual_seed(len(name)))
+    return policy, load_processor(directory)
+
+
+def trainer(policy, rewards, tmp_path, **settings):
+    """TRL's trainer on our model; 4 rows, groups of 4, nothing reported or saved."""
+    network, processor = policy
+    config = trl.GRPOConfig(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=MAX_TOKENS,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_bias_correction_kl=False,  # the paper has the plain k3 term; TRL by default weighs it by the ratio
+        **{"beta": 0.0, **settings},
+    )
+    return trl.GRPOTrainer(
+        model=network.model,
+        reward_funcs=rewards,
+        args=config,
+        train_dataset=Dataset.from_dict({"prompt": ["where?"] * 4}),
+        processing_class=processor,
+    )
+
+
+TABLE = [
+    [0.1, 0.9, 0.4, 2.0],
+    [0.0, 0.0, 0.0, 3.5],
+    [1.0, None, 2.0, 4.0],  # every part failed: TRL too leaves the row out
+    [None, None, 1.0, 1.5],
+    [1.0, 1.0, 1.0, 1.0],
+]
+
+
+def test_advantages(policy, tmp_path):
+    rows = iter(TABLE)
+    oracle = trainer(policy, lambda completions, **_: next(rows), tmp_path)
+    oracle.max_completion_length = oracle.generation_config.max_new_tokens = 2
+    for totals in TABLE:
+        out = oracle._generate_and_score_completions([{"prompt": "where?"}] * 4)
+        assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-5)
+
+
+def test_divergence_float_noise_makes_no_advantage_here():
+    """TRL gives such a group advantages of about 1e-4 of the noise over its epsilon; ours are exactly 0."""
+    assert group_advantages([1.0, 1.0 + 1e-8, 1.0, 1.0]) == [0.0] * 4
+
+
+def samples(processor, seed: int) -> tuple[list[TrainSample], dict]:
+    """Four sequences over three pictures of different sizes, with random completions, advantages and old log-probs."""
+    generator = torch.Generator().manual_seed(seed)
+    pictures = {str(i): encode(processor, noise(i, size), "tiny", 10_000) for i, size in enumerate(SIZES)}
+    out = []
+    for i in range(4):
+        n = int(torch.randint(1, MAX_TOKENS + 1, (1,), generator=generator))
+        ids = torch.randint(0, 256, (n,), generator=generator).tolist()
+        old = (-5 + torch.randn(n, generator=generator)).tolist()
+        advantage = float(torch.randn((), generator=generator))
+        image = str(i % len(SIZES))
+        out.append(TrainSample(str(i), image, pictures[image].ids, tuple(ids), advantage, tuple(old)))
+    return out, pictures
+
+
+def noise(seed: int, size: tuple[int, int]) -> Image.Image:
+    pixels = torch.randint(
+        0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return Image.fromarray(pixels.numpy())
+
+
+def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
+    """The same sequences as TRL wants them: prompts padded on the left, completions on the right."""
+    longest = max(len(s.prompt_ids) for s in rows)
+    prompts = torch.tensor([[pad] * (longest - len(s.prompt_ids)) + list(s.prompt_ids) for s in rows])
+    mask = torch.tensor([[0] * (longest - len(s.prompt_ids)) + [1] * len(s.prompt_ids) for s in rows])
+    completion_mask = batch.completion_mask.long()
+    types = torch.cat([(prompts == image_token).long(), torch.zeros_like(completion_mask)], dim=1)
+    return {
+        "prompt_ids": prompts,
+        "prompt_mask": mask,
+        "completion_ids": torch.where(batch.completion_mask, batch.targets, pad),
+        "completion_mask": completion_mask,
+        "mm_token_type_ids": types,
+        "advantages": batch.advantages,
+        "num_items_in_batch": completion_mask.sum(),
+        "pixel_values": torch.cat([pictures[s.image].pixel_values for s in rows]),
+        "image_grid_thw": torch.cat([pictures[s.image].image_grid_thw for s in rows]),
+        "num_images": [1] * len(rows),
+    }
+
+
+def forward(policy, batch, pictures, temperature, reference=False):
+    grids = torch.cat([p.image_grid_thw for p in pictures.values()])
+    features = policy.image_features(torch.cat([p.pixel_values for p in pictures.values()]), grids)
+    return policy(batch, features, policy.position_ids(batch, grids), temperature, None, reference)
+
+
+def gradients(policy) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+    policy.zero_grad()
+    return found
+
+
+CASES = [
+    # loss, temperature, beta, old log-probabilities given, clip_high, ratio cap
+    ("grpo", 0.7, 0.0, False, 0.2, None),
+    ("grpo", 1.0, 0.04, True, 0.2, None),
+    ("dapo", 0.7, 0.04, True, 0.28, 2.0),
+    ("dr_grpo", 1.3, 0.001, False, 0.2, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "temperature", "beta", "stale", "high", "cap"), CASES)
+def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, temperature, beta, stale, high, cap):
+    model, processor = policy
+    settings = {"loss_type": kind, "temperature": temperature, "epsilon_high": high, "delta": cap}
+    oracle = trainer(policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings)
+    oracle.beta = beta  # set late: with a PEFT model TRL would make a second adapter for its reference
+    oracle.current_gradient_accumulation_steps = 1
+    config = model.network.config
+    for seed in range(2):
+        rows, pictures = samples(processor, seed)
+        batch = collate(rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id)
+        inputs = trl_inputs(batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id)
+        with torch.no_grad():
+            reference = forward(model, batch, pictures, temperature, reference=True)[0]
+        inputs["ref_per_token_logps"] = reference
+        if stale:
+            inputs["old_per_token_logps"] = batch.behaviour
+        theirs = oracle._compute_loss(oracle.model, inputs)
+        theirs.backward()
+        their_gradients = gradients(model)
+
+        logprobs, _ = forward(model, batch, pictures, temperature)
+        losses, _ = policy_losses(
+            logprobs,
+            batch.advantages,
+            old_logprobs=batch.behaviour if stale else None,
+            ref_logprobs=reference if beta else None,
+            clip_low=0.2,
+            clip_high=high,
+            ratio_cap=cap or float("inf"),
+            kl_beta=beta,
+        )
+        tokens = float(batch.mask.sum())
+        ours = unnormalised_loss(losses, batch.mask, kind) / normaliser(kind, len(rows), tokens, MAX_TOKENS)
+        ours.backward()
+        our_gradients = gradients(model)
+
+        assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
+        assert our_gradients.keys() == their_gradients.keys() and len(our_gradients) > 20
+        largest = max(float(g.abs().max()) for g in their_gradients.values())
+        for name, gradient in their_gradients.items():
+            torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+        check_logprobs(oracle, inputs, logprobs.detach(), batch.completion_mask)
+
+
+def check_logprobs(oracle, inputs, logprobs, mask):
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    pictures = {k: inputs[k] for k in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")}
+    with torch.no_grad():
+        theirs, _, _ = oracle._get_per_token_logps_and_entropies(
+            oracle.model, ids, attention, mask.shape[1], **pictures
+        )
+    torch.testing.assert_close(logprobs[mask], theirs[mask], rtol=0, atol=2e-5)

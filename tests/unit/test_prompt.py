@@ -1,0 +1,72 @@
+"""Prompts: text, image budget and ids agree between engine, learner and the tiny policy's own training."""
+
+import pytest
+import tiny_random
+import torch
+from PIL import Image
+
+from geoagent_rl.policy import tiny, tiny_tokenizer
+from geoagent_rl.policy.model import load_processor
+from geoagent_rl.policy.prompt import (
+    BANNED_TOKENS,
+    QUESTION,
+    SYSTEM_PROMPTS,
+    banned_ids,
+    check_image_tokens,
+    completion_ids,
+    encode,
+    image_budget,
+    messages,
+    probe_ids,
+    prompt_text,
+)
+from geoagent_rl.types import UserError
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory):
+    return load_processor(tiny_random.build(tmp_path_factory.mktemp("tiny")))
+
+
+def test_the_tiny_policy_is_asked_what_it_was_trained_on():
+    assert tiny.SYSTEM_PROMPT == SYSTEM_PROMPTS["tiny"] and tiny.QUESTION == QUESTION
+    assert set(tiny_tokenizer.BANNED_TOKENS) <= set(BANNED_TOKENS)
+
+
+def test_prompt_text_has_one_picture_and_waits_for_the_answer(processor):
+    text = prompt_text(processor, "tiny")
+    assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")
+    assert "<answer>Country; Region; Place</answer>" in prompt_text(processor, "full")
+    with pytest.raises(UserError, match="policy.system_prompt"):
+        messages("other")
+
+
+@pytest.mark.parametrize("size", [(84, 84), (300, 200), (30, 400)])
+def test_image_tokens_match_the_features_at_any_size(processor, size):
+    prompt = encode(processor, Image.new("RGB", size), "tiny", 10_000)
+    image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+    check_image_tokens("u", prompt.ids, image_token, prompt.image_grid_thw[0], merge=2)
+    assert len(prompt.pixel_values) == int(torch.prod(prompt.image_grid_thw))
+    # The checkpoint's own limit is below 10,000 pixels; a side never shrinks below one merged patch.
+    assert len(prompt.pixel_values) * 14 * 14 <= 84 * 84 or min(prompt.image_grid_thw[0, 1:]) == 2
+    with pytest.raises(ValueError, match="truncated"):
+        check_image_tokens("u", prompt.ids[:-60], image_token, prompt.image_grid_thw[0] * 2, merge=2)
+
+
+def test_a_sliver_is_refused_with_a_reason(processor):
+    with pytest.raises(UserError, match="200 times"):
+        encode(processor, Image.new("RGB", (2010, 10)), "tiny", 10_000)
+
+
+def test_the_budget_is_the_smaller_of_ours_and_the_checkpoints(processor):
+    assert image_budget(processor, 200_000)["size"]["longest_edge"] == 84 * 84
+    assert image_budget(processor, 56 * 56)["size"]["longest_edge"] == 56 * 56
+
+
+def test_completions_end_with_the_end_token_and_bans_are_special(processor):
+    tokenizer = processor.tokenizer
+    ids = completion_ids(processor, "Köln")
+    assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids, skip_special_tokens=True) == "Köln"
+    banned = tokenizer.convert_ids_to_tokens(banned_ids(tokenizer))
+    assert banned == ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    assert len(probe_ids(tokenizer)) > 10
