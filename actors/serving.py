@@ -21,11 +21,13 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.cache import Cache
 from actors.chunking import Chunker
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config, RewardConfig
 from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
 from geoagent_rl.types import InfraError, UserError
 
@@ -61,6 +63,7 @@ async def start_services(
     application) stands in for the real agent, judge_workers(). Raises InfraError when a part does not come up,
     UserError when a setting is at fault.
     """
+    encoder.check(config.reward.encoder.model)
     return await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
 
 
@@ -85,6 +88,7 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
 def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None, str]:
     """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of this node."""
     if config.cache.url != "embedded":
+        Cache(config.cache.url)  # a bad URL is refused here, not in every worker
         return None, config.cache.url
     directory = Path(config.cache.dir or cache_dir).absolute()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -111,7 +115,7 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
         health_check_timeout_s=30.0,
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=2.0,
-        max_constructor_retry_count=2,
+        max_constructor_retry_count=1,  # what fails there fails every time: bad settings, broken files
     )
     return deployment.bind(config, cache_url)
 

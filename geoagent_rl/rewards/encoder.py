@@ -39,8 +39,15 @@ class Encoder:
         return [round(float(np.clip(np.dot(vectors[a], vectors[b]), 0.0, 1.0)), DECIMALS) for a, b in pairs]
 
 
+def check(model: str) -> None:
+    """Raises UserError for a directory that is not there; quick, so that it can be asked before anything starts."""
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        raise UserError(f"reward.encoder.model: no directory {model}; give one, or {USE}")
+
+
 def load(model: str) -> Encoder:
     """Raises UserError when a model cannot be found or read."""
+    check(model)
     return _load_use() if model == USE else _load_sentence_transformer(model)
 
 

@@ -44,6 +44,8 @@ def test_sentence_transformers_by_directory():
 
 
 def test_a_model_that_is_not_there_is_one_line_with_advice(tmp_path):
-    with pytest.raises(UserError, match="reward.encoder.model .* give a directory") as caught:
-        encoder.load(str(tmp_path / "nothing"))
-    assert "\n" not in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    for name in ("nothing", "empty"):
+        with pytest.raises(UserError, match="reward.encoder.model.* give ") as caught:
+            encoder.load(str(tmp_path / name))
+        assert "\n" not in str(caught.value)

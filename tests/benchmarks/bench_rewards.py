@@ -1,0 +1,141 @@
+"""Scores per second through the whole reward path: Scorer -> Serve -> Redis -> gazetteer and encoder, cold and warm.
+
+    python tests/benchmarks/bench_rewards.py [--samples 512] [--judge tiny]
+
+Without --judge the consistency agent answers at once, so that the path itself is measured. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import ray
+from ray import cloudpickle, serve
+from reward_fakes import completion, rollout
+
+from actors.cache import Cache, cache_key, cached_batch
+from actors.serving import start_services
+from geoagent_rl.config import Config
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rewards.services import Verdict
+from geoagent_rl.types import Prompt, Truth
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class InstantJudge:
+    async def judge(self, items):
+        return [Verdict(item.reasoning.split(":")[0], 0.0) for item in items]
+
+
+def instant_judge(config, cache_url):
+    options = {"num_cpus": 0.1}
+    return serve.deployment(InstantJudge, ray_actor_options=options, max_ongoing_requests=1024).bind()
+
+
+def samples(n: int) -> list[tuple[Prompt, object]]:
+    """Groups of 8: one true place, 8 different answers near and far."""
+    gazetteer = Gazetteer.open()
+    towns = [p for p in gazetteer.places(min_population=20_000) if p.admin1][:: max(1, 20_000 // n)][:n]
+    found = []
+    for i in range(n):
+        t, guess = towns[i // 8 * 8 % len(towns)], towns[i % len(towns)]
+        truth = Truth(t.country, t.admin1, t.name, t.lat, t.lon)
+        levels = (guess.country, guess.admin1, guess.name)
+        found.append((Prompt(f"u{i // 8}", "/none.jpg", truth), rollout(completion(levels, levels), i % 8)))
+    return found
+
+
+async def timed_round(scorer: Scorer, work: list) -> dict[str, float]:
+    async def one(prompt, sample):
+        start = time.perf_counter()
+        scored = await scorer.score(prompt, sample)
+        return scored.total, time.perf_counter() - start
+
+    start = time.perf_counter()
+    found = await asyncio.gather(*(one(*item) for item in work))
+    took = time.perf_counter() - start
+    latencies = sorted(seconds for _, seconds in found)
+    return {
+        "scores_per_s": round(len(work) / took, 1),
+        "seconds": round(took, 3),
+        "p50_ms": round(1000 * statistics.median(latencies), 1),
+        "p95_ms": round(1000 * latencies[int(0.95 * len(latencies))], 1),
+        "unscorable": sum(total is None for total, _ in found),
+        "mean_total": round(statistics.mean(total for total, _ in found if total is not None), 6),
+    }
+
+
+async def one_by_one(scorer: Scorer, work: list) -> float:
+    start = time.perf_counter()
+    for item in work:
+        await scorer.score(*item)
+    return round(1000 * (time.perf_counter() - start) / len(work), 2)
+
+
+async def cache_path(url: str, n: int = 6400, batch: int = 64) -> dict[str, float]:
+    cache, keys = Cache(url), [f"germany;bayern;place {i}" for i in range(n)]
+    rates = {}
+
+    async def compute(positions):
+        return [{"lat": 48.1, "lon": 11.5, "level": "place", "name": "Munich"} for _ in positions]
+
+    for label in ("cold", "warm"):
+        start = time.perf_counter()
+        for i in range(0, n, batch):
+            await cached_batch(cache, "bench", "v", keys[i : i + batch], compute)
+        rates[f"{label}_lookups_per_s"] = round(n / (time.perf_counter() - start))
+    start = time.perf_counter()
+    for i in range(0, n, batch):
+        await cache.get_many([cache_key("bench", "v", key) for key in keys[i : i + batch]])
+    rates["mget_keys_per_s"] = round(n / (time.perf_counter() - start))
+    await cache.close()
+    return rates
+
+
+async def main(options: argparse.Namespace) -> None:
+    config, work = Config(), samples(options.samples)
+    if options.judge:
+        config.judge.model = options.judge
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        running = await start_services(config, "bench", folder, None if options.judge else instant_judge)
+        report = {"samples": len(work), "judge": options.judge or "instant", "start_s": time.perf_counter() - start}
+        try:
+            scorer = Scorer(running.services, config.reward)
+            await scorer.score(*work[0])  # handles and connections
+            report["cold"] = await timed_round(scorer, work)
+            report["warm"] = await timed_round(scorer, work)
+            report["group_of_8"] = await timed_round(scorer, work[:8])
+            report["one_by_one_warm_ms"] = await one_by_one(scorer, work[:64])
+            report["cache"] = await cache_path(running.cache_url)
+            report["replica"] = dict(await running.services.geocoder.handle.stats.remote())
+        finally:
+            start = time.perf_counter()
+            await running.stop()
+            report["stop_s"] = time.perf_counter() - start
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=512)
+    parser.add_argument("--judge", default="", help="a judge.model, e.g. tiny; default: one that answers at once")
+    arguments = parser.parse_args()
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    asyncio.run(main(arguments))
+    ray.shutdown()
