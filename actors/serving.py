@@ -81,7 +81,8 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
             _stop_cache(cache_server)
         raise
     timeout_s = config.reward.attempt_timeout_s
-    geo, agent = GeoEmbedClient(handles[0], timeout_s), JudgeClient(handles[1], timeout_s)
+    geo = GeoEmbedClient(handles[0], timeout_s)
+    agent = JudgeClient(handles[1], timeout_s, max_chunk=16, parallel=64)  # small: a call waits for its slowest verdict
     return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 
 

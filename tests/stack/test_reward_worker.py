@@ -1,0 +1,115 @@
+"""What a reward worker answers, with the real gazetteer and encoder, in this process; and the judge's cache."""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+
+import pytest
+
+import actors.judge_worker
+from actors.judge_worker import JudgeWorker, verdict_version
+from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.reward_worker import GeoEmbedWorker
+from geoagent_rl.config import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
+from geoagent_rl.rewards.services import JudgeItem, LevelPair, Verdict
+from geoagent_rl.types import InfraError, UserError
+
+
+@pytest.fixture(scope="module")
+def worker():
+    return GeoEmbedWorker(RewardConfig(), "off")
+
+
+def similarities(worker, *pairs):
+    return asyncio.run(worker.similarities([LevelPair(*pair) for pair in pairs]))
+
+
+def test_names_of_one_place_are_one_whatever_their_language(worker):
+    found = similarities(
+        worker,
+        ("country", "대한민국", "South Korea"),
+        ("country", "Suomi", "Finland"),
+        ("region", "Bayern", "Bavaria", ("Germany",)),
+        ("place", "Firenze", "Florence", ("Italy", "Tuscany")),
+    )
+    assert {(s.value, s.by) for s in found} == {(1.0, "gazetteer")}
+
+
+def test_different_places_go_to_the_encoder(worker):
+    near, far = similarities(worker, ("country", "Mexico", "Monaco"), ("country", "Japan", "Brazil"))
+    assert near.by == far.by == "encoder" and 0 <= far.value < 0.7 and near.value < 1
+
+
+def test_the_papers_form_asks_the_encoder_alone():
+    paper = GeoEmbedWorker(RewardConfig(semantic=SemanticConfig(names_first=False)), "off")
+    (bavaria,) = similarities(paper, ("region", "Bayern", "Bavaria", ("Germany",)))
+    assert bavaria.by == "encoder" and 0.5 < bavaria.value < 1
+
+
+def test_geocodes_show_their_level_and_do_not_depend_on_unicode_form(worker):
+    asked = [
+        ("Germany", "Bayern", "München"),
+        ("Germany", "Bayern", unicodedata.normalize("NFD", "München")),
+        ("Germany", "Bayern", ""),
+        ("Germany", "", ""),
+        ("Qzxland", "", ""),
+    ]
+    place, same, region, country, nothing = asyncio.run(worker.geocode(asked))
+    assert (place.level, region.level, country.level, nothing) == ("place", "region", "country", None)
+    assert place == same and place.provider == "gazetteer"
+
+
+def test_other_providers_are_refused_in_one_line():
+    with pytest.raises(UserError, match="reward.geocoder.provider"):
+        GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider="opencage")), "off")
+
+
+class FakeAgent:
+    asked: list[str] = []
+
+    def __init__(self, judge):
+        pass
+
+    async def verdict(self, item):
+        FakeAgent.asked.append(item.reasoning)
+        if item.reasoning == "broken":
+            raise InfraError("the engine failed")
+        return Verdict(item.reasoning.upper(), 0.25)
+
+    def stop(self):
+        pass
+
+
+def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(actors.judge_worker, "ConsistencyAgent", FakeAgent)
+    FakeAgent.asked = []
+    server = EmbeddedRedis(tmp_path, free_port(), new_password())
+    items = [JudgeItem("country", (), text) for text in ("a", "broken", "a")] + [JudgeItem("region", ("X",), "a")]
+
+    async def ask():
+        worker = JudgeWorker(JudgeConfig(), server.url, 0.3)
+        found = await worker.judge(items)
+        await worker.cache.close()
+        return found
+
+    try:
+        server.start()
+        for _ in range(2):
+            a, broken, again, region = asyncio.run(ask())
+            assert a == again == region == Verdict("A", 0.25) and isinstance(broken, InfraError)
+    finally:
+        server.stop()
+    assert sorted(FakeAgent.asked) == ["a", "a", "broken", "broken"]
+
+
+def test_a_verdicts_version_names_weights_and_limits(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(name.encode())
+    versions = {
+        verdict_version(JudgeConfig(model=str(tmp_path / "one"))),
+        verdict_version(JudgeConfig(model=str(tmp_path / "two"))),
+        verdict_version(JudgeConfig(model=str(tmp_path / "one"), max_tokens=32)),
+    }
+    assert len(versions) == 3
