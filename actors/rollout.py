@@ -70,7 +70,8 @@ class RolloutEngine:
         fails or takes longer than rollout.timeout_s.
         """
         deadline = time.monotonic() + self.config.rollout.timeout_s
-        await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
+        while not self.open.is_set():  # checked again: another swap may begin before this coroutine continues
+            await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
         if self.version.number == BROKEN:
             raise InfraError(f"this engine failed to take the weights of {self.version.path}; start another one")
         self.enter()
@@ -186,7 +187,7 @@ class RolloutEngine:
         """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the worker's caches but
         not the scheduler's: without the resets the next repeated picture dies with "Encoder cache miss", and cached
         prefixes would hold the old weights' keys and values."""
-        await self.engine.collective_rpc("reload_weights", kwargs={"weights_path": path})
+        await self.engine.collective_rpc("take_weights", args=(path,))
         if not await self.engine.reset_prefix_cache():
             raise InfraError("vLLM did not reset its prefix cache: a request is still in the engine")
         await self.engine.reset_mm_cache()

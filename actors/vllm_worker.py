@@ -1,0 +1,20 @@
+"""What the rollout engine adds to vLLM's workers (vLLM's `worker_extension_cls`). May know vLLM only."""
+
+from __future__ import annotations
+
+
+class WeightsFromDirectory:
+    """Mixed into vLLM's worker class, in the process that holds the model."""
+
+    def take_weights(self, path: str) -> None:
+        """Reloads all weights from a checkpoint directory, in place.
+
+        vLLM 0.32's reload misses an output layer that is tied to the embeddings: on CPUs where it keeps a packed copy
+        for oneDNN (AVX512), that copy stays the old one. So it is packed again.
+        """
+        from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+        self.reload_weights(weights_path=path)
+        for layer in self.get_model().modules():
+            if isinstance(layer, ParallelLMHead):
+                layer.quant_method.process_weights_after_loading(layer)
