@@ -1,0 +1,258 @@
+"""The learner on real DeepSpeed: exact steps, ranks, ZeRO stages, resume, publication, bad numbers, SFT."""
+
+import asyncio
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny_random
+import torch
+
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
+from geoagent_rl.sft import Demonstration, cold_start, sft_steps
+from geoagent_rl.types import Group, InfraError, Outcome, Prompt, Rollout, ScoredRollout, Truth
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """(checkpoint directory, pictures)."""
+    directory = tmp_path_factory.mktemp("tiny")
+    model = tiny_random.build(directory)
+    return model, [tiny_random.picture(directory / f"{i}.png", i, (84, 56)) for i in range(3)]
+
+
+def config(**learner) -> Config:
+    c = Config(steps=10)
+    c.rollout.swap, c.rollout.max_tokens, c.policy.lora_rank, c.policy.lora_alpha = "merged", 24, 8, 16
+    c.learner.lr, c.learner.kl_beta, c.learner.timeout_s = 3e-3, 0.05, 120.0
+    for name, value in learner.items():
+        setattr(c.learner, name, value)
+    return c
+
+
+def prompt_ids(model: str, image: str) -> tuple[int, ...]:
+    from geoagent_rl.data.images import open_image
+    from geoagent_rl.policy.model import load_processor
+    from geoagent_rl.policy.prompt import encode
+
+    return encode(load_processor(model), open_image(image), "tiny", 200_000).ids
+
+
+def group(place, index: int, version: int, unscorable: int | None = None) -> Group:
+    """Five random completions of picture `index`; the one numbered `unscorable` has no reward."""
+    model, pictures = place
+    generator = torch.Generator().manual_seed(index)
+    ids, samples = prompt_ids(model, pictures[index]), []
+    for i in range(5):
+        n = int(torch.randint(3, 20, (1,), generator=generator))
+        completion = tuple(torch.randint(0, 256, (n,), generator=generator).tolist())
+        rollout = Rollout(str(index), i, ids, completion, (-5.0,) * n, "", "stop", version)
+        total = None if i == unscorable else float(torch.rand((), generator=generator))
+        parts = {"spatial": Outcome("infra", None)} if total is None else {}
+        samples.append(ScoredRollout(rollout, parts, total))
+    prompt = Prompt(str(index), pictures[index], Truth("", "", "", 0.0, 0.0))
+    return Group(prompt, tuple(samples), tuple(group_advantages([s.total for s in samples])))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group():
+    """One for all learners in this process: DeepSpeed keeps references to the first."""
+    from actors.deepspeed_engine import stop_distributed
+
+    yield
+    stop_distributed()
+
+
+@pytest.fixture
+def learners(place, tmp_path):
+    """A function that makes one-rank learners in this process."""
+    from actors.learner import Learner
+
+    def make(c: Config | None = None, phase=None, name: str = "weights") -> Learner:
+        c = c or config()
+        return Learner(c, place[0], phase or grpo_phase(c), str(tmp_path / name))
+
+    return make
+
+
+def run(learner, place, steps: int, unscorable: int | None = None) -> list[dict]:
+    rows = []
+    for _ in range(steps):
+        for index in range(3):
+            learner.accumulate(group(place, index, learner.version.number, unscorable if index == 1 else None))
+        rows.append(learner.step()[1])
+    return rows
+
+
+def gap(a, b) -> float:
+    return max(abs(x - y) for x, y in zip(a.probe_logprobs, b.probe_logprobs, strict=True))
+
+
+def test_streamed_steps_equal_plain_torch(place, learners):
+    """Three steps against AdamW on the whole batch at once, without DeepSpeed; with an unscorable sample and KL."""
+    learner = learners(config(micro_batch_tokens=300))
+    rows = run(learner, place, 3, unscorable=2)
+    expected, losses = plain_torch(place, config(), 3)
+    assert [r["loss"] for r in rows] == pytest.approx(losses, rel=1e-4, abs=1e-6)
+    assert learner.version.probe_logprobs == pytest.approx(expected, abs=2e-5)
+    assert rows[0]["kl"] == 0 and rows[2]["kl"] > 0 and rows[0]["clip_fraction"] == 0
+
+
+def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]:
+    from geoagent_rl.data.images import open_image
+    from geoagent_rl.grpo.batching import collate, train_samples
+    from geoagent_rl.grpo.loss import k3
+    from geoagent_rl.policy.model import load_policy, load_processor
+    from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
+
+    model, pictures = place
+    processor, policy = load_processor(model), load_policy(model, lora=(8, 16), seed=c.run.seed)
+    prompts = [encode(processor, open_image(p), "tiny", 200_000) for p in pictures]
+    samples = [s for i in range(3) for s in train_samples(group(place, i, 0, 2 if i == 1 else None))]
+    assert len(samples) == 14
+    batch = collate(samples, pictures, policy.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    grids = torch.cat([p.image_grid_thw for p in prompts])
+    features = policy.image_features(torch.cat([p.pixel_values for p in prompts]), grids)
+    inputs = (batch, features, policy.position_ids(batch, grids), c.rollout.temperature)
+    banned = torch.tensor(banned_ids(processor.tokenizer))
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    adamw = torch.optim.AdamW(trainable, lr=c.learner.lr, betas=c.learner.betas, weight_decay=0.0)
+    losses = []
+    for _ in range(steps):
+        reference = policy(*inputs, banned, reference=True)[0].detach()
+        logprobs, _ = policy(*inputs, banned)
+        surrogate = -torch.exp(logprobs - logprobs.detach()) * batch.advantages[:, None]
+        tokens = (surrogate + c.learner.kl_beta * k3(logprobs, reference)) * batch.mask
+        loss = (tokens.sum(-1) / batch.mask.sum(-1)).mean()
+        losses.append(loss.item())
+        adamw.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, c.learner.max_grad_norm)
+        adamw.step()
+    return policy.text_logprobs(probe_ids(processor.tokenizer)).tolist(), losses
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_zero_stages_agree(place, learners, stage):
+    expected = learners()
+    rows = run(expected, place, 3)
+    found = learners(config(zero_stage=stage), name="sharded")
+    for ours, theirs in zip(run(found, place, 3), rows, strict=True):
+        for name in ("loss", "kl", "entropy", "grad_norm"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
+    assert gap(found.version, expected.version) < 1e-4
+
+
+def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
+    learner = learners()
+    run(learner, place, 2)
+    learner.save(str(tmp_path / "checkpoint"))
+    rows = run(learner, place, 2)
+    resumed = learners(name="resumed")
+    version = resumed.load(str(tmp_path / "checkpoint"))
+    assert version.number == 2 and Path(version.path).is_dir()
+    again = run(resumed, place, 2)
+    timeless = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in (*rows, *again)]
+    assert timeless[:2] == timeless[2:]
+    assert resumed.version.probe_logprobs == learner.version.probe_logprobs
+    kept = sorted(p.name for p in (tmp_path / "weights").iterdir())
+    assert kept == ["v000003", "v000004"]  # max_staleness + 2
+
+
+def test_published_weights_are_the_policy(place, learners):
+    """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the learner untouched."""
+    from geoagent_rl.policy.model import load_adapter, load_policy, load_processor
+    from geoagent_rl.policy.prompt import probe_ids
+
+    probe = probe_ids(load_processor(place[0]).tokenizer)
+    learner = learners()
+    run(learner, place, 1)
+    merged = load_policy(learner.version.path)
+    assert merged.text_logprobs(probe).tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-5)
+    assert learner.probe_logprobs() == learner.version.probe_logprobs
+    load_processor(learner.version.path)
+
+    c = config()
+    c.rollout.swap = "adapter"
+    learner = learners(c, name="adapters")
+    run(learner, place, 1)
+    assert learner.version.kind == "adapter"
+    adapted = load_policy(place[0], lora=(8, 16), seed=99)
+    load_adapter(adapted, learner.version.path)
+    assert adapted.text_logprobs(probe).tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-6)
+
+
+def test_steps_that_cannot_count_change_nothing(place, learners):
+    learner = learners()
+    run(learner, place, 1)
+    before = learner.version
+    broken = group(place, 0, 1)
+    learner.accumulate(Group(broken.prompt, broken.samples, (math.nan, 1.0, -1.0, 0.0, 0.0)))
+    version, metrics = learner.step()
+    assert metrics["step_skipped"] == 1 and version == before and learner.probe_logprobs() == before.probe_logprobs
+    json.dumps(metrics, allow_nan=False)
+    version, metrics = learner.step()  # nothing was accumulated
+    assert metrics["step_skipped"] == 1 and version == before
+    (metrics,) = run(learner, place, 1)
+    assert metrics["step_skipped"] == 0 and learner.version.number == 2
+
+
+def test_rollouts_of_another_version_are_refused_on_policy(place, learners):
+    with pytest.raises(InfraError, match="max_staleness is 0"):
+        learners().accumulate(group(place, 0, version=3))
+
+
+def test_sft_learns_the_answers(place, learners):
+    c = config()
+    c.sft.lr, c.sft.epochs, c.sft.batch_size, c.sft.warmup_steps = 2e-2, 6, 2, 0
+    shown = [Demonstration(str(i), p, f"<answer>place {i}</answer>") for i, p in enumerate(place[1])]
+    learner = learners(c, sft_phase(c, sft_steps(len(shown), c.sft.epochs, c.sft.batch_size)))
+
+    class Awaitable:
+        async def accumulate_sft(self, demonstrations):
+            learner.accumulate_sft(demonstrations)
+
+        async def step(self):
+            return learner.step()
+
+    losses = []
+    asyncio.run(cold_start(Awaitable(), shown, 6, 2, seed=0, on_step=lambda s, n, m: losses.append(m["loss"])))
+    assert len(losses) == 12 and losses[-1] < 0.75 * losses[0]
+
+
+@pytest.fixture(scope="module")
+def ray_here(tmp_path_factory):
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+async def test_two_ranks_equal_one(place, ray_here, learners, tmp_path):
+    """Real Ray actors over gloo; five samples a group do not divide by two, so one rank gets a copy of weight 0."""
+    from actors.learner_group import LearnerGroup
+
+    alone = learners()
+    expected = run(alone, place, 2, unscorable=0)
+    c = config(ranks=2, cpus_per_rank=0.5, micro_batch_tokens=250)
+    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), str(tmp_path / "two"), "learner-test")
+    try:
+        version = ranks.version
+        for row in expected:
+            for index in range(3):
+                await ranks.accumulate(group(place, index, version.number, 0 if index == 1 else None))
+            version, metrics = await ranks.step()
+            for name in ("loss", "kl", "entropy", "grad_norm", "train_tokens"):
+                assert metrics[name] == pytest.approx(row[name], rel=1e-4, abs=1e-6), name
+        assert gap(version, alone.version) < 2e-5
+        await ranks.save(str(tmp_path / "checkpoint"))
+        with pytest.raises(InfraError, match="max_staleness is 0"):
+            await ranks.accumulate(group(place, 0, version=99))
+    finally:
+        await ranks.stop()
+    alone.load(str(tmp_path / "checkpoint"))  # saved by two ranks, continued by one
+    assert gap(version, alone.version) < 1e-6
