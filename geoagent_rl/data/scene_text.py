@@ -274,6 +274,13 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     return CAPTION_JOIN.join(seen) + CAPTION_END + LEVEL_JOIN.join(scene.place.levels)
 
 
+def hedges() -> tuple[str, ...]:
+    """The phrases that occur only where an annotator leaves a level open (for the control that bans them)."""
+    slots = dict.fromkeys(("a", "b", "up"), "\0")
+    fixed = {piece for text in OPEN_ENDED for piece in text.format(**slots).split("\0") if "nothing" in piece}
+    return (UNKNOWN, LEVELS_OF_DOUBT[2], *sorted(fixed))
+
+
 @cache
 def phrases() -> tuple[str, ...]:
     """Every phrase that texts are made of, each once, in a fixed order; "" and duplicates left out."""

@@ -21,7 +21,7 @@ from geoagent_rl.types import UserError
 SPLITS = ("train", "heldout", "hidden")
 # How the annotators of the SFT texts err (see the study in the README): they know the country but take most pictures
 # for its best known region and town, and half of their arguments are short. Rewards, not texts, correct them.
-ANNOTATORS = Annotator(metropolis=0.55, bigger=0.3, misread=0.05, hedge=(0.01, 0.03), slip=0.05, short=0.5)
+ANNOTATORS = Annotator(metropolis=0.7, bigger=0.5, misread=0.05, hedge=(0.01, 0.03), slip=0.1, short=0.7)
 SOURCE = "rendered by geoagent_rl.data.scenes; places from GeoNames"
 LICENCE = "Apache-2.0 (pictures), CC BY 4.0 (GeoNames)"
 

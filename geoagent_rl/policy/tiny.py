@@ -61,6 +61,13 @@ def banned_ids(tokenizer) -> list[int]:
     return tokenizer.convert_tokens_to_ids(list(BANNED_TOKENS))
 
 
+def hedge_ids(tokenizer) -> tuple[int, ...]:
+    """Ids of the phrases that leave a level open: what the un-hedging control bans."""
+    symbols = tiny_tokenizer.byte_symbols()
+    tokens = ["".join(symbols[byte] for byte in phrase.encode()) for phrase in scene_text.hedges()]
+    return tuple(tokenizer.convert_tokens_to_ids(tokens))
+
+
 def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
     """The architecture's configuration for this vocabulary."""
     names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
@@ -205,8 +212,3 @@ def build(
         torch.set_num_threads(threads)
         shutil.rmtree(work, ignore_errors=True)
     return final
-
-
-def hedge_ids(tokenizer) -> tuple[int, ...]:
-    """Ids of the tokens that say "unknown": the control of the demo forbids them to a policy."""
-    return tuple(sorted(i for text, i in tokenizer.get_vocab().items() if scene_text.UNKNOWN in text.lower()))
