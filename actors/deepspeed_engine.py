@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from geoagent_rl.types import UserError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+MASTER = "float32"
 
 
 def start_distributed(rank: int, world_size: int, address: str, gpu: bool, timeout_s: float) -> None:
@@ -74,7 +75,7 @@ class ShardedModule:
         self.divisor, self.discard = 1.0, False  # of the step under way
         self.norm, self.applied = 0.0, False
         self.trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        # The rate is set at each step; 0.0 here, because ZeRO takes a dry step when it starts.
+        # The rate is set at each step; 0.0 here, because ZeRO-3 takes a dry step when it starts.
         optimizer = torch.optim.AdamW(self.trainable.values(), lr=0.0, betas=betas, weight_decay=weight_decay)
         settings = {
             "train_micro_batch_size_per_gpu": 1,
@@ -145,40 +146,45 @@ class ShardedModule:
         else:
             self.applied = True
 
-    def moments(self) -> Iterator[tuple[str, Tensor]]:
-        """("exp_avg.<parameter>", tensor) of AdamW, whole and float32, on every rank; nothing before the first step."""
-        from deepspeed.utils import safe_get_full_optimizer_state
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """("exp_avg.<parameter>", tensor), ...: AdamW's moments and, where ZeRO keeps them, the float32 master weights.
+
+        Whole and on the CPU, on every rank (all ranks must ask together). Nothing before the first step.
+        """
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         if not self.adamw.state:
             return
         for name, parameter in self.trainable.items():
+            found = {}
             for moment in MOMENTS:
                 if self.stage == 0:
-                    tensor = self.adamw.state[parameter][moment]
+                    found[moment] = self.adamw.state[parameter][moment]
                 else:
-                    tensor = safe_get_full_optimizer_state(parameter, moment)
-                yield f"{moment}.{name}", tensor.detach().to("cpu", copy=True)
+                    found[moment] = safe_get_full_optimizer_state(parameter, moment)
+            if self.stage:
+                found[MASTER] = safe_get_full_fp32_param(parameter)
+            yield from ((f"{kind}.{name}", t.detach().to("cpu", copy=True)) for kind, t in found.items())
 
-    def set_moments(self, tensors: dict[str, Tensor], steps: int) -> None:
-        """Puts saved moments back; `steps` is the number of updates they have seen."""
-        from deepspeed.utils import safe_set_full_optimizer_state
+    def set_state(self, tensors: dict[str, Tensor], steps: int) -> None:
+        """Puts a saved `state` back, also that of another ZeRO stage; `steps` is the number of updates it has seen.
 
+        The trainable parameters themselves must hold their saved values already.
+        """
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        if self.stage and tensors and not self.adamw.state:
+            self.step(lr=0.0, normaliser=1.0, discard=False)  # ZeRO-2 makes its state at the first step
         for name, parameter in self.trainable.items():
-            if self.stage == 0 and tensors:
-                moments = {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS}
-                self.adamw.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
-            elif tensors:
-                for moment in MOMENTS:
-                    safe_set_full_optimizer_state(parameter, tensors[f"{moment}.{name}"].to(self.device), moment)
+            moments = {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS} if tensors else {}
+            if self.stage == 0:
+                if moments:
+                    self.adamw.state[parameter] = {"step": torch.tensor(0.0), **moments}
+                continue
+            with self.gather([parameter]):
+                value = parameter.detach().clone().float()
+            safe_set_full_fp32_param(parameter, tensors.get(f"{MASTER}.{name}", value).to(self.device))
+            for moment, tensor in moments.items():
+                safe_set_full_optimizer_state(parameter, tensor, moment)
         for state in self.adamw.state.values():
             state["step"].fill_(steps)
-
-    def refresh_masters(self) -> None:
-        """After the trainable parameters were changed by hand: ZeRO keeps its own float32 copies."""
-        from deepspeed.utils import safe_set_full_fp32_param
-
-        if self.stage:
-            for parameter in self.trainable.values():
-                with self.gather([parameter]):
-                    value = parameter.detach().clone().float()
-                safe_set_full_fp32_param(parameter, value)

@@ -27,7 +27,7 @@ from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo.batching import MicroBatch, TrainSample, collate, plan, train_samples
 from geoagent_rl.grpo.schedule import Phase
-from geoagent_rl.policy.model import load_adapter, load_policy, load_processor, save_adapter, save_merged
+from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, check_image_tokens, completion_ids, encode, probe_ids
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion
@@ -58,11 +58,14 @@ class Learner:
         self.config, self.model_dir, self.phase, self.rank, self.world_size = config, model_dir, phase, rank, world_size
         self.weights_dir = Path(weights_dir) if weights_dir else None
         start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=c.timeout_s)
-        self.processor = load_processor(model_dir)
+        self.processor = policy_model.load_processor(model_dir)
         lora = (config.policy.lora_rank, config.policy.lora_alpha)
-        checkpointing = config.policy.gradient_checkpointing
-        policy = load_policy(model_dir, config.policy.dtype, lora, checkpointing, seed=config.run.seed).train()
+        policy = policy_model.load_policy(
+            model_dir, config.policy.dtype, lora, config.policy.gradient_checkpointing, seed=config.run.seed
+        ).train()
         bf16 = config.policy.dtype == "bfloat16"
+        if c.zero_stage < 3 and not bf16:
+            policy_model.fold_wide_adapters(policy)
         self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, c.max_grad_norm)
         self.policy, self.device = policy, self.sharded.device
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer), device=self.device)
@@ -222,7 +225,7 @@ class Learner:
             if kind == "merged":
                 self.save_merged(out)
             else:
-                save_adapter(self.policy, out, self.sharded.gather, self.rank == 0)
+                policy_model.save_adapter(self.policy, out, self.sharded.gather, self.rank == 0)
         if self.rank == 0:
             for old in sorted(self.weights_dir.glob("v??????"))[: -(self.config.max_staleness + 2)]:
                 shutil.rmtree(old)
@@ -230,18 +233,18 @@ class Learner:
 
     def save_merged(self, out_dir: str) -> None:
         """Base + adapter as one Hugging Face checkpoint: the base of the next phase, or the product."""
-        save_merged(self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0)
+        policy_model.save_merged(self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0)
 
     def save(self, directory: str) -> None:
         """Everything that is needed to go on as if nothing had happened; the directory appears at once or not at all.
 
-        adapter/ (PEFT), moments.safetensors (AdamW, by parameter name, whole), state.json (counters), rng.safetensors.
+        adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), state.json (counters), rng.safetensors.
         """
         with directory_at_once(Path(directory), self.rank == 0) as out:
-            save_adapter(self.policy, f"{out}/adapter", self.sharded.gather, self.rank == 0)
-            moments = dict(self.sharded.moments())
+            policy_model.save_adapter(self.policy, f"{out}/adapter", self.sharded.gather, self.rank == 0)
+            optimizer = dict(self.sharded.state())
             if self.rank == 0:
-                save_file(moments, f"{out}/moments.safetensors")
+                save_file(optimizer, f"{out}/optimizer.safetensors")
                 save_file({"torch": torch.get_rng_state()}, f"{out}/rng.safetensors")
                 state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates}
                 Path(out, "state.json").write_text(json.dumps(state))
@@ -249,9 +252,8 @@ class Learner:
     def load(self, directory: str) -> PolicyVersion:
         """Continues from `save`d state, with any number of ranks; returns the version that the engines must take."""
         state = json.loads(Path(directory, "state.json").read_text())
-        load_adapter(self.policy, f"{directory}/adapter", self.sharded.gather)
-        self.sharded.refresh_masters()
-        self.sharded.set_moments(load_file(f"{directory}/moments.safetensors"), state["updates"])
+        policy_model.load_adapter(self.policy, f"{directory}/adapter", self.sharded.gather)
+        self.sharded.set_state(load_file(f"{directory}/optimizer.safetensors"), state["updates"])
         torch.set_rng_state(load_file(f"{directory}/rng.safetensors")["torch"])
         self.done, self.updates = state["done"], state["updates"]
         self.clear()

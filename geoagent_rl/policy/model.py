@@ -8,6 +8,7 @@ show it. The KL reference is the same network with the adapter switched off. May
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -165,6 +166,32 @@ def load_policy(
         return Policy(get_peft_model(network, config))
 
 
+def fold_wide_adapters(policy: Policy) -> int:
+    """Makes layers whose rank is large for their size compute x (W + s B A) instead of x W + s (x A) B.
+
+    Returns how many. The same function and gradients up to rounding; a third of the learner's time saved on the tiny
+    policy (rank 64 in layers of width 128), never chosen for a real one. Needs whole parameters: not for ZeRO-3.
+    """
+    wide = [layer for layer in policy.lora_layers if is_wide(layer)]
+    for layer in wide:
+        layer.forward = functools.partial(folded_forward, layer)
+    return len(wide)
+
+
+def is_wide(layer: LoraLayer) -> bool:
+    """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more assumed)."""
+    outputs, inputs = layer.get_base_layer().weight.shape
+    return outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs)
+
+
+def folded_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+    base = layer.get_base_layer()
+    if layer.disable_adapters:
+        return base(x)
+    change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    return nn.functional.linear(x, base.weight + layer.scaling["default"] * change, base.bias)
+
+
 def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager:
     """The `gather` of a learner whose parameters are not sharded."""
     return contextlib.nullcontext()
@@ -185,7 +212,8 @@ def merged_tensors(policy: Policy, gather: Gather = everything_here) -> Iterator
         if name.endswith(".base_layer.weight") and owner in lora:
             layer = lora[owner]
             with gather([parameter, *(p for n, p in layer.named_parameters() if ".lora_" in f".{n}")]):
-                tensor = parameter.detach() + layer.get_delta_weight("default").detach().to(parameter.dtype)
+                whole = parameter.detach().float() + layer.get_delta_weight("default").detach().float()
+                tensor = whole.to(parameter.dtype)
         else:
             with gather([parameter]):
                 tensor = parameter.detach().clone() if gather is not everything_here else parameter.detach()
