@@ -110,6 +110,7 @@ async def reinforce(
 
         async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
             nonlocal done
+            metrics |= await on.services.cache_metrics()
             run.record_step(metrics, groups)
             done = step
             for name, value in metrics.items():
