@@ -50,15 +50,23 @@ class Chain:
         """
         queries = [_Query(tuple("" if is_absent(name) else name[:MAX_CHARS] for name in a)) for a in addresses]
         for level in LEVELS:
+            if level == "country":
+                self._settle(queries, level)  # "China; Hong Kong" has said more than "China" would
             for provider in self.names:
                 open_ = [query for query in queries if not query.done and query.names(level)]
                 if open_:
                     found = await self._ask(provider, level, [query.cut(level) for query in open_])
                     for query, answer in zip(open_, found, strict=True):
                         self._take(query, level, answer)
-            for query in queries:
-                query.settle(level)
+            self._settle(queries, level)
         return [query.answer for query in queries]
+
+    @staticmethod
+    def _settle(queries: Sequence[_Query], level: str) -> None:
+        """What was found on the way will do if it is no coarser than the level that nobody knows."""
+        for query in queries:
+            if not query.done and query.coarser and FINENESS[query.coarser.level] >= FINENESS[level]:
+                query.done, query.answer = True, query.coarser
 
     def _take(self, query: _Query, level: str, answer: Match | None | InfraError) -> None:
         if isinstance(answer, InfraError):
@@ -91,11 +99,6 @@ class _Query:
         """Without the levels finer than `level`."""
         kept = FINENESS[level] + 1
         return (*self.levels[:kept], *("",) * (3 - kept))
-
-    def settle(self, level: str) -> None:
-        """Nobody knows this level: what was found on the way will do if it is no coarser than the level."""
-        if not self.done and self.coarser and FINENESS[self.coarser.level] >= FINENESS[level]:
-            self.done, self.answer = True, self.coarser
 
 
 def _named(match: Match, level: str) -> Match:
