@@ -144,7 +144,7 @@ class Cache:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, ResponseError) and "OOM" in str(error):
+            if isinstance(error, ResponseError) and "'maxmemory'" in str(error):
                 self.counters["full"] += 1  # of memory: reads still work, so it is not left alone
             else:
                 self.counters["errors"] += 1

@@ -10,6 +10,7 @@ import time
 import pytest
 from geocoder_server import BAVARIA, GERMANY, MUNICH, PLACES, nominatim, serving
 
+from geoagent_rl.cli import geocode
 from geoagent_rl.config import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.remote import Remote
@@ -242,3 +243,19 @@ def test_an_old_nominatim_without_addresstype_is_understood():
         (result,) = nominatim(row)
         del result["addresstype"], result["name"]
         assert (remote.READERS["nominatim"](result).level, remote.READERS["nominatim"](result).name) == (level, row[0])
+
+
+def test_the_command_line_asks_the_same_chain(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", ["Munich, Bavaria, Germany\n", "Germany\n", "Qzxistan\n"])
+    with serving() as server:
+        geocode([], provider="photon,gazetteer", url=server.url, as_json=True)
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [(row["level"], row["provider"]) for row in rows[:2]] == [("place", "photon"), ("country", "photon")]
+        assert rows[2]["lat"] is None
+        geocode(["Germany; Bavaria; Augsburg"], provider="photon,gazetteer", url=server.url, as_json=True)
+        assert json.loads(capsys.readouterr().out)["provider"] == "gazetteer"
+        server.trouble = lambda *_: (500, {}, "")
+        with pytest.raises(InfraError, match="HTTP 500"):
+            geocode(["Germany"], provider="photon", url=server.url)
+    with pytest.raises(UserError, match="--url"):
+        geocode(["Germany"], provider="nominatim")
