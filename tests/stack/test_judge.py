@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 import pytest_asyncio
@@ -76,3 +79,35 @@ async def test_smollm2_extracts_explicit_conclusions_and_always_answers_in_form(
         agent.stop()
     assert [v.conclusion for v in verdicts[: len(NAMES)]] == NAMES
     assert all(len(v.conclusion) <= MAX_CHARS for v in verdicts)
+
+
+AVX2 = """
+import torch
+torch.cpu._is_avx512_supported = torch.cpu._is_avx512_bf16_supported = lambda: False  # before vLLM picks its library
+from vllm import LLM, SamplingParams
+from actors import cpu_gptq
+from actors.vllm_engine import judge_engine_args
+from geoagent_rl.config import JudgeConfig
+from geoagent_rl.judge_build import encode
+from geoagent_rl.judge_examples import examples
+from geoagent_rl.judge_models import TINY
+
+made = examples(50, seed=1003, foreign=0.0, other_phrasing=0.0)
+args = judge_engine_args(JudgeConfig(memory=0.1, max_model_len=1024), str(TINY), "bfloat16")
+args.pop("enable_log_requests")
+llm = LLM(**args)
+prompts = [{"prompt_token_ids": asked} for asked, _ in encode(llm.get_tokenizer(), made)]
+outputs = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=32), use_tqdm=False)
+right = sum(name in output.outputs[0].text for output, (_, name) in zip(outputs, made))
+assert cpu_gptq.DENSE, "vLLM did not use the operator"
+assert right >= 47, right
+"""
+
+
+async def test_a_machine_without_avx512_runs_the_judge_on_our_operator():
+    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    command = [sys.executable, "-c", AVX2]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
