@@ -75,7 +75,7 @@ class ShardedModule:
         self.divisor, self.discard = 1.0, False  # of the step under way
         self.norm, self.applied = 0.0, False
         self.trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        # The rate is set at each step; 0.0 here, because ZeRO-3 takes a dry step when it starts.
+        # The rate is set at each step.
         optimizer = torch.optim.AdamW(self.trainable.values(), lr=0.0, betas=betas, weight_decay=weight_decay)
         settings = {
             "train_micro_batch_size_per_gpu": 1,
@@ -91,8 +91,6 @@ class ShardedModule:
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
         self.adamw = optimizer
         self.adamw.register_step_pre_hook(self.before_update)
-        for state in self.adamw.state.values():
-            state["step"].zero_()  # the dry step counts, and would halve the first real one
         self.world_size = torch.distributed.get_world_size()
 
     @property
@@ -169,12 +167,11 @@ class ShardedModule:
     def set_state(self, tensors: dict[str, Tensor], steps: int) -> None:
         """Puts a saved `state` back, also that of another ZeRO stage; `steps` is the number of updates it has seen.
 
-        The trainable parameters themselves must hold their saved values already.
+        The trainable parameters themselves must hold their saved values already. ZeRO 2 and 3 have room for the state
+        only after a first step, which may be one of gradient and rate 0.
         """
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        if self.stage and tensors and not self.adamw.state:
-            self.step(lr=0.0, normaliser=1.0, discard=False)  # ZeRO-2 makes its state at the first step
         for name, parameter in self.trainable.items():
             moments = {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS} if tensors else {}
             if self.stage == 0:

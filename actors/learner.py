@@ -14,7 +14,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -127,8 +126,8 @@ class Learner:
         merge = network.config.vision_config.spatial_merge_size
         for s in samples:
             check_image_tokens(s.uid, s.prompt_ids, network.config.image_token_id, grids[images.index(s.image)], merge)
-        batch = collate(samples, images, network.config.image_token_id, self.processor.tokenizer.pad_token_id)
-        batch = to_device(batch, self.device)
+        pad = self.processor.tokenizer.pad_token_id
+        batch = collate(samples, images, network.config.image_token_id, pad).to(self.device)
         positions = self.policy.position_ids(batch, grids)
         sft = self.phase.kind == "sft"
         temperature, banned = (1.0, None) if sft else (self.config.rollout.temperature, self.banned)
@@ -252,6 +251,8 @@ class Learner:
     def load(self, directory: str) -> PolicyVersion:
         """Continues from `save`d state, with any number of ranks; returns the version that the engines must take."""
         state = json.loads(Path(directory, "state.json").read_text())
+        if self.sharded.stage:
+            self.empty_step()  # first: a step writes the master weights into the policy
         policy_model.load_adapter(self.policy, f"{directory}/adapter", self.sharded.gather)
         self.sharded.set_state(load_file(f"{directory}/optimizer.safetensors"), state["updates"])
         torch.set_rng_state(load_file(f"{directory}/rng.safetensors")["torch"])
@@ -259,6 +260,15 @@ class Learner:
         self.clear()
         self.version = self.publish()
         return self.version
+
+    def empty_step(self) -> None:
+        """A step of gradient and rate 0 on the probe text: nothing changes, but ZeRO makes room for its state."""
+        sample = TrainSample("probe", "", self.probe[:1], self.probe[1:])
+        config, tokenizer = self.policy.network.config, self.processor.tokenizer
+        batch = collate([sample], [""], config.image_token_id, tokenizer.pad_token_id).to(self.device)
+        logprobs, _ = self.sharded.engine(batch, (), None)
+        self.sharded.backward(0.0 * logprobs.sum())
+        self.sharded.step(lr=0.0, normaliser=1.0, discard=False)
 
     def encoded(self, image: str) -> EncodedPrompt:
         """Pixels and prompt ids of an image file; the most recently used IMAGES_KEPT stay in memory."""
@@ -288,8 +298,3 @@ def directory_at_once(path: Path, write: bool) -> Iterator[str]:
     if write:
         shutil.rmtree(path, ignore_errors=True)
         os.replace(part, path)
-
-
-def to_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{name: t.to(device) for name, t in tensors.items() if t is not None})

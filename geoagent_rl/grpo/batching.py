@@ -8,7 +8,7 @@ collective operations inside a forward pass (ZeRO-3) stay in step. May know noth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,10 @@ class MicroBatch:
     def mask(self) -> Tensor:
         """[B, T] float32: what counts in the loss."""
         return self.completion_mask * self.weights.unsqueeze(-1)
+
+    def to(self, device: torch.device) -> MicroBatch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
 def train_samples(group: Group) -> list[TrainSample]:

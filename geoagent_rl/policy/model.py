@@ -78,23 +78,27 @@ class Policy(nn.Module):
         self,
         batch: MicroBatch,
         features: Sequence[Tensor],
-        position_ids: Tensor,
+        position_ids: Tensor | None,
         temperature: float = 1.0,
         banned: Tensor | None = None,
         reference: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """log p(token) and entropy of the completions, [B, T] float32, 0.0 on padding.
 
-        features: of the caller's images, which `batch.image_index` refers to. reference: with the adapter off.
+        features: of the caller's images, which `batch.image_index` refers to; none, and no positions, for texts without
+        images. reference: with the adapter off.
         """
         network = self.network
-        shown = tuple(features[i] for i in batch.image_index.tolist())
+        shown = None
+        if features:
+            rows = tuple(features[i] for i in batch.image_index.tolist())
+            shown = {"image": BaseModelOutputWithPooling(pooler_output=rows)}
         with self.adapter_off() if reference else contextlib.nullcontext():
             hidden = network.model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=position_ids,
-                mm_encoder_outputs={"image": BaseModelOutputWithPooling(pooler_output=shown)},
+                mm_encoder_outputs=shown,
                 use_cache=False,
             ).last_hidden_state
             mask = batch.completion_mask

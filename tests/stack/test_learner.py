@@ -162,6 +162,21 @@ def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
     assert kept == ["v000003", "v000004"]  # max_staleness + 2
 
 
+@pytest.mark.parametrize(("stage", "dtype"), [(2, "float32"), (2, "bfloat16"), (3, "bfloat16")])
+def test_resume_is_exact_when_sharded(place, learners, tmp_path, stage, dtype):
+    """float32 master weights are part of the state; gradient checkpointing does not disturb it."""
+    c = config(zero_stage=stage)
+    c.policy.dtype, c.policy.gradient_checkpointing = dtype, dtype == "bfloat16"
+    learner = learners(c)
+    run(learner, place, 2)
+    learner.save(str(tmp_path / "checkpoint"))
+    run(learner, place, 1)
+    resumed = learners(c, name="resumed")
+    resumed.load(str(tmp_path / "checkpoint"))
+    run(resumed, place, 1)
+    assert resumed.version.probe_logprobs == learner.version.probe_logprobs
+
+
 def test_published_weights_are_the_policy(place, learners):
     """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the learner untouched."""
     from geoagent_rl.policy.model import load_adapter, load_policy, load_processor
