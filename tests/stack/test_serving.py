@@ -115,6 +115,34 @@ def test_concurrent_equal_questions_cost_one_look_up(running):
     assert running.do(work()) == 1
 
 
+def test_hit_shares_count_what_every_worker_answered(running):
+    services = running.services
+
+    async def published():
+        """Waits until Redis has what the replica has counted."""
+        deadline = time.monotonic() + 10
+        counters = await services.services.geocoder.handle.stats.remote()
+        while services.counted["geocode_misses"] + services.counted["geocode_hits"] < (
+            counters["geocode_misses"] + counters.get("geocode_hits", 0)
+        ):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+            shares = await services.cache_metrics()
+        return shares, counters
+
+    async def work():
+        for _ in range(4):
+            await services.services.geocoder.geocode([("Italy", "Tuscany", "Lucca")])
+        shares, counters = await published()
+        assert {"cache_hit_share", "cache_hit_share_geocode"} <= set(shares)
+        assert all(
+            services.counted[f"geocode_{what}"] == counters.get(f"geocode_{what}") for what in ("hits", "misses")
+        )
+        assert await services.cache_metrics() == {}  # nothing since
+
+    running.do(work())
+
+
 def test_a_hung_replica_is_an_infra_error_in_time(running):
     async def work():
         geo = GeoEmbedClient(running.services.services.geocoder.handle, timeout_s=0.5)
