@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError, UserError
 
 APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
+PREWARM_CHUNK = 256  # addresses asked at a time
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
 
@@ -51,6 +52,17 @@ class RewardServices:
     cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
     counted: Counter[str] = field(default_factory=Counter)  # by all workers until the last call of cache_metrics
     _cache: Cache | None = None
+
+    async def prewarm(self, addresses: Iterable[Address]) -> int:
+        """Geocodes addresses that answers will probably name (the truths), so that they are in the cache. Returns how
+        many failed; that is no harm, they are asked again when an answer names them.
+        """
+        waiting, failed = list(dict.fromkeys(a for a in addresses if any(a))), 0
+        for i in range(0, len(waiting), PREWARM_CHUNK):
+            chunk = (self.services.geocoder.geocode([address]) for address in waiting[i : i + PREWARM_CHUNK])
+            found = await asyncio.gather(*chunk, return_exceptions=True)
+            failed += sum(isinstance(answer, InfraError) for answer in found)
+        return failed
 
     async def cache_metrics(self) -> dict[str, float]:
         """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing while it is down."""

@@ -105,6 +105,9 @@ async def reinforce(
             say(f"resuming after step {first} from {newest}")
         if resume or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(version) for engine in on.engines))
+        if config.reward.geocoder.prewarm:
+            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
+            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
         writer = SummaryWriter(str(run.path / "tensorboard"))
         done = first
 

@@ -170,6 +170,7 @@ class GeocoderConfig:
     in_flight: int = 32  # HTTP requests per worker and provider
     longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
     share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
+    prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
     replicas: int = 1
     cpus_per_replica: float = 0.2
 

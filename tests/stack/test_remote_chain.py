@@ -7,12 +7,18 @@ import time
 
 import pytest
 from geocoder_server import serving
+from reward_fakes import PROMPT, completion, rollout
 
 from actors.cache import Cache, cache_key
 from actors.cache_counters import CounterPublisher, counter_sums
+from actors.chunking import Chunker
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
-from geoagent_rl.config import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig
+from actors.serving import RewardServices
+from geoagent_rl.config import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
+from geoagent_rl.rewards import encoder
+from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rewards.services import Services
 from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError
 
@@ -30,7 +36,9 @@ def redis(tmp_path_factory):
 
 @pytest.fixture
 def key(monkeypatch):
+    """A key in the environment; no encoder, which takes seconds to load and has no part in this."""
     monkeypatch.setenv("OPENCAGE_API_KEY", "secret-key")
+    monkeypatch.setattr(encoder, "load", lambda model: encoder.Encoder("none", None))
 
 
 def ask(http, redis_url, *batches, provider="opencage", **settings):
@@ -123,3 +131,73 @@ def test_hit_shares_are_summed_over_workers(redis, key):
     assert found == {"geocode_hits": 7, "geocode_misses": 1, "similarity_misses": 3}
     shares = {"cache_hit_share_geocode": 7 / 8, "cache_hit_share_similarity": 0.0, "cache_hit_share": 7 / 11}
     assert hit_shares(found) == pytest.approx(shares)
+
+
+class InProcess:
+    """Geocoder of rewards/services.py over a worker in this process, as actors.serving has it over Serve."""
+
+    def __init__(self, worker):
+        self.chunker = Chunker(worker.geocode)
+
+    async def geocode(self, addresses):
+        return await self.chunker.ask(addresses)
+
+
+def scores(http, redis_url, levels):
+    """Of the spatial reward, through the Scorer with its retries."""
+    own = OpenCageConfig(url=http.url, rate_per_s=1000.0, daily_budget=0)
+    geocoder = GeocoderConfig(provider=["opencage", "gazetteer"], opencage=own, timeout_s=0.3, longest_wait_s=0.3)
+    config = RewardConfig(geocoder=geocoder, weights=Weights(1.0, 0.0, 0.0, 0.0), required=("spatial",), deadline_s=0.6)
+
+    async def work():
+        worker = GeoEmbedWorker(config, redis_url)
+        scorer = Scorer(Services(InProcess(worker), None, None), config)
+        try:
+            return await asyncio.gather(*(scorer.score(PROMPT, rollout(completion(a))) for a in levels))
+        finally:
+            await scorer.services.geocoder.chunker.close()
+            await worker.cache.close()
+            await worker.remotes["opencage"].close()
+
+    return [(s.total, s.parts["spatial"]) for s in asyncio.run(work())]
+
+
+TROUBLES = {
+    "quota": lambda *_: (402, {}, "{}"),
+    "rate": lambda *_: (429, {"Retry-After": "60"}, "{}"),
+    "key": lambda *_: (401, {}, "{}"),
+    "down": lambda *_: (503, {}, ""),
+    "hangs": lambda *_: ("hang", {}, "{}"),
+    "garbage": lambda *_: (200, {}, "{"),
+    "foreign": lambda *_: (200, {}, "{}"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_service_in_trouble_leaves_samples_unscored_and_changes_no_number(key, trouble):
+    """Not even with a gazetteer in the chain that would have known: its numbers are others."""
+    levels = [MUNICH, ("Germany", "Bavaria", "Augsburg"), ("Qzxistan", "", "")]
+    with serving() as http:
+        expected = scores(http, "off", levels)
+        assert [part.kind for _, part in expected] == ["score", "score", "data"]
+        http.trouble = TROUBLES[trouble]
+        during = scores(http, "off", levels)
+        assert [(total, part.kind, part.score) for total, part in during] == [(None, "infra", None)] * 3
+        assert all("opencage" in part.reason or "no answer within" in part.reason for _, part in during)
+        http.trouble = None
+        assert [total for total, _ in scores(http, "off", levels)] == [total for total, _ in expected]
+
+
+def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
+    asked = []
+
+    class Service:
+        async def geocode(self, addresses):
+            asked.extend(addresses)
+            if addresses[0][2] == "busy":
+                raise InfraError("quota")
+            return [None] * len(addresses)
+
+    services = RewardServices("test", Services(Service(), None, None), "off", None)
+    failed = asyncio.run(services.prewarm([MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy")]))
+    assert failed == 1 and asked == [MUNICH, BAVARIA, ("Germany", "", "busy")]
