@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from actors.serving import RewardServices, start_services
 from geoagent_rl.config import Config, Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.types import InfraError
+from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
 STOP_S = 20.0
@@ -74,7 +74,8 @@ async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
     """Connects to Ray for one run; what it has published is removed at the end."""
     connect()
     try:
-        run_id = uuid.uuid4().hex[:8]
+        # The same for a run that is resumed: its Serve applications are found and replaced if a kill left them.
+        run_id = hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
         try:
             yield Session(config, run_id, run_dir, weights)
@@ -130,7 +131,9 @@ async def engines_up(starting: list[asyncio.Future]) -> None:
     except ray.exceptions.RayActorError as error:
         raise InfraError(f"a rollout engine died while starting: {' '.join(str(error).split())[:300]}") from error
     except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        if isinstance(error.cause, InfraError | UserError):
+            raise error.cause from None
+        raise InfraError(f"a rollout engine did not start: {' '.join(str(error.cause).split())[:300]}") from error
 
 
 async def stop_engines(actors: list[Any]) -> None:

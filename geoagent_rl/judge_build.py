@@ -12,6 +12,7 @@ May know nothing of engines.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import random
 import re
@@ -203,12 +204,11 @@ def held_out(tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
 
 def quantise(model_dir: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """GPTQ-INT4 by GPTQModel, calibrated on other examples; groups of 32, as small layers need short ones."""
-    from gptqmodel import GPTQModel, QuantizeConfig
-
+    gptq = importlib.import_module("gptqmodel")  # no dependency of the project: see above
     pairs = encode(tokenizer, examples(256, seed=3))
     calibration = [{"input_ids": [*a, *b], "attention_mask": [1] * len(a + b)} for a, b in pairs]
-    settings = QuantizeConfig(bits=4, group_size=32, sym=True, desc_act=False, offload_to_disk=False)
-    model = GPTQModel.load(str(model_dir), settings, device="cpu")
+    settings = gptq.QuantizeConfig(bits=4, group_size=32, sym=True, desc_act=False, offload_to_disk=False)
+    model = gptq.GPTQModel.load(str(model_dir), settings, device="cpu")
     model.quantize(calibration, batch_size=16)
     model.save(str(out))
 
