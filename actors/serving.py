@@ -97,7 +97,9 @@ async def start_services(
     """
     encoder.check(config.reward.encoder.model)
     await remote.check(config.reward.geocoder, os.environ)
-    return await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
+    services = await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
+    await services.cache_metrics()  # what an earlier life of this run has counted is none of this one's
+    return services
 
 
 def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) -> RewardServices:

@@ -166,8 +166,13 @@ def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number
 
     async def work():
         (replica,) = replicas()
+        geo = running.services.services.geocoder
+        before = (await geo.handle.stats.remote()).get("similarity_computed", 0)
         task = asyncio.create_task(running.score_all(texts))
-        await asyncio.sleep(0.4)
+        async with asyncio.timeout(60):  # until it is in the middle of its work, however busy the machine
+            while (await geo.handle.stats.remote()).get("similarity_computed", 0) <= before:
+                await asyncio.sleep(0.01)
+        assert not task.done()
         replica.kill()
         os.kill(await running.services.cache_server.pid.remote(), signal.SIGKILL)
         return await task, await running.score_all(texts)
