@@ -1,7 +1,6 @@
 """The Serve deployment that geocodes addresses and compares place names, on CPUs only, through the Redis cache.
 
-Names first: two names that the gazetteer resolves to one place have similarity 1; only the others go to the encoder
-(`reward.semantic.names_first`, on by default; off is the paper's encoder-only form). Lists in, lists out.
+How names are compared is decided in geoagent_rl/rewards/names.py. Lists in, lists out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from actors.cache import Cache, cached_batch
 from geoagent_rl.config import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_build import database_path
-from geoagent_rl.rewards import encoder
+from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 from geoagent_rl.types import InfraError, UserError
 
@@ -61,23 +60,19 @@ class GeoEmbedWorker:
 
         def compare(positions: list[int]) -> list[list[Any]]:
             some = [asked[i] for i in positions]
-            same = [self.names_first and self._same(pair) for pair in some]
-            left = iter(self.encoder.similarities([(p.a, p.b) for p, s in zip(some, same, strict=True) if not s]))
-            return [[1.0, "gazetteer"] if s else [next(left), "encoder"] for s in same]
+            found = names.similarities(self.gazetteer, self.encoder, some, self.names_first)
+            return [[similarity.value, similarity.by] for similarity in found]
 
         found = await self._cached("similarity", self.similarity_version, keys, compare)
         return [row if isinstance(row, InfraError) else Similarity(*row) for row in found]
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
         """By the gazetteer alone; quicker than a look-up in the cache, so it is not cached."""
-        return await self._in_thread(lambda: [self._same(pair) for pair in pairs])
+        return await self._in_thread(lambda: names.same_place(self.gazetteer, pairs))
 
     async def stats(self) -> dict[str, int]:
         """Cache counters of this replica, see actors.cache.Cache."""
         return dict(self.cache.counters)
-
-    def _same(self, pair: LevelPair) -> bool:
-        return self.gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within)
 
     async def _cached(self, kind: str, version: str, keys: list[str], work: Callable[[list[int]], list]) -> list:
         async def compute(positions: list[int]) -> list:

@@ -109,18 +109,25 @@ class Weights:
     semantic: float = 1.0
     consistency: float = 0.5
     format: float = 0.5
+    answer_format: float = 0.0  # the answer block alone: two or three levels; the authors' code has it beside `format`
+    exact_match: float = 0.0  # baselines for ablations, see ExactMatchConfig
 
 
 @dataclass
 class SpatialConfig:
     tau_km: float = 200.0
+    truth: str = "coordinates"  # "geocoded": the truth's names, geocoded like the answer (the authors' code)
+    cut_km: float = 0.0  # 0 from this distance on; 0: no cut
 
 
 @dataclass
 class SemanticConfig:
     weights: tuple[float, float, float] = (0.1, 0.6, 0.3)  # country, region, place
-    gates: tuple[float, float] = (0.7, 0.5)  # region counts above the first, place above the second
-    names_first: bool = True  # levels that the gazetteer resolves to one place are 1.0 before any encoder is asked
+    gates: tuple[float, float] = (0.7, 0.5)  # region counts above the first, place above the second. They belong to
+    # the encoder: change both together. tests/benchmarks/name_pairs.py measures where an encoder separates names.
+    names_first: bool = True  # what the gazetteer knows is 1.0 (one place) or 0.0 (two) before any encoder is asked
+    below_gate_counts: bool = False  # a similarity below its gate still earns; it closes the finer levels either way
+    missing_truth: str = "rescale"  # levels the truth does not name: "rescale" the others, or "cap" the score
 
 
 @dataclass
@@ -130,6 +137,21 @@ class ConsistencyConfig:
     max_chars: int = 200  # longer than this scores in full
     steepness: float = 8.0
     midpoint: float = 0.5
+    against: str = "own"  # the agent must agree with the policy's "own" conclusion, or with the "truth"
+    agreement: str = "names"  # equal as names or by the gazetteer; "string": equal text but for spaces, even if empty
+
+
+@dataclass
+class FormatConfig:
+    style: str = "full"  # tags, JSON and a full answer, see policy/answer.py; "tags": the two blocks, whatever is inside
+
+
+@dataclass
+class ExactMatchConfig:
+    """The rewards of other projects, as baselines (rewards/exact_match.py); in play when weights.exact_match > 0."""
+
+    style: str = "geovista"  # globe | gre | geovista
+    scale_km: float = 200.0  # of the GRE style
 
 
 @dataclass
@@ -158,6 +180,8 @@ class RewardConfig:
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    format: FormatConfig = field(default_factory=FormatConfig)
+    exact_match: ExactMatchConfig = field(default_factory=ExactMatchConfig)
     geocoder: GeocoderConfig = field(default_factory=GeocoderConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -275,6 +299,7 @@ def validate(config: Config) -> None:
         "rollout.max_tokens": config.rollout.max_tokens,
         "learner.ranks": config.learner.ranks,
         "reward.spatial.tau_km": config.reward.spatial.tau_km,
+        "reward.exact_match.scale_km": config.reward.exact_match.scale_km,
         "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
     }
     for key, value in positive.items():
@@ -285,6 +310,12 @@ def validate(config: Config) -> None:
         "learner.loss": (config.learner.loss, ("grpo", "dapo", "dr_grpo")),
         "learner.zero_stage": (config.learner.zero_stage, (0, 2, 3)),
         "policy.dtype": (config.policy.dtype, ("float32", "bfloat16")),
+        "reward.spatial.truth": (config.reward.spatial.truth, ("coordinates", "geocoded")),
+        "reward.semantic.missing_truth": (config.reward.semantic.missing_truth, ("rescale", "cap")),
+        "reward.consistency.against": (config.reward.consistency.against, ("own", "truth")),
+        "reward.consistency.agreement": (config.reward.consistency.agreement, ("names", "string")),
+        "reward.format.style": (config.reward.format.style, ("full", "tags")),
+        "reward.exact_match.style": (config.reward.exact_match.style, ("globe", "gre", "geovista")),
     }
     for key, (value, allowed) in choices.items():
         if value not in allowed:
