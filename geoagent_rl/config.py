@@ -143,7 +143,7 @@ class ConsistencyConfig:
 
 @dataclass
 class FormatConfig:
-    style: str = "full"  # tags, JSON and a full answer, see policy/answer.py; "tags": the two blocks, whatever is inside
+    style: str = "full"  # tags, JSON and a full answer, see policy/answer.py; "tags": the blocks, whatever is in them
 
 
 @dataclass
