@@ -53,7 +53,8 @@ _BLOCKS_MEET = re.compile(r"</think>\s*<answer>")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _REFUSAL = re.compile(
     r"\b(?:can ?not|can['’]t|unable to|impossible to|not (?:able|possible) to|(?:do not|don['’]t) have enough)\b"
-    r"[^.\n]{0,60}?\b(?:determine|identify|tell|locate|say|pinpoint|provide|answer|help|assist|know|information)\b"
+    r"[^.\n]{0,60}?\b(?:determined?|identify|identified|tell|located?|say|pinpoint(?:ed)?|provided?|answer|help|assist"
+    r"|know|information)\b"
     r"|\bI['’]?m sorry\b|\bas an ai\b",
     re.IGNORECASE,
 )

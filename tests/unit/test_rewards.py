@@ -199,6 +199,7 @@ def test_format_is_one_or_zero_with_the_reason():
 @pytest.mark.parametrize(
     "text",
     ["", "  ", "???", "-", "Unknown", "unknown city", "N/A", "none", "The exact location cannot be determined"]
+    + ["The location cannot be determined from the image", "Not identifiable in this photograph"]
     + ["Unclear", "Not possible", "Can't tell", "No idea", "未知", "The region is uncertain", "Somewhere", "Not sure"],
 )
 def test_hedges_name_no_place(text):
