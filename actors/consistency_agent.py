@@ -54,7 +54,7 @@ class ConsistencyAgent:
         try:
             conclusion = read_answer(text)
         except ValueError as error:
-            raise InfraError(f"{what} was cut off ({reason}); raise judge.max_tokens: {error}") from None
+            raise InfraError(f"{what} ended with {reason!r}: {error}") from None
         return Verdict(conclusion, time.monotonic() - begin)
 
     def prompt_ids(self, item: JudgeItem) -> list[int]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.vllm_engine import request_seed, rollout_engine_args, start_engine, within
+from actors.vllm_engine import max_gap, request_seed, rollout_engine_args, start_engine, within
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
@@ -21,6 +21,7 @@ from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
 
 BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
 SWAP_TIMEOUT_S = 120.0
+TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.15}  # nats, per token: two engines' kernels, not two policies
 
@@ -65,17 +66,25 @@ class RolloutEngine:
 
         Each completion has its own random stream, derived from `seed`, the prompt's uid and its index: it does not
         depend on the order or the size of the batch (up to the rounding of the kernels). temperature: None is
-        rollout.temperature, 0 is greedy. Token ids in
-        `banned` are not sampled either. Raises BadImage (UserError) for a broken picture, InfraError when the engine
-        fails or takes longer than rollout.timeout_s.
+        rollout.temperature, 0 is greedy. Token ids in `banned` are not sampled either. Raises BadImage (UserError) for
+        a broken picture, InfraError when the engine fails or takes longer than rollout.timeout_s.
         """
+        async for finished in self.generate_lists(prompt, n, seed, temperature, banned):
+            for rollout in finished:
+                yield rollout
+
+    async def generate_lists(
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+    ) -> AsyncIterator[list[Rollout]]:
+        """`generate` in fewer messages: completions that end within TOGETHER_S of each other come as one list."""
         deadline = time.monotonic() + self.config.rollout.timeout_s
+        what = f"prompt {prompt.uid}: generation"
         while not self.open.is_set():  # checked again: another swap may begin before this coroutine continues
             await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
         if self.version.number == BROKEN:
             raise InfraError(f"this engine failed to take the weights of {self.version.path}; start another one")
         self.enter()
-        tasks = []
+        running: set[asyncio.Task[Rollout]] = set()
         try:
             submitted = time.monotonic()
             engine_input = await self.render(prompt)
@@ -84,13 +93,15 @@ class RolloutEngine:
             for index in range(n):
                 params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room, banned)
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
-                tasks.append(asyncio.create_task(work))
-            for finished in asyncio.as_completed(tasks):
-                yield await within(deadline - time.monotonic(), f"prompt {prompt.uid}: generation", finished)
+                running.add(asyncio.create_task(within(deadline - time.monotonic(), what, work)))
+            while running:
+                await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                finished, running = await asyncio.wait(running, timeout=TOGETHER_S)
+                yield [task.result() for task in finished]
         finally:
-            for task in tasks:
+            for task in running:
                 task.cancel()  # a consumer that went away: vLLM aborts the request
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
             self.leave()
 
     def enter(self) -> None:
@@ -246,14 +257,6 @@ class RolloutEngine:
             self.engine = None
 
 
-def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Largest difference; infinite when the lengths differ or a value is not a number."""
-    if len(a) != len(b):
-        return float("inf")
-    gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    return max(gaps, default=0.0) if all(g == g for g in gaps) else float("inf")
-
-
 class RemoteRollout:
     """The driver's end of a RolloutEngine that runs as a Ray actor; every failure of the actor is an InfraError."""
 
@@ -266,15 +269,16 @@ class RemoteRollout:
     ) -> AsyncIterator[Rollout]:
         import ray
 
-        stream = self.actor.generate.remote(prompt, n, seed, temperature, banned)
-        done = False
+        stream = self.actor.generate_lists.remote(prompt, n, seed, temperature, banned)
+        what, left = f"prompt {prompt.uid}", n
         try:
-            for _ in range(n):
-                what = f"prompt {prompt.uid}"
-                yield await self.answer(await self.answer(anext(stream), what), what)
-            done = True
+            while left:
+                finished = await self.answer(await self.answer(anext(stream), what), what)
+                left -= len(finished)
+                for rollout in finished:
+                    yield rollout
         finally:
-            if not done:
+            if left:
                 ray.cancel(stream)
 
     async def swap(self, version: PolicyVersion) -> float:

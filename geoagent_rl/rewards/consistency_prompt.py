@@ -75,11 +75,15 @@ def messages(user: str) -> list[dict[str, str]]:
 
 
 def read_answer(text: str) -> str:
-    """The conclusion in an answer of the schema's form. ValueError for anything else."""
-    try:
-        conclusion = json.loads(text)["conclusion"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"not an answer of the agreed form: {text[:200]!r}") from None
-    if not isinstance(conclusion, str):
-        raise ValueError(f"the conclusion is no text: {text[:200]!r}")
-    return " ".join(conclusion.split())
+    """The conclusion in an answer of the schema's form; of one that the token limit cut off, the part that is there.
+
+    ValueError for anything else.
+    """
+    for closing in ("", '"}', "}"):
+        try:
+            conclusion = json.loads(text + closing)["conclusion"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+        if isinstance(conclusion, str):
+            return " ".join(conclusion.split())
+    raise ValueError(f"not an answer of the agreed form: {text[:200]!r}")

@@ -34,10 +34,15 @@ def test_an_answer_is_read_back(name):
     assert read_answer(answer(name)) == name
 
 
-@pytest.mark.parametrize("text", ["", '{"conclusion": "Par', '["Paris"]', '{"conclusion": 3}', "Paris", "null"])
+@pytest.mark.parametrize("text", ["", '{"concl', '["Paris"]', '{"conclusion": 3}', "Paris", "null"])
 def test_an_answer_of_another_form_is_an_error(text):
     with pytest.raises(ValueError):
         read_answer(text)
+
+
+@pytest.mark.parametrize("cut", ['{"conclusion": "Par', '{"conclusion": "Par"', '{"conclusion": "Par"}'])
+def test_an_answer_that_was_cut_off_counts_as_far_as_it_goes(cut):
+    assert read_answer(cut) == "Par"
 
 
 def test_the_examples_fit_the_schema():
