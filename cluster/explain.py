@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from geoagent_rl import config as configuration
 from geoagent_rl.config import Config, JudgeConfig
 from geoagent_rl.rewards import encoder
-from geoagent_rl.rewards.explain import Row, explain, read_lines
+from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.services import Judge
 
@@ -29,7 +32,8 @@ def explain_files(file: Path, paths: Sequence[Path | None], overrides: list[str]
     configs = [load(path, overrides) for path in paths]
     for config in configs:
         encoder.check(config.reward.encoder.model)
-    return asyncio.run(_explain_all(lines, configs, judge))
+    with stdout_kept_clean():
+        return asyncio.run(_explain_all(lines, configs, judge))
 
 
 def load(path: Path | None, overrides: list[str]) -> Config:
@@ -37,7 +41,7 @@ def load(path: Path | None, overrides: list[str]) -> Config:
     return configuration.load(path, [*overrides, "data.manifest=scenes"])
 
 
-async def _explain_all(lines, configs: Sequence[Config], judge: str) -> list[list[Row]]:
+async def _explain_all(lines: Sequence[Line], configs: Sequence[Config], judge: str) -> list[list[Row]]:
     places = [LocalPlaces(config.reward) for config in configs]
     agent = start_judge(judge, configs[0].judge)
     try:
@@ -47,9 +51,24 @@ async def _explain_all(lines, configs: Sequence[Config], judge: str) -> list[lis
             agent.stop()
 
 
+@contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """What engines and their processes print goes to standard error: standard output is for the result alone."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
 def start_judge(name: str, config: JudgeConfig) -> Judge | None:
     if name == NONE:
         return None
     from actors.consistency_agent import ConsistencyAgent
 
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     return ConsistencyAgent(config if name == CONFIGURED else dataclasses.replace(config, model=name))

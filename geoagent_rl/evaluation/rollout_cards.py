@@ -139,7 +139,7 @@ def _parts(row: Row, weights: Mapping[str, float]) -> str:
             continue
         score, reason = part.get("score"), part.get("reason") or ""
         weight = f" × {weights[name]:g}" if name in weights else ""
-        shown = "failed" if score is None else f"{score:.2f}{weight}"
+        shown = ("failed" if part["kind"] == "infra" else "–") if score is None else f"{score:.2f}{weight}"
         share = min(max(score or 0.0, 0.0), 1.0)
         bar = f'<div class="bar"><i style="width:{share:.0%}"></i></div>'
         lines.append(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,3 +198,22 @@ def test_the_command_compares_paper_and_code():
     table = json.loads(command("compare", TRICKY, encoder, "--config", configs[0], "--config", configs[1], "--json"))
     assert table["configs"] == configs and table["max_totals"] == [2.5, 4.5] and table["unscorable"] == 0
     assert 0.5 < table["rank_correlation"] < 1 and len(table["largest"]) == 10
+
+
+@pytest.mark.timeout(240)
+def test_the_real_judge_answers_in_this_process_and_json_stays_clean(tmp_path):
+    file = tmp_path / "few.jsonl"
+    lines = dict(zip(dict(EXPECTED), TRICKY.read_text(encoding="utf-8").splitlines(), strict=True))
+    file.write_text("\n".join((lines["english-names"], lines["short-reasoning"])))
+    script = "import sys; from cluster.cli import main; sys.argv[0] = 'geoagent-rl'; main()"
+    (tmp_path / "run.py").write_text(f"if __name__ == '__main__':\n    {script}\n")  # vLLM starts a process by spawn
+    arguments = [sys.executable, tmp_path / "run.py", "reward", "explain", file, "--judge", "tiny", "--json"]
+    done = subprocess.run(
+        [*map(str, arguments), "judge.max_model_len=1024", "judge.max_tokens=32", "judge.memory=0.1"],
+        capture_output=True, text=True, timeout=200, cwd=TRICKY.parents[2],
+        env=os.environ | {"PYTHONPATH": str(TRICKY.parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    judged, hopeless = (json.loads(line) for line in done.stdout.splitlines())
+    assert all(stage["judge"] for stage in judged["parts"]["consistency"]["stages"]) and judged["max_total"] == 3.5
+    assert hopeless["parts"]["consistency"]["score"] == 0.0 and not hopeless["unscorable"]
