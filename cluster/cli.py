@@ -1,4 +1,7 @@
-"""The entry point `geoagent-rl`: geoagent_rl/cli.py's commands and those that start Ray."""
+"""The entry point `geoagent-rl`: geoagent_rl/cli.py's commands and those that start Ray.
+
+The configuration is checked before anything heavy is imported, so a mistake shows at once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated
 import typer
 
 from geoagent_rl.cli import Json, app, eval_app, run_app
+from geoagent_rl.config import load
 from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
@@ -25,17 +29,19 @@ def demo(
     photos: Annotated[str, typer.Option(help="Also evaluate on this folder of real photographs with a CSV.")] = "",
 ) -> None:
     """The main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
+    settings = load(config, overrides or [])
     from cluster.demo import run_demo
 
-    run_demo(config, overrides or [], photos)
+    run_demo(settings, photos)
 
 
 @app.command()
 def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.yaml")) -> None:
     """Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes RUN/policy."""
+    settings = load(config, overrides or [])
     from cluster.jobs import run_sft_job
 
-    run_sft_job(config, overrides or [])
+    run_sft_job(settings)
 
 
 @app.command()
@@ -47,9 +53,10 @@ def train(
     ] = False,
 ) -> None:
     """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
+    settings = load(config, overrides or [])
     from cluster.jobs import run_train_job
 
-    run_train_job(config, overrides or [], resume)
+    run_train_job(settings, resume)
 
 
 @eval_app.command("run")
@@ -60,9 +67,10 @@ def eval_run(
     as_json: Json = False,
 ) -> None:
     """Locate every photograph of data.eval_manifest with a checkpoint, and print hit rates and GeoScore."""
+    settings = load(config, overrides or [])
     from cluster.jobs import run_eval_job
 
-    table = run_eval_job(config, overrides or [], model)
+    table = run_eval_job(settings, model)
     print(json.dumps(table) if as_json else json.dumps(table, indent=1))
 
 

@@ -8,12 +8,10 @@ policy after SFT, without any further training, forbidden to answer "unknown".
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from cluster.launch import Stack, run_until_done, session, stack
 from cluster.steps import SCENES, cold_start, dataset, measure, reinforce, say, tiny_base
-from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.report import write_report
@@ -27,10 +25,9 @@ COLUMNS = ("format_valid", "country_acc", "region_acc", "place_acc", "reward_tot
 ENDS = 5  # steps averaged at each end of training
 
 
-def run_demo(config_file: Path, overrides: list[str], photos: str) -> None:
+def run_demo(config: Config, photos: str) -> None:
     """Ends with the table and the report's path on standard output."""
     begin = time.monotonic()
-    config = configuration.load(config_file, overrides)
     run = RunDir.create(config)
     say(f"run directory: {run.path}")
     tables = run_until_done(demo(config, run, photos))

@@ -42,7 +42,7 @@ def load(path: Path | None, overrides: list[str]) -> Config:
 
 
 async def _explain_all(lines: Sequence[Line], configs: Sequence[Config], judge: str) -> list[list[Row]]:
-    places = [LocalPlaces(config.reward) for config in configs]
+    places = LocalPlaces.open(*(config.reward for config in configs))
     agent = start_judge(judge, configs[0].judge)
     try:
         return [await explain(lines, c.reward, p, agent) for c, p in zip(configs, places, strict=True)]

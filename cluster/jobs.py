@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from cluster.launch import run_until_done, session, stack
 from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_policy, tiny_base
-from geoagent_rl import config as configuration
+from geoagent_rl.config import Config
 from geoagent_rl.evaluation.report import write_report
 from geoagent_rl.rundir import RunDir
 from geoagent_rl.types import UserError
 
 
-def run_sft_job(config_file: Path, overrides: list[str]) -> None:
+def run_sft_job(config: Config) -> None:
     """Step II alone: sft.manifest -> RUN/policy."""
-    config = configuration.load(config_file, overrides)
     run = RunDir.create(config)
 
     async def work() -> None:
@@ -29,9 +27,8 @@ def run_sft_job(config_file: Path, overrides: list[str]) -> None:
     say(f"policy after SFT: {run.path / 'policy'}")
 
 
-def run_train_job(config_file: Path, overrides: list[str], resume: bool) -> None:
+def run_train_job(config: Config, resume: bool) -> None:
     """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report."""
-    config = configuration.load(config_file, overrides)
     run = RunDir.create(config, resume)
 
     async def work() -> None:
@@ -50,9 +47,8 @@ def run_train_job(config_file: Path, overrides: list[str], resume: bool) -> None
     say(f"policy: {run.path / 'policy'}\nreport: {write_report(run.path)}")
 
 
-def run_eval_job(config_file: Path, overrides: list[str], model: str) -> dict[str, Any]:
+def run_eval_job(config: Config, model: str) -> dict[str, Any]:
     """The table of one checkpoint on data.eval_manifest."""
-    config = configuration.load(config_file, overrides)
     if not config.data.eval_manifest:
         raise UserError("data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV")
     run = RunDir.create(config)

@@ -27,7 +27,7 @@ from actors.serving import RewardServices, start_services
 from geoagent_rl.config import Config, Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.types import InfraError
+from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
 STOP_S = 20.0
@@ -130,7 +130,9 @@ async def engines_up(starting: list[asyncio.Future]) -> None:
     except ray.exceptions.RayActorError as error:
         raise InfraError(f"a rollout engine died while starting: {' '.join(str(error).split())[:300]}") from error
     except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        if isinstance(error.cause, InfraError | UserError):
+            raise error.cause from None
+        raise InfraError(f"a rollout engine did not start: {' '.join(str(error.cause).split())[:300]}") from error
 
 
 async def stop_engines(actors: list[Any]) -> None:

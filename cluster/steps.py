@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -52,6 +53,7 @@ def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest
 
 def tiny_base(config: Config) -> str:
     """The tiny policy before SFT: from the user's cache, or trained now."""
+    transformers.logging.disable_progress_bar()
     with progress("tiny base policy") as advance:
         return str(tiny.build(cache_root(), config.policy.tiny_seed, progress=lambda i, n, _: advance(i, n)))
 

@@ -24,12 +24,15 @@ def predict_image(image: Path, model_dir: Path, max_tokens: int = 1024) -> dict[
 
     Raises BadImage (a UserError) for a missing or broken photograph, UserError for a directory without a checkpoint.
     """
+    import transformers
+
     from geoagent_rl.data.images import open_image
     from geoagent_rl.geo.gazetteer import Gazetteer, match_to_json
     from geoagent_rl.policy.answer import parse
     from geoagent_rl.policy.generate import generate
     from geoagent_rl.policy.model import load_policy, load_processor
 
+    transformers.logging.disable_progress_bar()
     picture = open_image(image)
     if not (model_dir / "config.json").exists():
         raise UserError(f"{model_dir} holds no checkpoint (no config.json)")

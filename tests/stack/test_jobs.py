@@ -33,7 +33,7 @@ def steps_of(run: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory) -> Path:
-    return Path(build(tmp_path_factory.mktemp("policy")))
+    return Path(build(tmp_path_factory.mktemp("policy"), hidden=128))
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
@@ -41,13 +41,15 @@ def test_ctrl_c_saves_leaves_no_process_and_resume_goes_on(policy, tmp_path):
     run = tmp_path / "run"
     words = ["train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={run}", *SMALL]
     process = start(*words, "steps=1000", "run.save_every=1000")
+    said = []
     for line in process.stderr:
+        said.append(line)
         if line.startswith("step 2/"):
             break
     tree = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130, errors
+    assert process.returncode == 130, "".join(said) + errors
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive

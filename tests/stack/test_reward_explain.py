@@ -25,7 +25,8 @@ EXPECTED = [(row["uid"], row["expect"]) for row in map(json.loads, TRICKY.read_t
 
 @pytest.fixture(scope="module")
 def places():
-    return LocalPlaces(RewardConfig())
+    (places,) = LocalPlaces.open(RewardConfig())
+    return places
 
 
 @pytest.fixture(scope="module")
