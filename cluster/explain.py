@@ -32,8 +32,14 @@ def explain_files(file: Path, paths: Sequence[Path | None], overrides: list[str]
     configs = [load(path, overrides) for path in paths]
     for config in configs:
         encoder.check(config.reward.encoder.model)
+        if config.reward.geocoder.provider != "gazetteer":
+            say(f"geocoding with the offline gazetteer, not with {config.reward.geocoder.provider}")
     with stdout_kept_clean():
         return asyncio.run(_explain_all(lines, configs, judge))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def load(path: Path | None, overrides: list[str]) -> Config:

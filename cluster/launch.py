@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,8 @@ async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
     """Connects to Ray for one run; what it has published is removed at the end."""
     connect()
     try:
-        run_id = uuid.uuid4().hex[:8]
+        # The same for a run that is resumed: its Serve applications are found and replaced if a kill left them.
+        run_id = hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
         try:
             yield Session(config, run_id, run_dir, weights)

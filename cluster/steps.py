@@ -107,11 +107,15 @@ async def reinforce(
             say(f"resuming after step {first} from {newest}")
         if resume or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(version) for engine in on.engines))
+        if config.reward.geocoder.prewarm:
+            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
+            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
         writer = SummaryWriter(str(run.path / "tensorboard"))
         done = first
 
         async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
             nonlocal done
+            metrics |= await on.services.cache_metrics()
             run.record_step(metrics, groups)
             done = step
             for name, value in metrics.items():

@@ -157,8 +157,44 @@ class ExactMatchConfig:
 
 
 @dataclass
+class OpenCageConfig:
+    url: str = "https://api.opencagedata.com"
+    api_key_env: tuple[str, ...] = ("OPENCAGE_API_KEY",)  # NAMES of environment variables; several keys take turns
+    rate_per_s: float = 1.0  # per key, over the whole cluster; 1 and 2500 a day are the free trial's
+    daily_budget: int = 2500  # requests per key and UTC day, over the whole cluster; 0: no limit of ours
+
+
+@dataclass
+class NominatimConfig:
+    url: str = "https://nominatim.openstreetmap.org"  # training needs a server of your own: this one forbids bulk use
+    rate_per_s: float = 1.0  # over the whole cluster
+    daily_budget: int = 0
+
+
+@dataclass
+class PhotonConfig:
+    url: str = "https://photon.komoot.io"
+    rate_per_s: float = 1.0  # over the whole cluster
+    daily_budget: int = 0
+
+
+@dataclass
 class GeocoderConfig:
-    provider: str = "gazetteer"  # later issues add chains of remote providers
+    """See geo/chain.py (order, levels) and geo/remote.py (what counts as a failure)."""
+
+    # "gazetteer" (offline), "opencage", "nominatim", "photon", or a list: level by level, finest first, the next one
+    # is asked only when the one before says "no such place". A failure never goes on to the next: it is no answer.
+    provider: Any = "gazetteer"
+    opencage: OpenCageConfig = field(default_factory=OpenCageConfig)
+    nominatim: NominatimConfig = field(default_factory=NominatimConfig)
+    photon: PhotonConfig = field(default_factory=PhotonConfig)
+    user_agent: str = "geoagent-rl/0.1"  # Nominatim's rules ask for a contact in it: "my-lab (me@example.org)"
+    language: str = "en"  # in which remote providers name what they found
+    timeout_s: float = 10.0  # of one HTTP request
+    in_flight: int = 32  # HTTP requests per worker and provider
+    longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
+    share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
+    prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
     replicas: int = 1
     cpus_per_replica: float = 0.2
 
@@ -173,6 +209,7 @@ class CacheConfig:
     url: str = "embedded"  # "embedded" (own Redis server), redis://..., rediss://..., or "off"
     dir: str = ""  # of the embedded server; empty: under run.dir
     timeout_s: float = 0.3
+    negative_ttl_s: float = 30 * 24 * 3600.0  # how long "no such place" is believed; places that exist do not expire
 
 
 @dataclass

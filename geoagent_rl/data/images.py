@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from geoagent_rl.types import UserError
 
 DEFAULT_MAX_MEGAPIXELS = 80.0
+LONGEST_ASPECT = 200  # Qwen2-VL's processor refuses pictures that are longer than this many times their width
 # Only formats that photographs come in; Pillow's other readers are never tried on untrusted bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
@@ -74,6 +75,9 @@ def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
                 megapixels = image.width * image.height / 1e6
                 if megapixels > max_megapixels:
                     raise BadImage(_too_large(path, f"{megapixels:.0f} megapixels", max_megapixels), "too large")
+                if max(image.size) > LONGEST_ASPECT * min(image.size):
+                    size = f"{image.width} x {image.height} pixels"
+                    raise BadImage(f"{path}: {size}, which no image processor takes; crop it", "unreadable")
                 yield image
     except Image.DecompressionBombError:
         raise BadImage(_too_large(path, "more pixels than Pillow accepts", max_megapixels), "too large") from None

@@ -144,6 +144,16 @@ class Gazetteer:
             return [match]
         return [_match(feature, "place") for feature in found]
 
+    def country_codes(self, country: str) -> frozenset[str]:
+        """The ISO 3166-1 codes under which other geocoders may file places of a country: its own, its territories' and
+        its mother country's ("United States" and "Puerto Rico" share both). Empty for a name that no country has.
+        """
+        nation = None if is_absent(country) else self._index.country(country[:MAX_CHARS].strip())
+        if nation is None:
+            return frozenset()
+        mothers = (mother for mother, own in TERRITORIES.items() if nation.country in own)
+        return frozenset((nation.country, *TERRITORIES.get(nation.country, ()), *mothers))
+
     def places(self, country_code: str = "", min_population: int = 0) -> Iterator[Place]:
         """Every place with the names of its country and region, by falling population; a code limits the country."""
         sql = (

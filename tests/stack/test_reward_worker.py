@@ -63,9 +63,11 @@ def test_geocodes_show_their_level_and_do_not_depend_on_unicode_form(worker):
     assert place == same and place.provider == "gazetteer"
 
 
-def test_other_providers_are_refused_in_one_line():
-    with pytest.raises(UserError, match="reward.geocoder.provider"):
-        GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider="opencage")), "off")
+def test_settings_that_cannot_work_are_refused_in_one_line(monkeypatch):
+    monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
+    for provider, said in (("opencage", "OPENCAGE_API_KEY"), ("google", "reward.geocoder.provider")):
+        with pytest.raises(UserError, match=said):
+            GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider=provider)), "off")
 
 
 class FakeAgent:

@@ -257,3 +257,9 @@ def test_a_header_that_claims_gigapixels_is_refused(tmp_path, limit):
     with pytest.raises(BadImage) as error:
         check_image(path, limit)
     assert error.value.kind == "too large"
+
+
+def test_a_strip_that_no_processor_takes_is_refused(tmp_path):
+    Image.new("RGB", (2010, 10)).save(tmp_path / "strip.png")
+    with pytest.raises(BadImage, match="2010 x 10.*crop"):
+        check_image(tmp_path / "strip.png")
