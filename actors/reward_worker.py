@@ -2,8 +2,7 @@
 
 The gazetteer alone answers whole addresses, which are cached as such. In a chain with remote providers each *request*
 is cached instead, so that the region and country of unknown places are paid for once.
-Names first: two names that the gazetteer resolves to one place have similarity 1; only the others go to the encoder
-(`reward.semantic.names_first`, on by default; off is the paper's encoder-only form). Lists in, lists out.
+How names are compared is decided in geoagent_rl/rewards/names.py. Lists in, lists out.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_build import database_path
 from geoagent_rl.geo.remote import query_text, remotes
-from geoagent_rl.rewards import encoder
+from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 from geoagent_rl.types import InfraError
 
@@ -90,23 +89,19 @@ class GeoEmbedWorker:
 
         def compare(positions: list[int]) -> list[list[Any]]:
             some = [asked[i] for i in positions]
-            same = [self.names_first and self._same(pair) for pair in some]
-            left = iter(self.encoder.similarities([(p.a, p.b) for p, s in zip(some, same, strict=True) if not s]))
-            return [[1.0, "gazetteer"] if s else [next(left), "encoder"] for s in same]
+            found = names.similarities(self.gazetteer, self.encoder, some, self.names_first)
+            return [[similarity.value, similarity.by] for similarity in found]
 
         version = self.similarity_version
         return await self._cached("similarity", version, keys, self._threaded(compare), read_similarity)
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
         """By the gazetteer alone; quicker than a look-up in the cache, so it is not cached."""
-        return await self._in_thread(lambda: [self._same(pair) for pair in pairs])
+        return await self._in_thread(lambda: names.same_place(self.gazetteer, pairs))
 
     async def stats(self) -> dict[str, int]:
         """Cache counters of this replica, see actors.cache.Cache."""
         return dict(self.cache.counters)
-
-    def _same(self, pair: LevelPair) -> bool:
-        return self.gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within)
 
     async def _cached(
         self, kind: str, version: str, keys: list[str], work: Callable[[list[int]], Awaitable[list]], read: Callable

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from geoagent_rl.types import Group
 
-PARTS = ("spatial", "semantic", "consistency", "format")
+PARTS = ("spatial", "semantic", "consistency", "format", "answer_format", "exact_match")
 CACHED = ("geocode", "similarity", "judge")  # what reward services cache
 
 # name -> (unit, meaning). Names that end in _<part> stand for each reward part.

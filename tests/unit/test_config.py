@@ -51,6 +51,9 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("rollout.swap=magic", "adapter, merged"),
         ("max_staleness=-1", "0 or more"),
         ("reward.required=[taste]", "taste"),
+        ("reward.spatial.truth=guessed", "coordinates, geocoded"),
+        ("reward.exact_match.style=loose", "globe, gre, geovista"),
+        ("reward.consistency.against=both", "own, truth"),
         ("steps", "section.key=value"),
     ],
 )
