@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from geoagent_rl.config_rules import validate
 from geoagent_rl.types import UserError
 
 
@@ -64,6 +65,8 @@ class RolloutConfig:
     prompts_per_step: int = 8
     temperature: float = 0.7
     max_tokens: int = 1024
+    dynamic_sampling: bool = False  # replace groups whose advantages are all 0: see grpo/sampling.py
+    max_refills: int = 16  # further prompts that one step may take; then it trains on what it has
     max_num_seqs: int = 64
     max_model_len: int = 4096
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
@@ -83,10 +86,18 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    loss: str = "grpo"  # see grpo/loss.py
+    loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
+    ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2
     clip_high: float = 0.2
-    ratio_cap: float = 2.0  # stale samples: importance weights are truncated here (max_staleness > 0)
+    # none: the ratio of stale samples (max_staleness > 0) is against the sampler's log-probabilities, clipped and then
+    # truncated at ratio_cap. token | sequence: the ratio is 1, and truncated weights against the sampler's
+    # log-probabilities multiply the loss, at every staleness (at 0 they correct what engine and learner differ by).
+    importance: str = "none"
+    ratio_cap: float = 2.0  # importance weights, and ratios of stale samples, are truncated here
+    overlong: str = "keep"  # keep | mask | penalty: see grpo/overlong.py
+    overlong_buffer: float = 0.2  # penalty: the share of rollout.max_tokens over which it grows
+    overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
     kl_beta: float = 0.001
     micro_batch_tokens: int = 8192
     timeout_s: float = 600.0
@@ -263,39 +274,6 @@ def nearest(key: str, known: list[str]) -> str:
     by_leaf = [k for k in known if k.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     hint = (by_leaf or close or [""])[0]
     return f"; did you mean {hint!r}?" if hint else ""
-
-
-def validate(config: Config) -> None:
-    """Cross-field rules. Raises UserError naming the key to change."""
-    positive = {
-        "steps": config.steps,
-        "rollout.group_size": config.rollout.group_size,
-        "rollout.prompts_per_step": config.rollout.prompts_per_step,
-        "rollout.temperature": config.rollout.temperature,
-        "rollout.max_tokens": config.rollout.max_tokens,
-        "learner.ranks": config.learner.ranks,
-        "reward.spatial.tau_km": config.reward.spatial.tau_km,
-        "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            raise UserError(f"{key} must be greater than 0, not {value}")
-    choices = {
-        "rollout.swap": (config.rollout.swap, ("adapter", "merged")),
-        "learner.loss": (config.learner.loss, ("grpo", "dapo", "dr_grpo")),
-        "learner.zero_stage": (config.learner.zero_stage, (0, 2, 3)),
-        "policy.dtype": (config.policy.dtype, ("float32", "bfloat16")),
-    }
-    for key, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise UserError(f"{key} must be one of {', '.join(map(str, allowed))}, not {value}")
-    if config.rollout.group_size < 2:
-        raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
-    if config.max_staleness < 0:
-        raise UserError("max_staleness must be 0 or more")
-    unknown = set(config.reward.required) - set(vars(config.reward.weights))
-    if unknown:
-        raise UserError(f"reward.required names unknown parts: {', '.join(sorted(unknown))}")
 
 
 def to_yaml(config: Config) -> str:
