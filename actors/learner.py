@@ -235,7 +235,8 @@ class Learner:
                 save_file(optimizer, f"{out}/optimizer.safetensors")
                 save_file({"torch": torch.get_rng_state()}, f"{out}/rng.safetensors")
                 state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
-                state |= {"base": self.model_dir, "dtype": self.config.policy.dtype}
+                base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
+                state |= {"base": base, "dtype": self.config.policy.dtype}
                 Path(out, "state.json").write_text(json.dumps(state))
 
     def load(self, directory: str) -> PolicyVersion:
