@@ -2,7 +2,9 @@
 
 `cached_batch` is what workers call. An answer that means "no such place" is cached like any other; failures never are.
 Trouble with Redis of any kind is a miss and a counter, never an error, and a server that hangs is left alone for a
-moment after each failed try instead of costing its timeout on every call. May know nothing of rewards.
+moment after each failed try instead of costing its timeout on every call. A server that is full still answers reads.
+An entry that cannot be read (another version's, somebody else's) is a miss and is overwritten. May know nothing of
+rewards.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from geoagent_rl.types import InfraError, UserError
 
@@ -59,7 +61,8 @@ class Cache:
     """One process's view of the cache; use it from one event loop. `url` "off" keeps only single flight in-process.
 
     `counters`: <kind>_hits, <kind>_misses, <kind>_computed (here, not by another worker), <kind>_shared (waited for an
-    equal question of this process), errors, skipped (while Redis was left alone).
+    equal question of this process), errors, skipped (while Redis was left alone), full (writes refused for want of
+    memory).
     """
 
     def __init__(self, url: str, timeout_s: float = 0.3):
@@ -114,6 +117,13 @@ class Cache:
         except Down:
             pass
 
+    async def script(self, source: str, keys: Sequence[str], args: Sequence[Any]) -> Any | None:
+        """What the Lua script returns (never nil); None when Redis cannot be asked."""
+        try:
+            return await self._ask(lambda c: c.eval(source, len(keys), *keys, *args))
+        except Down:
+            return None
+
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
@@ -134,8 +144,11 @@ class Cache:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:
-            self.counters["errors"] += 1
-            self._failing, self._try_again = True, time.monotonic() + OPEN_S
+            if isinstance(error, ResponseError) and "'maxmemory'" in str(error):
+                self.counters["full"] += 1  # of memory: reads still work, so it is not left alone
+            else:
+                self.counters["errors"] += 1
+                self._failing, self._try_again = True, time.monotonic() + OPEN_S
             raise Down from error
         self._failing, self._try_again = False, 0.0
         return answer
@@ -156,12 +169,15 @@ async def cached_batch(
     compute: Callable[[list[int]], Awaitable[list[Any]]],
     ttl_s: float | None = None,
     negative_ttl_s: float = 30 * 24 * 3600.0,
+    read: Callable[[Any], Any] = lambda answer: answer,
 ) -> list[Any]:
     """The answers to `keys`, in order: from the cache, from a worker that is at it already, or from `compute`.
 
     `compute` gets positions into `keys` (each distinct key once) and returns JSON-able answers in that order, None for
     "there is no answer", or an InfraError in place of an answer that failed; raising InfraError fails all of them.
     Failures come back in place, as InfraError objects, and are not cached. Other exceptions of `compute` are raised.
+    `read` makes a record of each answer that is not None; where it raises ValueError, TypeError or LookupError on a
+    cached entry, that entry is a miss.
     A caller that is cancelled leaves the work going: others may wait for it, and the cache gets its answer.
     """
     names = [cache_key(kind, version, key) for key in keys]
@@ -175,7 +191,7 @@ async def cached_batch(
     cache.flights.update(flights)
     wanted = {name: cache.flights[name] for name in positions}
     if mine:
-        job = _Job(cache, kind, flights, positions, compute, ttl_s, negative_ttl_s)
+        job = _Job(cache, kind, flights, positions, compute, ttl_s, negative_ttl_s, read)
         task = asyncio.create_task(job.run())
         cache.tasks.add(task)
         task.add_done_callback(cache.tasks.discard)
@@ -195,6 +211,7 @@ class _Job:
     compute: Callable[[list[int]], Awaitable[list[Any]]]
     ttl_s: float | None
     negative_ttl_s: float
+    read: Callable[[Any], Any]
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     async def run(self) -> None:
@@ -248,7 +265,8 @@ class _Job:
             keeper.cancel()
             await cache.keep(names, self.token, 0)
         for name, answer in found.items():
-            self.flights[name].set_result(answer)
+            plain = answer is None or isinstance(answer, InfraError)
+            self.flights[name].set_result(answer if plain else self.read(answer))
 
     async def _keep_claims(self, names: list[str]) -> None:
         while True:
@@ -262,8 +280,9 @@ class _Job:
             try:
                 if not isinstance(value, bytes):
                     raise ValueError
-                self.flights[name].set_result(json.loads(value))
-            except ValueError:  # nothing there, or something that is not ours
+                answer = json.loads(value)
+                self.flights[name].set_result(answer if answer is None else self.read(answer))
+            except (ValueError, TypeError, LookupError):  # nothing there, or something that is not ours
                 left.append(name)
         return left
 

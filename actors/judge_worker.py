@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.cache import Cache, cached_batch
+from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
 from geoagent_rl.config import JudgeConfig
 from geoagent_rl.judge_models import judge_checkpoint
@@ -25,6 +26,7 @@ class JudgeWorker:
 
     def __init__(self, judge: JudgeConfig, cache_url: str, cache_timeout_s: float):
         self.cache = Cache(cache_url, cache_timeout_s)
+        self.publisher = CounterPublisher(self.cache, replica_application())
         self.agent = ConsistencyAgent(judge)
         self.version = verdict_version(judge)
 
@@ -39,8 +41,9 @@ class JudgeWorker:
             return [f if isinstance(f, InfraError) else [f.conclusion, f.seconds] for f in found]
 
         keys = [json.dumps([item.stage, item.earlier, item.reasoning], ensure_ascii=False) for item in items]
-        found = await cached_batch(self.cache, "judge", self.version, keys, compute)
-        return [f if isinstance(f, InfraError) else Verdict(*f) for f in found]
+        found = await cached_batch(self.cache, "judge", self.version, keys, compute, read=read_verdict)
+        self.publisher.soon()
+        return found
 
     async def stats(self) -> dict[str, int]:
         """Cache counters of this replica, see actors.cache.Cache."""
@@ -52,6 +55,14 @@ class JudgeWorker:
     def __del__(self) -> None:
         if hasattr(self, "agent"):  # Serve calls this when a replica shuts down
             self.agent.stop()
+
+
+def read_verdict(row: list) -> Verdict:
+    """Of what the cache holds. Raises ValueError or TypeError for what is no Verdict."""
+    conclusion, seconds = row
+    if not isinstance(conclusion, str):
+        raise ValueError(f"no verdict: {row}")
+    return Verdict(conclusion, float(seconds))
 
 
 def verdict_version(judge: JudgeConfig) -> str:

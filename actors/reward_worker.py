@@ -1,7 +1,8 @@
 """The Serve deployment that geocodes addresses and compares place names, on CPUs only, through the Redis cache.
 
-Names first: two names that the gazetteer resolves to one place have similarity 1; only the others go to the encoder
-(`reward.semantic.names_first`, on by default; off is the paper's encoder-only form). Lists in, lists out.
+The gazetteer alone answers whole addresses, which are cached as such. In a chain with remote providers each *request*
+is cached instead, so that the region and country of unknown places are paid for once.
+How names are compared is decided in geoagent_rl/rewards/names.py. Lists in, lists out.
 """
 
 from __future__ import annotations
@@ -9,51 +10,78 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import geoagent_rl.geo
 from actors.cache import Cache, cached_batch
+from actors.cache_counters import CounterPublisher, replica_application
+from actors.turns import SharedTurns
 from geoagent_rl.config import RewardConfig
+from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_build import database_path
-from geoagent_rl.rewards import encoder
+from geoagent_rl.geo.remote import query_text, remotes
+from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity
-from geoagent_rl.types import InfraError, UserError
+from geoagent_rl.types import InfraError
 
 SEPARATOR = "\x1f"  # between the fields of a cache key
 
 
 class GeoEmbedWorker:
-    """One replica: a gazetteer, an encoder, one thread that uses them, and one connection to the cache.
+    """One replica: a gazetteer, an encoder, one thread that uses them, remote geocoders, one connection to the cache.
 
-    The single thread is the concurrency limit: Serve's own limit is set so high that it never holds requests back.
+    The single thread and reward.geocoder.in_flight are the concurrency limits: Serve's own limit is set so high that it
+    never holds requests back. API keys are read from this process's environment. Raises UserError for bad settings.
     """
 
     def __init__(self, config: RewardConfig, cache_url: str):
-        if config.geocoder.provider != "gazetteer":
-            raise UserError(f"reward.geocoder.provider must be gazetteer, not {config.geocoder.provider!r}")
         self.names_first = config.semantic.names_first
+        self.negative_ttl_s = config.cache.negative_ttl_s
         self.cache = Cache(cache_url, config.cache.timeout_s)
+        self.publisher = CounterPublisher(self.cache, replica_application())
+        self.remotes = remotes(
+            config.geocoder, os.environ, SharedTurns(self.cache, config.geocoder.share_without_redis)
+        )
         self.gazetteer = Gazetteer.open()
         self.encoder = encoder.load(config.encoder.model)
         self.geo_version = f"gazetteer:{database_path().stem}:{_code_digest()}:any"
         self.similarity_version = f"{self.encoder.version}:{self.geo_version if self.names_first else 'encoder-only'}"
+        self.chain = Chain(provider_names(config.geocoder.provider), self.gazetteer, self._ask)
         self.thread = ThreadPoolExecutor(1, "geo-embed")
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None | InfraError]:
         """A Match or None (no such place) per address (country, region, place)."""
         asked = [tuple(map(tidy, address)) for address in addresses]
+        if self.remotes:
+            return await self.chain.geocode(asked)
 
         def find(positions: list[int]) -> list[dict[str, Any] | None]:
             found = [self.gazetteer.geocode(*asked[i]) for i in positions]
             return [match and dataclasses.asdict(match) for match in found]
 
-        found = await self._cached("geocode", self.geo_version, [SEPARATOR.join(a) for a in asked], find)
-        return [Match(**row) if isinstance(row, dict) else row for row in found]
+        keys = [SEPARATOR.join(address) for address in asked]
+        return await self._cached("geocode", self.geo_version, keys, self._threaded(find), read_match)
+
+    async def _ask(self, provider: str, level: str, addresses: list[Address]) -> list[Match | None | InfraError]:
+        """One provider of the chain. Services do not tell cases apart, so neither do the cache's keys."""
+        if provider == "gazetteer":
+            return await self._in_thread(lambda: [self.gazetteer.geocode(*address) for address in addresses])
+        remote, queries = self.remotes[provider], [query_text(address) for address in addresses]
+
+        async def find(positions: list[int]) -> list[dict[str, Any] | None | InfraError]:
+            found = await asyncio.gather(*(remote.find(queries[i]) for i in positions), return_exceptions=True)
+            for bug in (f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)):
+                raise bug
+            return [dataclasses.asdict(f) if isinstance(f, Match) else f for f in found]
+
+        keys = [unicodedata.normalize("NFKC", query).casefold() for query in queries]
+        return await self._cached("geocode", remote.version, keys, find, read_match)
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity | InfraError]:
         asked = [dataclasses.replace(p, a=tidy(p.a), b=tidy(p.b), within=tuple(map(tidy, p.within))) for p in pairs]
@@ -61,29 +89,29 @@ class GeoEmbedWorker:
 
         def compare(positions: list[int]) -> list[list[Any]]:
             some = [asked[i] for i in positions]
-            same = [self.names_first and self._same(pair) for pair in some]
-            left = iter(self.encoder.similarities([(p.a, p.b) for p, s in zip(some, same, strict=True) if not s]))
-            return [[1.0, "gazetteer"] if s else [next(left), "encoder"] for s in same]
+            found = names.similarities(self.gazetteer, self.encoder, some, self.names_first)
+            return [[similarity.value, similarity.by] for similarity in found]
 
-        found = await self._cached("similarity", self.similarity_version, keys, compare)
-        return [row if isinstance(row, InfraError) else Similarity(*row) for row in found]
+        version = self.similarity_version
+        return await self._cached("similarity", version, keys, self._threaded(compare), read_similarity)
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
         """By the gazetteer alone; quicker than a look-up in the cache, so it is not cached."""
-        return await self._in_thread(lambda: [self._same(pair) for pair in pairs])
+        return await self._in_thread(lambda: names.same_place(self.gazetteer, pairs))
 
     async def stats(self) -> dict[str, int]:
         """Cache counters of this replica, see actors.cache.Cache."""
         return dict(self.cache.counters)
 
-    def _same(self, pair: LevelPair) -> bool:
-        return self.gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within)
+    async def _cached(
+        self, kind: str, version: str, keys: list[str], work: Callable[[list[int]], Awaitable[list]], read: Callable
+    ) -> list:
+        found = await cached_batch(self.cache, kind, version, keys, work, negative_ttl_s=self.negative_ttl_s, read=read)
+        self.publisher.soon()
+        return found
 
-    async def _cached(self, kind: str, version: str, keys: list[str], work: Callable[[list[int]], list]) -> list:
-        async def compute(positions: list[int]) -> list:
-            return await self._in_thread(lambda: work(positions))
-
-        return await cached_batch(self.cache, kind, version, keys, compute)
+    def _threaded(self, work: Callable[[list[int]], list]) -> Callable[[list[int]], Awaitable[list]]:
+        return lambda positions: self._in_thread(lambda: work(positions))
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
@@ -92,6 +120,22 @@ class GeoEmbedWorker:
 def tidy(text: str) -> str:
     """The form that is both asked and cached: NFC, single spaces. Case and accents stay: encoders see them."""
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def read_match(row: dict[str, Any]) -> Match:
+    """Of what the cache holds. Raises ValueError or TypeError for what is no Match."""
+    match = Match(**row)
+    if match.level not in FINENESS or not (abs(match.lat) <= 90 and abs(match.lon) <= 180):
+        raise ValueError(f"no match: {row}")
+    return match
+
+
+def read_similarity(row: list[Any]) -> Similarity:
+    """Of what the cache holds. Raises ValueError or TypeError for what is no Similarity."""
+    value, by = row
+    if not 0.0 <= value <= 1.0 or by not in ("gazetteer", "encoder"):
+        raise ValueError(f"no similarity: {row}")
+    return Similarity(value, by)
 
 
 def _code_digest() -> str:

@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.vllm_engine import max_gap, request_seed, rollout_engine_args, start_engine, within
+from actors.vllm_engine import max_gap, one_line, request_seed, rollout_engine_args, start_engine, within
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, UserError
 
 BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
 SWAP_TIMEOUT_S = 120.0
@@ -83,7 +83,8 @@ class RolloutEngine:
             await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
         if self.version.number == BROKEN:
             raise InfraError(f"this engine failed to take the weights of {self.version.path}; start another one")
-        self.enter()
+        self.in_flight += 1
+        self.idle.clear()
         running: set[asyncio.Task[Rollout]] = set()
         try:
             submitted = time.monotonic()
@@ -102,22 +103,16 @@ class RolloutEngine:
             for task in running:
                 task.cancel()  # a consumer that went away: vLLM aborts the request
             await asyncio.gather(*running, return_exceptions=True)
-            self.leave()
-
-    def enter(self) -> None:
-        self.in_flight += 1
-        self.idle.clear()
-
-    def leave(self) -> None:
-        self.in_flight -= 1
-        if self.in_flight == 0:
-            self.idle.set()
+            self.in_flight -= 1
+            if self.in_flight == 0:
+                self.idle.set()
 
     async def render(self, prompt: Prompt) -> dict[str, Any]:
         """The prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all completions.
 
         The picture's identity (path, size, time of change) is its key in vLLM's processor cache.
         """
+        from vllm.exceptions import VLLMValidationError
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
         image = await asyncio.to_thread(open_image, prompt.image, self.config.data.max_image_megapixels)
@@ -128,7 +123,10 @@ class RolloutEngine:
             "multi_modal_uuids": {"image": [f"{prompt.image}:{stat.st_size}:{stat.st_mtime_ns}"]},
         }
         parsed = parse_model_prompt(self.engine.model_config, raw)
-        (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
+        try:
+            (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
+        except VLLMValidationError as error:
+            raise UserError(f"rollout.max_model_len is too small for {prompt.image}: {one_line(error)}") from None
         return rendered
 
     def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:

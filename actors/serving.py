@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,20 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cache import Cache
+from actors.cache_counters import counter_sums
 from actors.chunking import Chunker
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config, RewardConfig
+from geoagent_rl.geo import remote
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
+from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError, UserError
 
+APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
+PREWARM_CHUNK = 256  # addresses asked at a time
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
 
@@ -43,11 +50,36 @@ class RewardServices:
     services: Services
     cache_url: str
     cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
+    counted: Counter[str] = field(default_factory=Counter)  # by all workers until the last call of cache_metrics
+    _cache: Cache | None = None
+
+    async def prewarm(self, addresses: Iterable[Address]) -> int:
+        """Geocodes addresses that answers will probably name (the truths), so that they are in the cache. Returns how
+        many failed; that is no harm, they are asked again when an answer names them.
+        """
+        waiting, failed = list(dict.fromkeys(a for a in addresses if any(a))), 0
+        for i in range(0, len(waiting), PREWARM_CHUNK):
+            chunk = (self.services.geocoder.geocode([address]) for address in waiting[i : i + PREWARM_CHUNK])
+            found = await asyncio.gather(*chunk, return_exceptions=True)
+            failed += sum(isinstance(answer, InfraError) for answer in found)
+        return failed
+
+    async def cache_metrics(self) -> dict[str, float]:
+        """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing while it is down."""
+        self._cache = self._cache or Cache(self.cache_url)
+        sums = await counter_sums(self._cache, [f"{self.run_id}-{name}" for name in APPLICATIONS])
+        if sums is None:
+            return {}
+        new, self.counted = sums - self.counted, sums
+        return hit_shares(new)
 
     async def stop(self) -> None:
         """Closes the clients, deletes the applications, ends the embedded Redis. Idempotent."""
         for client in {id(c): c for c in (self.services.geocoder, self.services.judge) if c is not None}.values():
             await client.close()
+        if self._cache is not None:
+            await self._cache.close()
+            self._cache = None
         await asyncio.to_thread(stop_applications, self.run_id)
         if self.cache_server is not None:
             await asyncio.to_thread(_stop_cache, self.cache_server)
@@ -64,7 +96,10 @@ async def start_services(
     UserError when a setting is at fault.
     """
     encoder.check(config.reward.encoder.model)
-    return await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
+    await remote.check(config.reward.geocoder, os.environ)
+    services = await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
+    await services.cache_metrics()  # what an earlier life of this run has counted is none of this one's
+    return services
 
 
 def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) -> RewardServices:
@@ -73,8 +108,8 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
     stop_applications(run_id)  # of an earlier life of this run
     cache_server, cache_url = start_cache(config.reward, cache_dir)
     try:
-        applications = {"geo-embed": reward_workers(config.reward, cache_url), "judge": judge(config, cache_url)}
-        handles = _run({f"{run_id}-{name}": application for name, application in applications.items()})
+        applications = (reward_workers(config.reward, cache_url), judge(config, cache_url))
+        handles = _run({f"{run_id}-{name}": app for name, app in zip(APPLICATIONS, applications, strict=True)})
     except BaseException:
         stop_applications(run_id)
         if cache_server is not None:

@@ -13,6 +13,10 @@ import typer
 
 from geoagent_rl.cli import Json, app, eval_app, run_app
 from geoagent_rl.config import load
+from geoagent_rl.types import UserError
+
+reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as in steps=20 rollout.engines=2.")]
@@ -68,6 +72,52 @@ def eval_run(
 
     table = run_eval_job(settings, model)
     print(json.dumps(table) if as_json else json.dumps(table, indent=1))
+
+
+Completions = Annotated[Path, typer.Argument(help="Lines of {uid, completion, truth}, or a run's rollouts.jsonl.")]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="none, config (judge.model), tiny, smollm2 or a checkpoint; starts vLLM here.")
+]
+
+
+@reward_app.command("explain")
+def reward_explain(
+    file: Completions,
+    overrides: Overrides = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML file; default: the defaults.")] = None,
+    judge: JudgeOption = "none",
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score completions and show how each number came about: geocode, similarities, gates, judge, weights."""
+    from cluster.explain import explain_files
+    from geoagent_rl.evaluation.explain_page import show, write_explanation
+
+    (rows,) = explain_files(file, [config], overrides or [], judge)
+    if html:
+        write_explanation(html, file, rows)
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False) if as_json else show(row))
+
+
+@reward_app.command("compare")
+def reward_compare(
+    file: Completions,
+    overrides: Overrides = None,
+    config: Annotated[list[Path] | None, typer.Option("--config", help="Give it twice.")] = None,
+    judge: JudgeOption = "none",
+    as_json: Json = False,
+) -> None:
+    """Score completions by two configurations: totals, rank correlation, the largest differences."""
+    from cluster.explain import explain_files
+    from geoagent_rl.evaluation.explain_page import show_comparison
+    from geoagent_rl.rewards.explain import compare
+
+    if len(config or ()) != 2:
+        raise UserError("two configurations are compared; give --config A.yaml --config B.yaml")
+    table = compare(*explain_files(file, config, overrides or [], judge))
+    table = {"configs": [str(path) for path in config]} | table
+    print(json.dumps(table, ensure_ascii=False) if as_json else show_comparison(table))
 
 
 def main() -> None:

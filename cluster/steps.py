@@ -20,6 +20,7 @@ import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
 from geoagent_rl import driver
 from geoagent_rl import sft as step_two
@@ -31,10 +32,9 @@ from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
 from geoagent_rl.policy import tiny
 from geoagent_rl.rundir import RunDir
 from geoagent_rl.telemetry import summary_line
-from geoagent_rl.types import Prompt, UserError
+from geoagent_rl.types import InfraError, Prompt, UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
-WORST, KEPT = 3, 40  # evaluated rollouts kept for the report
 
 
 def say(text: str) -> None:
@@ -109,11 +109,15 @@ async def reinforce(
             say(f"resuming after step {first} from {newest}")
         if resume or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(version) for engine in on.engines))
+        if config.reward.geocoder.prewarm:
+            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
+            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
         writer = SummaryWriter(str(run.path / "tensorboard"))
         done = first
 
         async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
             nonlocal done, prompt
+            metrics |= await on.services.cache_metrics()
             run.record_step(metrics, groups)
             done, prompt = step, metrics["prompts"]
             for name, value in metrics.items():
@@ -128,12 +132,20 @@ async def reinforce(
             await driver.train(config, order, on.engines, on.scorer, group, on_step, first, prompt)
         except BaseException:
             if done > first and not run.checkpoint(done).exists():
-                await driver.uninterrupted(group.save(str(run.checkpoint(done)), prompt))
-                say(f"saved {run.checkpoint(done)}; `train --resume run.dir={run.path}` continues from there")
+                await driver.uninterrupted(save_last(group, run, done, prompt))
             raise
         finally:
             writer.close()
         await group.save_merged(str(run.path / "policy"))
+
+
+async def save_last(group: LearnerGroup, run: RunDir, step: int, prompts: int) -> None:
+    """A checkpoint on the way out; says so when the learner can no longer give one."""
+    try:
+        await group.save(str(run.checkpoint(step)), prompts)
+        say(f"saved {run.checkpoint(step)}; `train --resume run.dir={run.path}` continues from there")
+    except InfraError as error:
+        say(f"step {step} could not be saved: {error}")
 
 
 def newest_checkpoint(run: RunDir) -> Path:

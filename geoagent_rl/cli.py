@@ -6,6 +6,7 @@ Errors are one line that says what is wrong and what to do; a stack trace only w
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -36,14 +37,18 @@ def geocode(
     addresses: Annotated[
         list[str] | None, typer.Argument(help="Addresses; none: one per line of standard input.")
     ] = None,
+    provider: Annotated[
+        str, typer.Option(help="gazetteer, opencage (key in OPENCAGE_API_KEY), nominatim, photon, or several: a,b.")
+    ] = "gazetteer",
+    url: Annotated[str, typer.Option(help="Address of the remote provider's server, if it is your own.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Resolve "Country; Region; Place" with the offline gazetteer (places, regions and countries in many languages)."""
-    from geoagent_rl.geo.gazetteer import Gazetteer, match_to_json
+    """Resolve "Country; Region; Place" with the offline gazetteer (many languages) or with remote geocoders."""
+    from geoagent_rl.geo.gazetteer import match_to_json
+    from geoagent_rl.geo.lookup import lookup
 
-    gazetteer = Gazetteer.open()
-    for address in addresses or (line.rstrip("\n") for line in sys.stdin):
-        match = gazetteer.geocode_text(address)
+    asked, queries = itertools.tee(addresses or (line.rstrip("\n") for line in sys.stdin))
+    for match, address in zip(lookup(queries, provider, url), asked, strict=True):
         row = match_to_json(match)
         if as_json:
             print(json.dumps(row, ensure_ascii=False), flush=True)

@@ -1,4 +1,4 @@
-"""Rules that single values and pairs of values of the configuration must obey; `config.load` applies them."""
+"""What a configuration's values must satisfy beyond their types; `config.load` applies it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def check_ranges(config: Config) -> None:
         "learner.clip_high": config.learner.clip_high,
         "learner.overlong_buffer": config.learner.overlong_buffer,
         "reward.spatial.tau_km": config.reward.spatial.tau_km,
+        "reward.exact_match.scale_km": config.reward.exact_match.scale_km,
         "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
     }
     for key, value in positive.items():
@@ -72,6 +73,12 @@ def check_choices(config: Config) -> None:
         "learner.overlong": (learner.overlong, ("keep", "mask", "penalty")),
         "learner.zero_stage": (learner.zero_stage, (0, 2, 3)),
         "policy.dtype": (config.policy.dtype, ("float32", "bfloat16")),
+        "reward.spatial.truth": (config.reward.spatial.truth, ("coordinates", "geocoded")),
+        "reward.semantic.missing_truth": (config.reward.semantic.missing_truth, ("rescale", "cap")),
+        "reward.consistency.against": (config.reward.consistency.against, ("own", "truth")),
+        "reward.consistency.agreement": (config.reward.consistency.agreement, ("names", "string")),
+        "reward.format.style": (config.reward.format.style, ("full", "tags")),
+        "reward.exact_match.style": (config.reward.exact_match.style, ("globe", "gre", "geovista")),
     }
     for key, (value, allowed) in choices.items():
         if value not in allowed:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geoagent_rl.types import Group
 
-PARTS = ("spatial", "semantic", "consistency", "format")
+PARTS = ("spatial", "semantic", "consistency", "format", "answer_format", "exact_match")
+CACHED = ("geocode", "similarity", "judge")  # what reward services cache
 
 # name -> (unit, meaning). Names that end in _<part> stand for each reward part.
 METRICS: dict[str, tuple[str, str]] = {
@@ -56,6 +57,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "bound_seconds": ("s", "T* = max(rollout, reward, learn busy): the step cannot be shorter with these parts"),
     "efficiency": ("share", "T* / wall time of the step"),
     "cache_hit_share": ("share", "reward service items answered from the cache"),
+    **{f"cache_hit_share_{k}": ("share", f"{k} items answered from the cache") for k in CACHED},
 }
 
 Interval = tuple[float, float]
@@ -150,6 +152,16 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         known = [s.parts[part].score for s in samples if part in s.parts and s.parts[part].score is not None]
         if known:
             out[f"reward_{part}_mean"] = mean(known)
+    return out
+
+
+def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:
+    """cache_hit_share, over all and per kind, from <kind>_hits and <kind>_misses; only of kinds that were asked."""
+    asked = {k: (counters.get(f"{k}_hits", 0), counters.get(f"{k}_misses", 0)) for k in CACHED}
+    asked = {k: (hits, hits + misses) for k, (hits, misses) in asked.items() if hits + misses}
+    out = {f"cache_hit_share_{k}": hits / n for k, (hits, n) in asked.items()}
+    if asked:
+        out["cache_hit_share"] = sum(hits for hits, _ in asked.values()) / sum(n for _, n in asked.values())
     return out
 
 

@@ -65,14 +65,19 @@ def write_report(run: str | Path) -> Path:
         _cards(early, late, config),
         _configuration(run / "config.yaml"),
     ]
+    write_page(run / "report.html", f"GeoAgent-RL · {run.resolve().name}", body)
+    return run / "report.html"
+
+
+def write_page(path: Path, title: str, body: Iterable[str]) -> None:
+    """A self-contained page in the report's style. `body` is HTML, `title` plain text."""
     assets = files("geoagent_rl") / "assets"
     page = Template((assets / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"GeoAgent-RL · {run.resolve().name}"),
+        title=escape(title),
         css=(assets / "report.css").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
     )
-    replace_text(run / "report.html", page.encode("utf-8", "replace").decode("utf-8"))
-    return run / "report.html"
+    replace_text(path, page.encode("utf-8", "replace").decode("utf-8"))
 
 
 def ends_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
@@ -174,7 +179,8 @@ def _curves(metrics: Sequence[Row], sft: Sequence[Row]) -> str:
     total = _points(metrics, "reward_total_mean")
     if total:
         out.append(f'<div class="wide">{_curve(total, "total reward", "total", WIDE)}</div><div class="curves">')
-        out += [_curve(_points(metrics, f"reward_{p}_mean"), p, p, floor=0.0) for p in PARTS]
+        of_parts = {p: _points(metrics, f"reward_{p}_mean") for p in PARTS}
+        out += [_curve(points, part.replace("_", " "), part, floor=0.0) for part, points in of_parts.items() if points]
         out.append("</div>")
     others = [(_points(metrics, key), f"{label} ({METRICS[key][0]})") for key, label in OTHER_CURVES.items()]
     others.insert(0, (_points(sft, "loss"), "SFT loss"))

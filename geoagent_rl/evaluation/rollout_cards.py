@@ -54,11 +54,13 @@ def choose(early: Sequence[Row], late: Sequence[Row]) -> list[tuple[str, Row]]:
 
 def card(label: str, row: Row, weights: Mapping[str, float]) -> str:
     total, advantage = row.get("total"), row.get("advantage")
-    head = [f'<span class="tag">{escape(label)}</span>', f"step {row.get('step')}", f"{escape(str(row.get('uid')))}"]
+    step = f"step {row['step']}" if "step" in row else ""
+    head = [f'<span class="tag">{escape(label)}</span>', step, f"{escape(str(row.get('uid')))}"]
     head.append("not scorable" if total is None else f"reward {total:.2f}")
     head.append("" if advantage is None else f"advantage {advantage:+.2f}")
+    seen = picture(row["image"]) if "image" in row else ""
     return (
-        f'<div class="card rollout"><div>{picture(row.get("image", ""))}{_parts(row, weights)}</div>'
+        f'<div class="card rollout"><div>{seen}{_parts(row, weights)}</div>'
         f'<div><p class="muted small">{" · ".join(h for h in head if h)}</p>{_places(row)}{_reasoning(row)}</div></div>'
     )
 
@@ -137,7 +139,7 @@ def _parts(row: Row, weights: Mapping[str, float]) -> str:
             continue
         score, reason = part.get("score"), part.get("reason") or ""
         weight = f" × {weights[name]:g}" if name in weights else ""
-        shown = "failed" if score is None else f"{score:.2f}{weight}"
+        shown = ("failed" if part["kind"] == "infra" else "–") if score is None else f"{score:.2f}{weight}"
         share = min(max(score or 0.0, 0.0), 1.0)
         bar = f'<div class="bar"><i style="width:{share:.0%}"></i></div>'
         lines.append(

@@ -62,5 +62,6 @@ def tabulate(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout], geoscor
     table["reward_total"] = mean([s.total for s in scored if s.total is not None])
     for part in PARTS:
         known = [s.parts[part].score for s in scored if part in s.parts and s.parts[part].score is not None]
-        table[f"reward_{part}"] = mean(known)
+        if known or any(part in s.parts for s in scored):
+            table[f"reward_{part}"] = mean(known)
     return table

@@ -119,6 +119,41 @@ class Gazetteer:
         match = self.geocode(country, name) if level == "region" else self.geocode(country, region, name)
         return match.id if match and match.level == level else None
 
+    def candidates(self, level: str, name: str, country: str = "", region: str = "") -> list[Match]:
+        """Every country, region or place that may bear this very name, likely spellings left out.
+
+        Places lie in the region if one does, else in the country, else they are big towns of other countries. A name
+        that is no country's but a region's ("New Mexico") stands at level "country" for the regions of that name.
+        """
+        if is_absent(name):
+            return []
+        name = name[:MAX_CHARS]
+        if level == "country":
+            found = self._index.countries(name) or [a for a in self._index.regions(name, "") if a.quality == EXACT]
+            return [_match(feature, "country") for feature in found]
+        nation = self._index.country(country) if country else None
+        code = nation.country if nation else ""
+        if level == "region":
+            return [_match(area, "region") for area in self._index.regions(name, code) if area.quality <= CORE]
+        found = self._index.places(name, code)
+        areas = self._index.regions(region, code) if region else ()
+        found = [f for f in found if any(_fit(f, area) is not None for area in areas)] or found
+        if not found and code:
+            found = [f for f in self._index.places(name, "") if f.population >= BIG_TOWN and f.quality == EXACT]
+        if not found and not code and (match := self.geocode_text(name)) and match.level == "place":
+            return [match]
+        return [_match(feature, "place") for feature in found]
+
+    def country_codes(self, country: str) -> frozenset[str]:
+        """The ISO 3166-1 codes under which other geocoders may file places of a country: its own, its territories' and
+        its mother country's ("United States" and "Puerto Rico" share both). Empty for a name that no country has.
+        """
+        nation = None if is_absent(country) else self._index.country(country[:MAX_CHARS].strip())
+        if nation is None:
+            return frozenset()
+        mothers = (mother for mother, own in TERRITORIES.items() if nation.country in own)
+        return frozenset((nation.country, *TERRITORIES.get(nation.country, ()), *mothers))
+
     def places(self, country_code: str = "", min_population: int = 0) -> Iterator[Place]:
         """Every place with the names of its country and region, by falling population; a code limits the country."""
         sql = (

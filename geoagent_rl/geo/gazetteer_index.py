@@ -92,6 +92,16 @@ class Index:
             return replace(self.country_feature(self._english[close[0]]), quality=SPELLING)
         return None
 
+    def countries(self, text: str) -> list[Feature]:
+        """Every country that bears the name in some language ("Congo" has two), most usual first; no slips."""
+        key = lookup_key(text)
+        sql = "SELECT DISTINCT code FROM country_name WHERE key IN (?, ?) ORDER BY weight DESC"
+        codes = [code for (code,) in self.rows(sql, key, key.removeprefix("the ")) if code in self._countries]
+        best = None if codes else self.country(text)
+        if best and best.quality != SPELLING:
+            codes = [best.country]
+        return [self.country_feature(code) for code in codes]
+
     def _country_of_key(self, key: str) -> Feature | None:
         rows = self.rows("SELECT code FROM country_name WHERE key = ? ORDER BY weight DESC", key) if key else []
         return next((self.country_feature(code) for (code,) in rows if code in self._countries), None)

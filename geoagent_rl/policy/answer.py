@@ -49,10 +49,12 @@ _STAGE_KEYS = (
 )
 _SEPARATORS = re.compile("[;；]")
 _QUOTES = ('""', "''", "“”", "„“", "‘’", "«»", "「」")
+_BLOCKS_MEET = re.compile(r"</think>\s*<answer>")
 _FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$", re.MULTILINE)
 _REFUSAL = re.compile(
     r"\b(?:can ?not|can['’]t|unable to|impossible to|not (?:able|possible) to|(?:do not|don['’]t) have enough)\b"
-    r"[^.\n]{0,60}?\b(?:determine|identify|tell|locate|say|pinpoint|provide|answer|help|assist|know|information)\b"
+    r"[^.\n]{0,60}?\b(?:determined?|identify|identified|tell|located?|say|pinpoint(?:ed)?|provided?|answer|help|assist"
+    r"|know|information)\b"
     r"|\bI['’]?m sorry\b|\bas an ai\b",
     re.IGNORECASE,
 )
@@ -104,6 +106,18 @@ def render(stages: tuple[Stage, Stage, Stage], levels: Levels) -> str:
     }
     think = json.dumps({"ChainOfThought": chain}, ensure_ascii=False)
     return f"<think>{think}</think><answer>{'; '.join(levels)}</answer>"
+
+
+def only_blocks(text: str) -> bool:
+    """Is it `<think>..</think>`, white space, `<answer>..</answer>`, and not a character round them? (authors' code)"""
+    return text.startswith("<think>") and text.endswith("</answer>") and _BLOCKS_MEET.search(text) is not None
+
+
+def answer_parts(text: str) -> list[str]:
+    """The first answer block, cut at every ASCII ";" and stripped; [] without one (the form the authors' code pays)."""
+    _, opened, rest = text.partition("<answer>")
+    answer, closed, _ = rest.partition("</answer>")
+    return [part.strip() for part in answer.split(";")] if opened and closed else []
 
 
 def read_levels(answer: str) -> tuple[Levels, str]:

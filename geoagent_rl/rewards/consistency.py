@@ -1,10 +1,13 @@
 """The consistency reward R_con = sum_i w_i * f(len_i) * [agent's conclusion = policy's conclusion] (paper Eq. 8-9).
 
-An agent that sees a stage's reasoning and the policy's earlier conclusions, but not the stage's own conclusion,
-derives one. Both agree when they are equal as normalised text or the same place in the gazetteer. f is the length
-factor on the reasoning's characters (runs of white space count as one, so padding does not help). An empty or hedging
-conclusion ("unknown") agrees with nothing, not even with the agent's own "unknown": declining must not earn. A stage
-that cannot earn is not sent to the agent. Pure: verdicts and comparisons come in as values.
+An agent that sees a stage's reasoning and the policy's earlier conclusions, but neither the clues nor the stage's own
+conclusion, derives one. It must agree with the target: the policy's own conclusion, or with `against: truth` the true
+name (levels the truth does not name are left out and the other weights rescaled). Both agree when they are equal as
+normalised text or the same place in the gazetteer; an empty or hedging name ("unknown") agrees with nothing, not even
+with the agent's own "unknown": declining must not earn. With `agreement: string` (the authors' code) they agree when
+they are the same characters but for spaces, whatever they say. f is the length factor on the reasoning's characters
+(runs of white space count as one, so padding does not help). A stage that cannot earn is not sent to the agent.
+Pure: verdicts and comparisons come in as values.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from geoagent_rl.config import ConsistencyConfig
 from geoagent_rl.geo.places import normalise
 from geoagent_rl.policy.answer import Parsed, Stage
-from geoagent_rl.rewards.hedge import is_hedge
+from geoagent_rl.rewards.hedge import is_hedge, without_hedges
 from geoagent_rl.rewards.services import LEVELS, JudgeItem, LevelPair, Verdict
 from geoagent_rl.types import Outcome
 
@@ -37,67 +40,103 @@ def length_factor(characters: int, config: ConsistencyConfig) -> float:
     return 1.0 / (1.0 + math.exp(-config.steepness * (x - config.midpoint)))
 
 
-def questions(stages: Sequence[Stage], config: ConsistencyConfig) -> tuple[JudgeItem | None, ...]:
+def targets(stages: Sequence[Stage], truth_levels: Sequence[str], config: ConsistencyConfig) -> tuple[str, ...]:
+    """The names that the agent's conclusions must agree with, one per stage; "" where the truth names none."""
+    if config.against == "truth":
+        return without_hedges(truth_levels)[: len(stages)]
+    return tuple(" ".join(stage.conclusion.split()) for stage in stages)
+
+
+def questions(
+    stages: Sequence[Stage], targets: Sequence[str], config: ConsistencyConfig
+) -> tuple[JudgeItem | None, ...]:
     """What to ask the agent, one entry per stage; None for a stage that cannot earn anything."""
     items: list[JudgeItem | None] = []
-    for i, stage in enumerate(stages):
+    for i, (stage, target) in enumerate(zip(stages, targets, strict=True)):
         text = reasoning_text(stage)
-        hopeless = is_hedge(stage.conclusion) or not text or length_factor(len(text), config) == 0.0
+        hopeless = _nameless(target, config) or not text or length_factor(len(text), config) == 0.0
         earlier = tuple(" ".join(s.conclusion.split()) for s in stages[:i])
         items.append(None if hopeless else JudgeItem(LEVELS[i], earlier, text))
     return tuple(items)
 
 
-def comparisons(stages: Sequence[Stage], verdicts: Sequence[Verdict | None]) -> tuple[LevelPair | None, ...]:
-    """What to ask the gazetteer: stages whose two conclusions differ as text and are both names."""
+def comparisons(
+    targets: Sequence[str], verdicts: Sequence[Verdict | None], config: ConsistencyConfig
+) -> tuple[LevelPair | None, ...]:
+    """What to ask the gazetteer: stages whose two names differ as text and are both names."""
     pairs: list[LevelPair | None] = []
-    for i, (stage, verdict) in enumerate(zip(stages, verdicts, strict=True)):
-        if verdict is None or is_hedge(verdict.conclusion) or _equal(stage, verdict):
+    for i, (target, verdict) in enumerate(zip(targets, verdicts, strict=True)):
+        by_text = config.agreement == "string" or verdict is None or _equal(target, verdict, config)
+        if by_text or is_hedge(verdict.conclusion):
             pairs.append(None)
             continue
-        within = tuple(" ".join(s.conclusion.split()) for s in stages[:i])
-        a, b = (" ".join(text.split()) for text in (verdict.conclusion, stage.conclusion))
-        pairs.append(LevelPair(LEVELS[i], a, b, within))
+        pairs.append(LevelPair(LEVELS[i], " ".join(verdict.conclusion.split()), target, tuple(targets[:i])))
     return tuple(pairs)
 
 
 def outcome(
-    parsed: Parsed, verdicts: Sequence[Verdict | None], same: Sequence[bool | None], config: ConsistencyConfig
+    parsed: Parsed,
+    targets: Sequence[str],
+    verdicts: Sequence[Verdict | None],
+    same: Sequence[bool | None],
+    config: ConsistencyConfig,
 ) -> Outcome:
     """`verdicts` answer questions(), `same` answer comparisons(). A data failure (0) without readable stages."""
     if not parsed.stages:
         return Outcome("data", 0.0, parsed.problem or "no readable chain of thought", {"stages": []})
+    weights = _weights(targets, config)
+    if not any(weights):
+        return Outcome("data", 0.0, "the truth names no place that has a weight", {"stages": []})
     rows, score = [], 0.0
-    for i, (stage, verdict, one_place) in enumerate(zip(parsed.stages, verdicts, same, strict=True)):
-        characters = len(reasoning_text(stage))
+    for i, (stage, target) in enumerate(zip(parsed.stages, targets, strict=True)):
+        verdict, characters = verdicts[i], len(reasoning_text(stage))
         factor = length_factor(characters, config)
-        by = "" if verdict is None else "text" if _equal(stage, verdict) else "gazetteer" if one_place else ""
-        earned = config.weights[i] * factor if by else 0.0
+        by = "" if verdict is None else "text" if _equal(target, verdict, config) else "gazetteer" if same[i] else ""
+        earned = weights[i] * factor if by else 0.0
         score += earned
         rows.append(
             {
                 "stage": LEVELS[i],
                 "conclusion": stage.conclusion,
+                "target": target,
                 "judge": None if verdict is None else verdict.conclusion,
                 "judge_seconds": None if verdict is None else verdict.seconds,
-                "not_asked": _why_not(stage, factor) if verdict is None else "",
+                "not_asked": _why_not(target, factor, config) if verdict is None else "",
                 "agree": bool(by),
                 "by": by,
                 "characters": characters,
                 "length_factor": factor,
-                "weight": config.weights[i],
+                "weight": weights[i],
                 "earned": earned,
             }
         )
     return Outcome("score", score, details={"stages": rows})
 
 
-def _equal(stage: Stage, verdict: Verdict) -> bool:
-    own, agents = normalise(stage.conclusion), normalise(verdict.conclusion)
-    return own == agents and not is_hedge(stage.conclusion) and not is_hedge(verdict.conclusion)
+def _weights(targets: Sequence[str], config: ConsistencyConfig) -> tuple[float, ...]:
+    if config.against == "own":
+        return tuple(config.weights)
+    known = sum(weight for weight, name in zip(config.weights, targets, strict=True) if name)
+    if not known:
+        return (0.0,) * len(targets)
+    return tuple(weight / known if name else 0.0 for weight, name in zip(config.weights, targets, strict=True))
 
 
-def _why_not(stage: Stage, factor: float) -> str:
-    if is_hedge(stage.conclusion):
-        return "the conclusion names no place"
+def _equal(target: str, verdict: Verdict, config: ConsistencyConfig) -> bool:
+    if config.agreement == "string":
+        return target.replace(" ", "") == verdict.conclusion.replace(" ", "")
+    same = normalise(target) == normalise(verdict.conclusion)
+    return same and not is_hedge(target) and not is_hedge(verdict.conclusion)
+
+
+def _nameless(target: str, config: ConsistencyConfig) -> bool:
+    """Names nothing, so that no verdict agrees with it. As strings, two ways of saying "unknown" do agree."""
+    if config.agreement == "string" and config.against == "own":
+        return False
+    return is_hedge(target)
+
+
+def _why_not(target: str, factor: float, config: ConsistencyConfig) -> str:
+    if _nameless(target, config):
+        return "the conclusion names no place" if config.against == "own" else "the truth does not name this level"
     return "the reasoning is too short" if factor == 0.0 else "no reasoning"

@@ -20,7 +20,8 @@ _ABSENCE = (
     rf"unknown|unsure|uncertain|unclear|undetermined|unidentif\w+|unspecif\w+|undisclosed|indeterminate|{_NOT} {_KNOW}"
     r"|no (?:idea|answer|clue|information|conclusion|data)|anywhere|somewhere|nowhere"
 )
-_PHRASE = re.compile(rf"(?:{_LEVEL} )*(?:(?:is|are) )?(?:{_ABSENCE})(?: {_LEVEL})*")
+_BECAUSE = rf"{_NOT} {_KNOW} (?:from|by|with|without|based on|due to|given|in (?:the|this)) .*"  # "... the image"
+_PHRASE = re.compile(rf"(?:{_LEVEL} )*(?:(?:is|are) )?(?:(?:{_ABSENCE})(?: {_LEVEL})*|{_BECAUSE})")
 
 
 def is_hedge(name: str) -> bool:

@@ -12,16 +12,19 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from geoagent_rl.config import RewardConfig
 from geoagent_rl.policy.answer import Parsed, parse
-from geoagent_rl.rewards import consistency, semantic, spatial
+from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
 from geoagent_rl.rewards.total import part_weights, total
 from geoagent_rl.types import InfraError, Outcome, Prompt, Rollout, ScoredRollout
+
+if TYPE_CHECKING:
+    from geoagent_rl.geo.gazetteer import Match
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
 Q, A = TypeVar("Q"), TypeVar("A")
@@ -43,20 +46,20 @@ class Scorer:
         except Exception as error:  # failure taxonomy: our bug, not the answer's fault
             outcomes = [Outcome("infra", None, f"the parser failed: {error!r}")] * len(names)
         else:
-            outcomes = await asyncio.gather(*(self._part(name, prompt, parsed, deadline) for name in names))
+            outcomes = await asyncio.gather(*(self._part(name, prompt, rollout, parsed, deadline) for name in names))
         parts = dict(zip(names, outcomes, strict=True))
         return ScoredRollout(rollout, parts, total(parts, self.config))
 
-    async def _part(self, name: str, prompt: Prompt, parsed: Parsed, deadline: float) -> Outcome:
+    async def _part(self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float) -> Outcome:
         """One part with attempts, backoff and deadline. A bug in a part is an infra failure at once."""
-        work: Callable[[Prompt, Parsed], Awaitable[Outcome]] = getattr(self, f"_{name}")
+        work: Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]] = getattr(self, f"_{name}")
         start, attempts, backoff = time.monotonic(), 0, FIRST_BACKOFF_S
         while True:
             attempts += 1
             remaining = deadline - time.monotonic()
             try:
                 async with asyncio.timeout(min(self.config.attempt_timeout_s, remaining)):
-                    result = await work(prompt, parsed)
+                    result = await work(prompt, rollout, parsed)
                 if not math.isfinite(result.score):
                     raise InfraError(f"a service's answer gives the score {result.score}")
                 break
@@ -76,26 +79,41 @@ class Scorer:
         details = {**result.details, "seconds": time.monotonic() - start, "attempts": attempts}
         return dataclasses.replace(result, details=details)
 
-    async def _format(self, prompt: Prompt, parsed: Parsed) -> Outcome:
-        return format_part.outcome(parsed)
+    async def _format(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
+        return format_part.outcome(parsed, rollout.text, self.config.format)
 
-    async def _spatial(self, prompt: Prompt, parsed: Parsed) -> Outcome:
+    async def _answer_format(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
+        return format_part.answer_outcome(rollout.text)
+
+    async def _spatial(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
         levels = without_hedges(parsed.levels)
-        asked = levels if any(levels) else None
-        (match,) = await _ask(self.services.geocoder and self.services.geocoder.geocode, [asked], object)
-        return spatial.outcome(levels, match, prompt.truth, self.config.spatial)
+        true = without_hedges(prompt.truth.levels) if self.config.spatial.truth == "geocoded" else ()
+        match, true_match = await self._geocode(levels, true)
+        return spatial.outcome(levels, match, prompt.truth, self.config.spatial, true_match)
 
-    async def _semantic(self, prompt: Prompt, parsed: Parsed) -> Outcome:
+    async def _exact_match(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
+        levels, config = without_hedges(parsed.levels), self.config.exact_match
+        (match,) = await self._geocode(levels) if config.style == "gre" else (None,)
+        return exact_match.outcome(levels, match, prompt.truth, config)
+
+    async def _geocode(self, *addresses: tuple[str, ...]) -> list[Match | None]:
+        """None for an address without names, which nobody is asked about, and for one that is no place."""
+        asked = [address if any(address) else None for address in addresses]
+        return await _ask(self.services.geocoder and self.services.geocoder.geocode, asked, object)
+
+    async def _semantic(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
         pairs = semantic.pairs(parsed.levels, prompt.truth.levels)
         found = await _ask(self.services.semantic and self.services.semantic.similarities, pairs, Similarity)
         return semantic.outcome(parsed.levels, prompt.truth.levels, found, self.config.semantic)
 
-    async def _consistency(self, prompt: Prompt, parsed: Parsed) -> Outcome:
-        questions = consistency.questions(parsed.stages, self.config.consistency)
+    async def _consistency(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
+        config = self.config.consistency
+        targets = consistency.targets(parsed.stages, prompt.truth.levels, config)
+        questions = consistency.questions(parsed.stages, targets, config)
         verdicts = await _ask(self.services.judge and self.services.judge.judge, questions, Verdict)
-        pairs = consistency.comparisons(parsed.stages, verdicts)
+        pairs = consistency.comparisons(targets, verdicts, config)
         same = await _ask(self.services.semantic and self.services.semantic.same_place, pairs, bool)
-        return consistency.outcome(parsed, verdicts, same, self.config.consistency)
+        return consistency.outcome(parsed, targets, verdicts, same, config)
 
 
 async def _ask(

@@ -1,9 +1,10 @@
 """The semantic reward R_sem = sum_i w_i * s_i over country, region, place (paper Eq. 6-7; weights .1/.6/.3).
 
 s_i is the clipped similarity of predicted and true name. Hierarchical gates: a level counts only if every coarser
-level passed its gate, and country and region count themselves only if they pass (0.7, 0.5; inclusive). Levels the
-truth does not name are left out and the weights of the others rescaled to sum to 1, so a truth of two levels can
-still earn 1; a level left out gates nothing. Pure: similarities come in as values.
+level passed its gate, and country and region count themselves only if they pass (0.7, 0.5; inclusive), unless
+`below_gate_counts`. Levels the truth does not name are left out and gate nothing; the weights of the others are
+rescaled to sum to 1, so that a truth of two levels can still earn 1, unless `missing_truth` is "cap" (then it earns
+0.7 at most). Pure: similarities come in as values.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def outcome(
     """
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
     known = sum(w for w, name in zip(config.weights, true, strict=True) if name)
+    whole = known if config.missing_truth == "rescale" else 1.0
     gates = (*config.gates, 0.0)
     rows, score, still_open = [], 0.0, True
     for i, level in enumerate(LEVELS):
@@ -52,9 +54,9 @@ def outcome(
                 raise InfraError(f"the encoder's similarity of {predicted[i]!r} and {true[i]!r} is {value}")
             value = min(max(value, 0.0), 1.0)
             passed = value >= gates[i]
-            counted = value if still_open and passed else 0.0
+            counted = value if still_open and (passed or config.below_gate_counts) else 0.0
             still_open = still_open and passed
-            weight = config.weights[i] / known if known else 0.0
+            weight = config.weights[i] / whole if known else 0.0
             score += weight * counted
             row |= {"similarity": value, "by": found.by if found else "", "counted": counted, "weight": weight}
         rows.append(row)

@@ -69,3 +69,15 @@ def test_predict_shows_reasoning_answer_and_place(run):
     row = json.loads(done.stdout)
     assert len(row["stages"]) == 3 and row["answer"].count(";") == 2
     assert row["level"] in ("place", "region", "country") and -90 <= row["lat"] <= 90
+
+
+def test_a_folder_of_real_photographs_is_accepted_as_it_is(run, shared_data, tmp_path):
+    photos = shared_data / "osv5m_streetview"
+    words = [f"data.manifest={photos}", f"data.eval_manifest={photos}", "eval.samples=8", "steps=2"]
+    small = ["rollout.prompts_per_step=4", f"policy.model={run[0] / 'policy-sft'}", f"run.dir={tmp_path / 'run'}"]
+    done = geoagent("train", "--config", "configs/local.yaml", *words, *small)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    assert len(rows) == 64 and all(row["total"] is not None for row in rows)

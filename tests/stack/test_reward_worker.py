@@ -36,9 +36,12 @@ def test_names_of_one_place_are_one_whatever_their_language(worker):
     assert {(s.value, s.by) for s in found} == {(1.0, "gazetteer")}
 
 
-def test_different_places_go_to_the_encoder(worker):
-    near, far = similarities(worker, ("country", "Mexico", "Monaco"), ("country", "Japan", "Brazil"))
-    assert near.by == far.by == "encoder" and 0 <= far.value < 0.7 and near.value < 1
+def test_what_the_gazetteer_knows_apart_is_nothing_and_the_encoder_gets_the_rest(worker):
+    apart, state, unknown = similarities(
+        worker, ("country", "Niger", "Nigeria"), ("country", "Mexico", "New Mexico"), ("country", "Japan", "Qzxland")
+    )
+    assert (apart.value, apart.by) == (state.value, state.by) == (0.0, "gazetteer")
+    assert unknown.by == "encoder" and 0 < unknown.value < 0.7
 
 
 def test_the_papers_form_asks_the_encoder_alone():
@@ -60,9 +63,11 @@ def test_geocodes_show_their_level_and_do_not_depend_on_unicode_form(worker):
     assert place == same and place.provider == "gazetteer"
 
 
-def test_other_providers_are_refused_in_one_line():
-    with pytest.raises(UserError, match="reward.geocoder.provider"):
-        GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider="opencage")), "off")
+def test_settings_that_cannot_work_are_refused_in_one_line(monkeypatch):
+    monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
+    for provider, said in (("opencage", "OPENCAGE_API_KEY"), ("google", "reward.geocoder.provider")):
+        with pytest.raises(UserError, match=said):
+            GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider=provider)), "off")
 
 
 class FakeAgent:

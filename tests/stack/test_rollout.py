@@ -20,7 +20,7 @@ from geoagent_rl.config import Config, JudgeConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.policy.model import load_network, load_policy, load_processor, save_adapter, save_merged
 from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Truth
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Truth, UserError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 NOWHERE = Truth("", "", "", 0.0, 0.0)
@@ -117,6 +117,12 @@ async def test_a_broken_picture_is_the_users_error_and_harms_nobody(engine, prom
     with pytest.raises(BadImage):
         await complete(engine, Prompt("gone", str(tmp_path / "gone.png"), NOWHERE))
     assert len(await complete(engine, prompts[0])) == 4
+
+
+async def test_a_prompt_that_does_not_fit_is_the_users_error(engine, prompts, monkeypatch):
+    monkeypatch.setattr(engine, "unexpanded_ids", engine.unexpanded_ids * 20)
+    with pytest.raises(UserError, match="rollout.max_model_len"):
+        await complete(engine, prompts[0])
 
 
 async def test_after_a_swap_the_new_weights_answer_repeated_pictures(engine, models, prompts):

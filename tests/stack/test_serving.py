@@ -115,6 +115,34 @@ def test_concurrent_equal_questions_cost_one_look_up(running):
     assert running.do(work()) == 1
 
 
+def test_hit_shares_count_what_every_worker_answered(running):
+    services = running.services
+
+    async def published():
+        """Waits until Redis has what the replica has counted."""
+        deadline = time.monotonic() + 10
+        counters = await services.services.geocoder.handle.stats.remote()
+        while services.counted["geocode_misses"] + services.counted["geocode_hits"] < (
+            counters["geocode_misses"] + counters.get("geocode_hits", 0)
+        ):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+            shares = await services.cache_metrics()
+        return shares, counters
+
+    async def work():
+        for _ in range(4):
+            await services.services.geocoder.geocode([("Italy", "Tuscany", "Lucca")])
+        shares, counters = await published()
+        assert {"cache_hit_share", "cache_hit_share_geocode"} <= set(shares)
+        assert all(
+            services.counted[f"geocode_{what}"] == counters.get(f"geocode_{what}") for what in ("hits", "misses")
+        )
+        assert await services.cache_metrics() == {}  # nothing since
+
+    running.do(work())
+
+
 def test_a_hung_replica_is_an_infra_error_in_time(running):
     async def work():
         geo = GeoEmbedClient(running.services.services.geocoder.handle, timeout_s=0.5)
@@ -138,8 +166,13 @@ def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number
 
     async def work():
         (replica,) = replicas()
+        geo = running.services.services.geocoder
+        before = (await geo.handle.stats.remote()).get("similarity_computed", 0)
         task = asyncio.create_task(running.score_all(texts))
-        await asyncio.sleep(0.4)
+        async with asyncio.timeout(60):  # until it is in the middle of its work, however busy the machine
+            while (await geo.handle.stats.remote()).get("similarity_computed", 0) <= before:
+                await asyncio.sleep(0.01)
+        assert not task.done()
         replica.kill()
         os.kill(await running.services.cache_server.pid.remote(), signal.SIGKILL)
         return await task, await running.score_all(texts)
@@ -182,13 +215,16 @@ def broken(config, cache_url):
     return serve.deployment(BrokenJudge, ray_actor_options={"num_cpus": 0.1}, max_constructor_retry_count=1).bind()
 
 
-@pytest.mark.parametrize("what", ["encoder.model", "cache.url", "judge.model"])
-def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(ray_local, tmp_path, what):
+@pytest.mark.parametrize("what", ["encoder.model", "cache.url", "judge.model", "geocoder.opencage.api_key_env"])
+def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(ray_local, tmp_path, what, monkeypatch):
+    monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
     config = config_for()
     if what == "encoder.model":
         config.reward.encoder.model = str(tmp_path / "no-such-model")
     elif what == "cache.url":
         config.reward.cache.url = "not a url"
+    elif what == "geocoder.opencage.api_key_env":
+        config.reward.geocoder.provider = ["opencage", "gazetteer"]
     before = len(replicas())
     with pytest.raises((InfraError, UserError)) as caught:
         asyncio.run(start_services(config, "bad", tmp_path / "cache", broken))

@@ -13,7 +13,6 @@ from geoagent_rl.evaluation.charts import curve, moving_average, ticks, world_ma
 from geoagent_rl.evaluation.report import ends_of, unhedging, write_report
 from geoagent_rl.evaluation.rollout_cards import choose
 from geoagent_rl.policy.answer import Stage, render
-from geoagent_rl.telemetry import PARTS
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>'
@@ -41,7 +40,7 @@ def rollout(step, i, total, image):
         "truth": {"country": "Germany", "region": "Bayern", "place": EVIL, "lat": 48.1, "lon": 11.6},
         "text": render(STAGES, ("Germany", "Hessen", "Bonn")) if i != 7 else f"no tags {EVIL} \ud800", "total": total,
         "parts": {p: {"kind": kind, "score": total / 4, "reason": EVIL if i == 7 else "", "details": found[p]}
-                  for p in PARTS},
+                  for p in ("spatial", "semantic", "consistency", "format")},
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from geoagent_rl.config import ConsistencyConfig, RewardConfig, SemanticConfig, SpatialConfig, Weights
+from geoagent_rl.config import ConsistencyConfig, FormatConfig, RewardConfig, SemanticConfig, SpatialConfig, Weights
 from geoagent_rl.policy.answer import Parsed, Stage, parse
 from geoagent_rl.rewards import consistency, semantic, spatial
 from geoagent_rl.rewards import format as format_part
@@ -130,7 +130,18 @@ def verdicts(*conclusions):
 
 
 def consistency_score(own, judged, same=(None, None, None), characters=300):
-    return consistency.outcome(parsed(*own, characters=characters), verdicts(*judged), same, ConsistencyConfig()).score
+    return consistency_outcome(parsed(*own, characters=characters), verdicts(*judged), same).score
+
+
+def consistency_outcome(answer, judged, same=(None, None, None), truth=MUNICH.levels, **settings):
+    config = ConsistencyConfig(**settings)
+    targets = consistency.targets(answer.stages, truth, config)
+    return consistency.outcome(answer, targets, judged, same, config)
+
+
+def asked(stages, truth=MUNICH.levels, **settings):
+    config = ConsistencyConfig(**settings)
+    return consistency.questions(stages, consistency.targets(stages, truth, config), config)
 
 
 @pytest.mark.parametrize(
@@ -151,18 +162,17 @@ def test_consistency_weights_and_agreement(own, judged, same, expected):
 
 def test_consistency_multiplies_each_stage_by_its_length_factor():
     middle = (stage("Germany", 145), stage("Bavaria", 201), stage("Munich", 90))
-    found = consistency.outcome(Parsed(LEVELS, middle, True, ""), verdicts(*LEVELS), (None,) * 3, ConsistencyConfig())
+    found = consistency_outcome(Parsed(LEVELS, middle, True, ""), verdicts(*LEVELS))
     assert found.score == near(0.1 * 0.5 + 0.6 * 1.0 + 0.3 / (1 + math.exp(4)))
 
 
 def test_consistency_padding_with_spaces_earns_nothing():
     padded = Stage((), "short" + " " * 500, "Germany", "Low")
-    assert consistency.questions((padded, padded, padded), ConsistencyConfig()) == (None, None, None)
+    assert asked((padded, padded, padded)) == (None, None, None)
 
 
 def test_the_agent_sees_reasoning_and_earlier_conclusions_only():
-    asked = consistency.questions(parsed("Germany", "Bavaria", "unknown").stages, ConsistencyConfig())
-    assert asked == (
+    assert asked(parsed("Germany", "Bavaria", "unknown").stages) == (
         JudgeItem("country", (), "x" * 300),
         JudgeItem("region", ("Germany",), "x" * 300),
         None,  # a hedge cannot earn, so nobody is asked
@@ -170,24 +180,26 @@ def test_the_agent_sees_reasoning_and_earlier_conclusions_only():
 
 
 def test_consistency_compares_names_within_the_policys_own_conclusions():
-    asked = consistency.comparisons(parsed(*LEVELS).stages, verdicts("Germany", "Bayern", None))
-    assert asked == (None, LevelPair("region", "Bayern", "Bavaria", ("Germany",)), None)
+    pairs = consistency.comparisons(LEVELS, verdicts("Germany", "Bayern", None), ConsistencyConfig())
+    assert pairs == (None, LevelPair("region", "Bayern", "Bavaria", ("Germany",)), None)
 
 
 def test_consistency_without_stages_is_a_data_failure():
-    found = consistency.outcome(Parsed(LEVELS, (), False, "broken JSON"), (), (), ConsistencyConfig())
+    found = consistency_outcome(Parsed(LEVELS, (), False, "broken JSON"), (), ())
     assert (found.kind, found.score, found.reason) == ("data", 0.0, "broken JSON")
 
 
 def test_format_is_one_or_zero_with_the_reason():
-    assert format_part.outcome(parsed(*LEVELS)).score == 1.0
-    found = format_part.outcome(parse("Germany; Bavaria; Munich"))
+    assert format_part.outcome(parsed(*LEVELS), "", FormatConfig()).score == 1.0
+    bare = "Germany; Bavaria; Munich"
+    found = format_part.outcome(parse(bare), bare, FormatConfig())
     assert (found.kind, found.score) == ("data", 0.0) and found.reason
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "  ", "???", "-", "Unknown", "unknown city", "N/A", "none", "The exact location cannot be determined"]
+    + ["The location cannot be determined from the image", "Not identifiable in this photograph"]
     + ["Unclear", "Not possible", "Can't tell", "No idea", "未知", "The region is uncertain", "Somewhere", "Not sure"],
 )
 def test_hedges_name_no_place(text):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 
 import pytest
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
-from geoagent_rl.config import RewardConfig, Weights
+from geoagent_rl.config import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.types import InfraError
@@ -17,9 +18,9 @@ from geoagent_rl.types import InfraError
 PERFECT = 1.5 * 1.0 + 1.0 * (0.1 + 0.6 * 0.8 + 0.3 * 0.9) + 0.5 + 0.5
 
 
-def scored(before=None, text=None, **config):
+def scored(before=None, text=None, prompt=PROMPT, **config):
     fakes = Fakes(before)
-    return asyncio.run(Scorer(fakes.services, RewardConfig(**config)).score(PROMPT, rollout(text))), fakes
+    return asyncio.run(Scorer(fakes.services, RewardConfig(**config)).score(prompt, rollout(text))), fakes
 
 
 def fail_first(times, error=InfraError):
@@ -132,3 +133,22 @@ async def test_cancellation_leaves_at_once():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 1.0)
+
+
+def test_every_part_that_has_a_weight_is_reached_by_its_name():
+    weights = Weights(**{field.name: 1.0 for field in dataclasses.fields(Weights)})
+    for style, score in (("gre", 1.0), ("globe", 0.2), ("geovista", 0.25)):
+        found, _ = scored(weights=weights, exact_match=ExactMatchConfig(style=style))
+        assert set(found.parts) == set(vars(weights)) and found.parts["answer_format"].score == 1.0
+        assert found.parts["exact_match"].score == pytest.approx(score)
+
+
+def test_a_geocoded_truth_is_asked_for_with_the_answer():
+    def at(**truth):
+        prompt = dataclasses.replace(PROMPT, truth=dataclasses.replace(PROMPT.truth, **truth))
+        return scored(prompt=prompt, spatial=SpatialConfig(truth="geocoded"))
+
+    found, fakes = at(lat=-30.0, lon=150.0)
+    assert found.parts["spatial"].score == 1.0 and fakes.calls["geocode"] == 1
+    lost = at(country="Qzxland")[0].parts["spatial"]
+    assert (lost.kind, lost.score) == ("data", 0.0) and "truth" in lost.reason

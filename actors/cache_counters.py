@@ -1,0 +1,72 @@
+"""Cache counters of all workers, added up in Redis, so that one look-up tells the hit share of the whole cluster.
+
+Costs each worker one small command at most every half second, and only while it works. May know nothing of rewards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
+from actors.cache import Cache
+
+PUBLISH_S = 0.5
+PREFIX = "geoagent:counters:"
+KEPT_S = 7 * 24 * 3600
+
+_ADD = """
+for i = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+_ALL = """
+local out = {}
+for _, key in ipairs(KEYS) do
+  for _, part in ipairs(redis.call('HGETALL', key)) do out[#out + 1] = part end
+end
+return out
+"""
+
+
+class CounterPublisher:
+    """Adds what `cache` counts to the sums under `name`; does nothing where the name is ""."""
+
+    def __init__(self, cache: Cache, name: str):
+        self._cache, self._name = cache, name
+        self._published: Counter[str] = Counter()
+        self._task: asyncio.Task | None = None
+
+    def soon(self) -> None:
+        """In the background, together with what is counted until then. What Redis does not take is sent later."""
+        if self._name and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._publish())
+
+    async def _publish(self) -> None:
+        await asyncio.sleep(PUBLISH_S)
+        now = Counter(self._cache.counters)
+        new = [part for item in (now - self._published).items() for part in item]
+        if new and await self._cache.script(_ADD, [PREFIX + self._name], [KEPT_S, *new]) is not None:
+            self._published = now
+
+
+async def counter_sums(cache: Cache, names: Sequence[str]) -> Counter[str] | None:
+    """The counters of every worker that publishes under one of `names`; None when Redis cannot be asked."""
+    found = await cache.script(_ALL, [PREFIX + name for name in names], [])
+    if found is None:
+        return None
+    sums: Counter[str] = Counter()
+    for name, value in zip(found[::2], found[1::2], strict=True):
+        sums[name.decode()] += int(value)
+    return sums
+
+
+def replica_application() -> str:
+    """The Serve application that this process is a replica of; "" elsewhere."""
+    try:
+        return serve.get_replica_context().app_name
+    except RayServeException:
+        return ""

@@ -1,0 +1,77 @@
+"""Rewards in the style of other projects, as baselines for ablations. Own code, after what their code does.
+
+- globe (GLOBE): 1 for the right country and city, 0.2 for the country alone, else 0. A name is right when one of the
+  two contains the other and is at least 0.7 of its length.
+- geovista (GeoVista): 4, 2 or 1 quarters for the finest true level (city, state, country) whose name occurs in the
+  answer as whole ASCII words; coarser levels need not.
+- gre (GRE Suite): 2 / (1 + exp(d / scale)) of the distance d in km: 1 at 0 km.
+
+All lie in [0, 1]. The first two know no aliases: "Bayern" for "Bavaria" is wrong, and names in other scripts never
+match in geovista, which is the point of the comparison. Names are compared without case and accents. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from geoagent_rl.config import ExactMatchConfig
+from geoagent_rl.geo.distance import haversine_km
+from geoagent_rl.geo.places import normalise
+from geoagent_rl.rewards.hedge import without_hedges
+from geoagent_rl.types import Outcome, Truth
+
+if TYPE_CHECKING:
+    from geoagent_rl.geo.gazetteer import Match
+
+LENGTH_RATIO = 0.7
+COUNTRY_ALONE = 0.2
+QUARTERS = {"place": 4, "region": 2, "country": 1}
+FARTHEST_KM = 20_100.0  # more than half the Earth's circumference; keeps exp() finite for any scale
+
+
+def outcome(levels: Sequence[str], match: Match | None, truth: Truth, config: ExactMatchConfig) -> Outcome:
+    """`levels` are the answer's with hedges as ""; `match` is where they lie, read by the GRE style alone.
+
+    A data failure (0) when the answer names no place, or for GRE no known one.
+    """
+    if not any(levels):
+        return Outcome("data", 0.0, "the answer names no place", {"style": config.style})
+    true = without_hedges(truth.levels)
+    if config.style == "globe":
+        score, details = _globe(levels, true)
+    elif config.style == "geovista":
+        score, details = _geovista(levels, true)
+    elif match is None:
+        return Outcome("data", 0.0, "no level of the answer is a known place", {"style": config.style})
+    else:
+        distance = float(haversine_km(match.lat, match.lon, truth.lat, truth.lon))
+        score, details = gre(distance, config.scale_km), {"distance_km": distance}
+    return Outcome("score", score, details={"style": config.style, **details})
+
+
+def gre(distance_km: float, scale_km: float) -> float:
+    x = min(distance_km, FARTHEST_KM) / scale_km
+    return 2.0 * math.exp(-x) / (1.0 + math.exp(-x))  # = 2 / (1 + exp(x)), which overflows for a small scale
+
+
+def contains(a: str, b: str) -> bool:
+    """Does one name contain the other, and is it at least 0.7 of its length?"""
+    short, long = sorted((normalise(a), normalise(b)), key=len)
+    return bool(short) and short in long and len(short) >= LENGTH_RATIO * len(long)
+
+
+def _globe(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict]:
+    country, city = contains(levels[0], true[0]), contains(levels[2], true[2])
+    return (1.0 if city else COUNTRY_ALONE) if country else 0.0, {"country": country, "city": city}
+
+
+def _geovista(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict]:
+    answer = normalise(" ; ".join(levels))
+    for (level, quarters), name in zip(QUARTERS.items(), reversed(true), strict=True):
+        words = normalise(name)
+        if words and words.isascii() and re.search(rf"\b{re.escape(words)}\b", answer, re.ASCII):
+            return quarters / 4, {"level": level}
+    return 0.0, {"level": ""}

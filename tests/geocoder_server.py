@@ -1,0 +1,129 @@
+"""A local HTTP server that plays OpenCage, Nominatim and Photon: their documented answers over real sockets.
+
+`places` maps a query (first words of it suffice) to a result; unknown queries get the service's empty answer. `trouble`
+is a function of (path, query, key) that may return (status, headers, body) to be sent instead, or hang.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+# name: (lat, lon, kind, region, country, country code)
+MUNICH = ("Munich", 48.137, 11.575, "city", "Bavaria", "Germany", "de")
+BAVARIA = ("Bavaria", 48.95, 11.4, "state", "Bavaria", "Germany", "de")
+GERMANY = ("Germany", 51.16, 10.45, "country", "", "Germany", "de")
+PLACES = {"munich, bavaria": MUNICH, "bavaria, germany": BAVARIA, "germany": GERMANY}
+
+
+def opencage(found):
+    results = []
+    if found:
+        name, lat, lon, kind, region, country, code = found
+        parts = {"_category": "place", "_type": kind, kind: name, "country": country, "country_code": code}
+        if region:
+            parts["state"] = region
+        formatted = ", ".join(dict.fromkeys((name, region, country)))
+        geometry = {"lat": lat, "lng": lon}
+        results = [{"components": parts, "confidence": 1, "formatted": formatted, "geometry": geometry}]
+    status = {"code": 200, "message": "OK"}
+    rate = {"limit": 2500, "remaining": 2499, "reset": int(time.time()) + 3600}
+    return {"documentation": "…", "rate": rate, "results": results, "status": status, "total_results": len(results)}
+
+
+def nominatim(found):
+    if not found:
+        return []
+    name, lat, lon, kind, region, country, code = found
+    address = {kind: name, "state": region, "ISO3166-2-lvl4": "DE-BY", "country": country, "country_code": code}
+    display = ", ".join(dict.fromkeys(part for part in (name, region, country) if part))
+    row = {
+        "place_id": 1,
+        "osm_type": "relation",
+        "osm_id": 2,
+        "lat": str(lat),
+        "lon": str(lon),
+        "type": "administrative",
+    }
+    row |= {"class": "boundary", "addresstype": kind, "name": name, "display_name": display, "importance": 0.7}
+    return [row | {"address": {key: value for key, value in address.items() if value}}]
+
+
+def photon(found):
+    features = []
+    if found:
+        name, lat, lon, kind, region, country, code = found
+        properties = {"osm_type": "R", "osm_id": 2, "osm_key": "place", "osm_value": kind, "type": kind, "name": name}
+        properties |= {"country": country, "countrycode": code.upper()} | ({"state": region} if region else {})
+        geometry = {"type": "Point", "coordinates": [lon, lat]}
+        features = [{"type": "Feature", "geometry": geometry, "properties": properties}]
+    return {"type": "FeatureCollection", "features": features}
+
+
+SERVICES = {"/geocode/v1/json": opencage, "/search": nominatim, "/api": photon}
+
+
+class GeocoderServer(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, places=PLACES, trouble=None):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.places, self.trouble = places, trouble
+        self.requests = []  # (seconds, path, query, key, user agent)
+        self.release = threading.Event()  # ends answers that hang
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def asked(self):
+        return [query for _, _, query, _, _ in self.requests]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        parts = urlsplit(self.path)
+        fields = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        query, key, server = fields.get("q", ""), fields.get("key", ""), self.server
+        server.requests.append((time.monotonic(), parts.path, query, key, self.headers["User-Agent"]))
+        sent = server.trouble(parts.path, query, key) if server.trouble else None
+        if sent is None:
+            found = next((row for name, row in server.places.items() if query.casefold().startswith(name)), None)
+            sent = 200, {}, json.dumps(SERVICES[parts.path](found))
+        status, headers, body = sent
+        if status == "hang":
+            server.release.wait(30)
+            status = 200
+        data = body.encode() if isinstance(body, str) else body
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:
+            pass  # the client gave up
+
+
+@contextmanager
+def serving(places=PLACES, trouble=None):
+    server = GeocoderServer(places, trouble)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
