@@ -65,11 +65,19 @@ def trainer(policy, rewards, tmp_path, **settings):
     )
 
 
+def sampled(oracle, completions, sampler=None):
+    """What TRL makes of these completions: its generation is replaced, all that follows it is TRL's."""
+    prompts = [[5, 6, 7]] * len(completions)
+    oracle._generate = lambda _: (prompts, completions, None, [""] * len(completions), sampler, {}, None, None)
+    return oracle._generate_and_score_completions([{"prompt": "where?"}] * len(completions))
+
+
 TABLE = [
     [0.1, 0.9, 0.4, 2.0],
     [0.0, 0.0, 0.0, 3.5],
     [1.0, None, 2.0, 4.0],  # every part failed: TRL too leaves the row out
     [None, None, 1.0, 1.5],
+    [None, None, None, 3.0],  # a group of one: no advantage, where others give the raw reward
     [1.0, 1.0, 1.0, 1.0],
 ]
 
@@ -77,15 +85,29 @@ TABLE = [
 def test_advantages(policy, tmp_path):
     rows = iter(TABLE)
     oracle = trainer(policy, lambda completions, **_: next(rows), tmp_path)
-    oracle.max_completion_length = oracle.generation_config.max_new_tokens = 2
     for totals in TABLE:
-        out = oracle._generate_and_score_completions([{"prompt": "where?"}] * 4)
+        out = sampled(oracle, [[65, 66]] * 4)
         assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-5)
 
 
-def test_divergence_float_noise_makes_no_advantage_here():
-    """TRL gives such a group advantages of about 1e-4 of the noise over its epsilon; ours are exactly 0."""
-    assert group_advantages([1.0, 1.0 + 1e-8, 1.0, 1.0]) == [0.0] * 4
+# What differs on purpose. Each test shows TRL's behaviour and ours.
+
+
+def test_divergence_float_noise_makes_no_advantage_here(policy, tmp_path):
+    noisy = [1.0, 1.0 + 3e-7, 1.0, 1.0]
+    oracle = trainer(policy, lambda completions, **_: noisy, tmp_path)
+    assert sampled(oracle, [[65, 66]] * 4)["advantages"].abs().max() > 1e-3
+    assert group_advantages(noisy) == [0.0] * 4
+
+
+def test_divergence_a_partly_failed_sample_is_left_out_here(policy, tmp_path):
+    """TRL adds up the parts that are there, so an outage looks like a bad answer; here the total is None."""
+    parts = [[1.0, 1.0, 1.0, 2.0], [1.0, 1.0, None, 1.0]]
+    functions = [lambda completions, values=values, **_: values for values in parts]
+    advantages = sampled(trainer(policy, functions, tmp_path), [[65, 66]] * 4)["advantages"].tolist()
+    assert advantages[2] < -0.5
+    ours = group_advantages([2.0, 2.0, None, 3.0])
+    assert ours[2] == 0 and ours == pytest.approx([*group_advantages([2.0, 2.0, 3.0])[:2], 0.0, ours[3]])
 
 
 def samples(processor, seed: int) -> tuple[list[TrainSample], dict]:
@@ -207,13 +229,6 @@ def compare(ours, theirs):
     assert largest > 0
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
-
-
-def sampled(oracle, completions, sampler=None):
-    """What TRL makes of these completions: its generation is replaced, all that follows it is TRL's."""
-    prompts = [[5, 6, 7]] * len(completions)
-    oracle._generate = lambda _: (prompts, completions, None, [""] * len(completions), sampler, {}, None, None)
-    return oracle._generate_and_score_completions([{"prompt": "where?"}] * len(completions))
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])

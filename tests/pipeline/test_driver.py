@@ -5,8 +5,11 @@ import dataclasses
 import gc
 import resource
 
+import hypothesis
 import pytest
 from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
@@ -231,6 +234,30 @@ async def test_a_resumed_run_with_dynamic_sampling_repeats_the_uninterrupted_one
     texts = [[s.rollout.text for s in g.samples] for _, g in whole.groups]
     assert [[s.rollout.text for s in g.samples] for _, g in rest.groups] == texts[12:]
     assert again == [r["prompts"] for r in rows[3:]]
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@given(dull=st.sets(st.integers(0, 50)), refills=st.integers(1, 6), stop=st.integers(1, 4))
+def test_wherever_a_run_with_dynamic_sampling_is_cut_it_goes_on_the_same(dull, refills, stop):
+    asked = settings("rollout.dynamic_sampling=true", f"rollout.max_refills={refills}")
+
+    def steps(first, last, prompt):
+        """(prompts taken, trained completions) of each step."""
+        rows, learner = [], FakeLearner()
+
+        async def on_step(step, metrics, groups):
+            rows.append((metrics["prompts"], [s.rollout.text for _, g in learner.groups for s in g.samples]))
+            learner.groups.clear()
+
+        config = dataclasses.replace(asked, steps=last)
+        scorer = Equal(dull.__contains__)
+        asyncio.run(driver.train(config, prompt_at, [FakeEngine()], scorer, learner, on_step, first, prompt))
+        return rows
+
+    whole, begun = steps(0, 5, 0), steps(0, stop, 0)
+    assert begun + steps(stop, 5, begun[-1][0]) == whole
+    before = [0, *[prompts for prompts, _ in whole]]
+    assert all(4 <= b - a <= 4 + refills for a, b in zip(before, before[1:], strict=False))
 
 
 async def test_dynamic_sampling_replaces_pictures_that_cannot_be_decoded():
