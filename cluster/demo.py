@@ -30,18 +30,20 @@ def run_demo(config: Config, photos: str) -> None:
     begin = time.monotonic()
     run = RunDir.create(config)
     say(f"run directory: {run.path}")
-    tables = run_until_done(demo(config, run, photos))
+    splits = {split: dataset(config, run, SCENES, split) for split in ("sft", "train", "heldout", "hidden")}
+    if photos:
+        splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
+    tables = run_until_done(demo(config, run, splits, tiny_base(config)))
     print(table_text(tables))
     print(learning_text(run, tables))
     print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {write_report(run.path)}")
 
 
-async def demo(config: Config, run: RunDir, photos: str) -> dict[tuple[str, str], dict[str, Any]]:
-    splits = {split: dataset(config, run, SCENES, split) for split in ("sft", "train", "heldout", "hidden")}
-    if photos:
-        splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
+async def demo(
+    config: Config, run: RunDir, splits: dict[str, list[manifest.Sample]], base: str
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """{(stage, split): evaluation table}. splits: sft, train, heldout, hidden and perhaps photos."""
     tested = [split for split in ("heldout", "hidden", "photos") if split in splits]
-    base = tiny_base(config)
     tables: dict[tuple[str, str], dict[str, Any]] = {}
     async with session(config, run.path) as s:
         async with stack(s, base) as on:

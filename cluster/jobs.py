@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.launch import run_until_done, session, stack
-from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_policy, tiny_base
+from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_base, starting_policy
 from geoagent_rl.config import Config
 from geoagent_rl.evaluation.report import write_report
 from geoagent_rl.rundir import RunDir
@@ -16,10 +16,10 @@ def run_sft_job(config: Config) -> None:
     """Step II alone: sft.manifest -> RUN/policy."""
     run = RunDir.create(config)
 
+    samples = dataset(config, run, config.sft.manifest or config.data.manifest, "sft")
+    base = starting_base(config)
+
     async def work() -> None:
-        samples = dataset(config, run, config.sft.manifest or config.data.manifest, "sft")
-        tiny = config.policy.model in ("tiny", "tiny-base")
-        base = tiny_base(config) if tiny else config.policy.model
         async with session(config, run.path) as s:
             await cold_start(s, run, base, samples, run.path / "policy")
 
@@ -31,11 +31,13 @@ def run_train_job(config: Config, resume: bool) -> None:
     """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report."""
     run = RunDir.create(config, resume)
 
+    samples = dataset(config, run, config.data.manifest, "train")
+    held = dataset(config, run, config.data.eval_manifest, "heldout") if config.data.eval_manifest else []
+    base = starting_base(config)
+
     async def work() -> None:
-        samples = dataset(config, run, config.data.manifest, "train")
-        held = dataset(config, run, config.data.eval_manifest, "heldout") if config.data.eval_manifest else []
         async with session(config, run.path) as s:
-            model = await starting_policy(s, run)
+            model = await starting_policy(s, run, base)
             async with stack(s, model) as on:
                 if held and not resume:
                     await measure(s, on, run, "sft", "eval", held)
@@ -53,10 +55,12 @@ def run_eval_job(config: Config, model: str) -> dict[str, Any]:
         raise UserError("data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV")
     run = RunDir.create(config)
 
+    held = dataset(config, run, config.data.eval_manifest, "heldout")
+    base = model or starting_base(config)
+
     async def work() -> dict[str, Any]:
-        held = dataset(config, run, config.data.eval_manifest, "heldout")
         async with session(config, run.path) as s:
-            checkpoint = model or await starting_policy(s, run)
+            checkpoint = model or await starting_policy(s, run, base)
             async with stack(s, checkpoint) as on:
                 return await measure(s, on, run, "eval", "eval", held)
 

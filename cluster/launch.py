@@ -95,7 +95,8 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as cleanup:
         actors = [start_engine(s, i, model_dir) for i in range(config.rollout.engines)]
         cleanup.push_async_callback(stop_engines, actors)
-        starting = [asyncio.wrap_future(actor.start.remote().future()) for actor in actors]
+        starting = asyncio.gather(*(asyncio.wrap_future(actor.start.remote().future()) for actor in actors))
+        cleanup.callback(starting.cancel)
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await engines_up(starting)
@@ -123,9 +124,9 @@ def start_engine(s: Session, i: int, model_dir: str) -> Any:
     return ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
 
 
-async def engines_up(starting: list[asyncio.Future]) -> None:
+async def engines_up(starting: asyncio.Future) -> None:
     try:
-        await asyncio.wait_for(asyncio.gather(*starting), ENGINE_START_S)
+        await asyncio.wait_for(starting, ENGINE_START_S)
     except TimeoutError:
         raise InfraError(f"a rollout engine did not start in {ENGINE_START_S:g} s") from None
     except ray.exceptions.RayActorError as error:

@@ -59,14 +59,16 @@ def tiny_base(config: Config) -> str:
         return str(tiny.build(cache_root(), config.policy.tiny_seed, progress=lambda i, n, _: advance(i, n)))
 
 
-async def starting_policy(s: Session, run: RunDir) -> str:
-    """The checkpoint that policy.model names. "tiny" is the tiny base after SFT on scenes, made once and cached."""
-    model = s.config.policy.model
-    if model == "tiny-base":
-        return tiny_base(s.config)
-    if model != "tiny":
-        return model
-    base = tiny_base(s.config)
+def starting_base(config: Config) -> str:
+    """The checkpoint that policy.model names, or the tiny base below it. Call it outside any event loop, where Ctrl-C
+    ends its minutes of training at once."""
+    return tiny_base(config) if config.policy.model in ("tiny", "tiny-base") else config.policy.model
+
+
+async def starting_policy(s: Session, run: RunDir, base: str) -> str:
+    """Where GRPO and evaluation start: `base`, or for "tiny" that base after SFT on scenes, made once and cached."""
+    if s.config.policy.model != "tiny":
+        return base
     recipe = repr((s.config.sft, s.config.scenes.sft, s.config.policy, s.config.run.seed, scenes.ANNOTATORS))
     final = Path(base).parent / f"{Path(base).name}-sft-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if not final.exists():

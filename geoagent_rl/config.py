@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -310,7 +311,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
             layers.append(OmegaConf.load(path))
         except FileNotFoundError:
             raise UserError(f"no configuration file {path}; see configs/ for examples") from None
-        except Exception as error:  # yaml's own hierarchy: every parse error
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     for item in overrides:
         if "=" not in item:
