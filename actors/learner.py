@@ -7,13 +7,11 @@ wait for each other in vain. May know DeepSpeed (through deepspeed_engine) and t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,14 +22,16 @@ from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, s
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo import loss as objective
-from geoagent_rl.grpo.batching import MicroBatch, TrainSample, collate, plan, train_samples
+from geoagent_rl.grpo import overlong
+from geoagent_rl.grpo.batching import TrainSample, collate, plan, train_samples
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, check_image_tokens, completion_ids, encode, probe_ids
+from geoagent_rl.rundir import directory_at_once
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion
 
-SUMS = ("loss", "kl", "entropy", "clipped", "sampler_gap", "tokens", "sequences", "not_finite")
+SUMS = ("loss", "kl", "entropy", "clipped", "sampler_gap", "importance", "tokens", "sequences", "groups", "not_finite")
 IMAGES_KEPT = 128  # encoded pictures; a group's G samples and later epochs share them
 
 
@@ -103,13 +103,17 @@ class Learner:
     def learn(self, samples: Sequence[TrainSample]) -> None:
         """Forward and backward of this rank's share, in micro-batches of at most learner.micro_batch_tokens."""
         start = time.monotonic()
-        shares = plan(samples, self.world_size, self.config.learner.micro_batch_tokens)
-        batches = shares[self.rank]
+        counted = overlong.counted(samples, self.config.learner.overlong)
+        tokens = sum(len(s.completion_ids) for s in counted)
+        if self.rank == 0:  # `step` adds up the ranks' sums
+            self.sums["sequences"] += len(samples)
+            self.sums["groups"] += len(samples) > 0
+        batches = plan(counted, self.world_size, self.config.learner.micro_batch_tokens)[self.rank]
         if batches:
             images = list(dict.fromkeys(s.image for batch in batches for s in batch))
             grids, features = self.look(images)
             for batch in batches:
-                self.learn_batch(batch, images, grids, features)
+                self.learn_batch(batch, images, grids, features, tokens)
         self.seconds += time.monotonic() - start
 
     def look(self, images: Sequence[str]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -120,8 +124,14 @@ class Learner:
         return grids, self.policy.image_features(pixels, grids)
 
     def learn_batch(
-        self, samples: Sequence[TrainSample], images: Sequence[str], grids: Tensor, features: tuple[Tensor, ...]
+        self,
+        samples: Sequence[TrainSample],
+        images: Sequence[str],
+        grids: Tensor,
+        features: tuple[Tensor, ...],
+        tokens: int,
     ) -> None:
+        """One micro-batch of a call of `learn`, which has `tokens` completion tokens in all micro-batches and ranks."""
         network = self.policy.network
         merge = network.config.vision_config.spatial_merge_size
         for s in samples:
@@ -136,41 +146,15 @@ class Learner:
             with torch.no_grad():
                 reference, _ = self.policy(batch, features, positions, temperature, banned, reference=True)
         logprobs, entropy = self.sharded.engine(batch, features, positions, temperature, banned)
-        losses, found = self.token_losses(batch, logprobs, reference)
+        losses, found = (-logprobs, {}) if sft else objective.grpo_losses(logprobs, batch, reference, self.config)
         mask = batch.mask
-        total = objective.unnormalised_loss(losses, mask, "dapo" if sft else self.config.learner.loss)
+        total = objective.unnormalised_loss(losses, mask, "dapo" if sft else self.config.learner.loss, tokens)
         self.sharded.backward(total)
         self.count(mask, total, {**found, "entropy": entropy})
 
-    def token_losses(self, batch: MicroBatch, logprobs: Tensor, reference: Tensor | None) -> tuple[Tensor, dict]:
-        """Token losses [B, T] and what is worth counting, [B, T] each.
-
-        Old log-probabilities are the detached current ones at max_staleness 0 (the ratio is exactly 1), otherwise the
-        sampler's at the behaviour version, for *all* samples.
-        """
-        if self.phase.kind == "sft":
-            return -logprobs, {}
-        c = self.config.learner
-        stale = self.config.max_staleness > 0
-        if stale and batch.behaviour is None:
-            raise ValueError("stale samples need the sampler's log-probabilities")
-        losses, found = objective.policy_losses(
-            logprobs,
-            batch.advantages,
-            old_logprobs=batch.behaviour if stale else None,
-            ref_logprobs=reference,
-            clip_low=c.clip_low,
-            clip_high=c.clip_high,
-            ratio_cap=c.ratio_cap,
-            kl_beta=c.kl_beta,
-        )
-        if batch.behaviour is not None:
-            found["sampler_gap"] = (logprobs.detach() - batch.behaviour).abs()
-        return losses, found
-
     def count(self, mask: Tensor, total: Tensor, found: dict[str, Tensor]) -> None:
         sums = {name: float((values.detach() * mask).sum()) for name, values in found.items()}
-        sums |= {"loss": float(total.detach()), "tokens": float(mask.sum()), "sequences": float(mask.any(-1).sum())}
+        sums |= {"loss": float(total.detach()), "tokens": float(mask.sum())}
         sums["not_finite"] = float(not math.isfinite(sums["loss"]))
         for name, value in sums.items():
             self.sums[name] += value
@@ -179,16 +163,17 @@ class Learner:
         """One optimizer step from everything accumulated since the last; returns the version to serve, and metrics.
 
         The gradient is that of the whole batch's loss, whatever its split. When a loss or the gradient norm is not
-        finite, or no sample could be scored, weights and moments stay as they are, the version does not change and
-        `step_skipped` is 1. The learning-rate schedule counts every step.
+        finite, or no token counts (as when no sample could be scored), weights and moments stay as they are, the
+        version does not change and `step_skipped` is 1. The learning-rate schedule counts every step.
         """
         start = time.monotonic()
         c = self.config.learner
         total = dict(zip(SUMS, all_sum([self.sums[name] for name in SUMS], self.device), strict=True))
         kind = "dapo" if self.phase.kind == "sft" else c.loss
-        normaliser = objective.normaliser(kind, total["sequences"], total["tokens"], self.config.rollout.max_tokens)
+        counts = total["sequences"], total["tokens"], self.config.rollout.max_tokens, total["groups"]
+        normaliser = objective.normaliser(kind, *counts)
         lr = self.phase.rate(self.done)
-        discard = total["not_finite"] > 0 or total["sequences"] == 0
+        discard = total["not_finite"] > 0 or total["tokens"] == 0
         applied, norm = self.sharded.step(lr, normaliser, discard)
         self.done += 1
         tokens = max(total["tokens"], 1.0)
@@ -196,6 +181,8 @@ class Learner:
         if self.phase.kind == "grpo":
             metrics |= {"kl": total["kl"] / tokens, "clip_fraction": total["clipped"] / tokens}
             metrics["sampler_gap"] = total["sampler_gap"] / tokens
+            if c.importance != "none":
+                metrics["importance_weight"] = total["importance"] / tokens
         metrics["grad_norm"] = norm
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         learned = time.monotonic()
@@ -234,10 +221,12 @@ class Learner:
         """Base + adapter as one Hugging Face checkpoint: the base of the next phase, or the product."""
         policy_model.save_merged(self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0)
 
-    def save(self, directory: str) -> None:
+    def save(self, directory: str, prompts: int = 0) -> None:
         """Everything that is needed to go on as if nothing had happened; the directory appears at once or not at all.
 
-        adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), state.json (counters), rng.safetensors.
+        adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), rng.safetensors, and state.json: the
+        counters, the base checkpoint that the adapter belongs to (for `export`), and `prompts`, how many the run has
+        taken, which the learner itself does not need.
         """
         with directory_at_once(Path(directory), self.rank == 0) as out:
             policy_model.save_adapter(self.policy, f"{out}/adapter", self.sharded.gather, self.rank == 0)
@@ -245,7 +234,9 @@ class Learner:
             if self.rank == 0:
                 save_file(optimizer, f"{out}/optimizer.safetensors")
                 save_file({"torch": torch.get_rng_state()}, f"{out}/rng.safetensors")
-                state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates}
+                state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
+                base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
+                state |= {"base": base, "dtype": self.config.policy.dtype}
                 Path(out, "state.json").write_text(json.dumps(state))
 
     def load(self, directory: str) -> PolicyVersion:
@@ -285,16 +276,3 @@ class Learner:
     def close(self) -> None:
         """Leaves the process group."""
         stop_distributed()
-
-
-@contextlib.contextmanager
-def directory_at_once(path: Path, write: bool) -> Iterator[str]:
-    """A directory to fill, which takes the name `path` when complete. `write` is False on ranks that write nothing."""
-    part = path.with_name(path.name + ".part")
-    if write:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    yield str(part)
-    if write:
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(part, path)

@@ -96,8 +96,8 @@ class LearnerGroup:
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         return await self.everywhere("step")
 
-    async def save(self, directory: str) -> None:
-        await self.everywhere("save", directory)
+    async def save(self, directory: str, prompts: int = 0) -> None:
+        await self.everywhere("save", directory, prompts)
 
     async def load(self, directory: str) -> PolicyVersion:
         return await self.everywhere("load", directory)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import shutil
 import sys
@@ -101,10 +102,11 @@ async def reinforce(
     config = s.config
     prompts = [x.prompt() for x in samples]
     async with learner(s, model_dir, grpo_phase(config)) as group:
-        version, first = group.version, 0
+        version, first, prompt = group.version, 0, 0
         if resume:
             newest = newest_checkpoint(run)
             version, first = await group.load(str(newest)), int(newest.name.removeprefix("step-"))
+            prompt = json.loads((newest / "state.json").read_text()).get("prompts")
             run.truncate(first)
             say(f"resuming after step {first} from {newest}")
         if resume or on.model_dir != model_dir:
@@ -116,33 +118,33 @@ async def reinforce(
         done = first
 
         async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
-            nonlocal done
+            nonlocal done, prompt
             metrics |= await on.services.cache_metrics()
             run.record_step(metrics, groups)
-            done = step
+            done, prompt = step, metrics["prompts"]
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
             say(summary_line(step, config.steps, metrics))
             if step % config.run.save_every == 0 or step == config.steps:
-                await group.save(str(run.checkpoint(step)))
+                await group.save(str(run.checkpoint(step)), prompt)
                 run.keep_last(config.run.keep_checkpoints)
 
         try:
             order = prompt_order(prompts, config.run.seed)
-            await driver.train(config, order, on.engines, on.scorer, group, on_step, first)
+            await driver.train(config, order, on.engines, on.scorer, group, on_step, first, prompt)
         except BaseException:
             if done > first and not run.checkpoint(done).exists():
-                await driver.uninterrupted(save_last(group, run, done))
+                await driver.uninterrupted(save_last(group, run, done, prompt))
             raise
         finally:
             writer.close()
         await group.save_merged(str(run.path / "policy"))
 
 
-async def save_last(group: LearnerGroup, run: RunDir, step: int) -> None:
+async def save_last(group: LearnerGroup, run: RunDir, step: int, prompts: int) -> None:
     """A checkpoint on the way out; says so when the learner can no longer give one."""
     try:
-        await group.save(str(run.checkpoint(step)))
+        await group.save(str(run.checkpoint(step)), prompts)
         say(f"saved {run.checkpoint(step)}; `train --resume run.dir={run.path}` continues from there")
     except InfraError as error:
         say(f"step {step} could not be saved: {error}")

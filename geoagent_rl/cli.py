@@ -156,6 +156,19 @@ def predict(
 
 
 @app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run directory or one checkpoint.")],
+    out: Annotated[Path, typer.Argument(help="The directory to write.")],
+    base: Annotated[str, typer.Option(help="The checkpoint trained on, if it is no longer where it was.")] = "",
+) -> None:
+    """Merge a checkpoint's adapter into a standalone Hugging Face checkpoint for transformers and vLLM."""
+    from geoagent_rl.policy.export import export as merge
+
+    print(f"{out}: {merge(source, out, base)} merged", file=sys.stderr)
+    print(out)
+
+
+@app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Write report.html into a run directory: curves, table, sample rollouts, map. Opens offline."""
     from geoagent_rl.evaluation.report import write_report

@@ -66,6 +66,8 @@ class RolloutConfig:
     prompts_per_step: int = 8
     temperature: float = 0.7
     max_tokens: int = 1024
+    dynamic_sampling: bool = False  # replace groups whose advantages are all 0: see grpo/sampling.py
+    max_refills: int = 16  # further prompts that one step may take; then it trains on what it has
     max_num_seqs: int = 64
     max_model_len: int = 4096
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
@@ -85,10 +87,18 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    loss: str = "grpo"  # see grpo/loss.py
+    loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
+    ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2
     clip_high: float = 0.2
-    ratio_cap: float = 2.0  # stale samples: importance weights are truncated here (max_staleness > 0)
+    # none: the ratio of stale samples (max_staleness > 0) is against the sampler's log-probabilities, clipped and then
+    # truncated at ratio_cap. token | sequence: the ratio is 1, and truncated weights against the sampler's
+    # log-probabilities multiply the loss, at every staleness (at 0 they correct what engine and learner differ by).
+    importance: str = "none"
+    ratio_cap: float = 2.0  # importance weights, and ratios of stale samples, are truncated here
+    overlong: str = "keep"  # keep | mask | penalty: see grpo/overlong.py
+    overlong_buffer: float = 0.2  # penalty: the share of rollout.max_tokens over which it grows
+    overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
     kl_beta: float = 0.001
     micro_batch_tokens: int = 8192
     timeout_s: float = 600.0

@@ -1,8 +1,9 @@
 """The training loop of Step III (GRPO), written against protocols: it runs on Ray actors and, in tests, on fakes.
 
-Invariants. Every started prompt ends in exactly one trained group. Groups are trained in the order in which they were
-started, so a resumed run repeats an uninterrupted one. Each sample is scored the moment it is generated, and a group
-is accumulated the moment it is scored: the weights do not change before `learner.step()`, so streaming is exactly
+Invariants. Every started prompt ends in exactly one group, which one step takes (and trains on, unless dynamic sampling
+drops it). Groups are taken in the order in which they were started, so a resumed run, which starts at the first prompt
+that no finished step has taken, repeats an uninterrupted one. Each sample is scored the moment it is generated, and a
+group is accumulated the moment it is scored: the weights do not change before `learner.step()`, so streaming is exactly
 on-policy at `max_staleness` 0. The driver holds ids and small records only. May know nothing of Ray, vLLM or DeepSpeed.
 """
 
@@ -19,7 +20,9 @@ from typing import Any, Protocol
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.grpo.staleness import prompts_allowed
+from geoagent_rl.grpo.overlong import penalised
+from geoagent_rl.grpo.sampling import still_wanted, trains
+from geoagent_rl.grpo.staleness import groups_under_way
 from geoagent_rl.telemetry import StepClock, sample_metrics, time_metrics
 from geoagent_rl.types import Group, InfraError, PolicyVersion, Prompt, Rollout, ScoredRollout, UserError
 
@@ -57,28 +60,32 @@ async def train(
     learner: Learner,
     on_step: OnStep,
     first_step: int = 0,
+    first_prompt: int | None = None,
 ) -> None:
     """Runs steps first_step .. config.steps - 1; engines must already hold the learner's weights.
 
     prompt_at(i) is the i-th prompt of the run. `on_step(step, metrics, groups)` is awaited after each step, with the
-    step counted from 1. Raises UserError above `reward.max_unscorable_share`, InfraError when a part died for good.
+    step counted from 1; metrics["prompts"] is what a run resumed after this step needs as first_prompt (None: every
+    step before first_step took rollout.prompts_per_step). Raises UserError above `reward.max_unscorable_share`,
+    InfraError when a part died for good.
     """
     size = config.rollout.prompts_per_step
     running: deque[asyncio.Task[Group]] = deque()
-    started = first_step * size
+    started = first_step * size if first_prompt is None else first_prompt
     shares: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
     try:
         for step in range(first_step, config.steps):
-            allowed = min(prompts_allowed(step, config.max_staleness, size), config.steps * size)
-            clock = StepClock(start=time.monotonic())
-            while started < allowed:
-                running.append(asyncio.create_task(make_group(config, prompt_at(started), started, engines, scorer)))
-                started += 1
-            groups = []
-            for _ in range(size):
+            clock, groups = StepClock(start=time.monotonic()), []
+            while wanted := still_wanted(groups, config.rollout):
+                while len(running) < groups_under_way(wanted, config.max_staleness, size, config.steps - 1 - step):
+                    work = make_group(config, prompt_at(started), started, engines, scorer)
+                    running.append(asyncio.create_task(work))
+                    started += 1
                 groups.append(await running.popleft())
-                await timed(clock.learning, learner.accumulate(groups[-1]))
-            await uninterrupted(finish_step(config, step + 1, clock, groups, engines, learner, on_step))
+                if trains(groups[-1], config.rollout):
+                    await timed(clock.learning, learner.accumulate(groups[-1]))
+            prompts = started - len(running)
+            await uninterrupted(finish_step(step + 1, prompts, clock, groups, engines, learner, on_step))
             shares.append(unscorable_share(groups))
             stop_if_unscorable(shares, config.reward.max_unscorable_share, groups)
     finally:
@@ -88,8 +95,8 @@ async def train(
 
 
 async def finish_step(
-    config: Config,
     step: int,
+    prompts: int,
     clock: StepClock,
     groups: Sequence[Group],
     engines: Sequence[Engine],
@@ -100,7 +107,7 @@ async def finish_step(
     version, metrics = await timed(clock.learning, learner.step())
     await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
     clock.end = time.monotonic()
-    row = {"step": step, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
+    row = {"step": step, "prompts": prompts, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
     row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
     await on_step(step, row, groups)
 
@@ -136,8 +143,16 @@ async def make_group(config: Config, prompt: Prompt, position: int, engines: Seq
         raise InfraError(
             f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
         )
-    totals = [s.total for s in scored]
-    return Group(prompt, tuple(scored), tuple(group_advantages(totals)))
+    return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
+
+
+def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[float | None]:
+    """What advantages are made of: the total rewards, after the overlong penalty where that is chosen."""
+    totals, c = [s.total for s in scored], config.learner
+    if c.overlong != "penalty":
+        return totals
+    lengths = [len(s.rollout.completion_ids) for s in scored]
+    return penalised(totals, lengths, config.rollout.max_tokens, c.overlong_buffer, c.overlong_penalty)
 
 
 async def stream_scores(

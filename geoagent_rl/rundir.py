@@ -14,12 +14,13 @@ Lines are flushed as they are written. May know nothing of Ray.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def replace_text(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
+
+
+@contextlib.contextmanager
+def directory_at_once(path: Path, write: bool) -> Iterator[str]:
+    """A directory to fill, which takes the name `path` when complete. `write` is False on ranks that write nothing."""
+    part = path.with_name(path.name + ".part")
+    if write:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+    yield str(part)
+    if write:
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(part, path)
 
 
 def rollout_rows(step: int, group: Group) -> Iterable[dict[str, Any]]:

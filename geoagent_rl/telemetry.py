@@ -19,6 +19,7 @@ CACHED = ("geocode", "similarity", "judge")  # what reward services cache
 # name -> (unit, meaning). Names that end in _<part> stand for each reward part.
 METRICS: dict[str, tuple[str, str]] = {
     "step": ("count", "optimizer step, from 1"),
+    "prompts": ("count", "prompts that the run has taken so far, dropped ones included (grpo/sampling.py)"),
     "version": ("count", "policy version that generated this batch (the oldest in it)"),
     "reward_total_mean": ("reward", "mean weighted total over scored samples"),
     "reward_total_std": ("reward", "standard deviation of the total over scored samples"),
@@ -38,6 +39,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "kl": ("nats", "mean k3 estimate of KL(policy || reference) per token"),
     "entropy": ("nats", "mean token entropy at the sampling temperature"),
     "clip_fraction": ("share", "tokens whose ratio was clipped"),
+    "importance_weight": ("ratio", "mean truncated importance weight per token (learner.importance)"),
     "grad_norm": ("norm", "gradient norm before clipping"),
     "lr": ("1", "learning rate of the step"),
     "sampler_gap": ("nats", "mean difference of learner and engine log-probabilities; far above 1e-3: a mismatch"),

@@ -21,7 +21,7 @@ class TrainSample:
     """One sequence to learn from: one image, its prompt with image tokens expanded, and a completion.
 
     `behaviour` are the sampler's log-probabilities of the completion, None where it gave none.
-    `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step.
+    `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step. `truncated`: the token limit cut it off.
     """
 
     uid: str
@@ -31,6 +31,7 @@ class TrainSample:
     advantage: float = 0.0
     behaviour: tuple[float, ...] | None = None
     weight: float = 1.0
+    truncated: bool = False
 
     @property
     def length(self) -> int:
@@ -70,7 +71,8 @@ def train_samples(group: Group) -> list[TrainSample]:
         if scored.total is None or not r.completion_ids:
             continue
         behaviour = r.logprobs if len(r.logprobs) == len(r.completion_ids) else None
-        out.append(TrainSample(r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour))
+        sample = TrainSample(r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour)
+        out.append(replace(sample, truncated=r.finish_reason == "length"))
     return out
 
 

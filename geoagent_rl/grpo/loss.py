@@ -13,28 +13,55 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.batching import MicroBatch
+from geoagent_rl.types import InfraError
+
+
+def log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str) -> Tensor:
+    """log(policy / old policy). level "token": of each token, [B, T]; "sequence": the mean over the sequence's tokens,
+    [B, 1], so that the ratio is the geometric mean of the tokens' ratios (GSPO Eq. 7)."""
+    difference = logprobs - old_logprobs
+    if level == "token":
+        return difference
+    if level == "sequence":
+        return (difference * mask).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1.0)
+    raise ValueError(f"unknown ratio {level!r}: token or sequence")
+
+
+@torch.no_grad()
+def importance_weights(logprobs: Tensor, behaviour: Tensor, mask: Tensor, level: str, cap: float) -> Tensor:
+    """min(policy / behaviour policy, cap), a constant for the gradient: truncated importance sampling.
+
+    behaviour: the sampler's log-probabilities, [B, T]. level "token": of each token, [B, T], biased but of low
+    variance; "sequence": of the whole completion, [B, 1], whose logarithm is a *sum* and so grows with the length: long
+    completions soon sit at the cap or near 0. The weight is applied outside the clip.
+    """
+    difference = (logprobs - behaviour) * mask
+    if level == "sequence":
+        difference = difference.sum(-1, keepdim=True)
+    elif level != "token":
+        raise ValueError(f"unknown importance correction {level!r}: token or sequence")
+    return torch.exp(difference).clamp(max=cap)
+
 
 def clipped_surrogate(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    clip_low: float,
-    clip_high: float,
-    ratio_cap: float | None = None,
+    log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float, ratio_cap: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Per-token PPO loss -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A), r = exp(logprobs - old_logprobs).
+    """PPO loss -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = exp(log_ratio).
 
-    logprobs, old_logprobs: [B, T]; advantages: [B]. clip_high > clip_low is DAPO's clip-higher. `ratio_cap` truncates
-    r (the importance weight of a stale sample) before the minimum, so that a token with A < 0 cannot weigh without
-    bound. Returns the loss [B, T] and 1.0 where the clip is active (it decides the minimum), [B, T].
+    log_ratio: [B, T], or [B, 1] for ratios of whole sequences; advantages: [B]. clip_high > clip_low is DAPO's
+    clip-higher. `ratio_cap` truncates r (the importance weight of a stale sample) before the minimum, so that a token
+    with A < 0 cannot weigh without bound. Returns the loss and 1.0 where the clip is active (it decides the minimum),
+    both in log_ratio's shape.
     """
-    ratio = torch.exp(logprobs - old_logprobs)
+    ratio = torch.exp(log_ratio)
     gain = advantages.unsqueeze(-1)
     clipped = torch.clamp(ratio, 1 - clip_low, 1 + clip_high)
     active = ((ratio < 1 - clip_low) & (gain < 0)) | ((ratio > 1 + clip_high) & (gain > 0))
     if ratio_cap is not None:
         ratio = torch.clamp(ratio, max=ratio_cap)
-    return -torch.min(ratio * gain, clipped * gain), active.to(logprobs.dtype)
+    return -torch.min(ratio * gain, clipped * gain), active.to(log_ratio.dtype)
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -46,6 +73,7 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def policy_losses(
     logprobs: Tensor,
     advantages: Tensor,
+    mask: Tensor,
     *,
     old_logprobs: Tensor | None,
     ref_logprobs: Tensor | None,
@@ -53,42 +81,93 @@ def policy_losses(
     clip_high: float,
     ratio_cap: float,
     kl_beta: float,
+    ratio: str = "token",
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The GRPO loss of each token, [B, T], and {"clipped": 0/1, "kl": nats} of each token.
 
-    old_logprobs: None on-policy, where they are the detached current ones, so that the ratio is exactly 1; otherwise
-    the sampler's at the behaviour version, with the ratio truncated at `ratio_cap`. ref_logprobs: None without KL.
+    old_logprobs: None where they are the detached current ones, so that the ratio is exactly 1; otherwise the sampler's
+    at the behaviour version, with the ratio truncated at `ratio_cap`. ratio: see log_ratios; with a ratio of exactly 1
+    both levels have the same gradient. weights: importance_weights, or None. ref_logprobs: None without KL, which is
+    added after the weights.
     """
     on_policy = old_logprobs is None
     old = logprobs.detach() if on_policy else old_logprobs
-    losses, clipped = clipped_surrogate(
-        logprobs, old, advantages, clip_low, clip_high, None if on_policy else ratio_cap
-    )
-    found = {"clipped": clipped}
+    log_ratio = log_ratios(logprobs, old, mask, ratio)
+    losses, clipped = clipped_surrogate(log_ratio, advantages, clip_low, clip_high, None if on_policy else ratio_cap)
+    losses = losses.expand_as(logprobs)
+    found = {"clipped": clipped.expand_as(logprobs)}
+    if weights is not None:
+        losses = losses * weights
+        found["importance"] = weights.expand_as(logprobs)
     if ref_logprobs is not None:
         found["kl"] = k3(logprobs, ref_logprobs)
         losses = losses + kl_beta * found["kl"]
     return losses, found
 
 
-def unnormalised_loss(token_losses: Tensor, mask: Tensor, kind: str) -> Tensor:
+def grpo_losses(
+    logprobs: Tensor, batch: MicroBatch, ref_logprobs: Tensor | None, config: Config
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`policy_losses` of a micro-batch as the configuration asks for, and "sampler_gap" where the sampler's are known.
+
+    Old log-probabilities are the detached current ones at max_staleness 0 and with an importance correction (the ratio
+    is exactly 1), otherwise the sampler's at the behaviour version, for *all* samples. Raises InfraError when the
+    sampler's are needed and missing.
+    """
+    c = config.learner
+    corrected = c.importance != "none"
+    stale = config.max_staleness > 0 and not corrected
+    if (stale or corrected) and batch.behaviour is None:
+        raise InfraError("an engine gave no log-probabilities, which stale samples and learner.importance need")
+    mask, weights = batch.completion_mask.float(), None
+    if corrected:
+        weights = importance_weights(logprobs, batch.behaviour, mask, c.importance, c.ratio_cap)
+    losses, found = policy_losses(
+        logprobs,
+        batch.advantages,
+        mask,
+        old_logprobs=batch.behaviour if stale else None,
+        ref_logprobs=ref_logprobs,
+        clip_low=c.clip_low,
+        clip_high=c.clip_high,
+        ratio_cap=c.ratio_cap,
+        kl_beta=c.kl_beta,
+        ratio=c.ratio,
+        weights=weights,
+    )
+    if batch.behaviour is not None:
+        found["sampler_gap"] = (logprobs.detach() - batch.behaviour).abs()
+    return losses, found
+
+
+def unnormalised_loss(token_losses: Tensor, mask: Tensor, kind: str, local_tokens: float | None = None) -> Tensor:
     """The micro-batch's share of the step's loss before division by `normaliser`; a scalar.
 
-    "grpo" sums token means of sequences (the paper); "dapo" and "dr_grpo" sum tokens.
+    "grpo" sums token means of sequences (the paper); "dapo" and "dr_grpo" sum tokens; "bnpo" sums tokens over
+    local_tokens, the number of counted tokens in the *whole group*, of which this micro-batch may be a part.
+
+    Of bnpo: its token mean is "local", by definition over whatever batch is at hand. Here that is the group, the unit
+    in which rollouts stream in: the same for every split into micro-batches, every rank and every order, and what TRL
+    computes when its micro-batch is one group. It cannot be the same for another cut of the batch: with one group in a
+    step it equals dapo, and with each sequence alone it would equal grpo.
     """
     masked = (token_losses * mask).sum(-1)
     if kind == "grpo":
         return (masked / mask.sum(-1).clamp(min=1.0)).sum()
     if kind in ("dapo", "dr_grpo"):
         return masked.sum()
-    raise ValueError(f"unknown loss {kind!r}: grpo, dapo or dr_grpo")
+    if kind == "bnpo":
+        return masked.sum() / local_tokens
+    raise ValueError(f"unknown loss {kind!r}: grpo, dapo, dr_grpo or bnpo")
 
 
-def normaliser(kind: str, sequences: float, tokens: float, max_tokens: int) -> float:
+def normaliser(kind: str, sequences: float, tokens: float, max_tokens: int, groups: float = 1.0) -> float:
     """What the step's summed loss is divided by, from totals over the whole step (all micro-batches, all ranks).
 
-    sequences, tokens: scored ones only. "grpo": sequences; "dapo": tokens; "dr_grpo": sequences * max_tokens, a
-    constant length that removes the length bias. At least 1, so that a step without scored samples is a zero step.
+    sequences, groups: scored ones, also those that overlong masking leaves without tokens (as TRL does); tokens: those
+    that count. "grpo": sequences; "dapo": tokens; "dr_grpo": sequences * max_tokens, a constant length that removes the
+    length bias; "bnpo": groups. At least 1, so that a step without scored samples is a zero step.
     """
     if kind == "grpo":
         return max(sequences, 1.0)
@@ -96,4 +175,6 @@ def normaliser(kind: str, sequences: float, tokens: float, max_tokens: int) -> f
         return max(tokens, 1.0)
     if kind == "dr_grpo":
         return max(sequences, 1.0) * max_tokens
-    raise ValueError(f"unknown loss {kind!r}: grpo, dapo or dr_grpo")
+    if kind == "bnpo":
+        return max(groups, 1.0)
+    raise ValueError(f"unknown loss {kind!r}: grpo, dapo, dr_grpo or bnpo")

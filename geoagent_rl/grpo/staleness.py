@@ -1,11 +1,12 @@
 """How far generation may run ahead of learning: one formula, one integer."""
 
 
-def prompts_allowed(version: int, max_staleness: int, prompts_per_step: int) -> int:
-    """How many prompts may have been started, in all, while the engines hold policy `version` (counted from 0).
+def groups_under_way(wanted: int, max_staleness: int, prompts_per_step: int, steps_left: int) -> int:
+    """How many groups may be started and not yet taken by a step, while a step still wants `wanted` of them.
 
-    Batch b (from 0) is trained at version b. Its rollouts may be started at version b - max_staleness at the earliest;
-    with 0 that is exactly on-policy. The capacity formula of asynchronous RL systems such as AReaL, without its
-    fractional part: batches here are whole.
+    steps_left: steps of the run after this one. Every step takes at least prompts_per_step groups in the order in which
+    they were started, so what was started during a step is taken at most max_staleness steps later; with 0 that is
+    exactly on-policy. The capacity formula of asynchronous RL systems such as AReaL, without its fractional part:
+    batches here are whole.
     """
-    return (version + max_staleness + 1) * prompts_per_step
+    return wanted + min(max_staleness, steps_left) * prompts_per_step

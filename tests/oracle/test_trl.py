@@ -15,10 +15,12 @@ warnings.filterwarnings("ignore", module="trl|transformers|torch")
 import tiny_random  # noqa: E402
 from datasets import Dataset  # noqa: E402
 from PIL import Image  # noqa: E402
+from trl.rewards import get_soft_overlong_punishment  # noqa: E402
 
 from geoagent_rl.grpo.advantages import group_advantages  # noqa: E402
 from geoagent_rl.grpo.batching import TrainSample, collate  # noqa: E402
-from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss  # noqa: E402
+from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss  # noqa: E402
+from geoagent_rl.grpo.overlong import counted, soft_penalty  # noqa: E402
 from geoagent_rl.policy.model import load_policy, load_processor  # noqa: E402
 from geoagent_rl.policy.prompt import encode  # noqa: E402
 
@@ -63,11 +65,19 @@ def trainer(policy, rewards, tmp_path, **settings):
     )
 
 
+def sampled(oracle, completions, sampler=None):
+    """What TRL makes of these completions: its generation is replaced, all that follows it is TRL's."""
+    prompts = [[5, 6, 7]] * len(completions)
+    oracle._generate = lambda _: (prompts, completions, None, [""] * len(completions), sampler, {}, None, None)
+    return oracle._generate_and_score_completions([{"prompt": "where?"}] * len(completions))
+
+
 TABLE = [
     [0.1, 0.9, 0.4, 2.0],
     [0.0, 0.0, 0.0, 3.5],
     [1.0, None, 2.0, 4.0],  # every part failed: TRL too leaves the row out
     [None, None, 1.0, 1.5],
+    [None, None, None, 3.0],  # a group of one: no advantage, where others give the raw reward
     [1.0, 1.0, 1.0, 1.0],
 ]
 
@@ -75,15 +85,29 @@ TABLE = [
 def test_advantages(policy, tmp_path):
     rows = iter(TABLE)
     oracle = trainer(policy, lambda completions, **_: next(rows), tmp_path)
-    oracle.max_completion_length = oracle.generation_config.max_new_tokens = 2
     for totals in TABLE:
-        out = oracle._generate_and_score_completions([{"prompt": "where?"}] * 4)
+        out = sampled(oracle, [[65, 66]] * 4)
         assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-5)
 
 
-def test_divergence_float_noise_makes_no_advantage_here():
-    """TRL gives such a group advantages of about 1e-4 of the noise over its epsilon; ours are exactly 0."""
-    assert group_advantages([1.0, 1.0 + 1e-8, 1.0, 1.0]) == [0.0] * 4
+# What differs on purpose. Each test shows TRL's behaviour and ours.
+
+
+def test_divergence_float_noise_makes_no_advantage_here(policy, tmp_path):
+    noisy = [1.0, 1.0 + 3e-7, 1.0, 1.0]
+    oracle = trainer(policy, lambda completions, **_: noisy, tmp_path)
+    assert sampled(oracle, [[65, 66]] * 4)["advantages"].abs().max() > 1e-3
+    assert group_advantages(noisy) == [0.0] * 4
+
+
+def test_divergence_a_partly_failed_sample_is_left_out_here(policy, tmp_path):
+    """TRL adds up the parts that are there, so an outage looks like a bad answer; here the total is None."""
+    parts = [[1.0, 1.0, 1.0, 2.0], [1.0, 1.0, None, 1.0]]
+    functions = [lambda completions, values=values, **_: values for values in parts]
+    advantages = sampled(trainer(policy, functions, tmp_path), [[65, 66]] * 4)["advantages"].tolist()
+    assert advantages[2] < -0.5
+    ours = group_advantages([2.0, 2.0, None, 3.0])
+    assert ours[2] == 0 and ours == pytest.approx([*group_advantages([2.0, 2.0, 3.0])[:2], 0.0, ours[3]])
 
 
 def samples(processor, seed: int) -> tuple[list[TrainSample], dict]:
@@ -142,18 +166,24 @@ def gradients(policy) -> dict[str, torch.Tensor]:
 
 
 CASES = [
-    # loss, temperature, beta, old log-probabilities given, clip_high, ratio cap
-    ("grpo", 0.7, 0.0, False, 0.2, None),
-    ("grpo", 1.0, 0.04, True, 0.2, None),
-    ("dapo", 0.7, 0.04, True, 0.28, 2.0),
-    ("dr_grpo", 1.3, 0.001, False, 0.2, None),
+    # loss, level of the ratio, temperature, beta, old log-probabilities given, clip_high, ratio cap
+    ("grpo", "token", 0.7, 0.0, False, 0.2, None),
+    ("grpo", "token", 1.0, 0.04, True, 0.2, None),
+    ("dapo", "token", 0.7, 0.04, True, 0.28, 2.0),
+    ("dr_grpo", "token", 1.3, 0.001, False, 0.2, None),
+    ("bnpo", "token", 0.7, 0.04, True, 0.28, 2.0),
+    ("grpo", "sequence", 0.7, 0.04, True, 0.2, None),
+    ("grpo", "sequence", 0.7, 0.0, False, 0.2, None),
+    ("dapo", "sequence", 1.0, 0.0, True, 0.28, 1.5),
+    ("bnpo", "sequence", 1.0, 0.04, True, 0.2, None),
 ]
 
 
-@pytest.mark.parametrize(("kind", "temperature", "beta", "stale", "high", "cap"), CASES)
-def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, temperature, beta, stale, high, cap):
+@pytest.mark.parametrize(("kind", "level", "temperature", "beta", "stale", "high", "cap"), CASES)
+def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, level, temperature, beta, stale, high, cap):
     model, processor = policy
     settings = {"loss_type": kind, "temperature": temperature, "epsilon_high": high, "delta": cap}
+    settings["importance_sampling_level"] = level
     oracle = trainer(policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings)
     oracle.beta = beta  # set late: with a PEFT model TRL would make a second adapter for its reference
     oracle.current_gradient_accumulation_steps = 1
@@ -175,6 +205,8 @@ def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, temperatur
         losses, _ = policy_losses(
             logprobs,
             batch.advantages,
+            batch.completion_mask.float(),
+            ratio=level,
             old_logprobs=batch.behaviour if stale else None,
             ref_logprobs=reference if beta else None,
             clip_low=0.2,
@@ -183,16 +215,88 @@ def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, temperatur
             kl_beta=beta,
         )
         tokens = float(batch.mask.sum())
-        ours = unnormalised_loss(losses, batch.mask, kind) / normaliser(kind, len(rows), tokens, MAX_TOKENS)
+        share = unnormalised_loss(losses, batch.mask, kind, tokens)  # TRL's micro-batch is one group of ours
+        ours = share / normaliser(kind, len(rows), tokens, MAX_TOKENS)
         ours.backward()
-        our_gradients = gradients(model)
-
         assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
-        assert our_gradients.keys() == their_gradients.keys() and len(our_gradients) > 20
-        largest = max(float(g.abs().max()) for g in their_gradients.values())
-        for name, gradient in their_gradients.items():
-            torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+        compare(gradients(model), their_gradients)
         check_logprobs(oracle, inputs, logprobs.detach(), batch.completion_mask)
+
+
+def compare(ours, theirs):
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    largest = max(float(g.abs().max()) for g in theirs.values())
+    assert largest > 0
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_importance_correction(policy, tmp_path, level):
+    """TRL's own weights, from log-probabilities that it recomputes itself, and its loss and gradients with them."""
+    model, processor = policy
+    cap, temperature = 2.0, 0.7
+    settings = {"temperature": temperature, "vllm_importance_sampling_mode": f"{level}_truncate"}
+    settings |= {"vllm_importance_sampling_clip_max": cap, "loss_type": "grpo"}
+    oracle = trainer(policy, lambda completions, **_: [0.0, 1.0, 2.0, 4.0], tmp_path, **settings)
+    oracle.use_vllm = True
+    oracle.current_gradient_accumulation_steps = 1
+    rows = [TrainSample(s.uid, "", (5, 6, 7), s.completion_ids) for s in samples(processor, 3)[0]]
+    batch = collate(rows, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    mask = batch.completion_mask.float()
+    logprobs, _ = model(batch, (), None, temperature)
+    noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
+    sampler = logprobs.detach() - torch.tensor([[0.8], [-0.2], [0.3], [-0.5]]) - 0.4 * noise
+    lists = [row[keep].tolist() for row, keep in zip(sampler, batch.completion_mask, strict=True)]
+    theirs = sampled(oracle, [list(s.completion_ids) for s in rows], lists)
+    weights = importance_weights(logprobs, sampler, mask, level, cap)
+    expected = theirs["importance_sampling_ratio"]
+    assert expected.max() == cap and expected.min() < 1  # the cap matters
+    torch.testing.assert_close(weights * mask, expected * mask, rtol=1e-4, atol=1e-6)
+
+    oracle._compute_loss(oracle.model, theirs).backward()
+    their_gradients = gradients(model)
+    asked = {"ref_logprobs": None, "clip_low": 0.2, "clip_high": 0.2, "ratio_cap": cap, "kl_beta": 0.0}
+    losses, _ = policy_losses(logprobs, theirs["advantages"], mask, old_logprobs=None, weights=weights, **asked)
+    (unnormalised_loss(losses, batch.mask, "grpo") / len(rows)).backward()
+    compare(gradients(model), their_gradients)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo", "bnpo"])
+def test_masked_truncated_completions(policy, tmp_path, kind):
+    """TRL decides by the last token, we by the finish reason; what leaves the loss and what divides it are the same."""
+    model, processor = policy
+    end = processor.tokenizer.eos_token_id
+    completions = [[65, 66, end], [67] * MAX_TOKENS, [68, end], [69, 70, 71, end]]
+    settings = {"loss_type": kind, "mask_truncated_completions": True, "temperature": 1.0}
+    oracle = trainer(policy, lambda completions, **_: [0.0, 1.0, 2.0, 4.0], tmp_path, **settings)
+    oracle.current_gradient_accumulation_steps = 1
+    inputs = sampled(oracle, completions)
+    theirs = oracle._compute_loss(oracle.model, inputs)
+    theirs.backward()
+    their_gradients = gradients(model)
+
+    advantages = group_advantages([0.0, 1.0, 2.0, 4.0])
+    rows = [
+        TrainSample(str(i), "", (5, 6, 7), tuple(ids), a, truncated=ids[-1] != end)
+        for i, (ids, a) in enumerate(zip(completions, advantages, strict=True))
+    ]
+    kept = counted(rows, "mask")
+    batch = collate(kept, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    logprobs, _ = model(batch, (), None)
+    asked = {"ref_logprobs": None, "clip_low": 0.2, "clip_high": 0.2, "ratio_cap": 2.0, "kl_beta": 0.0}
+    losses, _ = policy_losses(logprobs, batch.advantages, batch.mask, old_logprobs=None, **asked)
+    tokens = float(batch.mask.sum())
+    ours = unnormalised_loss(losses, batch.mask, kind, tokens) / normaliser(kind, len(rows), tokens, MAX_TOKENS)
+    ours.backward()
+    assert len(kept) == 3 and ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
+    compare(gradients(model), their_gradients)
+
+
+def test_soft_overlong_penalty():
+    oracle = get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20)
+    lengths = range(0, 120, 3)
+    assert [soft_penalty(n, 100, 0.2) for n in lengths] == pytest.approx(oracle([[1] * n for n in lengths]))
 
 
 def check_logprobs(oracle, inputs, logprobs, mask):

@@ -1,11 +1,15 @@
 """What the driver promises, shown on fakes: order, staleness, retries, no lost sample, where the time goes."""
 
 import asyncio
+import dataclasses
 import gc
 import resource
 
+import hypothesis
 import pytest
 from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
@@ -157,3 +161,113 @@ async def test_a_step_that_has_begun_is_finished_before_a_run_stops():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert recorded == [1] and learner.number == 1
+
+
+class Equal(FakeScorer):
+    """Every completion of the prompts for which `dull` holds gets the same reward."""
+
+    def __init__(self, dull):
+        super().__init__()
+        self.dull = dull
+
+    async def score(self, prompt, rollout):
+        scored = await super().score(prompt, rollout)
+        return dataclasses.replace(scored, total=1.0) if self.dull(int(prompt.uid[1:])) else scored
+
+
+def odd(i: int) -> bool:
+    return i % 2 == 1
+
+
+async def test_dynamic_sampling_takes_further_prompts_for_groups_without_advantage():
+    learner = FakeLearner()
+    rows = await run(settings("rollout.dynamic_sampling=true"), [FakeEngine()], Equal(odd), learner)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(0, 40, 2)]
+    assert [number for number, _ in learner.groups] == [i // 4 for i in range(20)]
+    assert [r["prompts"] for r in rows] == [7, 15, 23, 31, 39]  # p7 is the first that step 2 takes
+    assert rows[0]["zero_variance_share"] == pytest.approx(3 / 7)  # what was dropped is still measured
+
+
+async def test_without_dynamic_sampling_nothing_is_dropped():
+    learner = FakeLearner()
+    rows = await run(settings(), [FakeEngine()], Equal(odd), learner)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(20)]
+    assert [r["prompts"] for r in rows] == [4, 8, 12, 16, 20]
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+async def test_refills_are_bounded_and_the_run_goes_on(staleness):
+    learner, engine = FakeLearner(), FakeEngine(0.001)
+    asked = settings("rollout.dynamic_sampling=true", "rollout.max_refills=2", f"max_staleness={staleness}")
+    rows = await run(asked, [engine], Equal(lambda i: i < 9), learner)
+    assert [r["prompts"] for r in rows] == [6, 12, 16, 20, 24]
+    assert [g.prompt.uid for number, g in learner.groups if number < 2] == ["p9", "p10", "p11"]
+    assert len(learner.groups) == 15 and len(engine.started) == 24
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2])
+async def test_dynamic_sampling_keeps_the_staleness_and_takes_every_prompt_once(staleness):
+    ages, learner = [], FakeLearner(0.001)
+    engines = [FakeEngine(0.001), FakeEngine(0.0)]
+
+    async def on_step(step, metrics, groups):
+        taken.extend(g.prompt.uid for g in groups)
+        ages.extend(step - 1 - s.rollout.version for g in groups for s in g.samples)
+
+    taken = []
+    asked = settings("rollout.dynamic_sampling=true", "rollout.max_refills=3", f"max_staleness={staleness}", "steps=12")
+    await driver.train(asked, prompt_at, engines, Equal(lambda i: i % 7 > 2), learner, on_step)
+    assert taken == [f"p{i}" for i in range(len(taken))]
+    assert sum(len(e.started) for e in engines) == len(taken)
+    assert max(ages) == staleness and min(ages) >= 0
+
+
+async def test_a_resumed_run_with_dynamic_sampling_repeats_the_uninterrupted_one():
+    asked, whole, rest = settings("rollout.dynamic_sampling=true"), FakeLearner(), FakeLearner()
+    rows = await run(asked, [FakeEngine()], Equal(odd), whole)
+
+    async def on_step(step, metrics, groups):
+        again.append(metrics["prompts"])
+
+    again = []
+    await driver.train(asked, prompt_at, [FakeEngine()], Equal(odd), rest, on_step, 3, rows[2]["prompts"])
+    texts = [[s.rollout.text for s in g.samples] for _, g in whole.groups]
+    assert [[s.rollout.text for s in g.samples] for _, g in rest.groups] == texts[12:]
+    assert again == [r["prompts"] for r in rows[3:]]
+
+
+@hypothesis.settings(max_examples=20, deadline=None)
+@given(dull=st.sets(st.integers(0, 50)), refills=st.integers(1, 6), stop=st.integers(1, 4))
+def test_wherever_a_run_with_dynamic_sampling_is_cut_it_goes_on_the_same(dull, refills, stop):
+    asked = settings("rollout.dynamic_sampling=true", f"rollout.max_refills={refills}")
+
+    def steps(first, last, prompt):
+        """(prompts taken, trained completions) of each step."""
+        rows, learner = [], FakeLearner()
+
+        async def on_step(step, metrics, groups):
+            rows.append((metrics["prompts"], [s.rollout.text for _, g in learner.groups for s in g.samples]))
+            learner.groups.clear()
+
+        config = dataclasses.replace(asked, steps=last)
+        scorer = Equal(dull.__contains__)
+        asyncio.run(driver.train(config, prompt_at, [FakeEngine()], scorer, learner, on_step, first, prompt))
+        return rows
+
+    whole, begun = steps(0, 5, 0), steps(0, stop, 0)
+    assert begun + steps(stop, 5, begun[-1][0]) == whole
+    before = [0, *[prompts for prompts, _ in whole]]
+    assert all(4 <= b - a <= 4 + refills for a, b in zip(before, before[1:], strict=False))
+
+
+async def test_dynamic_sampling_replaces_pictures_that_cannot_be_decoded():
+    class Picky(FakeEngine):
+        async def generate(self, prompt, n, seed):
+            if prompt.uid == "p1":
+                raise BadImage("unreadable", "p1.png is damaged")
+            async for rollout in super().generate(prompt, n, seed):
+                yield rollout
+
+    learner = FakeLearner()
+    await run(settings("rollout.dynamic_sampling=true", "steps=1"), [Picky()], FakeScorer(), learner)
+    assert [g.prompt.uid for _, g in learner.groups] == ["p0", "p2", "p3", "p4"]

@@ -14,11 +14,12 @@ from PIL import Image
 
 from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan
 from geoagent_rl.grpo.logprobs import selective_logprobs
-from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import banned_ids, encode
 
-FEW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KINDS, LEVELS = ["grpo", "dapo", "dr_grpo", "bnpo"], ["token", "sequence"]
 SIZES = [(84, 84), (140, 56), (60, 90)]
 
 
@@ -54,23 +55,32 @@ class World:
         values, _ = self.policy(batch, features, self.policy.position_ids(batch, grids), 0.7, self.banned)
         return values, batch
 
-    def step(self, batches, kind):
-        """(loss, gradients) of micro-batches accumulated one after the other."""
+    def step(self, batches, kind, level="token"):
+        """(loss, gradients) of micro-batches accumulated one after the other.
+
+        level: of a stale ratio and of an importance weight; the sampler's log-probabilities are made up from the ids.
+        """
         self.policy.zero_grad()
         loss = sequences = tokens = 0.0
+        whole_group = sum(len(s.completion_ids) for samples in batches for s in samples if s.weight)
         for samples in batches:
             values, batch = self.logprobs(samples)
+            mask = batch.completion_mask.float()
+            sampler = -4.8 - 0.4 * (batch.targets % 3) * mask
             losses, _ = policy_losses(
                 values,
                 batch.advantages,
-                old_logprobs=None,
+                mask,
+                ratio=level,
+                weights=importance_weights(values, sampler, mask, level, 2.0),
+                old_logprobs=sampler,
                 ref_logprobs=values.detach() - 0.1,
                 clip_low=0.2,
                 clip_high=0.2,
                 ratio_cap=2.0,
                 kl_beta=0.1,
             )
-            total = unnormalised_loss(losses, batch.mask, kind)
+            total = unnormalised_loss(losses, batch.mask, kind, whole_group)
             total.backward()
             loss += total.item()
             sequences += float(batch.mask.any(-1).sum())
@@ -86,7 +96,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(world):
-    return {kind: world.step([world.samples], kind) for kind in ("grpo", "dapo", "dr_grpo")}
+    return {(kind, level): world.step([world.samples], kind, level) for kind in KINDS for level in LEVELS}
 
 
 def assert_same(found, expected):
@@ -98,19 +108,19 @@ def assert_same(found, expected):
 
 
 @FEW
-@given(data=st.data(), kind=st.sampled_from(["grpo", "dapo", "dr_grpo"]))
-def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind):
+@given(data=st.data(), kind=st.sampled_from(KINDS), level=st.sampled_from(LEVELS))
+def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind, level):
     order = data.draw(st.permutations(world.samples))
     cuts = sorted(data.draw(st.sets(st.integers(1, 6), max_size=6)))
     batches = [order[a:b] for a, b in zip([0, *cuts], [*cuts, 7], strict=True)]
-    assert_same(world.step(batches, kind), whole[kind])
+    assert_same(world.step(batches, kind, level), whole[kind, level])
 
 
 @FEW
-@given(budget=st.integers(1, 2000), ranks=st.sampled_from([1, 2, 3, 4]))
-def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(world, whole, budget, ranks):
+@given(budget=st.integers(1, 2000), ranks=st.sampled_from([1, 2, 3, 4]), kind=st.sampled_from(["grpo", "bnpo"]))
+def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(world, whole, budget, ranks, kind):
     batches = [batch for batches in plan(world.samples, ranks, budget) for batch in batches]
-    assert_same(world.step(batches, "grpo"), whole["grpo"])
+    assert_same(world.step(batches, kind), whole[kind, "token"])
 
 
 @FEW

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,51 @@ def test_steps_that_cannot_count_change_nothing(place, learners):
     assert metrics["step_skipped"] == 0 and learner.version.number == 2
 
 
+@pytest.mark.parametrize(("loss", "budget"), [("grpo", 250), ("bnpo", 250), ("bnpo", 8192)])
+def test_cut_off_completions_leave_the_loss_but_not_its_divisor(place, learners, loss, budget):
+    """On-policy and without KL the loss is arithmetic of advantages and lengths; two of five samples are cut off."""
+    learner = learners(config(loss=loss, overlong="mask", micro_batch_tokens=budget, kl_beta=0.0))
+    sequence_means, group_means, tokens = 0.0, [], 0
+    for index in range(2):
+        whole = group(place, index, 0)
+        cut = tuple(
+            replace(s, rollout=replace(s.rollout, finish_reason="length")) if i < 2 else s
+            for i, s in enumerate(whole.samples)
+        )
+        learner.accumulate(replace(whole, samples=cut))
+        kept = [(a, len(s.rollout.completion_ids)) for a, s in zip(whole.advantages, cut, strict=True)][2:]
+        tokens += sum(n for _, n in kept)
+        sequence_means -= sum(a for a, _ in kept)
+        group_means.append(-sum(a * n for a, n in kept) / sum(n for _, n in kept))
+    _, metrics = learner.step()
+    expected = sequence_means / 10 if loss == "grpo" else sum(group_means) / 2
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-5) and metrics["train_tokens"] == tokens
+    assert metrics["step_skipped"] == 0 and learner.version.number == 1
+
+
+def test_an_importance_correction_weighs_what_the_sampler_saw_otherwise(place, learners):
+    """The groups' made-up log-probabilities are -5 a token: weights are far from 1, truncated and reported."""
+    chosen = [config(importance=level, kl_beta=0.0) for level in ("none", "token", "sequence")]
+    rows = [run(learners(c), place, 1)[0] for c in chosen]
+    assert "importance_weight" not in rows[0] and rows[0]["sampler_gap"] > 0.1
+    assert 0 < rows[1]["importance_weight"] < 2 and 0 < rows[2]["importance_weight"] < 2
+    assert len({round(row["grad_norm"], 6) for row in rows}) == 3
+
+
+def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
+    from geoagent_rl.policy.export import export
+    from geoagent_rl.policy.model import load_policy, load_processor
+    from geoagent_rl.policy.prompt import probe_ids
+
+    learner = learners()
+    run(learner, place, 1)
+    learner.save(str(tmp_path / "checkpoint"), prompts=7)
+    assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["prompts"] == 7
+    export(tmp_path / "checkpoint", tmp_path / "exported")
+    found = load_policy(str(tmp_path / "exported")).text_logprobs(probe_ids(load_processor(place[0]).tokenizer))
+    assert found.tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-5)
+
+
 def test_rollouts_of_another_version_are_refused_on_policy(place, learners):
     with pytest.raises(InfraError, match="max_staleness is 0"):
         learners().accumulate(group(place, 0, version=3))
@@ -251,9 +297,9 @@ async def test_two_ranks_equal_one(place, ray_here, learners, tmp_path):
     """Real Ray actors over gloo; five samples a group do not divide by two, so one rank gets a copy of weight 0."""
     from actors.learner_group import LearnerGroup
 
-    alone = learners()
+    alone = learners(config(loss="bnpo"))
     expected = run(alone, place, 2, unscorable=0)
-    c = config(ranks=2, cpus_per_rank=0.5, micro_batch_tokens=250)
+    c = config(ranks=2, cpus_per_rank=0.5, micro_batch_tokens=250, loss="bnpo")
     ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), str(tmp_path / "two"), "learner-test")
     try:
         version = ranks.version

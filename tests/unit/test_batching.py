@@ -59,3 +59,10 @@ def test_unscorable_samples_are_left_out():
     group = Group(Prompt("u", "a", Truth("", "", "", 0, 0)), (good, bad, good), (0.5, 0.0, -0.5))
     assert [s.advantage for s in train_samples(group)] == [0.5, -0.5]
     assert train_samples(group)[0].behaviour == (-1.0, -2.0)
+
+
+def test_the_finish_reason_says_who_was_cut_off():
+    rollouts = [Rollout("u", i, (1,), (2, 3), (), "", reason, 0) for i, reason in enumerate(("stop", "length"))]
+    samples = tuple(ScoredRollout(r, {}, 1.0) for r in rollouts)
+    group = Group(Prompt("u", "a", Truth("", "", "", 0, 0)), samples, (0.0, 0.0))
+    assert [s.truncated for s in train_samples(group)] == [False, True]

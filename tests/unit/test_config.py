@@ -55,6 +55,16 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("reward.exact_match.style=loose", "globe, gre, geovista"),
         ("reward.consistency.against=both", "own, truth"),
         ("steps", "section.key=value"),
+        ("learner.loss=ppo", "grpo, dapo, dr_grpo, bnpo"),
+        ("learner.ratio=word", "token, sequence"),
+        ("learner.importance=off", "none, token, sequence"),
+        ("learner.overlong=drop", "keep, mask, penalty"),
+        ("learner.overlong_buffer=1.5", "at most 1"),
+        ("learner.clip_low=1", "below 1"),
+        ("learner.kl_beta=-1", "0 or more"),
+        ("run.keep_checkpoints=0", "greater than 0"),
+        ("rollout.max_tokens=4096", "no room for a prompt"),
+        ("policy.dtype=bfloat16", "zero_stage 2 or 3"),
     ],
 )
 def test_wrong_values_are_refused_in_one_line(wrong, says):
@@ -77,3 +87,23 @@ def test_a_dump_loads_back_to_the_same_configuration(tmp_path):
 @pytest.mark.parametrize("name", ["local", "paper"])
 def test_shipped_configurations_load(name, pytestconfig):
     configuration.load(pytestconfig.rootpath / "configs" / f"{name}.yaml", ["data.manifest=x"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("rollout.dynamic_sampling=true", "rollout.max_refills=0"), "max_refills of at least 1"),
+        (("max_staleness=1", "learner.ratio_cap=1.1"), "ratios that the clip lets pass"),
+        (("learner.importance=token", "learner.ratio_cap=0.5"), "at least 1"),
+        (("max_staleness=1", "learner.importance=token", "learner.ratio=sequence"), "does nothing"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(wrong, says):
+    assert says in refusal(*wrong)
+
+
+def test_values_that_only_look_contradictory_are_accepted():
+    load = configuration.load
+    load(None, ["data.manifest=x", "learner.ratio_cap=1.1"])  # on-policy: not used
+    load(None, ["data.manifest=x", "policy.dtype=bfloat16", "learner.zero_stage=2"])
+    load(None, ["data.manifest=x", "max_staleness=1", "learner.importance=sequence", "learner.ratio_cap=1.1"])

@@ -5,7 +5,19 @@ import math
 import pytest
 import torch
 
-from geoagent_rl.grpo.loss import clipped_surrogate, k3, normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.loss import (
+    clipped_surrogate,
+    grpo_losses,
+    importance_weights,
+    k3,
+    log_ratios,
+    normaliser,
+    policy_losses,
+    unnormalised_loss,
+)
+from geoagent_rl.types import InfraError
 
 LOW, HIGH = 0.2, 0.3
 
@@ -24,16 +36,14 @@ LOW, HIGH = 0.2, 0.3
     ],
 )
 def test_clipped_surrogate(ratio, advantage, loss, clipped):
-    old = torch.tensor([[-1.0]])
-    new = old + math.log(ratio)
-    found, active = clipped_surrogate(new, old, torch.tensor([advantage]), LOW, HIGH)
+    log_ratio = torch.tensor([[math.log(ratio)]])
+    found, active = clipped_surrogate(log_ratio, torch.tensor([advantage]), LOW, HIGH)
     assert found.item() == pytest.approx(loss, abs=1e-5)
     assert active.item() == clipped
 
 
 def test_ratio_cap_bounds_tokens_of_bad_samples():
-    old, new = torch.tensor([[-5.0]]), torch.tensor([[-1.0]])  # ratio e^4
-    loss, _ = clipped_surrogate(new, old, torch.tensor([-1.0]), LOW, HIGH, ratio_cap=2.0)
+    loss, _ = clipped_surrogate(torch.tensor([[4.0]]), torch.tensor([-1.0]), LOW, HIGH, ratio_cap=2.0)
     assert loss.item() == pytest.approx(2.0)
 
 
@@ -42,6 +52,7 @@ def test_on_policy_ratio_is_exactly_one_and_its_gradient_is_minus_the_advantage(
     losses, found = policy_losses(
         logprobs,
         torch.tensor([1.7]),
+        torch.ones(1, 3),
         old_logprobs=None,
         ref_logprobs=None,
         clip_low=0.2,
@@ -67,6 +78,7 @@ def test_kl_is_added_per_token_with_its_weight():
     losses, found = policy_losses(
         logprobs,
         torch.tensor([0.0]),
+        torch.ones(1, 1),
         old_logprobs=None,
         ref_logprobs=reference,
         clip_low=0.2,
@@ -84,17 +96,109 @@ MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
 
 @pytest.mark.parametrize(
     ("kind", "loss"),
-    [("grpo", (2.0 + 10.0) / 2), ("dapo", 16.0 / 4), ("dr_grpo", 16.0 / (2 * 8))],
+    [("grpo", (2.0 + 10.0) / 2), ("dapo", 16.0 / 4), ("dr_grpo", 16.0 / (2 * 8)), ("bnpo", 16.0 / 4)],
 )
 def test_aggregation(kind, loss):
-    total = unnormalised_loss(TOKENS, MASK, kind) / normaliser(kind, sequences=2, tokens=4, max_tokens=8)
+    total = unnormalised_loss(TOKENS, MASK, kind, 4) / normaliser(kind, sequences=2, tokens=4, max_tokens=8)
     assert total.item() == pytest.approx(loss)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo"])
+def test_bnpo_is_the_mean_over_groups_of_their_token_means_however_a_group_is_split():
+    first = unnormalised_loss(TOKENS[:1], MASK[:1], "bnpo", 4) + unnormalised_loss(TOKENS[1:], MASK[1:], "bnpo", 4)
+    second = unnormalised_loss(TOKENS[:1], MASK[:1], "bnpo", 3)
+    total = (first + second) / normaliser("bnpo", sequences=3, tokens=7, max_tokens=8, groups=2)
+    assert total.item() == pytest.approx((16 / 4 + 6 / 3) / 2)
+
+
+OLD = torch.tensor([[-1.0, -1.0, -1.0], [-2.0, 0.0, 0.0]])
+NEW = OLD + torch.tensor([[0.3, 0.0, -0.6], [0.5, 0.0, 0.0]])
+
+
+def test_a_sequence_ratio_is_the_geometric_mean_of_its_tokens_ratios():
+    assert torch.equal(log_ratios(NEW, OLD, MASK, "token"), NEW - OLD)
+    found = log_ratios(NEW, OLD, MASK, "sequence")
+    assert found.shape == (2, 1) and found[:, 0].tolist() == pytest.approx([-0.1, 0.5])
+
+
+def test_a_sequence_ratio_clips_all_tokens_of_a_sequence_together():
+    new = NEW.clone().requires_grad_()
+    asked = {**PLAIN, "old_logprobs": OLD}
+    losses, found = policy_losses(new, torch.tensor([2.0, 1.0]), MASK, ratio="sequence", **asked)
+    assert losses[0].tolist() == pytest.approx([-2 * math.exp(-0.1)] * 3)
+    assert losses[1].tolist() == pytest.approx([-1.2] * 3)  # e^0.5 limited
+    assert found["clipped"].tolist() == [[0, 0, 0], [1, 1, 1]]
+    unnormalised_loss(losses, MASK, "grpo").backward()
+    assert new.grad[0].tolist() == pytest.approx([-2 * math.exp(-0.1) / 3] * 3)
+    assert not new.grad[1].any()
+
+
+PLAIN = {
+    "old_logprobs": None,
+    "ref_logprobs": None,
+    "clip_low": 0.2,
+    "clip_high": 0.2,
+    "ratio_cap": 2.0,
+    "kl_beta": 0.0,
+}
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo", "bnpo"])
+def test_on_policy_both_levels_of_the_ratio_have_the_same_gradient(kind):
+    gradients = []
+    for level in ("token", "sequence"):
+        new = NEW.clone().requires_grad_()
+        losses, _ = policy_losses(new, torch.tensor([2.0, -1.0]), MASK, ratio=level, **PLAIN)
+        unnormalised_loss(losses, MASK, kind, 4).backward()
+        gradients.append(new.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_importance_weights_are_truncated_constants():
+    new = NEW.clone().requires_grad_()
+    token = importance_weights(new, OLD, MASK, "token", cap=1.2)
+    assert token[0].tolist() == pytest.approx([1.2, 1.0, math.exp(-0.6)]) and token[1, 0] == pytest.approx(1.2)
+    sequence = importance_weights(new, OLD, MASK, "sequence", cap=1.2)
+    assert sequence.shape == (2, 1) and sequence[:, 0].tolist() == pytest.approx([math.exp(-0.3), 1.2])
+    assert not token.requires_grad and not sequence.requires_grad
+
+
+def test_importance_weights_scale_the_surrogate_and_not_the_kl_term():
+    new = NEW.clone().requires_grad_()
+    weights = importance_weights(new, OLD, MASK, "sequence", cap=1.2)
+    asked = {**PLAIN, "ref_logprobs": OLD, "kl_beta": 0.5}
+    losses, found = policy_losses(new, torch.tensor([2.0, -1.0]), MASK, weights=weights, **asked)
+    expected = torch.tensor([[-2.0], [1.0]]) * weights + 0.5 * k3(new, OLD)
+    torch.testing.assert_close(losses, expected)
+    assert torch.equal(found["importance"][:, 0], weights[:, 0])
+
+
+def test_the_configuration_decides_what_stale_samples_are_compared_with():
+    """At staleness 1: a clipped, truncated ratio; with a correction: ratio 1 and a weight. At 0 nothing, by default."""
+    behaviour = (-1.0, -3.0)
+    sample = TrainSample("a", "a", (1,), (2, 3), advantage=1.0, behaviour=behaviour)
+    batch, logprobs = collate([sample], ["a"], 9, 0), torch.tensor([[-1.5, -1.0]])
+
+    def losses(**settings):
+        config = Config(max_staleness=settings.pop("staleness", 1))
+        for name, value in settings.items():
+            setattr(config.learner, name, value)
+        return grpo_losses(logprobs, batch, None, config)[0][0].tolist()
+
+    assert losses(staleness=0) == [-1.0, -1.0]
+    assert losses() == pytest.approx([-math.exp(-0.5), -1.2])
+    assert losses(ratio="sequence") == pytest.approx([-1.2, -1.2])  # e^0.75
+    assert losses(importance="token") == pytest.approx([-math.exp(-0.5), -2.0])
+    assert losses(importance="sequence") == pytest.approx([-2.0, -2.0])
+    assert losses(importance="token", staleness=0) == pytest.approx([-math.exp(-0.5), -2.0])
+    silent = collate([TrainSample("a", "a", (1,), (2, 3))], ["a"], 9, 0)
+    with pytest.raises(InfraError, match="no log-probabilities"):
+        grpo_losses(logprobs, silent, None, Config(max_staleness=1))
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo", "bnpo"])
 def test_a_sequence_that_does_not_count_adds_nothing(kind):
     mask = MASK.clone()
     mask[1] = 0
-    alone = unnormalised_loss(TOKENS[:1], MASK[:1], kind)
-    assert torch.equal(unnormalised_loss(TOKENS, mask, kind), alone)
-    assert normaliser(kind, 0, 0, 8) > 0
+    alone = unnormalised_loss(TOKENS[:1], MASK[:1], kind, 3)
+    assert torch.equal(unnormalised_loss(TOKENS, mask, kind, 3), alone)
+    assert normaliser(kind, 0, 0, 8, 0) > 0
