@@ -39,7 +39,7 @@ class ScenesConfig:
     """Rendered street scenes, for machines without photographs (data/scenes.py). Sizes are numbers of pictures."""
 
     sft: int = 400
-    train: int = 640
+    train: int = 960
     heldout: int = 192  # new scenes of the places trained on
     hidden: int = 96  # scenes of places never trained on
 

@@ -42,7 +42,7 @@ def test_the_demo_ends_with_the_table_and_a_report(run):
 
 def test_every_sample_was_scored_by_every_part(run):
     rows = [json.loads(line) for line in (run[0] / "rollouts.jsonl").read_text().splitlines()]
-    assert len(rows) == STEPS * 12 * 8
+    assert len(rows) == STEPS * 16 * 8
     assert all(row["total"] is not None for row in rows)
     assert {name for row in rows for name in row["parts"]} == {"spatial", "semantic", "consistency", "format"}
     assert {row["version"] - row["step"] for row in rows} == {-1}  # exactly on-policy
