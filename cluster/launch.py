@@ -74,8 +74,7 @@ async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
     """Connects to Ray for one run; what it has published is removed at the end."""
     connect()
     try:
-        # The same for a run that is resumed: its Serve applications are found and replaced if a kill left them.
-        run_id = hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
+        run_id = run_id_of(run_dir)
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
         try:
             yield Session(config, run_id, run_dir, weights)
@@ -104,6 +103,11 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
+
+
+def run_id_of(run_dir: Path) -> str:
+    """The same for a run that is resumed: its Serve applications are found and replaced if a kill left them."""
+    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
 
 
 def weights_root(run_dir: Path) -> Path:

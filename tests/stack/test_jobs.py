@@ -15,6 +15,8 @@ import psutil
 import pytest
 from tiny_random import build
 
+from cluster.launch import run_id_of
+
 CONFIG = Path(__file__).parents[2] / "configs" / "local.yaml"
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4"]
 LIMIT_S = 300
@@ -53,7 +55,7 @@ def test_ctrl_c_saves_leaves_no_process_and_resume_goes_on(policy, tmp_path):
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive
-    assert not list(Path("/dev/shm").glob("geoagent-*"))
+    assert not list(Path("/dev/shm").glob(f"geoagent-{run_id_of(run.resolve())}-*"))
     done = steps_of(run)
     saved = int(re.search(r"step-(\d+)", errors).group(1))
     assert done == list(range(1, saved + 1)) and saved >= 2
