@@ -256,7 +256,6 @@ class JudgeConfig:
 
 @dataclass
 class EvalConfig:
-    every: int = 0  # steps; 0: only before and after
     samples: int = 256
     temperature: float = 0.0
     geoscore_scale_km: float = 1805.0  # the paper's 18050 / 10

@@ -39,7 +39,7 @@ class Rollout:
     """One completion of a prompt by one policy version.
 
     `logprobs` are the engine's processed log-probabilities (temperature and bans applied) of `completion_ids`.
-    `spans` holds monotonic seconds: submitted, first_token, generated.
+    `spans` holds monotonic seconds: submitted, generated and, once the driver has it scored, scored.
     """
 
     uid: str
