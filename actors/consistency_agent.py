@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.vllm_engine import judge_engine_args, start_engine, within
-from geoagent_rl.config import JudgeConfig
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_models import judge_checkpoint
 from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages, question, read_answer
 from geoagent_rl.rewards.services import JudgeItem, Verdict

@@ -14,7 +14,7 @@ from pathlib import Path
 from actors.cache import Cache, cached_batch
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
-from geoagent_rl.config import JudgeConfig
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_models import judge_checkpoint
 from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages
 from geoagent_rl.rewards.services import JudgeItem, Verdict

@@ -21,7 +21,7 @@ import geoagent_rl.geo
 from actors.cache import Cache, cached_batch
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.turns import SharedTurns
-from geoagent_rl.config import RewardConfig
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_build import database_path

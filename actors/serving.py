@@ -28,7 +28,8 @@ from actors.cache_counters import counter_sums
 from actors.chunking import Chunker
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
-from geoagent_rl.config import Config, RewardConfig
+from geoagent_rl.config import Config
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards import encoder

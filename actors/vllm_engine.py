@@ -15,7 +15,8 @@ import threading
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from geoagent_rl.config import Config, JudgeConfig, RolloutConfig
+from geoagent_rl.config import Config, RolloutConfig
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geoagent_rl import config as configuration
-from geoagent_rl.config import Config, JudgeConfig
+from geoagent_rl.config import Config
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces

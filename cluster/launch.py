@@ -24,7 +24,8 @@ import ray
 from actors.learner_group import LearnerGroup
 from actors.rollout import RemoteRollout, RolloutEngine
 from actors.serving import RewardServices, start_services
-from geoagent_rl.config import Config, Weights
+from geoagent_rl.config import Config
+from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import InfraError, UserError

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Iterator
 
-from geoagent_rl.config import GeocoderConfig
+from geoagent_rl.config_reward import GeocoderConfig
 from geoagent_rl.geo.chain import Address, Chain, provider_names
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.places import split_levels

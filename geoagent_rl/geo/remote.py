@@ -26,7 +26,7 @@ from geopy.adapters import AdapterHTTPError, AioHTTPAdapter
 from geopy.geocoders import Nominatim, OpenCage, Photon
 from geopy.geocoders.base import Geocoder
 
-from geoagent_rl.config import GeocoderConfig
+from geoagent_rl.config_reward import GeocoderConfig
 from geoagent_rl.geo.chain import Address, provider_names
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.geo.remote_answers import READERS, Undocumented, checked

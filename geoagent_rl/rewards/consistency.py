@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from geoagent_rl.config import ConsistencyConfig
+from geoagent_rl.config_reward import ConsistencyConfig
 from geoagent_rl.geo.places import normalise
 from geoagent_rl.policy.answer import Parsed, Stage
 from geoagent_rl.rewards.hedge import is_hedge, without_hedges

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geoagent_rl.config import ExactMatchConfig
+from geoagent_rl.config_reward import ExactMatchConfig
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.places import normalise
 from geoagent_rl.rewards.hedge import without_hedges

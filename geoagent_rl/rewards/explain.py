@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from geoagent_rl.config import RewardConfig, Weights
+from geoagent_rl.config_reward import RewardConfig, Weights
 from geoagent_rl.policy.answer import Parsed, parse
 from geoagent_rl.rewards import consistency, consistency_prompt
 from geoagent_rl.rewards.scorer import Scorer

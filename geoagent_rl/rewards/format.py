@@ -7,7 +7,7 @@ May know nothing of services.
 
 from __future__ import annotations
 
-from geoagent_rl.config import FormatConfig
+from geoagent_rl.config_reward import FormatConfig
 from geoagent_rl.policy.answer import Parsed, answer_parts, only_blocks
 from geoagent_rl.types import Outcome
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geoagent_rl.config import RewardConfig
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.encoder import Encoder

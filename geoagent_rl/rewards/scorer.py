@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from geoagent_rl.config import RewardConfig
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.policy.answer import Parsed, parse
 from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from geoagent_rl.config import SemanticConfig
+from geoagent_rl.config_reward import SemanticConfig
 from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
 from geoagent_rl.types import InfraError, Outcome

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geoagent_rl.config import SpatialConfig
+from geoagent_rl.config_reward import SpatialConfig
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.types import Outcome, Truth
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from geoagent_rl.config import RewardConfig
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.types import Outcome
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
-from geoagent_rl.config import RewardConfig
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import InfraError
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from actors.consistency_agent import ConsistencyAgent
-from geoagent_rl.config import JudgeConfig
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_examples import examples
 from geoagent_rl.rewards.consistency_prompt import MAX_CHARS
 from geoagent_rl.rewards.services import JudgeItem
@@ -87,7 +87,7 @@ torch.cpu._is_avx512_supported = torch.cpu._is_avx512_bf16_supported = lambda: F
 from vllm import LLM, SamplingParams
 from actors import cpu_gptq
 from actors.vllm_engine import judge_engine_args
-from geoagent_rl.config import JudgeConfig
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_build import encode
 from geoagent_rl.judge_examples import examples
 from geoagent_rl.judge_models import TINY

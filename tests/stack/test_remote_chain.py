@@ -15,7 +15,7 @@ from actors.chunking import Chunker
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices
-from geoagent_rl.config import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
+from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services

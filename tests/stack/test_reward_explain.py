@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from geoagent_rl.config import RewardConfig, Weights
+from geoagent_rl.config_reward import RewardConfig, Weights
 from geoagent_rl.rewards.explain import compare, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.services import Verdict

@@ -11,7 +11,7 @@ import actors.judge_worker
 from actors.judge_worker import JudgeWorker, verdict_version
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
-from geoagent_rl.config import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
+from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
 from geoagent_rl.rewards.services import JudgeItem, LevelPair, Verdict
 from geoagent_rl.types import InfraError, UserError
 

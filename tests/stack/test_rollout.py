@@ -16,7 +16,8 @@ from PIL import Image
 
 from actors.rollout import RemoteRollout, RolloutEngine
 from actors.vllm_engine import judge_engine_args, rollout_engine_args
-from geoagent_rl.config import Config, JudgeConfig
+from geoagent_rl.config import Config
+from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.policy.model import load_network, load_policy, load_processor, save_adapter, save_merged
 from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids

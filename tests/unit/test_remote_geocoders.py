@@ -11,7 +11,7 @@ import pytest
 from geocoder_server import BAVARIA, GERMANY, MUNICH, PLACES, nominatim, serving
 
 from geoagent_rl.cli import geocode
-from geoagent_rl.config import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
+from geoagent_rl.config_reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.geo.turns import LocalTurns

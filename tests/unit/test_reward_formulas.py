@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from geoagent_rl import config as configuration
-from geoagent_rl.config import ConsistencyConfig, ExactMatchConfig, FormatConfig, SemanticConfig, SpatialConfig
+from geoagent_rl.config_reward import ConsistencyConfig, ExactMatchConfig, FormatConfig, SemanticConfig, SpatialConfig
 from geoagent_rl.policy.answer import Parsed, Stage, parse
 from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part

@@ -7,7 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from geoagent_rl.config import ConsistencyConfig, FormatConfig, RewardConfig, SemanticConfig, SpatialConfig, Weights
+from geoagent_rl.config_reward import (
+    ConsistencyConfig,
+    FormatConfig,
+    RewardConfig,
+    SemanticConfig,
+    SpatialConfig,
+    Weights,
+)
 from geoagent_rl.policy.answer import Parsed, Stage, parse
 from geoagent_rl.rewards import consistency, semantic, spatial
 from geoagent_rl.rewards import format as format_part

@@ -10,7 +10,7 @@ import time
 import pytest
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
-from geoagent_rl.config import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
+from geoagent_rl.config_reward import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.types import InfraError
