@@ -84,13 +84,13 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
+def world_map(pairs: Sequence[tuple[Point, Point, str]], label: str = "map of true and predicted places") -> str:
     """An equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover text), degrees.
 
     A line joins the two, the short way round (it may leave on one side and come in on the other).
     """
     width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
-    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="map of true and predicted places">']
+    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">']
     for lon in range(-150, 180, 30):
         parts.append(f'<path class="grid" d="M{_x(lon):g} 0V{height:g}"/>')
     for lat in range(-30, 90, 30):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -49,13 +50,9 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
     assert [row.name for row in settle(config, some("sft"), tmp_path)] == ["sft", "full"]
     with pytest.raises(UserError, match="other settings"):
         settle(load(ROOT / "configs" / "local.yaml", ["steps=7"]), some("full"), tmp_path)
-    (changed,) = some("full")
-    object.__setattr__(changed, "overrides", {"learner.lr": 1.0})
-    try:
-        with pytest.raises(UserError, match="other overrides"):
-            settle(config, [changed], tmp_path)
-    finally:
-        object.__setattr__(changed, "overrides", {})
+    changed = [dataclasses.replace(row, overrides={"learner.lr": 1.0}) for row in some("full")]
+    with pytest.raises(UserError, match="other overrides"):
+        settle(config, changed, tmp_path)
 
 
 def ablate(*words: str) -> subprocess.Popen:
