@@ -24,11 +24,11 @@ from geoagent_rl.rundir import replace_text
 FULL_LINE = 100  # a comment on a line longer than this goes on in the comment lines below
 HEAD = """# Configuration
 
-Made by `python -m geoagent_rl.config_reference docs/configuration.md` from the dataclasses in `geoagent_rl/config.py` and
-`geoagent_rl/config_reward.py`; do not edit it. A run's configuration is these defaults, then a YAML file (`--config`), then
-dotted overrides: `geoagent-rl train --config configs/local.yaml steps=20 rollout.group_size=4`. An unknown key is an error
-that names the nearest one. `configs/` holds complete examples. Keys and passwords never go in here, only the names of the
-environment variables that hold them.
+Made by `python -m geoagent_rl.config_reference docs/configuration.md` from the dataclasses in `geoagent_rl/config.py`
+and `geoagent_rl/config_reward.py`; do not edit it. A run's configuration is these defaults, then a YAML file
+(`--config`), then dotted overrides: `geoagent-rl train --config configs/local.yaml steps=20 rollout.group_size=4`. An
+unknown key is an error that names the nearest one. `configs/` holds complete examples. Keys and passwords never go in
+here, only the names of the environment variables that hold them.
 """
 
 
