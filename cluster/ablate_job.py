@@ -104,11 +104,14 @@ class _Job:
         weights.mkdir(exist_ok=True)
         s = Session(config, run_id_of(path), path, weights)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
-        for engine in on.engines if self.config.rollout.swap == "merged" else ():  # else the stack is this row's alone
-            await engine.swap(PolicyVersion(0, "merged", start))
+        shared = config.rollout.swap == "merged"  # then the engines hold what the row before left in them
         if row.grpo:
-            on = dataclasses.replace(on, model_dir=start, scorer=Scorer(on.services.services, config.reward))
+            holds = "" if shared else start
+            on = dataclasses.replace(on, model_dir=holds, scorer=Scorer(on.services.services, config.reward))
             await reinforce(s, on, run, start, self.train, resume)
+        elif shared:
+            for engine in on.engines:
+                await engine.swap(PolicyVersion(0, "merged", start))
         stage = "grpo" if row.grpo else row.start
         table = await measure(s, on, run, stage, "heldout", self.held)
         write_report(path)
