@@ -74,13 +74,13 @@ def table(source: Path) -> Table:
     """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises UserError."""
     path = source if source.is_file() else _only_csv(source)
     header, records = _read_csv(path)
-    used = {column: next((h for a in aliases for h in header if _fold(h) == a), None)
+    used = {column: next((h for a in aliases for h in header if fold(h) == a), None)
             for column, aliases in ALIASES.items()}  # fmt: skip
     absent = [c for c in ("lat", "lon") if used[c] is None]
     absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
     if absent:
         raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header)}")
-    finer = next((h for a in FALLBACK_PLACE for h in header if _fold(h) == a), None)
+    finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
     found = _Finder(path.parent, files)
     rows = [(number, _row(record, used, finer, found)) for number, record in records]
@@ -156,7 +156,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise UserError(f"{path} is not a readable CSV in UTF-8: {error}") from None
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).casefold()
 
 

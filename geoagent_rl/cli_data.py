@@ -1,0 +1,104 @@
+"""`geoagent-rl data ...`: import, check, draw, compare and show datasets; render street scenes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoagent_rl.types import UserError
+
+data_app = typer.Typer(help="Import, draw, check and show datasets; render street scenes.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Manifest = Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]
+
+
+@data_app.command("sample")
+def data_sample(
+    pool: Annotated[Path, typer.Argument(help="Parquet, CSV or JSONL with coordinates, or a folder of such files.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many rows to draw.")],
+    out: Annotated[Path, typer.Option(help="The sample: .csv, .jsonl or .parquet. The report goes beside it.")],
+    min_per_country: Annotated[int, typer.Option(min=0, help="At least so many, where the pool has them.")] = 0,
+    exclude: Annotated[str, typer.Option(help='ISO codes of countries to leave out, as in AQ,GL; "" for none.')] = "AQ",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same sample.")] = 0,
+    shortfall: Annotated[
+        str, typer.Option(help="What the pool lacks of a country: redistribute it to the others, or leave it.")
+    ] = "redistribute",
+    countries: Annotated[
+        Path | None, typer.Option(help="Another table: iso2, roads_km, population, land_km2 (CSV or TSV).")
+    ] = None,
+    lat: Annotated[str, typer.Option(help="Column of latitudes, if it has an unusual name.")] = "",
+    lon: Annotated[str, typer.Option(help="Column of longitudes.")] = "",
+    country: Annotated[str, typer.Option(help="Column of countries; without one: the nearest town's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Draw the paper's de-biased sample: countries by roads, population and area, cells by log population."""
+    from geoagent_rl.data.draw import draw, stratify, write_rows
+    from geoagent_rl.data.draw_report import show_draw, write_draw_report
+    from geoagent_rl.data.pools import open_pool
+    from geoagent_rl.geo.countries import countries as built_in
+    from geoagent_rl.geo.countries import read_countries
+
+    if shortfall not in ("redistribute", "leave"):
+        raise UserError(f"--shortfall is redistribute or leave, not {shortfall}")
+    table = read_countries(countries) if countries else built_in()
+    opened = open_pool(pool, lat, lon, country)
+    excluded = [code for code in exclude.upper().replace(" ", "").split(",") if code]
+    strata = stratify(opened, table)
+    drawn = draw(strata, table, n, min_per_country, excluded, seed, shortfall == "redistribute")
+    write_rows(opened, drawn.rows, out)
+    facts = {"pool": str(pool), "seed": seed, "minimum": min_per_country, "exclude": excluded, "shortfall": shortfall,
+             "countries_from": str(countries) if countries else "World Factbook, GeoNames"}  # fmt: skip
+    html = out.with_name(f"{out.stem}-report.html")
+    write_draw_report(html, drawn, table, facts)
+    summary = drawn.summary()
+    print(json.dumps(facts | summary) if as_json else "\n".join([*show_draw(summary), f"sample: {out}"]))
+    print(f"report: {html}", file=sys.stderr)
+
+
+@data_app.command("import")
+def data_import(
+    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
+    out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
+) -> None:
+    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
+    from geoagent_rl.data.photos import import_photos
+
+    import_photos(folder, out)
+
+
+@data_app.command("validate")
+def data_validate(manifest: Manifest) -> None:
+    """Check a dataset: images, coordinates, duplicates, swapped or radian coordinates."""
+    from geoagent_rl.data.validate import validate
+
+    report = validate(manifest)
+    print("\n".join(report.lines))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@data_app.command("show")
+def data_show(manifest: Manifest) -> None:
+    """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""
+    from geoagent_rl.data.validate import show
+
+    print("\n".join(show(manifest)))
+
+
+@data_app.command("scenes")
+def data_scenes(
+    out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
+    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
+    split: Annotated[
+        str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
+    ] = "train",
+) -> None:
+    """Render street scenes of real places, with reasoning texts: data for a machine without photographs."""
+    from geoagent_rl.data.scenes import make
+
+    print(make(out, n, seed, split, with_cot=True))
