@@ -62,13 +62,40 @@ def data_sample(
 
 @data_app.command("import")
 def data_import(
-    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
+    source: Annotated[Path, typer.Argument(help="A folder, or a Parquet, Arrow, JSONL, JSON, CSV or TSV file.")],
     out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
+    kind: Annotated[
+        str, typer.Option(help="auto, geoseek, swift, osv5m, mp16, im2gps, geocomp, exif or photos (any table).")
+    ] = "auto",
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="Our column = theirs, as in --map lat=gps_latitude.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Where the photographs are, if not with the table.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Link or copy photographs into images/ beside OUT.")] = False,
+    fill_names: Annotated[bool, typer.Option(help="Rows without any name get those of the nearest town.")] = True,
+    geocode: Annotated[
+        bool, typer.Option("--geocode", help="Rows without coordinates get those of their names, from the gazetteer.")
+    ] = False,
 ) -> None:
-    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
-    from geoagent_rl.data.photos import import_photos
+    """Turn a data set into a manifest: GeoSeek, OSV-5M, MP-16, IM2GPS, GeoComp, ms-swift, EXIF, or any table."""
+    from geoagent_rl.data.importers.kinds import read_mapping
+    from geoagent_rl.data.importers.run import Options, import_dataset
 
-    import_photos(folder, out)
+    options = Options(kind, read_mapping(mapping or ()), images, copy, fill_names, geocode)
+    loaded = import_dataset(source, out, options)
+    print("\n".join(loaded.notes), file=sys.stderr)
+    print(f"{out}: {len(loaded.samples)} of {loaded.rows} rows")
+
+
+@data_app.command("export")
+def data_export(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Argument(help="The ms-swift .jsonl to write.")],
+) -> None:
+    """Write a manifest as ms-swift JSONL (messages, images, solution)."""
+    from geoagent_rl.data.importers.swift import export_swift
+
+    print(f"{out}: {export_swift(manifest, out)} rows")
 
 
 @data_app.command("validate")

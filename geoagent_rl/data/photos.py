@@ -82,7 +82,7 @@ def table(source: Path) -> Table:
         raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header)}")
     finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
-    found = _Finder(path.parent, files)
+    found = Finder(path.parent, files)
     rows = [(number, _row(record, used, finer, found)) for number, record in records]
     without_row = set(files) - found.taken
     warnings = ()
@@ -99,8 +99,8 @@ def country_name(text: str) -> str:
     return _country_codes().get(text, text) if text.isupper() and len(text) in (2, 3) else text
 
 
-class _Finder:
-    """Finds a CSV's image files, and remembers which were asked for."""
+class Finder:
+    """Finds a table's image files, and remembers which were asked for."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.taken = root, set()
@@ -122,7 +122,7 @@ class _Finder:
         return hit.relative_to(self.root).as_posix()
 
 
-def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: _Finder) -> dict[str, str]:
+def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: Finder) -> dict[str, str]:
     row = {column: (record.get(name) or "").strip() for column, name in used.items() if name}
     row["image"] = found.find((row.get("image") or row.get("uid", "")).replace("\\", "/"))
     row["uid"] = row.get("uid") or Path(row["image"]).stem
