@@ -129,3 +129,77 @@ def data_scenes(
     from geoagent_rl.data.scenes import make
 
     print(make(out, n, seed, split, with_cot=True))
+
+
+@data_app.command("contamination")
+def data_contamination(
+    a: Annotated[Path, typer.Argument(help="Training data: a manifest, or any table or folder with coordinates.")],
+    b: Annotated[Path, typer.Argument(help="Evaluation data, likewise.")],
+    km: Annotated[float, typer.Option(min=0.001, help="Nearer than this is the same place.")] = 1.0,
+    bits: Annotated[int, typer.Option(min=0, max=32, help="Of 64 bits of the hash, so many may differ.")] = 6,
+    photographs: Annotated[bool, typer.Option(help="Compare photographs too, where both sides have files.")] = True,
+    clean: Annotated[Path | None, typer.Option(help="Write A without the overlap here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Does A hold places or photographs of B? Distances on the ground, perceptual hashes."""
+    import numpy as np
+
+    from geoagent_rl.data.contamination import overlap, read_side, show_overlap
+    from geoagent_rl.data.draw import write_rows
+
+    first, second = read_side(a, photographs), read_side(b, photographs)
+    found = overlap(first, second, km, bits)
+    if clean:
+        write_rows(first.pool, np.setdiff1d(np.arange(len(first.lat)), found.rows), clean)
+    print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
+
+
+@data_app.command("cot-check")
+def data_cot_check(
+    manifest: Manifest,
+    keep: Annotated[Path | None, typer.Option(help="Write the samples without fault here, in the same folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check chains of thought: three stages, conclusions that equal the answer, reasoning lengths."""
+    from geoagent_rl.data.cot_check import check_chains, show_chains
+    from geoagent_rl.data.manifest import read, write
+
+    checked = check_chains(read(manifest))
+    if keep:
+        write(keep, checked.passed)
+    print(json.dumps(checked.report) if as_json else "\n".join(show_chains(checked)))
+    raise typer.Exit(1 if checked.faults else 0)
+
+
+@data_app.command("locatability")
+def data_locatability(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Argument(help="The manifest to write, in the same folder.")],
+    scores: Annotated[Path | None, typer.Option(help="A file with columns uid and locatability to take over.")] = None,
+    endpoint: Annotated[str, typer.Option(help="An OpenAI-compatible API, as in http://127.0.0.1:8000/v1.")] = "",
+    model: Annotated[str, typer.Option(help="The model's name at that endpoint.")] = "",
+    key_env: Annotated[str, typer.Option(help="The environment variable that holds its key.")] = "OPENAI_API_KEY",
+    timeout_s: Annotated[float, typer.Option(help="For one request.")] = 120.0,
+    concurrent: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 8,
+) -> None:
+    """Give photographs a score 0-10 of how well they can be located: from a file, or asked of a VLM."""
+    import asyncio
+    import os
+
+    from geoagent_rl.data import locatability as scoring
+    from geoagent_rl.data.manifest import read, write
+
+    if bool(scores) == bool(endpoint) or (endpoint and not model):
+        raise UserError("give either --scores FILE, or --endpoint URL with --model NAME")
+    samples = read(manifest)
+    if scores:
+        found, reasons = scoring.read_scores(scores), {}
+    else:
+        asked = scoring.Endpoint(endpoint, model, os.environ.get(key_env, ""), timeout_s, concurrent=concurrent)
+        found, reasons = asyncio.run(scoring.ask_all(samples, asked, scoring.kept_beside(out, model)))
+    write(out, scoring.with_scores(samples, found))
+    for uid, reason in list(reasons.items())[:3]:
+        print(f"no score: {uid}: {reason}", file=sys.stderr)
+    given = sum(s.uid in found for s in samples)
+    strangers = len(set(found) - {s.uid for s in samples})
+    print(f"{out}: {given} of {len(samples)} samples scored" + (f", {strangers} scores of others" if strangers else ""))

@@ -41,6 +41,15 @@ class Pool:
     columns: tuple[str, ...]
 
     @property
+    def image(self) -> str:
+        """The column of image paths; "" where there is none (or it holds the photographs themselves)."""
+        return _find("image", self.columns)
+
+    @property
+    def uid(self) -> str:
+        return _find("uid", self.columns)
+
+    @property
     def root(self) -> Path:
         """The folder that image paths are relative to."""
         return self.path if self.path.is_dir() else self.path.parent
@@ -76,6 +85,13 @@ def positions(pool: Pool) -> Iterator[tuple[NDArray[np.float64], NDArray[np.floa
             lat, lon = (pandas.to_numeric(table[name].to_pandas(), errors="coerce") for name in (pool.lat, pool.lon))
             named = table[pool.country].to_pandas().fillna("").astype(str).to_numpy() if pool.country else None
             yield lat.to_numpy(np.float64), lon.to_numpy(np.float64), named
+
+
+def texts(pool: Pool, column: str) -> Iterator[NDArray[np.object_]]:
+    """One column of the pool as texts ("" where blank), in the batches of `positions`."""
+    for file in pool.files:
+        for table in _batches(file, [column]):
+            yield table[column].to_pandas().fillna("").astype(str).to_numpy()
 
 
 def chosen_rows(pool: Pool, chosen: NDArray[np.int64]) -> Iterator[pa.Table]:

@@ -117,7 +117,7 @@ def write_csv(path, rows):
 def test_osv5m_as_published(tmp_path, photo):
     photo("images/test/00/77.jpg"), photo("images/test/01/78.jpg")
     row = {"id": 77, "latitude": 48.1, "longitude": 11.6, "thumb_original_url": "", "country": "DE",
-           "region": "Bavaria", "sub-region": "Upper Bavaria", "city": "", "land_cover": 1.0, "drive_side": 1}  # fmt: skip
+           "region": "Bavaria", "sub-region": "Upper Bavaria", "city": "", "land_cover": 1.0}  # fmt: skip
     write_csv(tmp_path / "set/test.csv", [row, {**row, "id": 78, "latitude": ""}, {**row, "id": 79}])
     loaded = import_dataset(tmp_path / "set", tmp_path / "set/manifest.jsonl", Options())
     assert loaded.notes[0] == "read as osv5m"
