@@ -142,7 +142,7 @@ def show_overlap(report: dict[str, Any], names: Sequence[str]) -> list[str]:
         lines.append(f"  for example {'; '.join(report['a_near_b_examples'][:3])}")
     if a["photographs"] and b["photographs"]:
         pairs, bits = report["same_photographs"][:EXAMPLES], report["bits"]
-        lines.append(f"{report['same_photograph_pairs']} pairs of photographs look the same (<= {bits} of 64 bits differ)")
+        lines.append(f"{report['same_photograph_pairs']} pairs of photographs look the same (to {bits} of 64 bits)")
         lines += [f"  {pair['a']} = {pair['b']} ({pair['bits']} bits)" for pair in pairs]
     else:
         lines.append("photographs were not compared: one side has no image files")
