@@ -29,8 +29,8 @@ from geoagent_rl.types import InfraError, UserError
 QUESTION = """\
 How well can the place where this photograph was taken be told from the picture alone? Judge what is visible (text and \
 its language, signs, plates, buildings, plants, terrain), not whether you know the place. 0: nothing tells; 1-3: \
-hardly, a guess among continents; 4-5: a part of the world or some countries; 6-7: most likely one country; 8-9: a region \
-or a city; 10: this very place. Answer with one JSON object and nothing else: {"score": a number from 0 to 10}"""
+hardly, a guess among continents; 4-5: a part of the world or some countries; 6-7: most likely one country; 8-9: a \
+region or a city; 10: this very place. Answer with one JSON object and nothing else: {"score": a number from 0 to 10}"""
 SCORE = re.compile(r'"score"\s*:\s*"?(-?\d+(?:\.\d+)?)')
 NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s*/\s*10)?[\s.]*")
 RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
