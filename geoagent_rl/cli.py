@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from geoagent_rl.cli_data import Json, data_app
 from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
@@ -24,12 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Import, check and show datasets; render street scenes.", no_args_is_help=True)
 eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Column = Annotated[str, typer.Option(help="Column name.")]
 
 
@@ -87,50 +86,6 @@ def eval_score(
     if table["failed"] < table["n"]:
         print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
     print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
-
-
-@data_app.command("import")
-def data_import(
-    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
-    out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
-) -> None:
-    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
-    from geoagent_rl.data.photos import import_photos
-
-    import_photos(folder, out)
-
-
-@data_app.command("validate")
-def data_validate(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Check a dataset: images, coordinates, duplicates, swapped or radian coordinates."""
-    from geoagent_rl.data.validate import validate
-
-    report = validate(manifest)
-    print("\n".join(report.lines))
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@data_app.command("show")
-def data_show(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""
-    from geoagent_rl.data.validate import show
-
-    print("\n".join(show(manifest)))
-
-
-@data_app.command("scenes")
-def data_scenes(
-    out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
-    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
-    split: Annotated[
-        str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
-    ] = "train",
-) -> None:
-    """Render street scenes of real places, with reasoning texts: data for a machine without photographs."""
-    from geoagent_rl.data.scenes import make
-
-    print(make(out, n, seed, split, with_cot=True))
 
 
 @app.command("tiny-policy")

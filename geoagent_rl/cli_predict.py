@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from geoagent_rl.cli_data import Json
+
 Model = Annotated[
     str, typer.Option(help="A checkpoint, exported, or a run directory; default: the newest finished run's policy.")
 ]
@@ -21,7 +23,7 @@ def predict(
         Path | None, typer.Option(help="Where a folder's rows go: .csv or .jsonl. The same again goes on.")
     ] = None,
     max_tokens: Tokens = 1024,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines (one photograph).")] = False,
+    as_json: Json = False,
 ) -> None:
     """Locate photographs: the reasoning, the answer, its coordinates and the matched level."""
     from geoagent_rl.evaluation.predict import Locator, predict_image, show_prediction
