@@ -20,7 +20,7 @@ from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
-    epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. More: docs/index.md",
+    epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. See also docs/.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -19,4 +19,3 @@ def test_help_imports_nothing_heavy_and_lists_what_to_start_with_first():
     loaded, _, shown = done.stdout.partition("\n")
     assert json.loads(loaded) == []
     assert shown.index("doctor") < shown.index("demo") < shown.index("train") < shown.index("predict")
-    assert "More ─" not in shown  # every command has its place in cli.PANELS
