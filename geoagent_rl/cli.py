@@ -16,6 +16,7 @@ import typer
 
 from geoagent_rl.cli_data import Json, data_app
 from geoagent_rl.cli_eval import eval_app
+from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
@@ -71,19 +72,6 @@ def tiny_policy(
 
 
 @app.command()
-def predict(
-    image: Annotated[Path, typer.Argument(help="A photograph.")],
-    model: Annotated[str, typer.Option(help="Checkpoint directory; default: the newest finished run's policy.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Locate one photograph: the reasoning, the answer, its coordinates and the matched level."""
-    from geoagent_rl.evaluation.predict import newest_policy, predict_image, show_prediction
-
-    row = predict_image(image, Path(model) if model else newest_policy(Path("runs")))
-    print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
-
-
-@app.command()
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run directory or one checkpoint.")],
     out: Annotated[Path, typer.Argument(help="The directory to write.")],
@@ -110,6 +98,10 @@ def doctor(as_json: Json = False) -> None:
     from geoagent_rl import doctor as checks
 
     raise typer.Exit(checks.run(as_json))
+
+
+app.command()(predict)
+app.command("serve-model")(serve_model)
 
 
 def run_app() -> None:

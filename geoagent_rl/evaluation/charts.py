@@ -116,12 +116,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
+def world_map(pairs: Sequence[tuple[Point, Point, str]], label: str = "map of true and predicted places") -> str:
     """An equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover text), degrees.
 
     A line joins the two, the short way round (it may leave on one side and come in on the other).
     """
-    parts = _background("map of true and predicted places")
+    parts = _background(label)
     for truth, guess, _ in pairs:
         parts.append(f'<path class="miss" d="{_link(truth, guess)}"/>')
     for truth, guess, hover in pairs:
