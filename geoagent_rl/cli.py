@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from geoagent_rl.cli_data import Json, data_app
+from geoagent_rl.cli_eval import eval_app
 from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
@@ -26,11 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 
-Column = Annotated[str, typer.Option(help="Column name.")]
 
 
 @app.command()
@@ -61,32 +60,6 @@ def geocode(
                 f"{address}: {row['lat']:.4f}, {row['lon']:.4f}  ({row['level']}: {where}; {row['provider']})",
                 flush=True,
             )
-
-
-@eval_app.command("score")
-def eval_score(
-    file: Annotated[Path, typer.Argument(help="Predictions: CSV, JSONL or Parquet.")],
-    gt_lat: Column = "gt_lat",
-    gt_lon: Column = "gt_lon",
-    pred_lat: Column = "pred_lat",
-    pred_lon: Column = "pred_lon",
-    geoscore_scale_km: Annotated[
-        float, typer.Option(help="GeoScore = 5000 exp(-d/scale). Paper 1805, OSV-5M 1492.7.")
-    ] = 1805.0,
-    as_json: Json = False,
-) -> None:
-    """Hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
-    from geoagent_rl.evaluation.metrics import score_file
-
-    table = score_file(file, gt_lat, gt_lon, pred_lat, pred_lon, geoscore_scale_km)
-    if as_json:
-        print(json.dumps(table))
-        return
-    hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
-    print(f"{table['n']} predictions, {table['failed']} failed\nhit  {hits}")
-    if table["failed"] < table["n"]:
-        print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
-    print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
 
 
 @app.command("tiny-policy")

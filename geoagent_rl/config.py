@@ -119,7 +119,8 @@ class SFTConfig:
 
 @dataclass
 class EvalConfig:
-    samples: int = 256
+    samples: int = 256  # photographs, at most
+    completions: int = 1  # per photograph; of several the medoid counts (they need a temperature above 0)
     temperature: float = 0.0
     geoscore_scale_km: float = 1805.0  # the paper's 18050 / 10
 
