@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import cluster.cli_cluster  # noqa: F401  attaches its commands
 from geoagent_rl.cli import Json, app, eval_app, run_app
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
