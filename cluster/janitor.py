@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.serving import stop_applications
 
+NAMESPACE = "geoagent"
 
 class Pulse:
     """Owned by the driver: a call that is answered only by its death."""
@@ -41,14 +43,23 @@ class Janitor:
         ray.actor.exit_actor()
 
 
+def names_of(run_id: str) -> list[str]:
+    named = ray.util.list_named_actors(all_namespaces=True)
+    ours = (row["name"] for row in named if row["namespace"] == NAMESPACE)
+    return [name for name in ours if name.startswith(f"janitor-{run_id}-")]
+
+
 @contextlib.contextmanager
 def janitor(run_id: str, weights: Path) -> Iterator[None]:
     """While in it, the loss of this process leaves nothing of run `run_id` behind."""
+    for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(name, NAMESPACE))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     free = {"num_cpus": 0, "scheduling_strategy": here}
     pulse = ray.remote(Pulse).options(**free).remote()
-    watcher = ray.remote(Janitor).options(name=f"janitor-{run_id}", lifetime="detached", get_if_exists=False, **free)
-    actor = watcher.remote(run_id, str(weights))
+    detached = {"name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}", "namespace": NAMESPACE, "lifetime": "detached"}
+    actor = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
     actor.watch.remote([pulse])
     try:
         yield

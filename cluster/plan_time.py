@@ -86,5 +86,3 @@ def geocoder_seconds(config: Config, calls: float) -> float:
     }
     asked = [rates[name] for name in provider_names(g.provider) if name in rates]
     return calls / min(asked) if asked else 0.0
-
-
