@@ -116,13 +116,12 @@ def client(address: str) -> Any:
     use_cluster_token()
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
-    from requests import RequestException
 
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise UserError(f"{address}: {str(error).splitlines()[0]} {TOKEN_HELP}") from None
-    except (ConnectionError, RuntimeError, RequestException) as error:
+    except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"no job server at {address}: {reason}; is the address right? If it is: {TOKEN_HELP}") from None
 

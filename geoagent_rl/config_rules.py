@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ def validate(config: Config) -> None:
     check_learning(config)
     check_gpus(config)
     check_cache_url(config)
+    check_wandb(config)
     if config.rollout.group_size < 2:
         raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
     if config.rollout.max_tokens >= config.rollout.max_model_len:
@@ -162,4 +164,16 @@ def check_cache_url(config: Config) -> None:
         raise UserError(
             f"reward.cache.url: redis:// to {url.hostname} is not encrypted; use rediss://, or set "
             "reward.cache.tls=false where the network is yours alone"
+        )
+
+
+def check_wandb(config: Config) -> None:
+    """Found out at once, not after minutes of starting engines."""
+    if not config.run.wandb:
+        return
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # no origin: some folder named wandb
+        raise UserError(
+            f"run.wandb={config.run.wandb} needs Weights & Biases, which is not installed: pip install wandb, or leave "
+            "run.wandb empty"
         )
