@@ -6,15 +6,13 @@ Never compared with a GPU: right about what dominates, not about seconds.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.gpus import GPU
+from cluster.plan_memory import Lengths
 from geoagent_rl.config import Config
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.policy.sizes import Architecture
-
-if TYPE_CHECKING:
-    from cluster.plan import Lengths
 
 BANDWIDTH_SHARE, PREFILL_SHARE, DECODE_SHARE, LEARN_SHARE = 0.6, 0.45, 0.35, 0.35  # of the data sheet that is reached
 ADAPTER_COST = 1.35  # time per token with an adapter served beside the base, against merged weights (trl#7017)

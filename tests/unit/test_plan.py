@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plan import GIB, PROMPT_CHARS, SCENES_COT_CHARS, make_plan, show
+from cluster.plan import PROMPT_CHARS, SCENES_COT_CHARS, make_plan, show
+from cluster.plan_memory import GIB
 from geoagent_rl.config import load
 from geoagent_rl.data.scene_text import cot
 from geoagent_rl.data.scenes import ANNOTATORS, scene_at
