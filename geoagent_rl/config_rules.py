@@ -27,6 +27,8 @@ def validate(config: Config) -> None:
             f"rollout.max_tokens ({config.rollout.max_tokens}) leaves no room for a prompt in rollout.max_model_len "
             f"({config.rollout.max_model_len})"
         )
+    if config.eval.completions > 1 and config.eval.temperature <= 0:
+        raise UserError("eval.completions above 1 are all alike at eval.temperature 0; set eval.temperature=0.7 or so")
     if config.rollout.dynamic_sampling and config.rollout.max_refills < 1:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")
     unknown = set(config.reward.required) - set(vars(config.reward.weights))
@@ -53,6 +55,7 @@ def check_ranges(config: Config) -> None:
         "learner.overlong_buffer": config.learner.overlong_buffer,
         "reward.spatial.tau_km": config.reward.spatial.tau_km,
         "reward.exact_match.scale_km": config.reward.exact_match.scale_km,
+        "eval.completions": config.eval.completions,
         "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
     }
     for key, value in positive.items():
