@@ -21,6 +21,7 @@ from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
+    epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. See also docs/.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -104,8 +105,33 @@ app.command()(predict)
 app.command("serve-model")(serve_model)
 
 
+# How `geoagent-rl -h` lists the commands: what a new user needs first comes first.
+PANELS = {
+    "Start here": ("doctor", "demo"),
+    "Train": ("sft", "train", "ablate"),
+    "On a cluster": ("plan", "submit", "status", "scale", "monitor"),
+    "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
+    "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),
+}
+
+
+def arrange() -> None:
+    """Puts every command into its panel, in the order of PANELS; groups come after plain commands in each."""
+    panels = {name: (title, place) for title, names in PANELS.items() for place, name in enumerate(names)}
+    order = {title: place for place, title in enumerate(PANELS)}
+
+    def rank(info) -> tuple[int, int]:
+        name = info.name or info.callback.__name__.replace("_", "-")
+        info.rich_help_panel, place = panels.get(name, ("More", len(panels)))
+        return order.get(info.rich_help_panel, len(order)), place
+
+    app.registered_commands.sort(key=rank)
+    app.registered_groups.sort(key=rank)
+
+
 def run_app() -> None:
     """Runs the command line. A UserError or InfraError is one line and exit code 1; --debug shows the trace."""
+    arrange()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
