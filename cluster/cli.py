@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+import cluster.cli_cluster  # noqa: F401  attaches its commands
 from cluster.cli_ablate import ablate
 from cluster.monitor.command import monitor
 from geoagent_rl.cli import Json, app, run_app

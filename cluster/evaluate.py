@@ -17,6 +17,7 @@ from typing import Any
 from actors.rollout import RemoteRollout
 from cluster.launch import Session, engines_up, run_until_done, session, stack, start_engine, stop_engines
 from cluster.steps import dataset, progress, say, starting_base, starting_policy
+from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.data.manifest import Sample
@@ -39,6 +40,7 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
     """
     if not config.data.eval_manifest:
         raise UserError("data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV")
+    config = on_storage(config)
     run = RunDir.create(config)
     samples = dataset(config, run, config.data.eval_manifest, "heldout")[: config.eval.samples]
     base = model or starting_base(config)

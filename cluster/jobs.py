@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.launch import run_until_done, session, stack
 from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_base, starting_policy
+from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.evaluation.report import write_report
 from geoagent_rl.rundir import RunDir
@@ -11,13 +12,14 @@ from geoagent_rl.rundir import RunDir
 
 def run_sft_job(config: Config) -> None:
     """Step II alone: sft.manifest -> RUN/policy."""
+    config = on_storage(config)
     run = RunDir.create(config)
 
     samples = dataset(config, run, config.sft.manifest or config.data.manifest, "sft")
     base = starting_base(config)
 
     async def work() -> None:
-        async with session(config, run.path) as s:
+        async with session(config, run.path, only_learner=True) as s:
             await cold_start(s, run, base, samples, run.path / "policy")
 
     run_until_done(work())
@@ -26,6 +28,7 @@ def run_sft_job(config: Config) -> None:
 
 def run_train_job(config: Config, resume: bool) -> None:
     """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report."""
+    config = on_storage(config)
     run = RunDir.create(config, resume)
 
     samples = dataset(config, run, config.data.manifest, "train")

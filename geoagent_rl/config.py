@@ -49,6 +49,7 @@ class ScenesConfig:
 @dataclass
 class PolicyConfig:
     model: str = "tiny"  # "tiny" (base + SFT on scenes, cached), "tiny-base", a checkpoint directory, or a hub name
+    architecture: str = ""  # a published name, such as Qwen2.5-VL-7B: what `plan` sizes before `model` exists
     tiny_seed: int = 0  # of the tiny base, apart from run.seed
     system_prompt: str = "tiny"  # "tiny" or "full": see policy/prompt.py
     max_pixels: int = 200_000  # image budget, pixels after resizing
@@ -107,6 +108,15 @@ class LearnerConfig:
 
 
 @dataclass
+class PlacementConfig:
+    """Where parts run on a cluster (cluster/placement.py). How much each asks for is in its own section."""
+
+    colocate: bool = False  # one engine and one learner rank share a GPU; the engine sleeps while the learner learns
+    wait_s: float = 0.0  # for nodes that are still to come (an autoscaler's) or GPUs that others hold; 0: fail at once
+    gpu: str = "A100-80GB"  # for `plan`: see cluster/gpus.py
+
+
+@dataclass
 class SFTConfig:
     manifest: str = ""  # samples with CoT texts; empty: data.manifest
     epochs: int = 2  # over the samples with reasoning
@@ -137,6 +147,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)

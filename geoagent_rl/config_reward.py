@@ -65,6 +65,7 @@ class OpenCageConfig:
     api_key_env: tuple[str, ...] = ("OPENCAGE_API_KEY",)  # NAMES of environment variables; several keys take turns
     rate_per_s: float = 1.0  # per key, over the whole cluster; 1 and 2500 a day are the free trial's
     daily_budget: int = 2500  # requests per key and UTC day, over the whole cluster; 0: no limit of ours
+    usd_per_1000: float = 0.0  # what your subscription costs per 1,000 requests, for `plan`; the trial costs nothing
 
 
 @dataclass
@@ -100,6 +101,7 @@ class GeocoderConfig:
     prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
     replicas: int = 1  # workers, which geocode and embed
     cpus_per_replica: float = 0.2  # as declared to Ray
+    nodes: str = ""  # where replicas run: a custom resource ("reward_node") or label ("role=reward") of nodes; "": any
 
 
 @dataclass
@@ -109,7 +111,10 @@ class EncoderConfig:
 
 @dataclass
 class CacheConfig:
-    url: str = "embedded"  # "embedded" (own Redis server), redis://..., rediss://..., or "off"
+    # "embedded" (own Redis server, for one node), "off", or rediss://HOST:6380/0?ssl_ca_certs=FILE. A password never
+    # stands here: it is read from REDIS_PASSWORD, or from the file that REDIS_PASSWORD_FILE names, on every node.
+    url: str = "embedded"
+    tls: bool = True  # false: redis:// to another machine, without TLS, on a network that is yours alone
     dir: str = ""  # of the embedded server; empty: under run.dir
     timeout_s: float = 0.3
     negative_ttl_s: float = 30 * 24 * 3600.0  # how long "no such place" is believed; places that exist do not expire
