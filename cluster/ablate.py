@@ -166,7 +166,8 @@ class Jobs:
                     process.wait(0.5)
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(STOP_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_S)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -174,17 +175,24 @@ class Jobs:
         return f"exit code {process.returncode}" if process.returncode else ""
 
     def remotely(self, words: list[str]) -> str:
+        """Empty, or how it failed. A stopped job saves and ends within STOP_WAIT_S; nobody waits for it here."""
         server = client(self.address)
         environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
-        job = server.submit_job(entrypoint=shlex.join(["python", *words]), runtime_env=environment)
-        while not (status := server.get_job_status(job)).is_terminal() and not self.stopping.wait(POLL_S):
-            pass
-        if not status.is_terminal():
-            server.stop_job(job)  # it saves and ends within RAY_JOB_STOP_WAIT_TIME_S
-            return ""
-        if status.value == "SUCCEEDED":
-            return ""
-        say(server.get_job_logs(job)[-3000:])
+        try:
+            job = server.submit_job(entrypoint=shlex.join(["python", *words]), runtime_env=environment)
+            while not (status := server.get_job_status(job)).is_terminal():
+                if self.stopping.wait(POLL_S):
+                    server.stop_job(job)
+                    return ""
+            if status.value == "SUCCEEDED":
+                return ""
+            say(server.get_job_logs(job)[-3000:])
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InfraError(
+                f"the job server at {self.address} failed: {reason}; jobs that run go on, and the same command goes on "
+                "after them"
+            ) from None
         return f"status {status.value}"
 
 
