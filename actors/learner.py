@@ -29,9 +29,10 @@ from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, check_image_tokens, completion_ids, encode, probe_ids
 from geoagent_rl.rundir import directory_at_once
 from geoagent_rl.sft import Demonstration
-from geoagent_rl.types import Group, InfraError, PolicyVersion
+from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
 
 SUMS = ("loss", "kl", "entropy", "clipped", "sampler_gap", "importance", "tokens", "sequences", "groups", "not_finite")
+COLLECTIVE_SHARE = 0.8  # of learner.timeout_s: a collective call gives up first, so that who is missing can be told
 IMAGES_KEPT = 128  # encoded pictures; a group's G samples and later epochs share them
 
 
@@ -56,7 +57,8 @@ class Learner:
         c = config.learner
         self.config, self.model_dir, self.phase, self.rank, self.world_size = config, model_dir, phase, rank, world_size
         self.weights_dir = Path(weights_dir) if weights_dir else None
-        start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=c.timeout_s)
+        limit = COLLECTIVE_SHARE * c.timeout_s
+        start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
         self.processor = policy_model.load_processor(model_dir)
         lora = (config.policy.lora_rank, config.policy.lora_alpha)
         policy = policy_model.load_policy(
@@ -65,7 +67,8 @@ class Learner:
         bf16 = config.policy.dtype == "bfloat16"
         if c.zero_stage < 3 and not bf16:
             policy_model.fold_wide_adapters(policy)
-        self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, c.max_grad_norm)
+        norms = (c.max_grad_norm, c.skip_grad_norm or math.inf)
+        self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, *norms)
         self.policy, self.device = policy, self.sharded.device
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer), device=self.device)
         self.probe = probe_ids(self.processor.tokenizer)
@@ -103,6 +106,13 @@ class Learner:
     def learn(self, samples: Sequence[TrainSample]) -> None:
         """Forward and backward of this rank's share, in micro-batches of at most learner.micro_batch_tokens."""
         start = time.monotonic()
+        limit = self.policy.network.config.text_config.max_position_embeddings
+        for s in samples:
+            if s.length > limit:
+                raise UserError(
+                    f"{s.uid}: prompt ({len(s.prompt_ids)} tokens) and answer ({len(s.completion_ids)}) are more than "
+                    f"the {limit} tokens that the policy can take; lower policy.max_pixels or shorten the answer"
+                )
         counted = overlong.counted(samples, self.config.learner.overlong)
         tokens = sum(len(s.completion_ids) for s in counted)
         if self.rank == 0:  # `step` adds up the ranks' sums
@@ -163,8 +173,9 @@ class Learner:
         """One optimizer step from everything accumulated since the last; returns the version to serve, and metrics.
 
         The gradient is that of the whole batch's loss, whatever its split. When a loss or the gradient norm is not
-        finite, or no token counts (as when no sample could be scored), weights and moments stay as they are, the
-        version does not change and `step_skipped` is 1. The learning-rate schedule counts every step.
+        finite, the norm is above learner.skip_grad_norm, or no token counts (as when no sample could be scored),
+        weights and moments stay as they are, the version does not change, `step_skipped` is 1 and `steps_skipped` one
+        more. The learning-rate schedule counts every step.
         """
         start = time.monotonic()
         c = self.config.learner
@@ -189,6 +200,7 @@ class Learner:
         metrics |= {"lr": lr, "train_tokens": total["tokens"], "step_skipped": float(not applied)}
         metrics["learn_seconds"] = self.seconds + learned - start
         self.clear()
+        metrics["steps_skipped"] = float(self.done - self.updates - applied)
         if applied:
             self.updates += 1
             self.version = self.publish()

@@ -87,7 +87,8 @@ class LearnerConfig:
     lr_end: float = 1.0  # final learning rate as a share of lr (linear)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # gradients of a larger norm are clipped to it
+    skip_grad_norm: float = 0.0  # a step whose norm before clipping is above this is skipped and counted; 0: none is
     loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
     ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2

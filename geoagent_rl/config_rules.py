@@ -55,6 +55,7 @@ def check_ranges(config: Config) -> None:
         "max_staleness": config.max_staleness,
         "rollout.max_refills": config.rollout.max_refills,
         "learner.clip_low": config.learner.clip_low,
+        "learner.skip_grad_norm": config.learner.skip_grad_norm,
         "learner.kl_beta": config.learner.kl_beta,
         "learner.overlong_penalty": config.learner.overlong_penalty,
     }
