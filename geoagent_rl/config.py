@@ -103,6 +103,7 @@ class LearnerConfig:
     overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
     kl_beta: float = 0.001
     micro_batch_tokens: int = 8192
+    share_prompts: bool = True  # completions of one prompt behind one copy of it: see policy/rows.py
     timeout_s: float = 600.0
 
 

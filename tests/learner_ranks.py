@@ -3,8 +3,8 @@
     python tests/learner_ranks.py MODEL OUT PICTURE PICTURE PICTURE
 
 Every rank writes OUT/<ranks>-<rank>.json: {case: {"rows": metrics of each step, "probe": log-probabilities}}. The
-cases differ in everything that must not matter: stage, micro-batches, order of groups and samples, streamed groups or
-the whole batch in one call.
+cases differ in everything that must not matter: stage, micro-batches, shared rows, order of groups and samples,
+streamed groups or the whole batch in one call.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from geoagent_rl.grpo.batching import train_samples
 from geoagent_rl.grpo.schedule import grpo_phase
 
 STEPS, WORLDS, LIMIT_S = 2, (1, 2, 4), 150.0
-CASES = {  # name: (ZeRO stage, tokens of a micro-batch, seed of the order, groups streamed)
-    "zero0": (0, 8192, 0, True),
-    "zero0-whole": (0, 300, 1, False),
-    "zero2": (2, 250, 2, True),
-    "zero3": (3, 400, 3, True),
-    "zero3-whole": (3, 8192, 4, False),
+CASES = {  # name: (ZeRO stage, tokens of a micro-batch and of a shared row, seed of the order, groups streamed)
+    "zero0": (0, 8192, 0, 0, True),
+    "zero0-whole": (0, 300, 8192, 1, False),
+    "zero2": (2, 250, 0, 2, True),
+    "zero3": (3, 400, 180, 3, True),
+    "zero3-whole": (3, 8192, 8192, 4, False),
 }
 
 
@@ -54,10 +54,11 @@ def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[di
 
 def work(rank: int, world: int, address: str, place: Place, out: Path) -> None:
     found = {}
-    for name, (stage, budget, order, streamed) in CASES.items():
+    for name, (stage, budget, row_limit, order, streamed) in CASES.items():
         c = config(zero_stage=stage, micro_batch_tokens=budget, ranks=world)
         c.policy.gradient_checkpointing = name == "zero3"
         learner = Learner(c, place[0], grpo_phase(c), None, rank, world, address)
+        learner.row_limit = row_limit
         rows = steps(learner, place, order, streamed)
         found[name] = {"rows": rows, "probe": learner.version.probe_logprobs}
     learner.close()

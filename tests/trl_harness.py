@@ -40,8 +40,8 @@ def trainer(policy, rewards, tmp_path, **settings):
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
-        use_bias_correction_kl=False,  # the paper has the plain k3 term; TRL by default weighs it by the ratio
-        **{"beta": 0.0, **settings},
+        # The paper has the plain k3 term; TRL by default weighs it by the ratio.
+        **{"beta": 0.0, "use_bias_correction_kl": False, **settings},
     )
     return trl.GRPOTrainer(
         model=network.model,
