@@ -187,8 +187,9 @@ class Learner:
         counts = total["sequences"], total["tokens"], self.config.rollout.max_tokens, total["groups"]
         normaliser = objective.normaliser(kind, *counts)
         lr = self.phase.rate(self.done)
-        discard = total["not_finite"] > 0 or total["tokens"] == 0
-        applied, norm = self.sharded.step(lr, normaliser, discard)
+        applied, norm = False, 0.0
+        if total["tokens"]:  # otherwise no rank has gradients, which ZeRO's step takes for granted
+            applied, norm = self.sharded.step(lr, normaliser, discard=total["not_finite"] > 0)
         self.done += 1
         tokens = max(total["tokens"], 1.0)
         metrics = {"loss": total["loss"] / normaliser, "entropy": total["entropy"] / tokens}
