@@ -100,6 +100,32 @@ class Ours:
         return rows[1:]
 
 
+def trl_settings(c: Config, micro: int, suppressed: list[int], folder: str):
+    import trl
+
+    return trl.GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=c.rollout.group_size * c.rollout.prompts_per_step // micro,
+        num_generations=c.rollout.group_size,
+        max_completion_length=c.rollout.max_tokens,
+        max_steps=c.steps,
+        temperature=c.rollout.temperature,
+        beta=c.learner.kl_beta,
+        learning_rate=c.learner.lr,
+        loss_type="grpo",
+        generation_kwargs={"suppress_tokens": suppressed},
+        model_init_kwargs={"dtype": "float32"},
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to=[],
+        logging_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+
 def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], micro: int, folder: str) -> list[float]:
     """Wall time of TRL's steps; micro: completions in a micro-batch."""
     import trl
@@ -108,8 +134,7 @@ def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], m
     from transformers import TrainerCallback
 
     processor = load_processor(model)
-    rows, size = prompts * c.steps, c.rollout.group_size * c.rollout.prompts_per_step
-    pictures = []
+    rows, pictures = prompts * c.steps, []
     for prompt in rows:
         with Image.open(prompt.image) as image:
             pictures.append(image.convert("RGB"))
@@ -128,27 +153,7 @@ def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], m
     trainer = trl.GRPOTrainer(
         model=model,
         reward_funcs=lambda completions, **_: [reward(turns[-1]["content"]) for turns in completions],
-        args=trl.GRPOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=size // micro,
-            num_generations=c.rollout.group_size,
-            max_completion_length=c.rollout.max_tokens,
-            max_steps=c.steps,
-            temperature=c.rollout.temperature,
-            beta=c.learner.kl_beta,
-            learning_rate=c.learner.lr,
-            loss_type="grpo",
-            generation_kwargs={"suppress_tokens": [*banned_ids(processor.tokenizer), *ends]},
-            model_init_kwargs={"dtype": "float32"},
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
-            report_to=[],
-            logging_strategy="no",
-            save_strategy="no",
-            disable_tqdm=True,
-        ),
+        args=trl_settings(c, micro, [*banned_ids(processor.tokenizer), *ends], folder),
         train_dataset=Dataset.from_dict({"prompt": [conversation] * len(rows), "image": pictures}),
         processing_class=processor,
         peft_config=LoraConfig(
