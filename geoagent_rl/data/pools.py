@@ -42,8 +42,12 @@ class Pool:
 
     @property
     def image(self) -> str:
-        """The column of image paths; "" where there is none (or it holds the photographs themselves)."""
-        return _find("image", self.columns)
+        """The column of image paths; "" where there is none, or where it holds the photographs themselves."""
+        name = _find("image", self.columns)
+        if name and self.files[0].suffix == ".parquet":
+            kind = pq.read_schema(self.files[0]).field(name).type
+            return name if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
+        return name
 
     @property
     def uid(self) -> str:

@@ -127,6 +127,14 @@ def test_osv5m_as_published(tmp_path, photo):
     assert (sample.uid, sample.split, sample.licence) == ("77", "test", "CC BY-SA 4.0")
 
 
+def test_the_real_osv5m_photographs(shared_data, tmp_path):
+    loaded = import_dataset(shared_data / "osv5m_streetview", tmp_path / "out/manifest.parquet", Options(copy=True))
+    assert (len(loaded.samples), loaded.rows, loaded.notes[0]) == (47, 47, "read as osv5m")
+    (bamako,) = (s for s in loaded.samples if s.uid == "1139006019900435")
+    assert bamako.prompt().truth.levels == ("Mali", "Segou", "Baroueli")
+    assert bamako.licence == "CC BY-SA 4.0" and bamako.source == "osv5m game/select.csv@0a7efba"
+
+
 @pytest.mark.parametrize(("file", "kind"), [("mp16_places365.csv", "mp16"), ("im2gps3k_places365.csv", "im2gps")])
 def test_mp16_and_im2gps_tables_get_scene_classes_and_the_nearest_towns_names(tmp_path, photo, file, kind):
     photo("images/d1_82_95.jpg"), photo("images/left_over.jpg")
