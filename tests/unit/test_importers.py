@@ -155,9 +155,9 @@ def test_geocomp_by_its_panoramas(tmp_path, photo):
     rows = [{"panoId": "pano_1", "lat": 35.7, "lng": 139.7, "country": "JP", "locatability": 3}]
     (tmp_path / "set/train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + "{broken\n[1]\n")
     loaded = import_dataset(tmp_path / "set", tmp_path / "m.jsonl", Options())
-    assert (loaded.notes[0], loaded.rows, loaded.skipped) == ("read as geocomp", 3, {"row damaged": 2})
+    assert (loaded.notes[0], loaded.rows, loaded.skipped) == ("read as geocomp", 3, {"cannot be read": 2})
     assert loaded.samples[0].country == "Japan" and loaded.samples[0].locatability == 3
-    said = "2 of 3 rows left out, row damaged (first: train.jsonl, row 2: is not JSON"
+    said = "2 of 3 rows left out, cannot be read (first: train.jsonl, row 2: is not JSON"
     assert any(said in warning for warning in loaded.warnings)
 
 
@@ -216,6 +216,11 @@ def test_exif_positions_are_those_that_pillow_users_expect(shared_data, tmp_path
     loaded = import_dataset(folder, tmp_path / "m.jsonl", Options("exif", copy=True))
     assert len(loaded.samples) == sum(p is not None for p in expected.values())
     assert loaded.rows == len(expected) and set(loaded.skipped) == {"no coordinates"}
+    (tmp_path / "set").mkdir()
+    for path in (folder / "OpenSfM__data__berlin__images__01.jpg", tmp_path / "phone.HEIC"):
+        (tmp_path / "set" / path.name).write_bytes(path.read_bytes() if path.exists() else b"?")
+    phone = import_dataset(tmp_path / "set", tmp_path / "set/m.jsonl", Options())
+    assert phone.skipped == {"cannot be read": 1} and "phone.HEIC: HEIC is not supported" in phone.warnings[0]
     berlin = next(s for s in loaded.samples if "berlin" in s.uid)
     assert (berlin.country, berlin.region) == ("Germany", "State of Berlin")
 
