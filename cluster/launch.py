@@ -28,6 +28,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rundir import RunDir
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
@@ -72,17 +73,21 @@ def connect() -> None:
 
 @contextlib.asynccontextmanager
 async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
-    """Connects to Ray for one run; what it has published is removed at the end."""
-    connect()
-    try:
-        run_id = run_id_of(run_dir)
-        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
+    """Connects to Ray for one run, the only one in its directory; what it has published is removed at the end, or by
+    its next life if it is killed."""
+    with RunDir(run_dir).exclusive():
+        connect()
         try:
-            yield Session(config, run_id, run_dir, weights)
+            run_id, root = run_id_of(run_dir), weights_root(run_dir)
+            for left in root.glob(f"geoagent-{run_id}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
+            try:
+                yield Session(config, run_id, run_dir, weights)
+            finally:
+                shutil.rmtree(weights, ignore_errors=True)
         finally:
-            shutil.rmtree(weights, ignore_errors=True)
-    finally:
-        ray.shutdown()
+            ray.shutdown()
 
 
 @contextlib.asynccontextmanager

@@ -56,9 +56,17 @@ METRICS: dict[str, tuple[str, str]] = {
     "rollout_wait_seconds": ("s", "learner idle while no group was fully generated and unscored"),
     "bound_seconds": ("s", "T* = max(rollout, reward, learn busy): the step cannot be shorter with these parts"),
     "efficiency": ("share", "T* / wall time of the step"),
+    "save_seconds": ("s", "time that the checkpoint after the step before held the run up; writing goes on beside it"),
+    "unsaved_checkpoints": ("count", "checkpoints that could not be written, since the run was started or resumed"),
+    "validation_reward": ("reward", "mean total reward on held-out pictures after the step (run.validate_every)"),
+    "validation_seconds": ("s", "time that this validation took"),
     "cache_hit_share": ("share", "reward service items answered from the cache"),
     **{f"cache_hit_share_{k}": ("share", f"{k} items answered from the cache") for k in CACHED},
 }
+
+# What a resumed run need not repeat: times, and what was in caches or on the disk.
+UNREPEATED = {name for name, (unit, _) in METRICS.items() if unit in ("s", "tokens/s")}
+UNREPEATED |= {"efficiency", "unsaved_checkpoints", "cache_hit_share", *(f"cache_hit_share_{k}" for k in CACHED)}
 
 Interval = tuple[float, float]
 
