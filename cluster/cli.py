@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli_ablate import ablate
+from cluster.monitor.command import monitor
 from geoagent_rl.cli import Json, app, eval_app, run_app
 from geoagent_rl.config import load
 from geoagent_rl.rundir import resumed_config
@@ -18,6 +20,9 @@ from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
+
+app.command()(monitor)
+app.command()(ablate)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as in steps=20 rollout.engines=2.")]

@@ -11,15 +11,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
+from cluster.load import watched
 from cluster.steps import say
+from cluster.tracking import Tracking
 from geoagent_rl import checkpoints, driver
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
@@ -45,7 +45,7 @@ async def reinforce(
     """
     config = s.config
     prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config)) as group:
+    async with learner(s, model_dir, grpo_phase(config)) as group, watched(s.run_id) as load:
         first, prompt = await restore(group, run) if resume else (0, 0)
         if first or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(group.version) for engine in on.engines))
@@ -53,8 +53,8 @@ async def reinforce(
             failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
             say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
         validation = [x.prompt() for x in held[: config.run.validate_samples]]
-        writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=first + 1)
-        after = AfterStep(config, on, run, group, validation, writer, first, prompt, *run.best())
+        tracking = Tracking(config, run.path, s.run_id, first)
+        after = AfterStep(config, on, run, group, validation, load, tracking, first, prompt, *run.best())
         try:
             order = prompt_order(prompts, config.run.seed)
             await driver.train(config, order, on.engines, on.scorer, group, after.step, first, prompt)
@@ -62,7 +62,7 @@ async def reinforce(
             await driver.uninterrupted(after.save_on_the_way_out())
             raise
         finally:
-            writer.close()
+            tracking.close()
         await after.saved()
         await group.save_merged(str(run.path / "policy"))
 
@@ -91,7 +91,8 @@ class AfterStep:
     run: RunDir
     group: LearnerGroup
     validation: Sequence[Prompt]
-    writer: SummaryWriter
+    load: Mapping[str, float]  # what the machines are doing
+    tracking: Tracking
     done: int  # steps finished and recorded
     prompts: int | None  # taken by them
     best: int | None  # step of the best validation
@@ -100,15 +101,14 @@ class AfterStep:
     unsaved: int = 0
 
     async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
-        metrics |= await self.on.services.cache_metrics() | await self.validated(step)
+        metrics |= await self.on.services.cache_metrics() | self.load | await self.validated(step)
         self.warn(await self.group.save_problems())
         metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}
         self.run.record_step(metrics, groups)
         for problem in self.run.take_problems():
             say(f"WARNING: {problem}")
         self.done, self.prompts = step, metrics["prompts"]
-        for name, value in metrics.items():
-            self.writer.add_scalar(name, value, step)
+        self.tracking.write(step, metrics)
         say(summary_line(step, self.config.steps, metrics))
         every, last = self.config.run.save_every, step == self.config.steps
         self.save_seconds = 0.0

@@ -28,6 +28,7 @@ class RunConfig:
     save_every: int = 10  # steps
     validate_every: int = 0  # steps between validations on the first validate_samples of data.eval_manifest; 0: none
     validate_samples: int = 64
+    wandb: str = ""  # a Weights & Biases project that gets the metrics too; empty: none (needs `pip install wandb`)
 
 
 @dataclass

@@ -62,7 +62,7 @@ class Services:
 
 
 class Plot:
-    def add_scalar(self, *_):
+    def write(self, *_):
         pass
 
 
@@ -81,7 +81,7 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False):
     first, prompt = await restore(learner, run) if resume else (0, 0)
     await engine.swap(PolicyVersion(first, "merged", ""))
     on = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
-    after = AfterStep(config, on, run, learner, [prompt_at(99)], Plot(), first, prompt, *run.best())
+    after = AfterStep(config, on, run, learner, [prompt_at(99)], {}, Plot(), first, prompt, *run.best())
     try:
         await driver.train(config, prompt_at, [engine], scores, learner, after.step, first, prompt)
     except BaseException:
