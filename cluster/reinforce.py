@@ -21,6 +21,7 @@ from cluster.load import watched
 from cluster.steps import say
 from cluster.tracking import Tracking
 from geoagent_rl import checkpoints, driver
+from geoagent_rl.colocate import TakingTurns
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.run import validate
@@ -57,7 +58,8 @@ async def reinforce(
         after = AfterStep(config, on, run, group, validation, load, tracking, first, prompt, *run.best())
         try:
             order = prompt_order(prompts, config.run.seed)
-            await driver.train(config, order, on.engines, on.scorer, group, after.step, first, prompt)
+            learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
+            await driver.train(config, order, on.engines, on.scorer, learning, after.step, first, prompt)
         except BaseException:
             await driver.uninterrupted(after.save_on_the_way_out())
             raise

@@ -144,14 +144,15 @@ def changed_settings(path: Path, config: Config) -> list[str]:
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed]
 
 
-def resumed_config(overrides: Sequence[str]) -> Path:
-    """The configuration that the run in run.dir=... was started with."""
+def resumed_config(overrides: Sequence[str], root: Path) -> Path:
+    """The configuration that the run in run.dir=... (relative to `root`) was started with."""
     folder = next((item.removeprefix("run.dir=") for item in overrides if item.startswith("run.dir=")), "")
     if not folder:
         raise UserError("which run is to be continued? give its directory: train --resume run.dir=...")
-    if not Path(folder, "config.yaml").is_file():
-        raise UserError(f"nothing to resume: there is no {Path(folder, 'config.yaml')}")
-    return Path(folder, "config.yaml")
+    file = root / folder / "config.yaml"
+    if not file.is_file():
+        raise UserError(f"nothing to resume: there is no {file}")
+    return file
 
 
 def replace_text(path: Path, text: str) -> None:

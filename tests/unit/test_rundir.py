@@ -131,10 +131,11 @@ def test_what_a_resumed_run_does_otherwise_is_named(tmp_path):
     words = ["data.manifest=x", "steps=7", "run.keep_checkpoints=9", "learner.betas=[0.5,0.9]", "run.dir=elsewhere"]
     changed = changed_settings(tmp_path / "run", configuration.load(None, words))
     assert changed == ["learner.betas: [0.9, 0.999] -> [0.5, 0.9]", "steps: 100 -> 7"]
-    assert resumed_config(["steps=1", f"run.dir={tmp_path}/run"]) == tmp_path / "run" / "config.yaml"
+    for folder in (f"{tmp_path}/run", "run"):
+        assert resumed_config(["steps=1", f"run.dir={folder}"], tmp_path) == tmp_path / "run" / "config.yaml"
     for words in (["steps=1"], [f"run.dir={tmp_path}/gone"]):
         with pytest.raises(UserError):
-            resumed_config(words)
+            resumed_config(words, tmp_path)
 
 
 def test_evaluations_accumulate(tmp_path):
