@@ -1,8 +1,8 @@
 """`geoagent-rl ablate`: plans the jobs of an ablation, runs them, and writes one table.
 
 OUT/config.yaml and OUT/rows.json say what is run; OUT/seed-N/ROW are run directories; OUT/ablation.{md,json,html,svg}
-is the outcome so far, written anew after every job. A finished row is never run again; a killed one goes on. Jobs run as
-processes of this machine, or as Ray jobs of a cluster whose nodes all see OUT; each is `python -m cluster.ablate_job`.
+is the outcome so far, written anew after every job. A finished row is never run again; a killed one goes on. Jobs run
+as processes of this machine, or as Ray jobs of a cluster whose nodes all see OUT: `python -m cluster.ablate_job`.
 """
 
 from __future__ import annotations
