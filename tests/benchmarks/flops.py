@@ -27,6 +27,12 @@ class Shape:
     vision_full: int  # layers whose attention sees the whole picture; the others see windows of 64 patches
     patch: int = 1176  # numbers per patch: 3 channels, 2 times, 14 x 14
 
+    @property
+    def balance(self) -> int:
+        """As policy.rows.attention_balance."""
+        layer = 2 * self.hidden**2 + 2 * self.hidden * self.key_values + 3 * self.hidden * self.mlp
+        return layer // (2 * self.hidden)
+
     def vision(self, image_tokens: int) -> float:
         """One picture, forward. Four patches make an image token."""
         n, d = 4 * image_tokens, self.vision_width
