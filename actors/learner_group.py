@@ -17,11 +17,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.recovery import LearnerLost
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
+DEATH_NOTICE_S = 5.0
 
 
 class LearnerRank:
@@ -127,20 +129,24 @@ class LearnerGroup:
         futures = [asyncio.wrap_future(ref.future()) for ref in refs]
         done, waiting = await asyncio.wait(futures, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
         failed = [(rank, f.exception()) for rank, f in enumerate(futures) if f in done and f.exception()]
+        if failed and waiting:  # a rank that loses its partner may complain before Ray has noticed the death
+            await asyncio.wait(waiting, timeout=DEATH_NOTICE_S, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [(rank, f.exception()) for rank, f in enumerate(futures) if f.done() and f.exception()]
         for future in waiting:
             future.cancel()
         if failed:
-            raise named(what, *failed[0])
+            deaths = [(rank, error) for rank, error in failed if isinstance(error, RayActorError)]
+            raise named(what, *(deaths or failed)[0])
         if waiting:
             late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
-            raise InfraError(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
+            raise LearnerLost(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
         return futures[0].result()
 
 
 def named(what: str, rank: int, error: BaseException) -> BaseException:
-    """The rank's own exception where it has one, an InfraError where its process is gone."""
+    """The rank's own exception where it has one, LearnerLost where its process is gone."""
     if isinstance(error, RayTaskError):
         return error.cause if isinstance(error.cause, Exception) else error
     if isinstance(error, RayActorError):
-        return InfraError(f"learner rank {rank} died in {what!r}: {' '.join(str(error).split())[:300]}")
+        return LearnerLost(f"learner rank {rank} died in {what!r}: {' '.join(str(error).split())[:300]}")
     return error

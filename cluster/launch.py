@@ -22,16 +22,17 @@ from typing import Any
 import ray
 
 from actors.learner_group import LearnerGroup
-from actors.rollout import RemoteRollout, RolloutEngine
+from actors.remote_rollout import RemoteRollout
+from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
-STOP_S = 20.0
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Stack:
     """What generates and scores. Learners come and go with their phase (see `learner`)."""
 
     model_dir: str  # the checkpoint that the engines were started with
-    engines: list[RemoteRollout]
+    engines: list[RestartedEngine]
     scorer: Scorer  # with the configured weights
     judge_of_all: Scorer  # with the paper's weights for every part: evaluation, whatever an ablation trains on
     services: RewardServices
@@ -93,14 +94,13 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     """
     config = s.config
     async with contextlib.AsyncExitStack() as cleanup:
-        actors = [start_engine(s, i, model_dir) for i in range(config.rollout.engines)]
-        cleanup.push_async_callback(stop_engines, actors)
-        starting = asyncio.gather(*(asyncio.wrap_future(actor.start.remote().future()) for actor in actors))
+        engines = [supervised_engine(s, i, model_dir) for i in range(config.rollout.engines)]
+        cleanup.push_async_callback(close_engines, engines)
+        starting = asyncio.gather(*(engine_up(engine.engine) for engine in engines))
         cleanup.callback(starting.cancel)
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
-        await engines_up(starting)
-        engines = [RemoteRollout(actor, config.rollout.timeout_s) for actor in actors]
+        await starting
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
@@ -118,43 +118,57 @@ def weights_root(run_dir: Path) -> Path:
     return run_dir
 
 
-def start_engine(s: Session, i: int, model_dir: str) -> Any:
+def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
+    """Engine number i of the run; its first life is being created and still has to be awaited with engine_up."""
+
+    async def start(life: int) -> RemoteRollout:
+        engine = start_engine(s, f"{i}-{life}", model_dir)
+        try:
+            await engine_up(engine)
+        except BaseException:
+            await engine.end()
+            raise
+        return engine
+
+    return RestartedEngine(
+        f"rollout engine {i}", start_engine(s, str(i), model_dir), start, s.config.rollout.max_restarts
+    )
+
+
+def start_engine(s: Session, name: str, model_dir: str) -> RemoteRollout:
     rollout = s.config.rollout
     options = {
-        "name": f"rollout-{s.run_id}-{i}",
+        "name": f"rollout-{s.run_id}-{name}",
         "num_cpus": rollout.cpus_per_engine,
         "num_gpus": rollout.gpus_per_engine,
         "max_concurrency": 1000,
     }
-    return ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+    return RemoteRollout(actor, rollout.timeout_s)
 
 
-async def engines_up(starting: asyncio.Future) -> None:
+async def engine_up(engine: RemoteRollout) -> None:
+    """Waits until it has loaded its model. InfraError or UserError when it does not."""
     try:
-        await asyncio.wait_for(starting, ENGINE_START_S)
-    except TimeoutError:
-        raise InfraError(f"a rollout engine did not start in {ENGINE_START_S:g} s") from None
-    except ray.exceptions.RayActorError as error:
-        raise InfraError(f"a rollout engine died while starting: {' '.join(str(error).split())[:300]}") from error
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InfraError | UserError):
-            raise error.cause from None
-        raise InfraError(f"a rollout engine did not start: {' '.join(str(error.cause).split())[:300]}") from error
+        await engine.answer(engine.actor.start.remote(), "a rollout engine's start", ENGINE_START_S)
+    except (InfraError, UserError):
+        raise
+    except Exception as error:  # failure taxonomy: whatever a new process raises, this engine does not start
+        raise InfraError(f"a rollout engine did not start: {' '.join(str(error).split())[:300]}") from error
 
 
-async def stop_engines(actors: list[Any]) -> None:
-    """Lets vLLM end its own processes, then the actors."""
-    stops = [asyncio.wrap_future(actor.stop.remote().future()) for actor in actors]
-    await asyncio.wait(stops, timeout=STOP_S)
-    for actor in actors:
-        ray.kill(actor)
+async def close_engines(engines: list[RestartedEngine]) -> None:
+    await asyncio.gather(*(engine.close() for engine in engines))
 
 
 @contextlib.asynccontextmanager
-async def learner(s: Session, model_dir: str, phase: Phase) -> AsyncIterator[LearnerGroup]:
-    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step."""
+async def learner(s: Session, model_dir: str, phase: Phase, life: int = 0) -> AsyncIterator[LearnerGroup]:
+    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step.
+
+    life: how often this phase's learner has been started again; the dead one's actor names may still be taken.
+    """
     folder = str(s.weights_dir) if phase.kind == "grpo" else None
-    name = f"learner-{phase.kind}-{s.run_id}"
+    name = f"learner-{phase.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     group = await LearnerGroup.start(s.config, model_dir, phase, folder, name)
     try:
         yield group

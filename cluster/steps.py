@@ -30,6 +30,7 @@ from geoagent_rl.evaluation.run import evaluate
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
 from geoagent_rl.policy import tiny
+from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.rundir import RunDir
 from geoagent_rl.telemetry import summary_line
 from geoagent_rl.types import InfraError, Prompt, UserError
@@ -98,10 +99,24 @@ async def cold_start(s: Session, run: RunDir, model_dir: str, samples: Sequence[
 async def reinforce(
     s: Session, on: Stack, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], resume: bool = False
 ) -> None:
-    """Step III: GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy."""
+    """Step III: GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
+
+    A learner that dies is started again from the newest checkpoint: at most run.save_every steps are done twice.
+    """
+
+    async def attempt(life: int) -> None:
+        await reinforce_once(s, on, run, model_dir, samples, resume or (life > 0 and bool(run.checkpoints())), life)
+
+    await restarting_learner(attempt, s.config.learner.max_restarts)
+
+
+async def reinforce_once(
+    s: Session, on: Stack, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], resume: bool, life: int
+) -> None:
+    """`reinforce` with one learner. Raises LearnerLost when that dies."""
     config = s.config
     prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config)) as group:
+    async with learner(s, model_dir, grpo_phase(config), life) as group:
         version, first, prompt = group.version, 0, 0
         if resume:
             newest = newest_checkpoint(run)
@@ -109,6 +124,8 @@ async def reinforce(
             prompt = json.loads((newest / "state.json").read_text()).get("prompts")
             run.truncate(first)
             say(f"resuming after step {first} from {newest}")
+        else:
+            await group.save(str(run.checkpoint(0)))  # what a learner that dies soon goes back to
         if resume or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(version) for engine in on.engines))
         if config.reward.geocoder.prewarm:
@@ -132,6 +149,8 @@ async def reinforce(
         try:
             order = prompt_order(prompts, config.run.seed)
             await driver.train(config, order, on.engines, on.scorer, group, on_step, first, prompt)
+        except LearnerLost:
+            raise  # it has nothing left to save
         except BaseException:
             if done > first and not run.checkpoint(done).exists():
                 await driver.uninterrupted(save_last(group, run, done, prompt))

@@ -74,6 +74,7 @@ class RolloutConfig:
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
     swap: str = "adapter"  # how new weights reach the engine: adapter | merged
     timeout_s: float = 600.0  # for one group
+    max_restarts: int = 5  # of each engine that dies, over the whole run; the others go on without it then
 
 
 @dataclass
@@ -103,6 +104,7 @@ class LearnerConfig:
     kl_beta: float = 0.001
     micro_batch_tokens: int = 8192
     timeout_s: float = 600.0
+    max_restarts: int = 5  # of a learner that dies, over the whole run; each goes back to the newest checkpoint
 
 
 @dataclass

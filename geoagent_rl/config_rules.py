@@ -54,6 +54,8 @@ def check_ranges(config: Config) -> None:
     natural = {
         "max_staleness": config.max_staleness,
         "rollout.max_refills": config.rollout.max_refills,
+        "rollout.max_restarts": config.rollout.max_restarts,
+        "learner.max_restarts": config.learner.max_restarts,
         "learner.clip_low": config.learner.clip_low,
         "learner.kl_beta": config.learner.kl_beta,
         "learner.overlong_penalty": config.learner.overlong_penalty,
