@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 import signal
@@ -25,11 +24,13 @@ from actors.learner_group import LearnerGroup
 from actors.remote_rollout import RemoteRollout
 from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
+from cluster.live import noted, on_a_cluster
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rundir import run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
@@ -58,7 +59,7 @@ class Stack:
 
 def connect() -> None:
     """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
+    if on_a_cluster():
         ray.init(log_to_driver=False, logging_level="ERROR")
         return
     ray.init(
@@ -75,15 +76,14 @@ def connect() -> None:
 async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
     """Connects to Ray for one run; what it has published is removed at the end."""
     connect()
-    try:
-        run_id = run_id_of(run_dir)
+    run_id = run_id_of(run_dir)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(ray.shutdown)
+        if not on_a_cluster():
+            cleanup.enter_context(noted(run_id, run_dir, ray.get_runtime_context().gcs_address))
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
-        try:
-            yield Session(config, run_id, run_dir, weights)
-        finally:
-            shutil.rmtree(weights, ignore_errors=True)
-    finally:
-        ray.shutdown()
+        cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
+        yield Session(config, run_id, run_dir, weights)
 
 
 @contextlib.asynccontextmanager
@@ -104,11 +104,6 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
-
-
-def run_id_of(run_dir: Path) -> str:
-    """The same for a run that is resumed: its Serve applications are found and replaced if a kill left them."""
-    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
 
 
 def weights_root(run_dir: Path) -> Path:

@@ -98,7 +98,11 @@ class GeocoderConfig:
     longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
     share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
     prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
-    replicas: int = 1
+    replicas: int = 1  # to begin with; `geoagent-rl scale` changes it while the run goes on
+    max_replicas: int = 0  # above 0: between min_replicas and this many, by load; then not by hand
+    min_replicas: int = 1
+    target_ongoing: float = 2.0  # calls (of up to 64 questions) per replica that scaling by load aims at
+    idle_s: float = 60.0  # how long the load must be lower before a replica goes
     cpus_per_replica: float = 0.2
 
 
@@ -135,7 +139,11 @@ class RewardConfig:
 @dataclass
 class JudgeConfig:
     model: str = "tiny"  # "tiny", "smollm2", a GPTQ-INT4 checkpoint directory or hub name
-    replicas: int = 1
+    replicas: int = 1  # the same five as for the geocoder
+    max_replicas: int = 0
+    min_replicas: int = 1
+    target_ongoing: float = 4.0  # calls of up to 16 questions: max_num_seqs questions in all
+    idle_s: float = 300.0  # a judge on a GPU takes minutes to start
     tensor_parallel: int = 1
     gpus_per_replica: float = 0
     cpus_per_replica: float = 0.5

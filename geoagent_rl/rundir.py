@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -86,6 +87,11 @@ class RunDir:
             if (self.path / name).exists():
                 kept = [row for row in self.rows(name) if row["step"] <= step]
                 replace_text(self.path / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+
+def run_id_of(run_dir: Path) -> str:
+    """Names a run's parts on a cluster. The same for a run that is resumed: what a kill has left of it is found."""
+    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
 
 
 def replace_text(path: Path, text: str) -> None:
