@@ -75,8 +75,8 @@ def running(ray_local, cache_dir):
 
 
 def replicas():
-    """Processes of GeoEmbedWorker replicas."""
-    return [p for p in psutil.process_iter() if "GeoEmbedWorker" in name(p)]
+    """Processes of this Ray's GeoEmbedWorker replicas."""
+    return [p for p in psutil.Process().children(recursive=True) if "GeoEmbedWorker" in name(p)]
 
 
 def name(process):
