@@ -228,7 +228,8 @@ class RolloutEngine:
                     f"after the swap to version {version.number} the engine's log-probabilities of the probe differ "
                     f"from the learner's by {gap:.2g} nats: it does not hold those weights"
                 )
-        moved = max_gap(version.probe_logprobs, learner_before) if learner_before else 0.0
+        both = learner_before and version.probe_logprobs  # a plain checkpoint comes without
+        moved = max_gap(version.probe_logprobs, learner_before) if both else 0.0
         if moved > 1e-5 and after == before:
             raise InfraError(
                 f"the swap to version {version.number} left the engine's log-probabilities of the probe unchanged, "

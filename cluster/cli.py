@@ -11,7 +11,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli_ablate import ablate
 from cluster.cli_live import scale, status
+from cluster.monitor.command import monitor
 from geoagent_rl.cli import Json, app, eval_app, run_app
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
@@ -20,6 +22,8 @@ reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_i
 app.add_typer(reward_app, name="reward")
 app.command()(scale)
 app.command()(status)
+app.command()(monitor)
+app.command()(ablate)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as in steps=20 rollout.engines=2.")]

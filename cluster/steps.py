@@ -18,10 +18,11 @@ from typing import Any
 
 import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
+from cluster.load import watched
+from cluster.tracking import Tracking
 from geoagent_rl import driver
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
@@ -116,7 +117,7 @@ async def reinforce_once(
     """`reinforce` with one learner. Raises LearnerLost when that dies."""
     config = s.config
     prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config), life) as group:
+    async with learner(s, model_dir, grpo_phase(config), life) as group, watched(s.run_id) as load:
         version, first, prompt = group.version, 0, 0
         if resume:
             newest = newest_checkpoint(run)
@@ -131,16 +132,15 @@ async def reinforce_once(
         if config.reward.geocoder.prewarm:
             failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
             say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
-        writer = SummaryWriter(str(run.path / "tensorboard"))
+        tracking = Tracking(config, run.path, s.run_id, first)
         done = first
 
         async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
             nonlocal done, prompt
-            metrics |= await on.services.cache_metrics()
+            metrics |= {**await on.services.cache_metrics(), **load}
             run.record_step(metrics, groups)
             done, prompt = step, metrics["prompts"]
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
+            tracking.write(step, metrics)
             say(summary_line(step, config.steps, metrics))
             if step % config.run.save_every == 0 or step == config.steps:
                 await group.save(str(run.checkpoint(step)), prompt)
@@ -156,7 +156,7 @@ async def reinforce_once(
                 await driver.uninterrupted(save_last(group, run, done, prompt))
             raise
         finally:
-            writer.close()
+            tracking.close()
         await group.save_merged(str(run.path / "policy"))
 
 

@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from geoagent_rl.cli_data import Json, data_app
+from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
@@ -23,12 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Import, check and show datasets; render street scenes.", no_args_is_help=True)
 eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Column = Annotated[str, typer.Option(help="Column name.")]
 
 
@@ -88,50 +88,6 @@ def eval_score(
     print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
 
 
-@data_app.command("import")
-def data_import(
-    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
-    out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
-) -> None:
-    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
-    from geoagent_rl.data.photos import import_photos
-
-    import_photos(folder, out)
-
-
-@data_app.command("validate")
-def data_validate(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Check a dataset: images, coordinates, duplicates, swapped or radian coordinates."""
-    from geoagent_rl.data.validate import validate
-
-    report = validate(manifest)
-    print("\n".join(report.lines))
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@data_app.command("show")
-def data_show(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""
-    from geoagent_rl.data.validate import show
-
-    print("\n".join(show(manifest)))
-
-
-@data_app.command("scenes")
-def data_scenes(
-    out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
-    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
-    split: Annotated[
-        str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
-    ] = "train",
-) -> None:
-    """Render street scenes of real places, with reasoning texts: data for a machine without photographs."""
-    from geoagent_rl.data.scenes import make
-
-    print(make(out, n, seed, split, with_cot=True))
-
-
 @app.command("tiny-policy")
 def tiny_policy(
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
@@ -140,19 +96,6 @@ def tiny_policy(
     from geoagent_rl.policy.tiny import build
 
     print(build(seed=seed))
-
-
-@app.command()
-def predict(
-    image: Annotated[Path, typer.Argument(help="A photograph.")],
-    model: Annotated[str, typer.Option(help="Checkpoint directory; default: the newest finished run's policy.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Locate one photograph: the reasoning, the answer, its coordinates and the matched level."""
-    from geoagent_rl.evaluation.predict import newest_policy, predict_image, show_prediction
-
-    row = predict_image(image, Path(model) if model else newest_policy(Path("runs")))
-    print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
 
 
 @app.command()
@@ -182,6 +125,10 @@ def doctor(as_json: Json = False) -> None:
     from geoagent_rl import doctor as checks
 
     raise typer.Exit(checks.run(as_json))
+
+
+app.command()(predict)
+app.command("serve-model")(serve_model)
 
 
 def run_app() -> None:

@@ -26,6 +26,7 @@ class RunConfig:
     seed: int = 0
     keep_checkpoints: int = 2
     save_every: int = 10  # steps
+    wandb: str = ""  # a Weights & Biases project that gets the metrics too; empty: none (needs `pip install wandb`)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from geoagent_rl.types import UserError
@@ -16,6 +17,7 @@ def validate(config: Config) -> None:
     check_replicas(config)
     check_choices(config)
     check_learning(config)
+    check_wandb(config)
     if config.rollout.group_size < 2:
         raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
     if config.rollout.max_tokens >= config.rollout.max_model_len:
@@ -125,4 +127,16 @@ def check_learning(config: Config) -> None:
         raise UserError(
             "learner.ratio=sequence does nothing with learner.importance (the ratio is 1): set learner.importance=none "
             "for GSPO on stale samples"
+        )
+
+
+def check_wandb(config: Config) -> None:
+    """Found out at once, not after minutes of starting engines."""
+    if not config.run.wandb:
+        return
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # no origin: some folder named wandb
+        raise UserError(
+            f"run.wandb={config.run.wandb} needs Weights & Biases, which is not installed: pip install wandb, or leave "
+            "run.wandb empty"
         )

@@ -84,18 +84,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
+def world_map(pairs: Sequence[tuple[Point, Point, str]], label: str = "map of true and predicted places") -> str:
     """An equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover text), degrees.
 
     A line joins the two, the short way round (it may leave on one side and come in on the other).
     """
-    width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
-    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="map of true and predicted places">']
-    for lon in range(-150, 180, 30):
-        parts.append(f'<path class="grid" d="M{_x(lon):g} 0V{height:g}"/>')
-    for lat in range(-30, 90, 30):
-        parts.append(f'<path class="{"equator" if lat == 0 else "grid"}" d="M0 {_y(lat):g}H{width:g}"/>')
-    parts.append(f'<path class="city" d="{_silhouette()}"/>')
+    parts = _background(label)
     for truth, guess, _ in pairs:
         parts.append(f'<path class="miss" d="{_link(truth, guess)}"/>')
     for truth, guess, hover in pairs:
@@ -103,6 +97,29 @@ def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
         parts.append(f'<circle class="truth" cx="{_x(truth[1]):.1f}" cy="{_y(truth[0]):.1f}" r="4">{title}</circle>')
         parts.append(f'<circle class="guess" cx="{_x(guess[1]):.1f}" cy="{_y(guess[0]):.1f}" r="2.6">{title}</circle>')
     return "".join(parts) + "</svg>"
+
+
+def cell_map(cells: Sequence[tuple[float, float, int]], label: str) -> str:
+    """A map of 1-degree cells, (lat, lon) of the centre and a count above 0: the darker, the more (on a log scale)."""
+    parts = _background(label, silhouette=False)
+    by_shade: dict[int, list[str]] = {}
+    for lat, lon, count in cells:
+        square = f"M{_x(lon - 0.5):g} {_y(lat + 0.5):g}h{SCALE:g}v{SCALE:g}h-{SCALE:g}z"
+        by_shade.setdefault(min(int(math.log10(count) * 2), 5), []).append(square)
+    for shade, squares in sorted(by_shade.items()):
+        parts.append(f'<path fill="var(--accent)" opacity="{0.35 + 0.13 * shade:.2f}" d="{"".join(squares)}"/>')
+    return "".join(parts) + "</svg>"
+
+
+def _background(label: str, silhouette: bool = True) -> list[str]:
+    """The opening tag, a grid, and the inhabited land."""
+    width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
+    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">']
+    for lon in range(-150, 180, 30):
+        parts.append(f'<path class="grid" d="M{_x(lon):g} 0V{height:g}"/>')
+    for lat in range(-30, 90, 30):
+        parts.append(f'<path class="{"equator" if lat == 0 else "grid"}" d="M0 {_y(lat):g}H{width:g}"/>')
+    return parts + ([f'<path class="city" d="{_silhouette()}"/>'] if silhouette else [])
 
 
 def _x(lon: float) -> float:
