@@ -44,6 +44,9 @@ class RemoteRollout:
     async def swap(self, version: PolicyVersion) -> float:
         return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
 
+    async def sleep(self) -> None:
+        await self.answer(self.actor.sleep.remote(), "sleep")
+
     async def check(self) -> None:
         await self.answer(self.actor.check.remote(), "health check", CHECK_S)
 

@@ -24,7 +24,9 @@ from actors.learner_group import LearnerGroup
 from actors.remote_rollout import RemoteRollout
 from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
+from cluster.janitor import janitor
 from cluster.live import noted, on_a_cluster
+from cluster.placement import Reservation, reserve
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
@@ -44,6 +46,7 @@ class Session:
     run_id: str
     run_dir: Path
     weights_dir: Path  # where policy versions are published
+    place: Reservation
 
 
 @dataclass
@@ -55,6 +58,16 @@ class Stack:
     scorer: Scorer  # with the configured weights
     judge_of_all: Scorer  # with the paper's weights for every part: evaluation, whatever an ablation trains on
     services: RewardServices
+
+
+def warn_of_lonely_cache(config: Config) -> None:
+    hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if config.reward.cache.url == "embedded" and len(hosts) > 1:
+        print(
+            f"warning: reward.cache.url=embedded serves one of the cluster's {len(hosts)} hosts; reward workers on the "
+            "others compute everything anew and share no rate limit: give them a Redis server with reward.cache.url",
+            file=sys.stderr,
+        )
 
 
 def connect() -> None:
@@ -73,17 +86,22 @@ def connect() -> None:
 
 
 @contextlib.asynccontextmanager
-async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
-    """Connects to Ray for one run; what it has published is removed at the end."""
+async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
+    """Connects to Ray for one run and reserves its place; what it has published is removed at the end."""
     connect()
     run_id = run_id_of(run_dir)
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(ray.shutdown)
-        if not on_a_cluster():
-            cleanup.enter_context(noted(run_id, run_dir, ray.get_runtime_context().gcs_address))
+        place = await reserve(config, run_id, only_learner)
+        cleanup.callback(place.release)
+        warn_of_lonely_cache(config)
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
         cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
-        yield Session(config, run_id, run_dir, weights)
+        if on_a_cluster():
+            cleanup.enter_context(janitor(run_id, weights))
+        else:
+            cleanup.enter_context(noted(run_id, run_dir, ray.get_runtime_context().gcs_address))
+        yield Session(config, run_id, run_dir, weights, place)
 
 
 @contextlib.asynccontextmanager
@@ -98,6 +116,8 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         cleanup.push_async_callback(close_engines, engines)
         starting = asyncio.gather(*(engine_up(engine.engine) for engine in engines))
         cleanup.callback(starting.cancel)
+        if 0 < config.rollout.gpus_per_engine < 1:
+            await asyncio.shield(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await starting
@@ -117,7 +137,7 @@ def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
     """Engine number i of the run; its first life is being created and still has to be awaited with engine_up."""
 
     async def start(life: int) -> RemoteRollout:
-        engine = start_engine(s, f"{i}-{life}", model_dir)
+        engine = start_engine(s, i, model_dir, life)
         try:
             await engine_up(engine)
         except BaseException:
@@ -125,18 +145,19 @@ def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
             raise
         return engine
 
-    return RestartedEngine(
-        f"rollout engine {i}", start_engine(s, str(i), model_dir), start, s.config.rollout.max_restarts
-    )
+    first = start_engine(s, i, model_dir)
+    return RestartedEngine(f"rollout engine {i}", first, start, s.config.rollout.max_restarts)
 
 
-def start_engine(s: Session, name: str, model_dir: str) -> RemoteRollout:
+def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRollout:
+    """Creates the actor of engine number i; a dead life's name may still be taken."""
     rollout = s.config.rollout
     options = {
-        "name": f"rollout-{s.run_id}-{name}",
+        "name": f"rollout-{s.run_id}-{i}" + (f"-life{life}" if life else ""),
         "num_cpus": rollout.cpus_per_engine,
         "num_gpus": rollout.gpus_per_engine,
         "max_concurrency": 1000,
+        **s.place.engine_options(i),
     }
     actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
     return RemoteRollout(actor, rollout.timeout_s)
@@ -164,7 +185,7 @@ async def learner(s: Session, model_dir: str, phase: Phase, life: int = 0) -> As
     """
     folder = str(s.weights_dir) if phase.kind == "grpo" else None
     name = f"learner-{phase.kind}-{s.run_id}" + (f"-life{life}" if life else "")
-    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name)
+    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name, s.place.learner)
     try:
         yield group
     finally:

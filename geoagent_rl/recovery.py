@@ -27,6 +27,7 @@ class Startable(Protocol):
 
     def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]: ...
     async def swap(self, version: PolicyVersion) -> float: ...
+    async def sleep(self) -> None: ...
 
     async def check(self) -> None:
         """Raises InfraError when the engine is dead or does not answer."""
@@ -86,6 +87,14 @@ class RestartedEngine:
             if self.up:
                 self._begin_recovery(problem, must_restart=True)
             return 0.0
+
+    async def sleep(self) -> None:
+        """Frees its GPU until the next swap (colocate.py); an engine that cannot is started again by that swap."""
+        if self.up:
+            try:
+                await self.engine.sleep()
+            except InfraError as problem:
+                self._begin_recovery(problem, must_restart=True)
 
     async def close(self) -> None:
         """Stops a recovery that is under way and ends the engine."""
