@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
+from geoagent_rl.checkpoints import BackgroundWriter
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo import loss as objective
@@ -72,6 +73,7 @@ class Learner:
         self.images: dict[str, EncodedPrompt] = {}
         self.done = 0  # optimizer steps asked for, skipped ones included: the schedule's clock
         self.updates = 0  # steps that changed the weights: the policy's version
+        self.writer = BackgroundWriter()
         self.clear()
         self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
 
@@ -221,23 +223,39 @@ class Learner:
         """Base + adapter as one Hugging Face checkpoint: the base of the next phase, or the product."""
         policy_model.save_merged(self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0)
 
-    def save(self, directory: str, prompts: int = 0) -> None:
-        """Everything that is needed to go on as if nothing had happened; the directory appears at once or not at all.
+    def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+        """Copies everything that is needed to go on as if nothing had happened, and lets a thread write it: learning
+        goes on meanwhile, and the directory appears at once or not at all (checkpoints.py). Returns `save_problems`.
 
         adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), rng.safetensors, and state.json: the
         counters, the base checkpoint that the adapter belongs to (for `export`), and `prompts`, how many the run has
-        taken, which the learner itself does not need.
+        taken, which the learner itself does not need. Raises InfraError when the learner is not at `step`.
         """
-        with directory_at_once(Path(directory), self.rank == 0) as out:
-            policy_model.save_adapter(self.policy, f"{out}/adapter", self.sharded.gather, self.rank == 0)
-            optimizer = dict(self.sharded.state())
-            if self.rank == 0:
-                save_file(optimizer, f"{out}/optimizer.safetensors")
-                save_file({"torch": torch.get_rng_state()}, f"{out}/rng.safetensors")
-                state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
-                base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
-                state |= {"base": base, "dtype": self.config.policy.dtype}
-                Path(out, "state.json").write_text(json.dumps(state))
+        if step is not None and step != self.done:
+            raise InfraError(f"the learner is at step {self.done}, not {step}")
+        adapter = policy_model.adapter_state(self.policy, self.sharded.gather)
+        optimizer = dict(self.sharded.state())
+        if self.rank:
+            return []
+        random = {"torch": torch.get_rng_state()}
+        state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
+        base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
+        state |= {"base": base, "dtype": self.config.policy.dtype}
+
+        def write(out: Path) -> None:
+            policy_model.write_adapter(self.policy, adapter, out / "adapter")
+            save_file(optimizer, out / "optimizer.safetensors")
+            save_file(random, out / "rng.safetensors")
+
+        self.writer.begin(Path(directory), write, state)
+        return self.save_problems()
+
+    def save_problems(self, wait: bool = False) -> list[str]:
+        """What went wrong in the writing of checkpoints since the last call, one line each; `wait`: until all is
+        written."""
+        if wait:
+            self.writer.wait()
+        return self.writer.take_problems()
 
     def load(self, directory: str) -> PolicyVersion:
         """Continues from `save`d state, with any number of ranks; returns the version that the engines must take."""
@@ -274,5 +292,6 @@ class Learner:
         return prompt
 
     def close(self) -> None:
-        """Leaves the process group."""
+        """Ends the writing of a checkpoint, leaves the process group."""
+        self.writer.wait()
         stop_distributed()

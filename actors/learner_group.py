@@ -98,8 +98,12 @@ class LearnerGroup:
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         return await self.everywhere("step")
 
-    async def save(self, directory: str, prompts: int = 0) -> None:
-        await self.everywhere("save", directory, prompts)
+    async def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+        """Ready when the state is copied; it is written beside what follows. See Learner.save."""
+        return await self.everywhere("save", directory, prompts, step)
+
+    async def save_problems(self, wait: bool = False) -> list[str]:
+        return await self.everywhere("save_problems", wait)
 
     async def load(self, directory: str) -> PolicyVersion:
         return await self.everywhere("load", directory)

@@ -188,6 +188,7 @@ class RolloutEngine:
             if version.kind == "merged":
                 await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
+                self.adapter = None  # what was on the old weights
             else:
                 await within(SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version))
             await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))

@@ -32,7 +32,7 @@ from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rundir import run_id_of
+from geoagent_rl.rundir import RunDir, run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
@@ -87,15 +87,19 @@ def connect() -> None:
 
 @contextlib.asynccontextmanager
 async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
-    """Connects to Ray for one run and reserves its place; what it has published is removed at the end."""
-    connect()
-    run_id = run_id_of(run_dir)
+    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it has published is
+    removed at the end, or by its next life if it is killed."""
     with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
+        connect()
+        run_id, root = run_id_of(run_dir), weights_root(run_dir)
+        for left in root.glob(f"geoagent-{run_id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
-        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
+        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
         cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
         if on_a_cluster():
             cleanup.enter_context(janitor(run_id, weights))

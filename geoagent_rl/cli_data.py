@@ -149,9 +149,9 @@ def data_contamination(
 
     first, second = read_side(a, photographs), read_side(b, photographs)
     found = overlap(first, second, km, bits)
+    print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
     if clean:
         write_rows(first.pool, np.setdiff1d(np.arange(len(first.lat)), found.rows), clean)
-    print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
 
 
 @data_app.command("cot-check")

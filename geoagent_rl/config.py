@@ -24,8 +24,10 @@ from geoagent_rl.types import UserError
 class RunConfig:
     dir: str = ""  # where everything of this run goes; empty: runs/<time> under the working directory
     seed: int = 0  # of prompts, sampling, adapter initialisation and rendered scenes
-    keep_checkpoints: int = 2  # the newest so many
+    keep_checkpoints: int = 2  # the newest so many; the best by validation is kept besides
     save_every: int = 10  # steps
+    validate_every: int = 0  # steps from one validation on pictures of data.eval_manifest to the next; 0: none
+    validate_samples: int = 64  # pictures of a validation, the first ones
     wandb: str = ""  # a Weights & Biases project that gets the metrics too; empty: none (needs `pip install wandb`)
 
 
@@ -167,12 +169,13 @@ def known_keys(node: Any = None, prefix: str = "") -> list[str]:
     return keys
 
 
-def flat_keys(node: Any, prefix: str = "") -> list[str]:
-    """The dotted keys of a plain (unstructured) configuration, leaves only."""
-    keys = []
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a plain (unstructured) configuration by their dotted keys."""
+    leaves = {}
     for name, value in (node or {}).items():
-        keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
-    return keys
+        inner = isinstance(value, dict) and value
+        leaves |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return leaves
 
 
 def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -195,7 +198,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
     layers.append(OmegaConf.from_dotlist(list(overrides)))
     known = known_keys()
     for layer in layers:
-        for key in flat_keys(OmegaConf.to_container(layer)):
+        for key in flat(OmegaConf.to_container(layer)):
             if key not in known:
                 raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")
     try:

@@ -278,9 +278,12 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
 def save_adapter(policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True) -> None:
     """Writes a PEFT adapter directory, the form that vLLM's LoRA requests take."""
     state = adapter_state(policy, gather)
-    if not write:
-        return
-    out = Path(out_dir)
+    if write:
+        write_adapter(policy, state, Path(out_dir))
+
+
+def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
+    """An `adapter_state` of the policy as a PEFT adapter directory."""
     out.mkdir(parents=True, exist_ok=True)
     policy.model.peft_config["default"].save_pretrained(out)
     save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -151,6 +151,7 @@ def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
     learner = learners()
     run(learner, place, 2)
     learner.save(str(tmp_path / "checkpoint"))
+    assert learner.save_problems(wait=True) == []
     rows = run(learner, place, 2)
     resumed = learners(name="resumed")
     version = resumed.load(str(tmp_path / "checkpoint"))
@@ -171,6 +172,7 @@ def test_resume_is_exact_when_sharded(place, learners, tmp_path, stage, dtype):
     learner = learners(c)
     run(learner, place, 2)
     learner.save(str(tmp_path / "checkpoint"))
+    assert learner.save_problems(wait=True) == []
     run(learner, place, 1)
     resumed = learners(c, name="resumed")
     resumed.load(str(tmp_path / "checkpoint"))
@@ -255,6 +257,7 @@ def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
     learner = learners()
     run(learner, place, 1)
     learner.save(str(tmp_path / "checkpoint"), prompts=7)
+    assert learner.save_problems(wait=True) == []
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["prompts"] == 7
     export(tmp_path / "checkpoint", tmp_path / "exported")
     found = load_policy(str(tmp_path / "exported")).text_logprobs(probe_ids(load_processor(place[0]).tokenizer))
@@ -311,6 +314,7 @@ async def test_two_ranks_equal_one(place, ray_here, learners, tmp_path):
                 assert metrics[name] == pytest.approx(row[name], rel=1e-4, abs=1e-6), name
         assert gap(version, alone.version) < 2e-5
         await ranks.save(str(tmp_path / "checkpoint"))
+        assert await ranks.save_problems(wait=True) == []
         with pytest.raises(InfraError, match="max_staleness is 0"):
             await ranks.accumulate(group(place, 0, version=99))
     finally:
