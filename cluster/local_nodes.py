@@ -5,6 +5,7 @@ happens to a run when nodes come, go and die. Nothing outlives the block; never 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -76,24 +77,26 @@ class LocalCluster:
     folder: Path  # Ray's temporary directory
     nodes: list[Node] = field(default_factory=list)
 
-    def add(self, name: str, cpus: int, resource: str = "", ip: str = "", inside: Sequence[str] = ()) -> Node:
-        """A further node. `inside` goes before the command (`ip netns exec NAME`), with the node's own ip."""
-        words = ["--address", self.address, "--num-cpus", str(cpus)]
-        words += ["--resources", f'{{"{resource}": 1}}'] if resource else []
+    def add(self, name: str, cpus: int, resource: str, ip: str = "", inside: Sequence[str] = ()) -> Node:
+        """A further node, which Ray knows by two custom resources: `resource` and its name. `inside` goes before the
+        command (`ip netns exec NAME`), with the node's own ip."""
+        words = ["--address", self.address, "--num-cpus", str(cpus), "--resources", json.dumps({resource: 1, name: 1})]
         node = start(name, [*words, *(["--node-ip-address", ip] if ip else [])], self.folder, inside)
         self.nodes.append(node)
         return node
 
 
 @contextlib.contextmanager
-def local_cluster(cpus: int, dashboard: bool = False, ip: str = "127.0.0.1") -> Iterator[LocalCluster]:
+def local_cluster(
+    cpus: int, dashboard: bool = False, ip: str = "127.0.0.1", resource: str = "head_node"
+) -> Iterator[LocalCluster]:
     """A head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary directory: Ray's socket paths
     must stay short."""
     folder = Path(tempfile.mkdtemp(prefix="ga-"))
     port, web = free_port(), free_port()
     words = ["--head", "--port", str(port), "--num-cpus", str(cpus), "--num-gpus", "0", "--temp-dir", str(folder)]
     words += ["--node-ip-address", ip, "--include-dashboard", str(dashboard).lower(), "--dashboard-port", str(web)]
-    words += ["--ray-client-server-port", str(free_port())]
+    words += ["--ray-client-server-port", str(free_port()), "--resources", json.dumps({resource: 1})]
     cluster = LocalCluster(f"{ip}:{port}", f"http://127.0.0.1:{web}" if dashboard else "", folder)
     try:
         cluster.nodes.append(start("head", words, folder))
