@@ -292,11 +292,16 @@ def campaign(names: list[str], into: Path) -> None:
                 Path(folder) / "run",
                 [] if apart else [*http, "reward.geocoder.nominatim.rate_per_s=100000"],
             )
+            rows = []
             try:
                 run.until("the first steps", lambda: run.last() >= 2, 300)
-                rows = [suffer(ground, name) for name in names if name != "undisturbed"]
+                for name in names:
+                    if name != "undisturbed":
+                        rows.append(suffer(ground, name))
                 if "undisturbed" in names:
                     run.until("the undisturbed steps", lambda: run.last() >= 24, 400)
+            except SystemExit as problem:  # what was measured before it is kept
+                print(f"FAILED: {problem}", file=sys.stderr)
             finally:
                 run.stop()
                 ray.shutdown()

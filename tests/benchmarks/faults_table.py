@@ -45,9 +45,9 @@ def table(folder: Path) -> str:
         for row in piece["rows"]:
             what, then = WHAT[row["fault"]]
             usual = f"{row['usual_step_s']:.1f} s" if row["usual_step_s"] else "-"
+            times = " | ".join(f"{row[name]:.1f} s" for name in ("whole_s", "resumed_s", "longest_step_s"))
             lines.append(
-                f"| {what} | {then} | {row['whole_s']:.1f} s | {row['resumed_s']:.1f} s | {row['longest_step_s']:.1f} s "
-                f"({usual}) | {row['lost']} | {row['twice']} | {row['unscorable']} | {row['redone']} | {same} |"
+                f"| {what} | {then} | {times} ({usual}) | {row['lost']} | {row['twice']} | {row['unscorable']} | {row['redone']} | {same} |"
             )
     return "\n".join(lines) + "\n"
 
