@@ -46,9 +46,8 @@ def table(folder: Path) -> str:
             what, then = WHAT[row["fault"]]
             usual = f"{row['usual_step_s']:.1f} s" if row["usual_step_s"] else "-"
             times = " | ".join(f"{row[name]:.1f} s" for name in ("whole_s", "resumed_s", "longest_step_s"))
-            lines.append(
-                f"| {what} | {then} | {times} ({usual}) | {row['lost']} | {row['twice']} | {row['unscorable']} | {row['redone']} | {same} |"
-            )
+            counts = " | ".join(str(row[name]) for name in ("lost", "twice", "unscorable", "redone"))
+            lines.append(f"| {what} | {then} | {times} ({usual}) | {counts} | {same} |")
     return "\n".join(lines) + "\n"
 
 
