@@ -20,7 +20,8 @@ from pathlib import Path
 import filelock
 
 from cluster.launch import Session, Stack, run_id_of, run_until_done, session, stack
-from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_base
+from cluster.reinforce import reinforce
+from cluster.steps import cold_start, dataset, measure, say, starting_base
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.ablations import Row
@@ -102,13 +103,13 @@ class _Job:
             run.truncate(0)
         weights = s.weights_dir / row.name  # of its own: versions are numbered from 1 in every row
         weights.mkdir(exist_ok=True)
-        s = Session(config, run_id_of(path), path, weights)
+        s = dataclasses.replace(s, config=config, run_id=run_id_of(path), run_dir=path, weights_dir=weights)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
         shared = config.rollout.swap == "merged"  # then the engines hold what the row before left in them
         if row.grpo:
             holds = "" if shared else start
             on = dataclasses.replace(on, model_dir=holds, scorer=Scorer(on.services.services, config.reward))
-            await reinforce(s, on, run, start, self.train, resume)
+            await reinforce(s, on, run, start, self.train, self.held, resume)
         elif shared:
             for engine in on.engines:
                 await engine.swap(PolicyVersion(0, "merged", start))
@@ -138,6 +139,8 @@ def main() -> None:
         run_rows(Path(out), int(seed), rows)
     except (UserError, InfraError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
