@@ -139,6 +139,8 @@ def main() -> None:
         run_rows(Path(out), int(seed), rows)
     except (UserError, InfraError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
