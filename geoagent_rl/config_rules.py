@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ def validate(config: Config) -> None:
     check_choices(config)
     check_learning(config)
     check_gpus(config)
-    check_cache_url(config)
+    check_secrets(config)
     check_wandb(config)
     if config.rollout.group_size < 2:
         raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
@@ -70,6 +71,7 @@ def check_ranges(config: Config) -> None:
         "placement.wait_s": config.placement.wait_s,
         "rollout.max_refills": config.rollout.max_refills,
         "learner.clip_low": config.learner.clip_low,
+        "learner.skip_grad_norm": config.learner.skip_grad_norm,
         "learner.kl_beta": config.learner.kl_beta,
         "learner.overlong_penalty": config.learner.overlong_penalty,
     }
@@ -156,8 +158,13 @@ def check_gpus(config: Config) -> None:
         raise UserError("placement.colocate needs max_staleness=0: nothing is generated while the engine sleeps")
 
 
-def check_cache_url(config: Config) -> None:
+def check_secrets(config: Config) -> None:
     """No secret in the configuration (it is written to run directories), no plain text to other machines."""
+    if not all(re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) for name in config.reward.geocoder.opencage.api_key_env):
+        raise UserError(
+            "reward.geocoder.opencage.api_key_env holds names of environment variables, in upper case, not keys: put "
+            "the key into OPENCAGE_API_KEY or a file that OPENCAGE_API_KEY_FILE names"
+        )
     try:
         url = urlsplit(config.reward.cache.url)
     except ValueError as error:

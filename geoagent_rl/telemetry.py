@@ -73,7 +73,8 @@ LEARNING: dict[str, tuple[str, str]] = {
     "lr": ("1", "learning rate of the step"),
     "sampler_gap": ("nats", "mean difference of learner and engine log-probabilities; far above 1e-3: a mismatch"),
     "train_tokens": ("tokens", "completion tokens in the loss"),
-    "step_skipped": ("0/1", "1: no update, because a loss or gradient was not finite or no sample could be scored"),
+    "step_skipped": ("0/1", "1: no update: a loss or gradient not finite or beyond bounds, or no sample scored"),
+    "steps_skipped": ("count", "steps without an update so far"),
 }
 TIMES: dict[str, tuple[str, str]] = {
     "tokens_per_s": ("tokens/s", "completion tokens over the step's wall time"),

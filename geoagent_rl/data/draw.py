@@ -92,7 +92,7 @@ def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
     number = {code: i for i, code in enumerate(codes)}
     of_place = np.array([number.get(place.country_code, NOWHERE) for place in places.places] + [NOWHERE])
     code_of, parts, lost = CountryCodes(), [], Counter()
-    for lat, lon, named in positions(pool):
+    for lat, lon, named in positions(pool, lost):
         sound = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
         lost["no usable coordinates"] += int((~sound).sum())
         country = np.full(len(lat), NOWHERE)
@@ -139,10 +139,19 @@ def draw(
     return Draw(rows, plan, strata, uninhabited)
 
 
+def check_out(pool: Pool, out: Path) -> None:
+    """Raises UserError for a file that cannot be written, or that the pool would have for a part of itself."""
+    if out.suffix not in _WRITERS:
+        raise UserError(f"{out}: the sample's name ends in .csv, .jsonl or .parquet")
+    file = out.resolve()
+    inside = pool.path.is_dir() and file.is_relative_to(pool.path.resolve()) and out.suffix == pool.files[0].suffix
+    if file in (path.resolve() for path in pool.files) or (inside and not pool.files[0].stem == "manifest"):
+        raise UserError(f"{out} would be a part of the pool {pool.path}; write it elsewhere")
+
+
 def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
     """The drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay right. Raises UserError."""
-    if out.suffix not in (".csv", ".jsonl", ".parquet"):
-        raise UserError(f"{out}: the sample's name ends in .csv, .jsonl or .parquet")
+    check_out(pool, out)
     if not len(rows):
         raise UserError(f"no row is left to write to {out}")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ def read_predictions(
     if len(set(uids)) < len(uids):
         twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
         raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
-    columns = {name: [None if v is None or v != v else v for v in table[name].tolist()]
+    columns = {name: [None if v is None or (isinstance(v, float) and v != v) else v for v in table[name].tolist()]
                for name in table.columns if name not in (*names, uid)}  # fmt: skip
     if known:
         strangers = [u for u in uids if u not in known]
