@@ -14,7 +14,8 @@ import tiny_random
 import torch
 from PIL import Image
 
-from actors.rollout import RemoteRollout, RolloutEngine
+from actors.remote_rollout import RemoteRollout
+from actors.rollout import RolloutEngine
 from actors.vllm_engine import judge_engine_args, rollout_engine_args
 from cluster.plan import make_plan
 from geoagent_rl import config as configuration
