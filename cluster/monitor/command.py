@@ -58,12 +58,13 @@ def serve(runs, host: str, port: int, attach: str) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises UserError when the port is taken or the address is not this machine's."""
+    """A listening socket. Raises UserError when the port is taken or the address is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UserError(

@@ -19,6 +19,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--mute-audio", "--remote-debugging-port=0", "--remote-allow-origins=*",
+    "--site-per-process",  # so that a frame of another site is a target of its own, which tests can look into
 )  # fmt: skip
 START_S, ANSWER_S = 60.0, 30.0
 KEYS = {"Enter": 13, "Escape": 27, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
@@ -40,7 +41,7 @@ class Browser:
     def page(self, width: int = 1280, height: int = 800) -> Page:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return Page(json.load(answer)["webSocketDebuggerUrl"], width, height)
+            return Page(json.load(answer)["webSocketDebuggerUrl"], (width, height))
 
     def stop(self) -> None:
         self.process.terminate()
@@ -54,12 +55,17 @@ class Browser:
 class Page:
     """One tab. `errors` collects what the page's scripts threw and what its content policy refused."""
 
-    def __init__(self, address: str, width: int, height: int) -> None:
+    def __init__(self, address: str, size: tuple[int, int] | None = None) -> None:
+        self.origin = "http://" + address.split("/")[2]
         self.socket = connect(address, max_size=None, open_timeout=ANSWER_S)
         self.numbers, self.errors = itertools.count(1), []
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        if size:
+            width, height = size
+            self.send(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            )
 
     def send(self, method: str, **parameters: Any) -> Any:
         number = next(self.numbers)
@@ -77,6 +83,20 @@ class Page:
             self.errors.append(json.dumps(parameters["exceptionDetails"])[:500])
         if message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.errors.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
+
+    def frame(self, part: str, seconds: float = 15.0) -> Page:
+        """The frame of this page whose address has `part` in it; another site's frame is a page of its own."""
+        stop = time.monotonic() + seconds
+        while True:
+            for target in self.targets():
+                if target["type"] == "iframe" and part in target["url"]:
+                    return Page(target["webSocketDebuggerUrl"])
+            assert time.monotonic() < stop, f"no frame {part} in {seconds} s: {[t['url'] for t in self.targets()]}"
+            time.sleep(0.1)
+
+    def targets(self) -> list[dict[str, str]]:
+        with urllib.request.urlopen(f"{self.origin}/json/list", timeout=ANSWER_S) as answer:
+            return json.load(answer)
 
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
