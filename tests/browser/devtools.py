@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import itertools
 import json
@@ -57,12 +58,14 @@ class Page:
 
     def __init__(self, address: str, size: tuple[int, int] | None = None) -> None:
         self.origin = "http://" + address.split("/")[2]
-        self.socket = connect(address, max_size=None, open_timeout=ANSWER_S)
+        self.stack = contextlib.ExitStack()
+        self.socket = self.stack.enter_context(connect(address, max_size=None, open_timeout=ANSWER_S))
         self.numbers, self.errors = itertools.count(1), []
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
         if size:
             width, height = size
+            self.send("Page.bringToFront")  # a page in the background does not look for news
             self.send(
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
@@ -130,11 +133,12 @@ class Page:
         self.send("Input.dispatchKeyEvent", type="keyDown", **what)
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in what.items() if k != "text"})
 
-    def photograph(self, path: Path, colours: int = 96) -> None:
+    def photograph(self, path: Path, colours: int = 200) -> None:
         """A PNG of what is seen, with few colours so that it is small."""
         data = base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def close(self) -> None:
-        self.socket.close()
+        self.send("Page.close")
+        self.stack.close()
