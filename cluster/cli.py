@@ -11,9 +11,11 @@ from typing import Annotated
 
 import typer
 
+import cluster.cli_cluster  # noqa: F401  attaches its commands
 from cluster.cli_ablate import ablate
 from cluster.monitor.command import monitor
-from geoagent_rl.cli import Json, app, eval_app, run_app
+from geoagent_rl.cli import Json, app, run_app
+from geoagent_rl.cli_eval import eval_app
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
 
@@ -69,14 +71,17 @@ def eval_run(
     overrides: Overrides = None,
     config: ConfigFile = Path("configs/local.yaml"),
     model: Annotated[str, typer.Option(help="Checkpoint directory; default: policy.model of the configuration.")] = "",
+    manifest: Annotated[str, typer.Option(help="The photographs: short for data.eval_manifest=...")] = "",
+    judge: Annotated[bool, typer.Option(help="Also judge the reasoning's consistency (judge.model).")] = True,
     as_json: Json = False,
 ) -> None:
-    """Locate every photograph of data.eval_manifest with a checkpoint, and print hit rates and GeoScore."""
-    settings = load(config, overrides or [])
-    from cluster.jobs import run_eval_job
+    """Locate every photograph of a manifest with a checkpoint; a second start with the same run.dir goes on."""
+    settings = load(config, [*(overrides or []), *([f"data.eval_manifest={manifest}"] if manifest else [])])
+    from cluster.evaluate import run_eval_job
+    from geoagent_rl.evaluation.eval_text import show_score
 
-    table = run_eval_job(settings, model)
-    print(json.dumps(table) if as_json else json.dumps(table, indent=1))
+    file, table = run_eval_job(settings, model, judge)
+    print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
 
 
 Completions = Annotated[Path, typer.Argument(help="Lines of {uid, completion, truth}, or a run's rollouts.jsonl.")]

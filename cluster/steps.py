@@ -25,6 +25,7 @@ from cluster.load import watched
 from cluster.tracking import Tracking
 from geoagent_rl import driver
 from geoagent_rl import sft as step_two
+from geoagent_rl.colocate import TakingTurns
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest, scenes
 from geoagent_rl.evaluation.run import evaluate
@@ -131,7 +132,8 @@ async def reinforce(
 
         try:
             order = prompt_order(prompts, config.run.seed)
-            await driver.train(config, order, on.engines, on.scorer, group, on_step, first, prompt)
+            learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
+            await driver.train(config, order, on.engines, on.scorer, learning, on_step, first, prompt)
         except BaseException:
             if done > first and not run.checkpoint(done).exists():
                 await driver.uninterrupted(save_last(group, run, done, prompt))

@@ -15,21 +15,21 @@ from typing import Annotated
 import typer
 
 from geoagent_rl.cli_data import Json, data_app
+from geoagent_rl.cli_eval import eval_app
 from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
+    epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. See also docs/.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 
-Column = Annotated[str, typer.Option(help="Column name.")]
 
 
 @app.command()
@@ -60,32 +60,6 @@ def geocode(
                 f"{address}: {row['lat']:.4f}, {row['lon']:.4f}  ({row['level']}: {where}; {row['provider']})",
                 flush=True,
             )
-
-
-@eval_app.command("score")
-def eval_score(
-    file: Annotated[Path, typer.Argument(help="Predictions: CSV, JSONL or Parquet.")],
-    gt_lat: Column = "gt_lat",
-    gt_lon: Column = "gt_lon",
-    pred_lat: Column = "pred_lat",
-    pred_lon: Column = "pred_lon",
-    geoscore_scale_km: Annotated[
-        float, typer.Option(help="GeoScore = 5000 exp(-d/scale). Paper 1805, OSV-5M 1492.7.")
-    ] = 1805.0,
-    as_json: Json = False,
-) -> None:
-    """Hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
-    from geoagent_rl.evaluation.metrics import score_file
-
-    table = score_file(file, gt_lat, gt_lon, pred_lat, pred_lon, geoscore_scale_km)
-    if as_json:
-        print(json.dumps(table))
-        return
-    hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
-    print(f"{table['n']} predictions, {table['failed']} failed\nhit  {hits}")
-    if table["failed"] < table["n"]:
-        print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
-    print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
 
 
 @app.command("tiny-policy")
@@ -131,8 +105,33 @@ app.command()(predict)
 app.command("serve-model")(serve_model)
 
 
+# How `geoagent-rl -h` lists the commands: what a new user needs first comes first.
+PANELS = {
+    "Start here": ("doctor", "demo"),
+    "Train": ("sft", "train", "ablate"),
+    "On a cluster": ("plan", "submit", "status", "scale", "monitor"),
+    "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
+    "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),
+}
+
+
+def arrange() -> None:
+    """Puts every command into its panel, in the order of PANELS; groups come after plain commands in each."""
+    panels = {name: (title, place) for title, names in PANELS.items() for place, name in enumerate(names)}
+    order = {title: place for place, title in enumerate(PANELS)}
+
+    def rank(info) -> tuple[int, int]:
+        name = info.name or info.callback.__name__.replace("_", "-")
+        info.rich_help_panel, place = panels.get(name, ("More", len(panels)))
+        return order.get(info.rich_help_panel, len(order)), place
+
+    app.registered_commands.sort(key=rank)
+    app.registered_groups.sort(key=rank)
+
+
 def run_app() -> None:
     """Runs the command line. A UserError or InfraError is one line and exit code 1; --debug shows the trace."""
+    arrange()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

@@ -109,16 +109,17 @@ def log_warnings(loaded: Loaded) -> None:
         log.warning("%s", warning)
 
 
-def load(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
+def load(path: str | Path, max_image_megapixels: float | None = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
     """Read and check a manifest: a .parquet or .jsonl file, a CSV of photographs, or a folder that holds one of these.
 
     A folder's manifest.parquet comes before its manifest.jsonl, and that before a CSV (see data/photos.py).
-    Raises UserError as the table in this module's docstring says.
+    max_image_megapixels None: the photographs need not be there and are not looked at. Raises UserError as the table in
+    this module's docstring says.
     """
     return check(_table(Path(path)), path, max_image_megapixels)
 
 
-def check(table: Table, path: str | Path, max_image_megapixels: float, lenient: bool = False) -> Loaded:
+def check(table: Table, path: str | Path, max_image_megapixels: float | None, lenient: bool = False) -> Loaded:
     """The usable samples among rows as found; `path` is what messages call them. Raises UserError.
 
     `lenient` is for data that other programs made: a row that would stop with a UserError is left out and counted too.
@@ -202,7 +203,7 @@ class _Fault(_Skip):
     """This puts the whole table in doubt."""
 
 
-def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float) -> Sample:
+def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float | None) -> Sample:
     texts = {name: _text(row.get(name)) for name in COLUMNS if name not in NUMBERS}
     for name in ("uid", "image"):
         if not texts[name]:
@@ -211,7 +212,8 @@ def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float) 
     locatability = _number(row.get("locatability"), "locatability", where)
     texts["image"] = _confined(texts["image"], root, where)
     try:
-        check_image(texts["image"], max_megapixels)
+        if max_megapixels is not None:
+            check_image(texts["image"], max_megapixels)
     except BadImage as error:
         raise _Skip(f"image {error.kind}", str(error)) from None
     if lat is None or lon is None:

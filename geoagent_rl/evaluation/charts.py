@@ -5,8 +5,9 @@ Knows nothing of runs or rewards. Every text that enters is escaped here.
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 
@@ -54,6 +55,37 @@ def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int]
     path = "L".join(f"{px:.1f} {py:.1f}" for px, py in (at(x, y) for x, y in moving_average(points, smooth)))
     parts.append(f'<path class="smooth" d="M{path}"/></svg>')
     return "".join(parts)
+
+
+def shares_within(systems: Sequence[tuple[str, Iterable[float], str]], size: tuple[int, int] = (1040, 260)) -> str:
+    """Of each (name, distances in km, CSS colour) the share of photographs within a distance, 1 to 20,000 km on a log
+    scale; distances that are not finite are never within."""
+    width, height = size
+    left, right, top, bottom = 40, 8, 10, 22
+    span = math.log10(20_000)
+
+    def at(km: float, share: float) -> Point:
+        x = min(max(math.log10(max(km, 1.0)), 0.0), span) / span
+        return left + x * (width - left - right), height - bottom - share * (height - top - bottom)
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="share of photographs within a distance">']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = at(1, share)[1]
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>')
+    for km in (1, 25, 200, 750, 2500, 20_000):
+        x = at(km, 0)[0]
+        parts.append(f'<path class="grid" d="M{x:.1f} {top}V{height - bottom}"/>')
+        anchor = "end" if km == 20_000 else "middle"
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{height - 7}" text-anchor="{anchor}">{km:,} km</text>')
+    for name, distances, color in systems:
+        km = sorted(distances)
+        steps = [10 ** (span * i / 200) for i in range(201)]
+        points = (at(d, bisect.bisect_right(km, d) / max(len(km), 1)) for d in steps)
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        title = f"<title>{escape(name)}</title>"
+        parts.append(f'<path class="smooth" style="--c:{escape(color)}" d="M{path}">{title}</path>')
+    return "".join(parts) + "</svg>"
 
 
 def moving_average(points: Sequence[Point], window: int) -> list[Point]:

@@ -8,15 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from tiny_random import build
 
-from cluster.ablate import Job, plan, settle
+from cluster.ablate import Job, Jobs, plan, settle
 from geoagent_rl.config import load
 from geoagent_rl.evaluation.ablations import read_rows
-from geoagent_rl.types import UserError
+from geoagent_rl.types import InfraError, UserError
 
 ROOT = Path(__file__).parents[2]
 ROWS = read_rows(ROOT / "configs" / "ablations")
@@ -92,3 +93,41 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path
     process = ablate(*words)  # everything is finished: no Ray, no engine, only the table
     again, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and again == printed and errors == ""
+
+
+HEAD = """
+import ray, sys
+print(ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, dashboard_port=0,
+               object_store_memory=100 * 2**20, _temp_dir=sys.argv[1]).dashboard_url, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def dashboard():
+    """The address of a small cluster's dashboard; the cluster ends with the process that started it."""
+    with tempfile.TemporaryDirectory(prefix="ga-head-", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [sys.executable, "-c", HEAD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        yield f"http://{head.stdout.readline().strip()}"
+        head.communicate(timeout=60)
+
+
+def test_jobs_run_on_a_cluster_and_their_failures_show(dashboard, tmp_path, capsys):
+    """The job itself finds its row finished; the test above runs the same entry point to the end."""
+    settle(load(ROOT / "configs" / "local.yaml"), some("sft"), tmp_path)
+    (tmp_path / "seed-0" / "sft").mkdir(parents=True)
+    (tmp_path / "seed-0" / "sft" / "row.json").write_text("{}")
+    jobs, ended = Jobs(tmp_path, dashboard), []
+    jobs.run([Job(0, ("sft",))], 1, lambda: ended.append(True))
+    assert ended == [True]
+    (tmp_path / "rows.json").unlink()
+    with pytest.raises(InfraError, match="ended with status FAILED"):
+        jobs.run([Job(0, ("sft",))], 1, lambda: None)
+    assert "rows.json" in capsys.readouterr().err  # the job's own last words
+
+
+def test_an_address_without_a_cluster_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no Ray cluster answers at http://127.0.0.1:9"):
+        Jobs(tmp_path, "http://127.0.0.1:9").run([Job(0, ("sft",))], 1, lambda: None)

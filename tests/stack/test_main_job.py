@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.plan import make_plan
+from geoagent_rl.config import load
+
 ROOT = Path(__file__).parents[2]
 STEPS = 25
 LIMIT_S = 1500
@@ -62,6 +65,15 @@ def test_the_policy_learns(run):
     assert after["region_acc"] > before["region_acc"] + 0.1
     assert before["format_valid"] > 0.9 and after["format_valid"] > 0.9
     assert max(row["sampler_gap"] for row in steps) < 1e-3
+
+
+def test_the_plan_foresaw_the_steps_tokens(run):
+    steps = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    plan = make_plan(load(ROOT / "configs" / "local.yaml"))
+    trained = statistics.fmean(row["train_tokens"] for row in steps)
+    assert plan["step"]["trained_tokens"] == pytest.approx(trained, rel=0.2)
+    rows = [json.loads(line) for line in (run[0] / "rollouts.jsonl").read_text().splitlines()]
+    assert plan["step"]["judge_calls"] == 3 * len(rows) / STEPS
 
 
 def test_predict_shows_reasoning_answer_and_place(run):
