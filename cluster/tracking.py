@@ -54,7 +54,7 @@ class Tracking:
     def close(self) -> None:
         self.writer.close()
         if self.wandb is not None:
-            self.wandb.finish(quiet=True)
+            self.wandb.finish()
 
 
 def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:

@@ -35,7 +35,7 @@ class StandIn(types.ModuleType):
     def log(self, row, step):
         self.logged.append((step, row))
 
-    def finish(self, quiet):
+    def finish(self):
         self.finished += 1
 
 
