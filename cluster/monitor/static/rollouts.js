@@ -49,6 +49,7 @@ export class Rollouts {
       this.rows = found.rows;
       this.list.replaceChildren(...found.rows.map((row) => this.card(row)));
     }
+    if (found.indexed < 1) setTimeout(() => this.load(), 50);
     if ((open || this.number === undefined) && found.rows.length) await this.open(found.rows[0].number);
   }
 
