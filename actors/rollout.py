@@ -127,7 +127,8 @@ class RolloutEngine:
         try:
             (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
         except VLLMValidationError as error:
-            raise UserError(f"rollout.max_model_len is too small for {prompt.image}: {one_line(error)}") from None
+            where = f"{prompt.uid} ({prompt.image})"
+            raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {one_line(error)}") from None
         return rendered
 
     def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:

@@ -94,6 +94,7 @@ def set_environment(cpu: bool) -> None:
     if cpu:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several engines share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than free cores slow vLLM down by an order
+        os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")  # results independent of the batch: see cpu_invariance.py
         # AsyncLLM always has an engine process; this keeps the worker inside it instead of in a third one.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 

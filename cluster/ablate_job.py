@@ -20,7 +20,8 @@ from pathlib import Path
 import filelock
 
 from cluster.launch import Session, Stack, run_id_of, run_until_done, session, stack
-from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_base
+from cluster.reinforce import reinforce
+from cluster.steps import cold_start, dataset, measure, say, starting_base
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.ablations import Row
@@ -108,7 +109,7 @@ class _Job:
         if row.grpo:
             holds = "" if shared else start
             on = dataclasses.replace(on, model_dir=holds, scorer=Scorer(on.services.services, config.reward))
-            await reinforce(s, on, run, start, self.train, resume)
+            await reinforce(s, on, run, start, self.train, self.held, resume)
         elif shared:
             for engine in on.engines:
                 await engine.swap(PolicyVersion(0, "merged", start))

@@ -14,9 +14,11 @@ import typer
 import cluster.cli_cluster  # noqa: F401  attaches its commands
 from cluster.cli_ablate import ablate
 from cluster.monitor.command import monitor
+from cluster.storage import storage_root
 from geoagent_rl.cli import Json, app, run_app
 from geoagent_rl.cli_eval import eval_app
 from geoagent_rl.config import load
+from geoagent_rl.rundir import resumed_config
 from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
@@ -54,13 +56,16 @@ def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.ya
 @app.command()
 def train(
     overrides: Overrides = None,
-    config: ConfigFile = Path("configs/local.yaml"),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Default: configs/local.yaml; with --resume, the run's own.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in run.dir from its newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue the run in run.dir from its newest whole checkpoint.")
     ] = False,
 ) -> None:
     """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
-    settings = load(config, overrides or [])
+    file = config or (resumed_config(overrides or [], storage_root()) if resume else Path("configs/local.yaml"))
+    settings = load(file, overrides or [])
     from cluster.jobs import run_train_job
 
     run_train_job(settings, resume)

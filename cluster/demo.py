@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 from cluster.launch import Stack, run_until_done, session, stack
-from cluster.steps import SCENES, cold_start, dataset, measure, reinforce, say, tiny_base
+from cluster.reinforce import reinforce
+from cluster.steps import SCENES, cold_start, dataset, measure, say, tiny_base
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
@@ -62,7 +63,7 @@ async def demo(
             await take(on, str(sft))
             await test("sft")
             await test("sft_no_hedge", tiny.hedge_ids(load_processor(str(sft)).tokenizer))
-            await reinforce(s, on, run, str(sft), splits["train"])
+            await reinforce(s, on, run, str(sft), splits["train"], splits["heldout"])
             await test("grpo")
     return tables
 

@@ -42,7 +42,10 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
         raise UserError("data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV")
     config = on_storage(config)
     run = RunDir.create(config)
-    samples = dataset(config, run, config.data.eval_manifest, "heldout")[: config.eval.samples]
+    samples = dataset(config, run, config.data.eval_manifest, "heldout")
+    if len(samples) > config.eval.samples:
+        say(f"the first {config.eval.samples} of {len(samples)} photographs; eval.samples={len(samples)} takes all")
+    samples = samples[: config.eval.samples]
     base = model or starting_base(config)
     asked = {
         "model": str(Path(base).resolve()) if Path(base).exists() else base, "judge": judge,

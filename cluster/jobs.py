@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cluster.launch import run_until_done, session, stack
-from cluster.steps import cold_start, dataset, measure, reinforce, say, starting_base, starting_policy
+from cluster.reinforce import reinforce
+from cluster.steps import cold_start, dataset, measure, say, starting_base, starting_policy
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.evaluation.report import write_report
-from geoagent_rl.rundir import RunDir
+from geoagent_rl.rundir import RunDir, changed_settings
 
 
 def run_sft_job(config: Config) -> None:
@@ -27,10 +30,15 @@ def run_sft_job(config: Config) -> None:
 
 
 def run_train_job(config: Config, resume: bool) -> None:
-    """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report."""
-    config = on_storage(config)
-    run = RunDir.create(config, resume)
+    """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest is given, report.
 
+    resume: continues the run in run.dir, wherever it was killed (see reinforce.py).
+    """
+    config = on_storage(config)
+    if resume:
+        for change in changed_settings(Path(config.run.dir), config):
+            say(f"changed since the run was started: {change}")
+    run = RunDir.create(config, resume)
     samples = dataset(config, run, config.data.manifest, "train")
     held = dataset(config, run, config.data.eval_manifest, "heldout") if config.data.eval_manifest else []
     base = starting_base(config)
@@ -39,9 +47,9 @@ def run_train_job(config: Config, resume: bool) -> None:
         async with session(config, run.path) as s:
             model = await starting_policy(s, run, base)
             async with stack(s, model) as on:
-                if held and not resume:
+                if held and "sft" not in run.evaluations():
                     await measure(s, on, run, "sft", "eval", held)
-                await reinforce(s, on, run, model, samples, resume)
+                await reinforce(s, on, run, model, samples, held, resume)
                 if held:
                     await measure(s, on, run, "grpo", "eval", held)
 

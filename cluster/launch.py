@@ -30,6 +30,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rundir import RunDir
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
@@ -89,23 +90,27 @@ def connect() -> None:
 
 @contextlib.asynccontextmanager
 async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
-    """Connects to Ray for one run and reserves its place; what it has published is removed at the end."""
-    connect()
-    place = None
-    try:
-        run_id = run_id_of(run_dir)
-        place = await reserve(config, run_id, only_learner)
-        warn_of_lonely_cache(config)
-        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
+    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it has published is
+    removed at the end, or by its next life if it is killed."""
+    with RunDir(run_dir).exclusive():
+        connect()
+        place = None
         try:
-            with janitor(run_id, weights) if joins_a_cluster() else contextlib.nullcontext():
-                yield Session(config, run_id, run_dir, weights, place)
+            run_id, root = run_id_of(run_dir), weights_root(run_dir)
+            for left in root.glob(f"geoagent-{run_id}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            place = await reserve(config, run_id, only_learner)
+            warn_of_lonely_cache(config)
+            weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
+            try:
+                with janitor(run_id, weights) if joins_a_cluster() else contextlib.nullcontext():
+                    yield Session(config, run_id, run_dir, weights, place)
+            finally:
+                shutil.rmtree(weights, ignore_errors=True)
         finally:
-            shutil.rmtree(weights, ignore_errors=True)
-    finally:
-        if place is not None:
-            place.release()
-        ray.shutdown()
+            if place is not None:
+                place.release()
+            ray.shutdown()
 
 
 @contextlib.asynccontextmanager

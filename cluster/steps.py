@@ -1,14 +1,11 @@
-"""The steps of the method as coroutines on a running session: data, base policy, SFT, GRPO, evaluation.
+"""The steps of the method as coroutines on a running session: data, base policy, SFT, evaluation.
 
-`jobs.py` and `demo.py` put them in order.
+GRPO is reinforce.py's; `jobs.py` and `demo.py` put them in order.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
-import random
 import shutil
 import sys
 import tempfile
@@ -19,22 +16,15 @@ from typing import Any
 import transformers
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
-from cluster.load import watched
-from cluster.tracking import Tracking
-from geoagent_rl import driver
 from geoagent_rl import sft as step_two
-from geoagent_rl.colocate import TakingTurns
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest, scenes
 from geoagent_rl.evaluation.run import evaluate
 from geoagent_rl.geo.gazetteer_build import cache_root
-from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
+from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.policy import tiny
 from geoagent_rl.rundir import RunDir
-from geoagent_rl.telemetry import summary_line
-from geoagent_rl.types import InfraError, Prompt, UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
 
@@ -94,86 +84,9 @@ async def cold_start(s: Session, run: RunDir, model_dir: str, samples: Sequence[
 
             await step_two.cold_start(group, demonstrations, c.epochs, c.batch_size, s.config.run.seed, on_step)
         await group.save(str(run.path / "checkpoints" / "sft"))
+        for problem in await group.save_problems(wait=True):
+            say(f"warning: the checkpoint after SFT is missing: {problem}")
         await group.save_merged(str(out))
-
-
-async def reinforce(
-    s: Session, on: Stack, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], resume: bool = False
-) -> None:
-    """Step III: GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy."""
-    config = s.config
-    prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config)) as group, watched(s.run_id) as load:
-        version, first, prompt = group.version, 0, 0
-        if resume:
-            newest = newest_checkpoint(run)
-            version, first = await group.load(str(newest)), int(newest.name.removeprefix("step-"))
-            prompt = json.loads((newest / "state.json").read_text()).get("prompts")
-            run.truncate(first)
-            say(f"resuming after step {first} from {newest}")
-        if resume or on.model_dir != model_dir:
-            await asyncio.gather(*(engine.swap(version) for engine in on.engines))
-        if config.reward.geocoder.prewarm:
-            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
-            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
-        tracking = Tracking(config, run.path, s.run_id, first)
-        done = first
-
-        async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
-            nonlocal done, prompt
-            metrics |= {**await on.services.cache_metrics(), **load}
-            run.record_step(metrics, groups)
-            done, prompt = step, metrics["prompts"]
-            tracking.write(step, metrics)
-            say(summary_line(step, config.steps, metrics))
-            if step % config.run.save_every == 0 or step == config.steps:
-                await group.save(str(run.checkpoint(step)), prompt)
-                run.keep_last(config.run.keep_checkpoints)
-
-        try:
-            order = prompt_order(prompts, config.run.seed)
-            learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
-            await driver.train(config, order, on.engines, on.scorer, learning, on_step, first, prompt)
-        except BaseException:
-            if done > first and not run.checkpoint(done).exists():
-                await driver.uninterrupted(save_last(group, run, done, prompt))
-            raise
-        finally:
-            tracking.close()
-        await group.save_merged(str(run.path / "policy"))
-
-
-async def save_last(group: LearnerGroup, run: RunDir, step: int, prompts: int) -> None:
-    """A checkpoint on the way out; says so when the learner can no longer give one."""
-    try:
-        await group.save(str(run.checkpoint(step)), prompts)
-        say(f"saved {run.checkpoint(step)}; `train --resume run.dir={run.path}` continues from there")
-    except InfraError as error:
-        say(f"step {step} could not be saved: {error}")
-
-
-def newest_checkpoint(run: RunDir) -> Path:
-    if not run.checkpoints():
-        raise UserError(f"nothing to resume: no complete checkpoint in {run.path / 'checkpoints'}")
-    return run.checkpoints()[-1]
-
-
-def prompt_order(prompts: Sequence[Prompt], seed: int) -> Callable[[int], Prompt]:
-    """The i-th prompt of a run: every epoch is a permutation that depends on seed and epoch only."""
-    if not prompts:
-        raise UserError("the training manifest has no usable sample")
-    epochs: dict[int, list[Prompt]] = {}
-
-    def at(i: int) -> Prompt:
-        epoch, position = divmod(i, len(prompts))
-        if epoch not in epochs:
-            epochs.clear()
-            order = list(prompts)
-            random.Random(f"prompts/{seed}/{epoch}").shuffle(order)
-            epochs[epoch] = order
-        return epochs[epoch][position]
-
-    return at
 
 
 async def measure(

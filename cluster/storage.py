@@ -17,13 +17,17 @@ BUILT_IN = ("scenes", "tiny", "tiny-base", "smollm2")
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
 
 
+def storage_root() -> Path:
+    return Path(os.environ.get(VARIABLE) or os.getcwd()).resolve()
+
+
 def on_storage(config: Config) -> Config:
     """The configuration with absolute paths, as actors on other nodes and in other directories need them.
 
     What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a submitted job
     whose run directory would be in the copy.
     """
-    root = Path(os.environ.get(VARIABLE) or os.getcwd()).resolve()
+    root = storage_root()
     if os.environ.get(IN_A_JOB) and VARIABLE not in os.environ and not Path(config.run.dir or "runs").is_absolute():
         raise UserError(
             f"in a submitted job the working directory is a copy that goes with the job: set run.dir to an absolute "

@@ -37,7 +37,7 @@ def data_sample(
     as_json: Json = False,
 ) -> None:
     """Draw the paper's de-biased sample: countries by roads, population and area, cells by log population."""
-    from geoagent_rl.data.draw import draw, stratify, write_rows
+    from geoagent_rl.data.draw import check_out, draw, stratify, write_rows
     from geoagent_rl.data.draw_report import show_draw, write_draw_report
     from geoagent_rl.data.pools import open_pool
     from geoagent_rl.geo.countries import countries as built_in
@@ -48,6 +48,7 @@ def data_sample(
     table = read_countries(countries) if countries else built_in()
     opened = open_pool(pool, lat, lon, country)
     excluded = [code for code in exclude.upper().replace(" ", "").split(",") if code]
+    check_out(opened, out)
     strata = stratify(opened, table)
     drawn = draw(strata, table, n, min_per_country, excluded, seed, shortfall == "redistribute")
     write_rows(opened, drawn.rows, out)
@@ -149,9 +150,9 @@ def data_contamination(
 
     first, second = read_side(a, photographs), read_side(b, photographs)
     found = overlap(first, second, km, bits)
+    print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
     if clean:
         write_rows(first.pool, np.setdiff1d(np.arange(len(first.lat)), found.rows), clean)
-    print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
 
 
 @data_app.command("cot-check")

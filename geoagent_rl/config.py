@@ -24,8 +24,10 @@ from geoagent_rl.types import UserError
 class RunConfig:
     dir: str = ""  # where everything of this run goes; empty: runs/<time> under the working directory
     seed: int = 0  # of prompts, sampling, adapter initialisation and rendered scenes
-    keep_checkpoints: int = 2  # the newest so many
+    keep_checkpoints: int = 2  # the newest so many; the best by validation is kept besides
     save_every: int = 10  # steps
+    validate_every: int = 0  # steps from one validation on pictures of data.eval_manifest to the next; 0: none
+    validate_samples: int = 64  # pictures of a validation, the first ones
     wandb: str = ""  # a Weights & Biases project that gets the metrics too; empty: none (needs `pip install wandb`)
 
 
@@ -90,6 +92,7 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0  # gradients are scaled down to it
+    skip_grad_norm: float = 0.0  # a step whose norm before that is above this is skipped and counted; 0: none is
     loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
     ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2  # ratios are clipped to 1 - clip_low .. 1 + clip_high
@@ -104,6 +107,7 @@ class LearnerConfig:
     overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
     kl_beta: float = 0.001  # weight of the KL penalty against the starting checkpoint; 0: no reference pass
     micro_batch_tokens: int = 8192  # of one forward pass, padding included; lower it when memory is short
+    share_prompts: bool = True  # completions of one prompt behind one copy of it: see policy/rows.py
     timeout_s: float = 600.0
 
 
@@ -165,12 +169,13 @@ def known_keys(node: Any = None, prefix: str = "") -> list[str]:
     return keys
 
 
-def flat_keys(node: Any, prefix: str = "") -> list[str]:
-    """The dotted keys of a plain (unstructured) configuration, leaves only."""
-    keys = []
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of a plain (unstructured) configuration by their dotted keys."""
+    leaves = {}
     for name, value in (node or {}).items():
-        keys += flat_keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [f"{prefix}{name}"]
-    return keys
+        inner = isinstance(value, dict) and value
+        leaves |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return leaves
 
 
 def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -193,7 +198,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
     layers.append(OmegaConf.from_dotlist(list(overrides)))
     known = known_keys()
     for layer in layers:
-        for key in flat_keys(OmegaConf.to_container(layer)):
+        for key in flat(OmegaConf.to_container(layer)):
             if key not in known:
                 raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")
     try:

@@ -31,6 +31,8 @@ def validate(config: Config) -> None:
         raise UserError("eval.completions above 1 are all alike at eval.temperature 0; set eval.temperature=0.7 or so")
     if config.rollout.dynamic_sampling and config.rollout.max_refills < 1:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")
+    if config.run.validate_every and not config.data.eval_manifest:
+        raise UserError("run.validate_every needs pictures to validate on: set data.eval_manifest")
     unknown = set(config.reward.required) - set(vars(config.reward.weights))
     if unknown:
         raise UserError(f"reward.required names unknown parts: {', '.join(sorted(unknown))}")
@@ -41,6 +43,7 @@ def check_ranges(config: Config) -> None:
         "steps": config.steps,
         "run.keep_checkpoints": config.run.keep_checkpoints,
         "run.save_every": config.run.save_every,
+        "run.validate_samples": config.run.validate_samples,
         "policy.lora_rank": config.policy.lora_rank,
         "rollout.engines": config.rollout.engines,
         "rollout.group_size": config.rollout.group_size,
@@ -63,9 +66,11 @@ def check_ranges(config: Config) -> None:
             raise UserError(f"{key} must be greater than 0, not {value}")
     natural = {
         "max_staleness": config.max_staleness,
+        "run.validate_every": config.run.validate_every,
         "placement.wait_s": config.placement.wait_s,
         "rollout.max_refills": config.rollout.max_refills,
         "learner.clip_low": config.learner.clip_low,
+        "learner.skip_grad_norm": config.learner.skip_grad_norm,
         "learner.kl_beta": config.learner.kl_beta,
         "learner.overlong_penalty": config.learner.overlong_penalty,
     }

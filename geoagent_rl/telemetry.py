@@ -41,6 +41,7 @@ REWARDS: dict[str, tuple[str, str]] = {
     },
     **{f"reward_{p}_std": ("score", f"standard deviation of the {p} score") for p in PARTS},
     **{f"reward_{p}_{q}": ("score", f"{at} quantile of the {p} score") for p in PARTS for q, at in QUANTILES.items()},
+    "validation_reward": ("reward", "mean total reward on held-out pictures after the step (run.validate_every)"),
     "advantage_abs_mean": ("advantage", "mean absolute advantage"),
     "advantage_std": ("advantage", "standard deviation of the advantages over all samples"),
     "zero_variance_share": ("share", "groups whose advantages are all 0"),
@@ -72,7 +73,8 @@ LEARNING: dict[str, tuple[str, str]] = {
     "lr": ("1", "learning rate of the step"),
     "sampler_gap": ("nats", "mean difference of learner and engine log-probabilities; far above 1e-3: a mismatch"),
     "train_tokens": ("tokens", "completion tokens in the loss"),
-    "step_skipped": ("0/1", "1: no update, because a loss or gradient was not finite or no sample could be scored"),
+    "step_skipped": ("0/1", "1: no update: a loss or gradient not finite or beyond bounds, or no sample scored"),
+    "steps_skipped": ("count", "steps without an update so far"),
 }
 TIMES: dict[str, tuple[str, str]] = {
     "tokens_per_s": ("tokens/s", "completion tokens over the step's wall time"),
@@ -87,6 +89,8 @@ TIMES: dict[str, tuple[str, str]] = {
     "rollout_wait_seconds": ("s", "learner idle while no group was fully generated and unscored"),
     "bound_seconds": ("s", "T* = max(rollout, reward, learn busy): the step cannot be shorter with these parts"),
     "efficiency": ("share", "T* / wall time of the step"),
+    "save_seconds": ("s", "time that the checkpoint after the step before held the run up; writing goes on beside it"),
+    "validation_seconds": ("s", "time that the validation after the step took"),
 }
 LATENCIES: dict[str, tuple[str, str]] = {
     **{
@@ -107,6 +111,7 @@ CACHES: dict[str, tuple[str, str]] = {
     **{f"cache_hit_share_{k}": ("share", f"{k} items answered from the cache") for k in CACHED},
 }
 MACHINES: dict[str, tuple[str, str]] = {
+    "unsaved_checkpoints": ("count", "checkpoints that the disk did not take, since the run was started or resumed"),
     **{f"replicas_{s}": ("count", f"running replicas of the {s} service") for s in SERVICES},
     "nodes": ("count", "nodes of the cluster that are alive"),
     "node_cpu_share": ("share", "processor time used on the driver's node, over all its cores"),
@@ -120,6 +125,9 @@ SECTIONS = {
     "Latencies and queues": LATENCIES, "Caches": CACHES, "Machines": MACHINES,
 }  # fmt: skip
 METRICS = {name: about for section in SECTIONS.values() for name, about in section.items()}
+
+# What a resumed run need not repeat: times, and what depends on machines or on what caches hold.
+UNREPEATED = {*TIMES, *LATENCIES, *CACHES, *MACHINES}
 
 Interval = tuple[float, float]
 

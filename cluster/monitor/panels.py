@@ -39,6 +39,7 @@ def rewards() -> list[Panel]:
         *panels,
         Panel("Rewards", "Spread of the components", spread),
         Panel("Rewards", "Spread of the total", ("reward_total_std",)),
+        Panel("Rewards", "Total reward on held-out pictures", ("validation_reward",)),
         Panel("Rewards", "Advantages", ("advantage_std", "advantage_abs_mean")),
         Panel("Rewards", "Groups without variance", ("zero_variance_share",)),
     ]
@@ -61,6 +62,7 @@ def learning() -> list[Panel]:
         "KL to the reference": "kl", "Entropy": "entropy", "Loss": "loss", "Clipped tokens": "clip_fraction",
         "Gradient norm": "grad_norm", "Learning rate": "lr", "Engine and learner differ by": "sampler_gap",
         "Importance weight": "importance_weight", "Tokens in the loss": "train_tokens", "Skipped steps": "step_skipped",
+        "Skipped steps so far": "steps_skipped",
     }  # fmt: skip
     return [
         *(Panel("Learning", title, (name,)) for title, name in singles.items()),
@@ -79,6 +81,7 @@ def speed() -> list[Panel]:
         Panel("Speed", "Efficiency: T* / step time", ("efficiency",)),
         Panel("Speed", "Throughput", ("tokens_per_s",)),
         Panel("Speed", "Learner", ("learn_seconds", "publish_seconds")),
+        Panel("Speed", "Between steps", ("save_seconds", "validation_seconds")),
         Panel("Speed", "Samples under way", queues),
     ]
 
@@ -92,6 +95,7 @@ def services() -> list[Panel]:
         Panel("Services", "Latency of completions", ("latency_rollout_q50", "latency_rollout_q95")),
         Panel("Services", "Replicas and nodes", (*(f"replicas_{s}" for s in SERVICES), "nodes")),
         Panel("Services", "Processor and GPUs", ("node_cpu_share", "gpu_share")),
+        Panel("Services", "Checkpoints that the disk did not take", ("unsaved_checkpoints",)),
         Panel("Services", "Memory", ("node_memory_gib", "driver_memory_gib", "gpu_memory_gib")),
     ]
 

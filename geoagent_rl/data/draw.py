@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
     number = {code: i for i, code in enumerate(codes)}
     of_place = np.array([number.get(place.country_code, NOWHERE) for place in places.places] + [NOWHERE])
     code_of, parts, lost = CountryCodes(), [], Counter()
-    for lat, lon, named in positions(pool):
+    for lat, lon, named in positions(pool, lost):
         sound = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
         lost["no usable coordinates"] += int((~sound).sum())
         country = np.full(len(lat), NOWHERE)
@@ -139,10 +139,21 @@ def draw(
     return Draw(rows, plan, strata, uninhabited)
 
 
+def check_out(pool: Pool, out: Path) -> None:
+    """Raises UserError for a file that cannot be written, or that the pool would have for a part of itself."""
+    if out.suffix not in _WRITERS:
+        raise UserError(f"{out}: the sample's name ends in .csv, .jsonl or .parquet")
+    file = out.resolve()
+    inside = pool.path.is_dir() and file.is_relative_to(pool.path.resolve()) and out.suffix == pool.files[0].suffix
+    if file in (path.resolve() for path in pool.files) or (inside and not pool.files[0].stem == "manifest"):
+        raise UserError(f"{out} would be a part of the pool {pool.path}; write it elsewhere")
+
+
 def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
     """The drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay right. Raises UserError."""
-    if out.suffix not in (".csv", ".jsonl", ".parquet"):
-        raise UserError(f"{out}: the sample's name ends in .csv, .jsonl or .parquet")
+    check_out(pool, out)
+    if not len(rows):
+        raise UserError(f"no row is left to write to {out}")
     out.parent.mkdir(parents=True, exist_ok=True)
     tables = (_moved(table, pool.root, out.parent) for table in chosen_rows(pool, rows))
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
@@ -164,29 +175,26 @@ def _moved(table: pa.Table, root: Path, target: Path) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, pa.array(paths, pa.string()))
 
 
-def _parquet(tables: Iterable[pa.Table], path: Path) -> None:
+def _parquet(tables: Iterator[pa.Table], path: Path) -> None:
     """Piece by piece where the pool is Parquet too (rows may hold photographs): its tables have one schema."""
-    first = next(iter(tables), None)
-    if first is None:
-        raise UserError("nothing was drawn")
+    first = next(tables)
     with pq.ParquetWriter(path, first.schema) as writer:
         writer.write_table(first)
         for table in tables:
             writer.write_table(table.cast(first.schema) if table.column_names == first.column_names else table)
 
 
-def _csv(tables: Iterable[pa.Table], path: Path) -> None:
+def _csv(tables: Iterator[pa.Table], path: Path) -> None:
     from pyarrow.csv import CSVWriter
 
-    writer = None
-    for table in tables:
-        writer = writer or CSVWriter(path, table.schema)
-        writer.write_table(table)
-    if writer:
-        writer.close()
+    first = next(tables)
+    with CSVWriter(path, first.schema) as writer:
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
 
 
-def _jsonl(tables: Iterable[pa.Table], path: Path) -> None:
+def _jsonl(tables: Iterator[pa.Table], path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
             rows = ({k: v for k, v in row.items() if v is not None} for row in table.to_pylist())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,12 @@ class Pool:
 
     @property
     def image(self) -> str:
-        """The column of image paths; "" where there is none (or it holds the photographs themselves)."""
-        return _find("image", self.columns)
+        """The column of image paths; "" where there is none, or where it holds the photographs themselves."""
+        name = _find("image", self.columns)
+        if name and self.files[0].suffix == ".parquet":
+            kind = pq.read_schema(self.files[0]).field(name).type
+            return name if pa.types.is_string(kind) or pa.types.is_large_string(kind) else ""
+        return name
 
     @property
     def uid(self) -> str:
@@ -77,11 +82,16 @@ def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Po
     return Pool(path, tuple(files), columns=tuple(columns), **names)
 
 
-def positions(pool: Pool) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_] | None]]:
-    """(lat, lon, country texts or None) of the pool's rows in order, in batches. What is no number is NaN."""
+def positions(
+    pool: Pool, lost: Counter[str] | None = None
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_] | None]]:
+    """(lat, lon, country texts or None) of the pool's rows in order, in batches. What is no number is NaN.
+
+    A line of CSV that has too many or too few cells is no row; `lost` counts them. One that is no JSON has no position.
+    """
     wanted = [pool.lat, pool.lon] + ([pool.country] if pool.country else [])
     for file in pool.files:
-        for table in _batches(file, wanted):
+        for table in _batches(file, wanted, lost=lost):
             lat, lon = (pandas.to_numeric(table[name].to_pandas(), errors="coerce") for name in (pool.lat, pool.lon))
             named = table[pool.country].to_pandas().fillna("").astype(str).to_numpy() if pool.country else None
             yield lat.to_numpy(np.float64), lon.to_numpy(np.float64), named
@@ -131,7 +141,12 @@ def _find(column: str, columns: Sequence[str]) -> str:
     return next((name for alias in ALIASES[column] for name in columns if fold(name) == alias), "")
 
 
-def _batches(file: Path, columns: list[str] | None, wanted: NDArray[np.int64] | None = None) -> Iterator[pa.Table]:
+def _batches(
+    file: Path,
+    columns: list[str] | None,
+    wanted: NDArray[np.int64] | None = None,
+    lost: Counter[str] | None = None,
+) -> Iterator[pa.Table]:
     """The file's rows as tables. JSON objects outside `wanted` (row numbers) need not be read: they come as nulls."""
     try:
         if file.suffix == ".parquet":
@@ -142,7 +157,7 @@ def _batches(file: Path, columns: list[str] | None, wanted: NDArray[np.int64] | 
         elif file.suffix == ".jsonl":
             yield from _json_batches(file, columns, wanted)
         else:
-            yield from _csv_batches(file, columns)
+            yield from _csv_batches(file, columns, Counter() if lost is None else lost)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
@@ -154,13 +169,19 @@ def _rows_of(budget: int, reader: pq.ParquetFile) -> int:
     return budget * max(meta.num_rows, 1) // max(total, 1)
 
 
-def _csv_batches(file: Path, columns: list[str] | None) -> Iterator[pa.Table]:
+def _csv_batches(file: Path, columns: list[str] | None, lost: Counter[str]) -> Iterator[pa.Table]:
+    def skip(_: Any) -> str:
+        lost["lines with too many or too few cells"] += 1
+        return "skip"
+
     # Everything as text: pyarrow would infer types from the first block and fail on a later one.
     types = dict.fromkeys(_columns(file), pa.string())
     reader = pyarrow.csv.open_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=_delimiter(file), newlines_in_values=True, invalid_row_handler=skip
+        ),
         convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=columns),
     )
     for batch in reader:
@@ -172,18 +193,18 @@ def _json_batches(file: Path, columns: list[str] | None, wanted: NDArray[np.int6
     with file.open("rb") as lines:
         numbered = ((i, line) for i, line in enumerate(line for line in lines if line.strip()))
         while part := list(itertools.islice(numbered, BATCH_ROWS)):
-            rows = [_json_row(file, i, line, columns) if keep is None or i in keep else {} for i, line in part]
+            rows = [_json_row(line, columns) if keep is None or i in keep else {} for i, line in part]
             names = columns or list(dict.fromkeys(name for row in rows for name in row))
             yield pa.table({name: _column([row.get(name) for row in rows]) for name in names or ["lat"]})
 
 
-def _json_row(file: Path, number: int, line: bytes, columns: list[str] | None) -> dict[str, Any]:
+def _json_row(line: bytes, columns: list[str] | None) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}, row {number + 1} is not JSON: {str(error)[:120]}") from None
+    except (ValueError, RecursionError):
+        row = {}
     if not isinstance(row, dict):
-        raise UserError(f"{file}, row {number + 1} is not a JSON object")
+        row = {}
     return row if columns is None else {name: row.get(name) for name in columns}
 
 

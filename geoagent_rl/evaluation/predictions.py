@@ -66,10 +66,12 @@ def read_predictions(
     if known and uid is None:
         raise UserError(f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(table.columns)}")
     uids = [str(value) for value in table[uid]] if uid else [str(i) for i in range(1, len(table) + 1)]
+    if known:  # files of `predict` name photographs by path
+        uids = [u if u in known else Path(u).stem for u in uids]
     if len(set(uids)) < len(uids):
         twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
         raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
-    columns = {name: [None if v is None or v != v else v for v in table[name].tolist()]
+    columns = {name: [None if v is None or (isinstance(v, float) and v != v) else v for v in table[name].tolist()]
                for name in table.columns if name not in (*names, uid)}  # fmt: skip
     if known:
         strangers = [u for u in uids if u not in known]

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageEnhance
 from typer.testing import CliRunner
@@ -58,6 +60,13 @@ def test_the_command_writes_what_is_clean(shared_data, tmp_path):
     assert (report["a_overlapping"], report["a_near_b"]) == (10, 10)
     assert len((tmp_path / "clean.csv").read_text().splitlines()) == 1 + 37
     assert "photographs were not compared" in CliRunner().invoke(app, words).stdout
+
+
+def test_photographs_inside_a_table_are_not_taken_for_paths(tmp_path):
+    rows = pa.Table.from_pylist([{"image": {"bytes": b"x", "path": "a.jpg"}, "lat": 1.0, "lon": 2.0}])
+    pq.write_table(rows, tmp_path / "a.parquet")
+    side = read_side(tmp_path / "a.parquet")
+    assert not side.hashed.any() and side.uids == ["row 1"]
 
 
 def test_a_flat_picture_has_a_hash_too(tmp_path):

@@ -154,20 +154,34 @@ def test_every_format_and_a_folder_of_parts_give_the_same_sample(tmp_path, frame
         assert drawn.rows.tolist() != draw(strata, countries(), 60, 5, (), 5).rows.tolist()
 
 
+def test_a_sample_never_becomes_a_part_of_its_pool(tmp_path, frame):
+    save(frame, tmp_path / "parts/a.jsonl")
+    with (tmp_path / "parts/a.jsonl").open("a") as file:
+        file.write('{"id": "torn", "lat')
+    pool = open_pool(tmp_path / "parts")
+    assert stratify(pool, countries()).lost == {"no usable coordinates": 1}
+    with pytest.raises(UserError, match="would be a part of the pool"):
+        write_rows(pool, np.array([0]), tmp_path / "parts/b.jsonl")
+    write_rows(pool, np.array([0]), tmp_path / "parts/b.csv")
+
+
 def test_the_command_writes_sample_report_and_figures(tmp_path, frame):
     frame.loc[0, "latitude"] = 123
     frame.loc[1, "longitude"] = None
     save(frame, tmp_path / "pool.csv")
+    with (tmp_path / "pool.csv").open("a") as file:
+        file.write("torn\n")
     words = ["data", "sample", str(tmp_path / "pool.csv"), "--n", "50", "--out", str(tmp_path / "s.csv")]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "s-report.json").read_text())
     assert (report["drawn"], report["pool_rows"]) == (50, 800)
-    assert report["not_drawable"] == {"no usable coordinates": 2}
+    assert report["not_drawable"] == {"no usable coordinates": 2, "lines with too many or too few cells": 1}
     germany = next(row for row in report["countries"] if row["iso2"] == "DE")
     assert germany["available"] == 398 and germany["requested"] < germany["drawn"]
     page = (tmp_path / "s-report.html").read_text()
     assert "Germany" in page and page.count("<svg") == 2 and "http" not in page.replace("http-equiv", "")
-    for option, message in (("--exclude XX", "XX"), ("--lat y", "no column y"), ("--shortfall x", "leave")):
+    itself = (f"--out {tmp_path}/pool.csv", "part of the pool")
+    for option, message in (("--exclude XX", "XX"), itself, ("--lat y", "no column y"), ("--shortfall x", "leave")):
         failed = CliRunner().invoke(app, [*words, *option.split()])
         assert isinstance(failed.exception, UserError) and message in str(failed.exception)

@@ -127,6 +127,14 @@ def test_osv5m_as_published(tmp_path, photo):
     assert (sample.uid, sample.split, sample.licence) == ("77", "test", "CC BY-SA 4.0")
 
 
+def test_the_real_osv5m_photographs(shared_data, tmp_path):
+    loaded = import_dataset(shared_data / "osv5m_streetview", tmp_path / "out/manifest.parquet", Options(copy=True))
+    assert (len(loaded.samples), loaded.rows, loaded.notes[0]) == (47, 47, "read as osv5m")
+    (bamako,) = (s for s in loaded.samples if s.uid == "1139006019900435")
+    assert bamako.prompt().truth.levels == ("Mali", "Segou", "Baroueli")
+    assert bamako.licence == "CC BY-SA 4.0" and bamako.source == "osv5m game/select.csv@0a7efba"
+
+
 @pytest.mark.parametrize(("file", "kind"), [("mp16_places365.csv", "mp16"), ("im2gps3k_places365.csv", "im2gps")])
 def test_mp16_and_im2gps_tables_get_scene_classes_and_the_nearest_towns_names(tmp_path, photo, file, kind):
     photo("images/d1_82_95.jpg"), photo("images/left_over.jpg")
@@ -147,9 +155,9 @@ def test_geocomp_by_its_panoramas(tmp_path, photo):
     rows = [{"panoId": "pano_1", "lat": 35.7, "lng": 139.7, "country": "JP", "locatability": 3}]
     (tmp_path / "set/train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + "{broken\n[1]\n")
     loaded = import_dataset(tmp_path / "set", tmp_path / "m.jsonl", Options())
-    assert (loaded.notes[0], loaded.rows, loaded.skipped) == ("read as geocomp", 3, {"row damaged": 2})
+    assert (loaded.notes[0], loaded.rows, loaded.skipped) == ("read as geocomp", 3, {"cannot be read": 2})
     assert loaded.samples[0].country == "Japan" and loaded.samples[0].locatability == 3
-    said = "2 of 3 rows left out, row damaged (first: train.jsonl, row 2: is not JSON"
+    said = "2 of 3 rows left out, cannot be read (first: train.jsonl, row 2: is not JSON"
     assert any(said in warning for warning in loaded.warnings)
 
 
@@ -208,6 +216,11 @@ def test_exif_positions_are_those_that_pillow_users_expect(shared_data, tmp_path
     loaded = import_dataset(folder, tmp_path / "m.jsonl", Options("exif", copy=True))
     assert len(loaded.samples) == sum(p is not None for p in expected.values())
     assert loaded.rows == len(expected) and set(loaded.skipped) == {"no coordinates"}
+    (tmp_path / "set").mkdir()
+    for path in (folder / "OpenSfM__data__berlin__images__01.jpg", tmp_path / "phone.HEIC"):
+        (tmp_path / "set" / path.name).write_bytes(path.read_bytes() if path.exists() else b"?")
+    phone = import_dataset(tmp_path / "set", tmp_path / "set/m.jsonl", Options())
+    assert phone.skipped == {"cannot be read": 1} and "phone.HEIC: HEIC is not supported" in phone.warnings[0]
     berlin = next(s for s in loaded.samples if "berlin" in s.uid)
     assert (berlin.country, berlin.region) == ("Germany", "State of Berlin")
 

@@ -160,7 +160,7 @@ class Converter:
 
 def text(value: Any) -> str:
     """Numbers and missing values as a person would write them."""
-    if value is None or value != value or isinstance(value, (bytes, list, dict)):
+    if value is None or isinstance(value, (bytes, list, dict)) or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -13,6 +13,8 @@ from geoagent_rl.data.images import FORMATS, SUFFIXES
 from geoagent_rl.data.importers.files import RawRow
 from geoagent_rl.types import UserError
 
+UNREADABLE = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"))  # photographs all the same
+
 
 def photographs(folder: Path) -> list[Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -23,6 +25,8 @@ def photographs(folder: Path) -> list[Path]:
 
 def exif_rows(folder: Path) -> Iterator[RawRow]:
     """One row per photograph: uid, image and, where EXIF has them, lat and lon in degrees."""
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in UNREADABLE):
+        yield RawRow(path.name, {}, fault=f"{path.suffix[1:].upper()} is not supported; convert it to JPEG")
     for path in photographs(folder):
         name = path.relative_to(folder).as_posix()
         values: dict[str, Any] = {"uid": name.replace("/", "_").rsplit(".", 1)[0], "image": name}

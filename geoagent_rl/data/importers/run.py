@@ -109,7 +109,7 @@ def _convert(converter: Converter, rows: Iterable[RawRow]) -> tuple[list[dict[st
     for raw in rows:
         try:
             if raw.fault:
-                raise Bad("row damaged")
+                raise Bad("cannot be read")
             good.append(converter.row(raw.values, raw.split, raw.where))
         except Bad as error:
             bad.setdefault(error.reason, []).append(f"{raw.where}{': ' if raw.fault else ''}{raw.fault}")
