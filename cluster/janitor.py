@@ -22,6 +22,7 @@ from actors.serving import stop_applications
 
 NAMESPACE = "geoagent"
 
+
 class Pulse:
     """Owned by the driver: a call that is answered only by its death."""
 

@@ -62,7 +62,7 @@ class Run:
         self.steps.refresh()
         known = f"{self.steps.path.stat().st_ino if self.steps.path.exists() else 0}-{self.steps.generation}"
         first = after if generation == known else 0
-        columns = {n: self.steps.columns[n][first:] for n in ["step", *names] if n in self.steps.columns}
+        columns = {n: self.steps.numbers(n, first) for n in ["step", *names] if n in self.steps.columns}
         return {"generation": known, "first": first, "rows": self.steps.rows, "columns": columns}
 
     def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:

@@ -44,10 +44,10 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--step-seconds", type=float, default=3.5)
     asked = parser.parse_args()
-    import ray
-
-    from cluster.load import look
+    from cluster.load import look  # before Ray: importing `cluster` settles how Ray authenticates
     from cluster.tracking import Tracking
+
+    import ray  # isort: skip
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory(prefix="ga-bench-") as name:

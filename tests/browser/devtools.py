@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-dev-shm-usage", "--mute-audio", "--remote-debugging-port=0", "--remote-allow-origins=*",
     "--site-per-process",  # so that a frame of another site is a target of its own, which tests can look into
 )  # fmt: skip
-START_S, ANSWER_S = 60.0, 30.0
+START_S, ANSWER_S, PAINT_S = 60.0, 30.0, 0.5
 KEYS = {"Enter": 13, "Escape": 27, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
 
 
@@ -111,9 +111,10 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 15.0) -> Any:
-        """The first true value of a JavaScript expression, looked at every frame or so."""
+        """The first true value of a JavaScript expression (an element counts as one), looked at every frame or so."""
+        test = f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v }} catch {{ return null }} }})()"
         stop = time.monotonic() + seconds
-        while not (value := self.run(f"(() => {{ try {{ return {condition} }} catch {{ return null }} }})()")):
+        while not (value := self.run(test)):
             seen = self.run("document.body?.innerText.slice(0, 600)")
             assert time.monotonic() < stop, (
                 f"not true in {seconds} s: {condition}; the page says: {seen}; {self.errors}"
@@ -135,6 +136,7 @@ class Page:
 
     def photograph(self, path: Path, colours: int = 200) -> None:
         """A PNG of what is seen, with few colours so that it is small."""
+        time.sleep(PAINT_S)  # frames of other sites are painted on their own time
         data = base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)

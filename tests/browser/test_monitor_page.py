@@ -14,7 +14,7 @@ from geoagent_rl.config import load
 from tests.pipeline.fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 TABS = list(dict.fromkeys(panel.tab for panel in panels()))
-LAST = "document.querySelector('#panel-reward_total_mean output').innerText"
+LAST = "document.querySelector('#panel-total-reward output').innerText"
 
 
 def ready(tab: str) -> str:
@@ -51,8 +51,8 @@ def test_every_view_opens_with_the_newest_run_and_without_an_error(page, url, sc
 
 def test_runs_are_compared_and_curves_are_read_with_the_keyboard(page, url):
     page.open(f"{url}/#tab=Rewards&runs=second|first&smooth=1")
-    page.wait("document.querySelectorAll('#panel-reward_total_mean g .line').length == 2")
-    lines = "[...document.querySelectorAll('#panel-reward_total_mean g .line')]"
+    page.wait("document.querySelectorAll('#panel-total-reward g .line').length == 2")
+    lines = "[...document.querySelectorAll('#panel-total-reward g .line')]"
     dashes = page.run(f"{lines}.map((line) => getComputedStyle(line).strokeDasharray)")
     assert len(set(dashes)) == 2  # told apart without colour
     page.press("c")
@@ -60,8 +60,8 @@ def test_runs_are_compared_and_curves_are_read_with_the_keyboard(page, url):
         page.press("Home")
         page.press("ArrowRight")
     assert page.run(LAST).startswith("step 2: second ") and "first" in page.run(LAST)
-    page.click("#panel-reward_spatial_mean [aria-pressed=false]")
-    page.wait("document.querySelectorAll('#panel-reward_spatial_mean g .line').length == 2")
+    page.click("#panel-reward-by-component [aria-pressed=false]")
+    page.wait("document.querySelectorAll('#panel-reward-by-component g .line').length == 2")
 
 
 def test_a_rollout_opens_with_picture_reasoning_map_and_scores(page, url, screenshots):
@@ -125,9 +125,9 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
     training = threading.Thread(target=train)
     training.start()
     try:
-        page.wait("document.querySelector('#panel-reward_total_mean .line')")
-        first = page.run("document.querySelector('#panel-reward_total_mean .line').getAttribute('d')")
-        page.wait(f"document.querySelector('#panel-reward_total_mean .line').getAttribute('d') != {first!r}")
+        page.wait("document.querySelector('#panel-total-reward .line')")
+        first = page.run("document.querySelector('#panel-total-reward .line').getAttribute('d')")
+        page.wait(f"document.querySelector('#panel-total-reward .line').getAttribute('d') != {first!r}")
         assert "going on" in page.text("#runs")
     finally:
         stop.set()
