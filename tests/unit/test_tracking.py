@@ -1,7 +1,9 @@
-"""A step's metrics reach TensorBoard and, only where asked for, W&B; what a resumed run repeats is not there twice."""
+"""A step's metrics reach TensorBoard and, only where asked for, W&B; what a resumed run repeats is not there twice; a
+full disk costs the curves there, not the run."""
 
 import functools
 import math
+import subprocess
 import sys
 import types
 from importlib.machinery import PathFinder
@@ -14,6 +16,21 @@ from cluster.tracking import Tracking
 from geoagent_rl import config_rules
 from geoagent_rl.config import Config, load
 from geoagent_rl.types import InfraError, UserError
+
+FULL = """
+import resource, sys, time
+from pathlib import Path
+from geoagent_rl.config import Config
+from cluster.tracking import Tracking
+tracking = Tracking(Config(), Path(sys.argv[1]), "run")
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+end = time.monotonic() + 20
+while tracking.writer is not None and time.monotonic() < end:
+    tracking.plot(1, {f"m{i}": 0.0 for i in range(2000)})
+assert tracking.writer is None
+tracking.plot(2, {"m": 1.0})
+tracking.close()
+"""
 
 
 class StandIn(types.ModuleType):
@@ -91,3 +108,10 @@ def test_wandb_without_the_package_is_refused_before_anything_starts(tmp_path, m
     monkeypatch.setattr(config_rules, "find_spec", only_here)
     with pytest.raises(UserError, match="pip install wandb"):
         load(None, ["data.manifest=x", "run.wandb=geo"])
+
+
+def test_a_full_disk_is_said_and_survived(tmp_path):
+    """The limit on the size of a file stands in for the disk: real, and any user may set it."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no more curves for TensorBoard" in done.stderr
