@@ -40,7 +40,7 @@ async def locate_all(
 ) -> int:
     """Calls `keep` with each photograph's row, in the order in which they are done; returns how many have none.
 
-    `concurrent` photographs are under way at once; one that fails is tried once more, by another engine if there is one.
+    `concurrent` photographs are under way at once; one that fails is tried again, by another engine if there is one.
 
     A photograph's completions depend on seed and uid only, not on which others are asked or in what order. Raises
     InfraError when every photograph fails.
