@@ -78,6 +78,7 @@ class RolloutConfig:
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
     swap: str = "adapter"  # how new weights reach the engine: adapter | merged
     timeout_s: float = 600.0  # for one group
+    max_restarts: int = 5  # of each engine that dies, over the whole run; the others go on without it then
 
 
 @dataclass
@@ -92,6 +93,7 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0  # gradients are scaled down to it
+    skip_grad_norm: float = 0.0  # a step whose norm before that is above this is skipped and counted; 0: none is
     loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
     ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2  # ratios are clipped to 1 - clip_low .. 1 + clip_high
@@ -106,7 +108,9 @@ class LearnerConfig:
     overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
     kl_beta: float = 0.001  # weight of the KL penalty against the starting checkpoint; 0: no reference pass
     micro_batch_tokens: int = 8192  # of one forward pass, padding included; lower it when memory is short
+    share_prompts: bool = True  # completions of one prompt behind one copy of it: see policy/rows.py
     timeout_s: float = 600.0
+    max_restarts: int = 5  # of a learner that dies, over the whole run; each goes back to the newest checkpoint
 
 
 @dataclass

@@ -62,6 +62,7 @@ def learning() -> list[Panel]:
         "KL to the reference": "kl", "Entropy": "entropy", "Loss": "loss", "Clipped tokens": "clip_fraction",
         "Gradient norm": "grad_norm", "Learning rate": "lr", "Engine and learner differ by": "sampler_gap",
         "Importance weight": "importance_weight", "Tokens in the loss": "train_tokens", "Skipped steps": "step_skipped",
+        "Skipped steps so far": "steps_skipped",
     }  # fmt: skip
     return [
         *(Panel("Learning", title, (name,)) for title, name in singles.items()),

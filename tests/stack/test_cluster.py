@@ -168,8 +168,8 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, b
         words += ["reward.geocoder.provider=[opencage,gazetteer]", f"reward.geocoder.opencage.url={geocoder.url}"]
         words += ["reward.geocoder.opencage.rate_per_s=1000", "reward.geocoder.prewarm=true"]
         command = ["geoagent-rl", "train", "--config", "configs/local.yaml", *words]
-        made = run(here, "ray", "job", "submit", "--no-wait", "--working-dir", str(tmp_path), "--", *command)
-        assert made.returncode == 0, made.stdout + made.stderr
+        submit = ["ray", "job", "submit", "--no-wait", "--working-dir", str(tmp_path), "--", *command]
+        until(lambda: run(here, *submit).returncode == 0, 60)  # the head's agent, which takes jobs, comes up last
         job = json.loads(run(here, "geoagent-rl", "jobs", "list", "--json").stdout.splitlines()[0])
         folder = storage / "runs" / "job"
         until(lambda: lines(folder / "metrics.jsonl") >= 2, LIMIT_S)
