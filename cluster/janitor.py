@@ -24,6 +24,7 @@ NAMESPACE = "geoagent"
 RETRY_S = 5.0
 
 
+
 class Pulse:
     """Owned by the driver: a call that is answered only by its death."""
 
