@@ -30,7 +30,7 @@ from actors.nodes import node_options
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards import encoder
@@ -111,15 +111,19 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
     cache_server, cache_url = start_cache(config.reward, cache_dir)
     try:
         applications = (reward_workers(config.reward, cache_url), judge(config, cache_url))
-        handles = _run({f"{run_id}-{name}": app for name, app in zip(APPLICATIONS, applications, strict=True)})
+        by_hand = (not config.reward.geocoder.max_replicas, not config.judge.max_replicas)
+        handles = _run(
+            serve.RunTarget(app, f"{run_id}-{name}", None, QUIET, external_scaler_enabled=free)
+            for name, app, free in zip(APPLICATIONS, applications, by_hand, strict=True)
+        )
     except BaseException:
         stop_applications(run_id)
         if cache_server is not None:
             _stop_cache(cache_server)
         raise
     timeout_s = config.reward.attempt_timeout_s
-    geo = GeoEmbedClient(handles[0], timeout_s)
-    agent = JudgeClient(handles[1], timeout_s, max_chunk=16, parallel=64)  # small: a call waits for its slowest verdict
+    geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64)
+    agent = JudgeClient(handles[1], timeout_s, max_chunk=16)  # small: a call waits for its slowest verdict
     return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 
 
@@ -146,13 +150,13 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
     deployment = serve.deployment(
         GeoEmbedWorker,
         name="GeoEmbedWorker",
-        num_replicas=config.geocoder.replicas,
+        **replicas(config.geocoder),
         max_ongoing_requests=ONGOING,
         ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica} | node_options(config.geocoder.nodes),
         health_check_period_s=2.0,
-        health_check_timeout_s=30.0,
+        health_check_timeout_s=10.0,  # three in a row: a hung replica is replaced after half a minute
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=2.0,
+        graceful_shutdown_timeout_s=config.geocoder.timeout_s + 5.0,  # one that goes finishes what it is asked
         max_constructor_retry_count=1,  # what fails there fails every time: bad settings, broken files
     )
     return deployment.bind(config, cache_url)
@@ -165,16 +169,38 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
     deployment = serve.deployment(
         JudgeWorker,
         name="ConsistencyAgent",
-        num_replicas=config.judge.replicas,
+        **replicas(config.judge),
         max_ongoing_requests=ONGOING,
         ray_actor_options={"num_cpus": config.judge.cpus_per_replica, "num_gpus": config.judge.gpus_per_replica},
         health_check_period_s=5.0,
-        health_check_timeout_s=60.0,
+        health_check_timeout_s=20.0,
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=10.0,
+        graceful_shutdown_timeout_s=30.0,
         max_constructor_retry_count=2,
     )
     return deployment.bind(config.judge, cache_url, config.reward.cache.timeout_s)
+
+
+def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
+    """Serve's options for how many replicas: a number (cluster/scale.py changes it), or by load between two.
+
+    Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's own limit of calls per
+    replica (ONGOING) is never reached, what a replica really does at once is bounded inside it, and at most `parallel`
+    calls of each method (see _Client) are under way in the whole run. So target_ongoing is small.
+    """
+    if not section.max_replicas:
+        return {"num_replicas": section.replicas}
+    scaling = {
+        "min_replicas": section.min_replicas,
+        "initial_replicas": section.replicas,
+        "max_replicas": section.max_replicas,
+        "target_ongoing_requests": section.target_ongoing,
+        "metrics_interval_s": 1.0,
+        "look_back_period_s": 4.0,
+        "upscale_delay_s": 2.0,
+        "downscale_delay_s": section.idle_s,
+    }
+    return {"autoscaling_config": scaling}
 
 
 def stop_applications(run_id: str) -> None:
@@ -189,11 +215,10 @@ def stop_applications(run_id: str) -> None:
         return  # the cluster is going down: nothing is left to delete
 
 
-def _run(applications: dict[str, serve.Application]) -> list[DeploymentHandle]:
+def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle]:
     """Starts all at once and waits. Serve has tried failing constructors again by the time it gives up."""
-    targets = [
-        serve.RunTarget(app, name=name, route_prefix=None, logging_config=QUIET) for name, app in applications.items()
-    ]
+    targets = list(targets)
+    names = [target.name for target in targets]
     try:
         return serve.run_many(targets)
     except (RayError, RayServeException, RuntimeError) as error:
@@ -201,7 +226,7 @@ def _run(applications: dict[str, serve.Application]) -> list[DeploymentHandle]:
             f"{app}: {_last_line(deployment.message)}"
             for app, status in serve.status().applications.items()
             for deployment in status.deployments.values()
-            if app in applications and deployment.status != "HEALTHY"
+            if app in names and deployment.status != "HEALTHY"
         ]
         raise InfraError(f"a reward service did not start: {'; '.join(reasons) or _line(error)}") from error
 
@@ -217,7 +242,7 @@ def _stop_cache(actor: Any) -> None:
 class _Client:
     """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
 
-    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 8):
+    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 64):
         self.handle, self.timeout_s = handle, timeout_s
         self.max_chunk, self.parallel = max_chunk, parallel
         self._chunkers: dict[str, Chunker] = {}
