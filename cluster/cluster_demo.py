@@ -132,7 +132,8 @@ def summary(run: RunDir) -> str:
     steps, samples = run.rows("metrics.jsonl"), run.rows("rollouts.jsonl")
     unscorable = sum(sample["total"] is None for sample in samples)
     expected = STEPS * PROMPTS * GROUP
+    waited = sum(step["reward_exposed_seconds"] for step in steps)
     return (
-        f"{len(steps)} of {STEPS} steps, {len(samples)} of {expected} samples, {unscorable} of them unscorable; "
-        f"learner waited for rewards {sum(s['reward_exposed_seconds'] for s in steps):.1f} s; report: {run.path}/report.html"
+        f"{len(steps)} of {STEPS} steps, {len(samples)} of {expected} samples, {unscorable} of them unscorable; the "
+        f"learner waited {waited:.1f} s for rewards; report: {run.path}/report.html"
     )
