@@ -29,7 +29,8 @@ demo: $(STAMP) ## the main job on this machine: data, SFT, GRPO, evaluation, rep
 cluster-demo: $(STAMP) ## a run on a small Ray cluster on this machine: scaled, hurt and finished
 	@$(BIN)/geoagent-rl cluster-demo $(ARGS)
 
-test: $(STAMP) ## the linter and every test
+test: $(STAMP) ## the linter and every test (as root also installs Debian's Chromium where there is no browser)
+	@$(BIN)/python tests/browser/chromium.py
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(ARGS)
 

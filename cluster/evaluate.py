@@ -102,8 +102,9 @@ async def predict(config: Config, run: RunDir, base: str, model: str, todo: list
                     advance(rows, len(todo))
 
                 c = config.eval
+                at_once = len(on.engines) * max(1, config.rollout.max_num_seqs // c.completions)
                 return await locate_all(
-                    todo, on.engines, on.judge_of_all, c.completions, c.temperature, config.run.seed, keep
+                    todo, on.engines, on.judge_of_all, c.completions, c.temperature, config.run.seed, keep, at_once
                 )
 
 

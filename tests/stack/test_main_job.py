@@ -109,11 +109,11 @@ def finished(*words: str) -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_path):
-    """SIGKILL of the driver, the rollout engine and the learner; tests/benchmarks/resume.py does more of it."""
+    """SIGKILL of the rollout engine, the driver and the learner; tests/benchmarks/resume.py does more of it."""
     words = ["--config", "configs/local.yaml", f"policy.model={run[0] / 'policy-sft'}", *SMALL, "steps=6"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished(*words, f"run.dir={whole}")
-    kills = [(1, "driver", 0.0), (3, "engine", 0.3), (4, "learner", 0.0)]
+    kills = [(1, "engine", 0.3), (3, "driver", 0.0), (4, "learner", 0.0)]
     said = "".join(killed_and_resumed(words, killed, kills, limit_s=180))
     assert "Traceback" not in said and "resuming after step" in said
     assert difference(whole, killed) == ""
