@@ -68,7 +68,7 @@ class Tracking:
             with contextlib.suppress(OSError):  # a disk that is full by now: see `plot`
                 self.writer.close()
         if self.wandb is not None:
-            self.wandb.finish(quiet=True)
+            self.wandb.finish()
 
 
 def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:
