@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 import actors.cache
 from actors.cache import Cache, cache_key, cached_batch
-from actors.redis_server import EmbeddedRedis, free_port, new_password
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = EmbeddedRedis(tmp_path / "cache", free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
 
 
 def run(work, url):

@@ -12,7 +12,6 @@ from reward_fakes import PROMPT, completion, rollout
 from actors.cache import Cache, cache_key
 from actors.cache_counters import CounterPublisher, counter_sums
 from actors.chunking import Chunker
-from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices
 from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
@@ -24,14 +23,6 @@ from geoagent_rl.types import InfraError
 
 MUNICH, BAVARIA = ("Germany", "Bavaria", "Munich"), ("Germany", "Bavaria", "")
 UNKNOWN = [("Germany", "Bavaria", f"Qzxdorf{i}") for i in range(5)]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"), free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
