@@ -184,25 +184,45 @@ async def cached_batch(
     positions: dict[str, int] = {}
     for i, name in enumerate(names):
         positions.setdefault(name, i)
-    mine = [name for name in positions if name not in cache.flights]
-    cache.counters[f"{kind}_shared"] += len(positions) - len(mine)
-    loop = asyncio.get_running_loop()
-    flights = {name: loop.create_future() for name in mine}
-    cache.flights.update(flights)
-    wanted = {name: cache.flights[name] for name in positions}
+    flying = {name: cache.flights[name] for name in positions if name in cache.flights}
+    asked = [name for name in positions if name not in flying]
+    found = _readable(asked, await cache.get_many(asked), read)
+    missing = [name for name in asked if name not in found]
+    flying |= {name: cache.flights[name] for name in missing if name in cache.flights}  # others were quicker
+    mine = [name for name in missing if name not in flying]
+    for what, n in (("hits", len(found)), ("misses", len(mine)), ("shared", len(flying))):
+        cache.counters[f"{kind}_{what}"] += n
     if mine:
+        loop = asyncio.get_running_loop()
+        flights = {name: loop.create_future() for name in mine}
+        cache.flights.update(flights)
+        flying |= flights
         job = _Job(cache, kind, flights, positions, compute, ttl_s, negative_ttl_s, read)
         task = asyncio.create_task(job.run())
         cache.tasks.add(task)
         task.add_done_callback(cache.tasks.discard)
-    if wanted:
-        await asyncio.wait(wanted.values())
-    return [wanted[name].result() for name in names]
+    if flying:
+        await asyncio.wait(flying.values())
+        found |= {name: flight.result() for name, flight in flying.items()}
+    return [found[name] for name in names]
+
+
+def _readable(names: Sequence[str], values: Sequence[Any], read: Callable[[Any], Any]) -> dict[str, Any]:
+    """The answers among `values`, by name; without what is not there, and what is not ours and cannot be read."""
+    found = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, bytes):
+            try:
+                answer = json.loads(value)
+                found[name] = answer if answer is None else read(answer)
+            except (ValueError, TypeError, LookupError):
+                continue
+    return found
 
 
 @dataclass
 class _Job:
-    """Answers the flights of one batch that nobody else in this process is working on."""
+    """Answers the flights of one batch: what the cache does not have and nobody else in this process is working on."""
 
     cache: Cache
     kind: str
@@ -227,9 +247,6 @@ class _Job:
 
     async def _answer_all(self) -> None:
         cache, left = self.cache, list(self.flights)
-        left = self._take(left, await cache.get_many(left))
-        cache.counters[f"{self.kind}_hits"] += len(self.flights) - len(left)
-        cache.counters[f"{self.kind}_misses"] += len(left)
         give_up, pause = time.monotonic() + LONGEST_WAIT_S, FIRST_POLL_S
         while left:
             states = await cache.claim(left, self.token) if time.monotonic() < give_up else [True] * len(left)
@@ -275,16 +292,10 @@ class _Job:
 
     def _take(self, names: list[str], values: Sequence[bytes | bool | None]) -> list[str]:
         """Lands the flights whose values are readable; returns the names of the others."""
-        left = []
-        for name, value in zip(names, values, strict=True):
-            try:
-                if not isinstance(value, bytes):
-                    raise ValueError
-                answer = json.loads(value)
-                self.flights[name].set_result(answer if answer is None else self.read(answer))
-            except (ValueError, TypeError, LookupError):  # nothing there, or something that is not ours
-                left.append(name)
-        return left
+        found = _readable(names, values, self.read)
+        for name, answer in found.items():
+            self.flights[name].set_result(answer)
+        return [name for name in names if name not in found]
 
     def _fail(self, error: Exception) -> None:
         for flight in self.flights.values():

@@ -10,18 +10,17 @@ import hashlib
 import json
 import random
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
+from cluster.progress import progress, say
 from geoagent_rl import driver
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
@@ -35,10 +34,6 @@ from geoagent_rl.telemetry import summary_line
 from geoagent_rl.types import InfraError, Prompt, UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest.Sample]:
@@ -191,27 +186,3 @@ async def measure(
     table, _ = await evaluate(prompts, on.engines, on.judge_of_all, at, c.geoscore_scale_km, s.config.run.seed, banned)
     run.record_eval(stage, split, table)
     return table
-
-
-class progress:
-    """A progress bar on standard error; plain lines every tenth where that is no terminal."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.shown = what, -1
-        self.bar = Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.task = self.bar.add_task(what)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr.isatty():
-            self.bar.start()
-        return self.advance
-
-    def advance(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            self.bar.update(self.task, completed=done, total=total)
-        elif (tenth := 10 * done // total) != self.shown:
-            self.shown = tenth
-            say(f"{self.what}: {done}/{total}")
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.stop()
