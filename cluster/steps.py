@@ -108,7 +108,7 @@ async def reinforce(
             await asyncio.gather(*(engine.swap(version) for engine in on.engines))
         if config.reward.geocoder.prewarm:
             failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
-            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
+            say(f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed")
         writer = SummaryWriter(str(run.path / "tensorboard"))
         done = first
 

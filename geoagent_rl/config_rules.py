@@ -24,7 +24,11 @@ def validate(config: Config) -> None:
         )
     if config.rollout.dynamic_sampling and config.rollout.max_refills < 1:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")
-    unknown = set(config.reward.required) - set(vars(config.reward.weights))
+    built_in = set(vars(config.reward.weights))
+    for name in config.reward.custom:
+        if name in built_in or not name.isidentifier():
+            raise UserError(f"reward.custom.{name}: give it another name, of letters, digits and _")
+    unknown = set(config.reward.required) - built_in - set(config.reward.custom)
     if unknown:
         raise UserError(f"reward.required names unknown parts: {', '.join(sorted(unknown))}")
 

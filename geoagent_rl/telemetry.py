@@ -7,6 +7,7 @@ use these names. All times are seconds of the driver's monotonic clock. May know
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from geoagent_rl.types import Group
 
 PARTS = ("spatial", "semantic", "consistency", "format", "answer_format", "exact_match")
+MEAN = re.compile(r"reward_\w+_mean")
 CACHED = ("geocode", "similarity", "judge")  # what reward services cache
 
 # name -> (unit, meaning). Names that end in _<part> stand for each reward part.
@@ -148,11 +150,23 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "truncated_share": mean([float(r.finish_reason == "length") for r in rollouts]),
         "completion_tokens_mean": mean([len(r.completion_ids) for r in rollouts]),
     }
-    for part in PARTS:
+    for part in part_names(name for s in samples for name in s.parts):
         known = [s.parts[part].score for s in samples if part in s.parts and s.parts[part].score is not None]
         if known:
             out[f"reward_{part}_mean"] = mean(known)
     return out
+
+
+def part_names(found: Iterable[str]) -> list[str]:
+    """The reward parts among `found` in the order of PARTS, then those of the user's own (reward.custom)."""
+    names = dict.fromkeys(found)
+    return [name for name in PARTS if name in names] + [name for name in names if name not in PARTS]
+
+
+def parts_measured(row: Iterable[str]) -> list[str]:
+    """The reward parts whose mean is among the names of metrics."""
+    found = (name.removeprefix("reward_").removesuffix("_mean") for name in row if MEAN.fullmatch(name))
+    return part_names(name for name in found if name != "total")
 
 
 def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:
@@ -171,7 +185,7 @@ def mean(values: Sequence[float]) -> float:
 
 def summary_line(step: int, steps: int, row: dict[str, float]) -> str:
     """The live line: step, reward parts, tokens/s, what the learner waited for."""
-    parts = " ".join(f"{p[:3]} {row[f'reward_{p}_mean']:.2f}" for p in PARTS if f"reward_{p}_mean" in row)
+    parts = " ".join(f"{p[:3]} {row[f'reward_{p}_mean']:.2f}" for p in parts_measured(row))
     waits = {
         "rollout": row["rollout_wait_seconds"],
         "rewards": row["reward_exposed_seconds"],

@@ -171,7 +171,8 @@ def _row(line: Line, parts: dict[str, Outcome], judged: RewardConfig, config: Re
     score, weights = total(parts, judged), part_weights(judged)
     if not has_judge:
         parts = {**parts, "consistency": _not_judged(parsed, targets, any(questions), config)}
-    shown = {name: _part(parts[name], weights.get(name, 0.0)) for name in vars(config.weights) if name in parts}
+    names = [name for name in (*vars(config.weights), *config.custom) if name in parts]
+    shown = {name: _part(parts[name], weights.get(name, 0.0)) for name in names}
     _add(shown, questions, has_judge)
     return {
         "uid": line.uid,

@@ -17,7 +17,7 @@ from actors.serving import RewardServices
 from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rewards.services import Services
+from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError
 
@@ -180,15 +180,22 @@ def test_a_service_in_trouble_leaves_samples_unscored_and_changes_no_number(key,
 
 
 def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
-    asked = []
+    asked, compared = [], []
 
     class Service:
+        async def similarities(self, pairs):
+            compared.extend((pair.level, pair.a, pair.b) for pair in pairs)
+            return [Similarity(1.0, "gazetteer")] * len(pairs)
+
         async def geocode(self, addresses):
             asked.extend(addresses)
             if addresses[0][2] == "busy":
                 raise InfraError("quota")
             return [None] * len(addresses)
 
-    services = RewardServices("test", Services(Service(), None, None), "off", None)
-    failed = asyncio.run(services.prewarm([MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy")]))
+    services = RewardServices("test", Services(Service(), Service(), None), "off", None)
+    truths = [MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy"), ("Germany", "Bavaria", "unknown")]
+    failed = asyncio.run(services.prewarm(truths))
     assert failed == 1 and asked == [MUNICH, BAVARIA, ("Germany", "", "busy")]
+    assert [pair[1] for pair in compared if pair[0] == "place"] == ["Munich", "busy"]
+    assert len(compared) == 7 and all(a == b for _, a, b in compared)
