@@ -272,6 +272,9 @@ class _Job:
             if len(answers) != len(names):
                 raise InfraError(f"{self.kind}: {len(answers)} answers to {len(names)} questions")
             found = dict(zip(names, answers, strict=True))
+            plain = {name for name, a in found.items() if a is None or isinstance(a, InfraError)}
+            # What cannot be read is not published either.
+            records = {name: a if name in plain else self.read(a) for name, a in found.items()}
             for empty, ttl_s in ((False, self.ttl_s), (True, self.negative_ttl_s)):
                 some = {n: a for n, a in found.items() if not isinstance(a, InfraError) and (a is None) == empty}
                 if some:
@@ -281,9 +284,8 @@ class _Job:
         finally:
             keeper.cancel()
             await cache.keep(names, self.token, 0)
-        for name, answer in found.items():
-            plain = answer is None or isinstance(answer, InfraError)
-            self.flights[name].set_result(answer if plain else self.read(answer))
+        for name, record in records.items():
+            self.flights[name].set_result(record)
 
     async def _keep_claims(self, names: list[str]) -> None:
         while True:
