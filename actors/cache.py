@@ -51,6 +51,13 @@ for i = 1, #KEYS do
   end
 end
 """
+# For scripts that keep hashes: what another program has left under their names goes.
+ONLY_HASHES = """
+for _, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key)['ok']
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
+end
+"""
 
 
 class Down(Exception):
@@ -144,10 +151,9 @@ class Cache:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, ResponseError) and "'maxmemory'" in str(error):
-                self.counters["full"] += 1  # of memory: reads still work, so it is not left alone
-            else:
-                self.counters["errors"] += 1
+            full = isinstance(error, ResponseError) and "'maxmemory'" in str(error)
+            self.counters["full" if full else "errors"] += 1
+            if not isinstance(error, ResponseError):  # else it answers at once, and other commands may well succeed
                 self._failing, self._try_again = True, time.monotonic() + OPEN_S
             raise Down from error
         self._failing, self._try_again = False, 0.0

@@ -14,18 +14,18 @@ from collections.abc import Sequence
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from actors.cache import Cache
+from actors.cache import ONLY_HASHES, Cache
 
 PUBLISH_S = 0.5
 PREFIX = "geoagent:counters:"
 KEPT_S = 7 * 24 * 3600
 
-_SET = """
+_SET = ONLY_HASHES + """
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1
 """
-_ALL = """
+_ALL = ONLY_HASHES + """
 local out = {}
 for _, key in ipairs(KEYS) do
   for _, part in ipairs(redis.call('HGETALL', key)) do out[#out + 1] = part end

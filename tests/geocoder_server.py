@@ -146,21 +146,22 @@ SLOW_S = 0.3
 TROUBLES = {
     "": lambda n: None,
     "slow": lambda n: time.sleep(SLOW_S),
-    "stuck": lambda n: print("asked", flush=True) or ("hang", {}, ""),
+    "stuck": lambda n: sys.stdout.write("asked\n") and ("hang", {}, ""),  # one write: threads do not mix their lines
     "flapping": lambda n: (503, {}, "") if n % 2 else None,
     "garbage": lambda n: (200, {}, '{"features": [{"geometry": 5}'),
 }
 
 
 def main(port):
+    sys.stdout.reconfigure(line_buffering=True)
     now = [TROUBLES[""]]
     server = GeocoderServer(port=port)
     server.trouble = lambda *_: now[0](len(server.requests))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print("ready", flush=True)
+    print("ready")
     for line in sys.stdin:
         now[0] = TROUBLES[line.strip()]
-        print("ready", flush=True)
+        print("ready")
 
 
 if __name__ == "__main__":
