@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections import Counter
@@ -24,6 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from geoagent_rl.secrets import REDIS_PASSWORD, read_secret
 from geoagent_rl.types import InfraError, UserError
 
 OPEN_S = 1.0  # after a failure Redis is left alone for this long; then one call tries again
@@ -82,7 +84,11 @@ class Cache:
         if url != "off":
             try:
                 self._client = Redis.from_url(
-                    url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+                    url,
+                    password=read_secret(os.environ, REDIS_PASSWORD) or None,  # one in the URL comes first
+                    socket_timeout=timeout_s,
+                    socket_connect_timeout=timeout_s,
+                    retry=Retry(NoBackoff(), 0),
                 )
             except ValueError as error:
                 raise UserError(f"reward.cache.url: {error}; write redis://host:port, embedded or off") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from actors.cpu_invariance import fill_up_small_batches, with_enough_rows
 from actors.vllm_engine import die_with_parent
 
 BLOCK = 16  # output channels that vLLM's CPU kernel packs together
@@ -17,12 +18,14 @@ SCHEMA = (
 
 
 def register() -> None:
-    """Ends engine processes with their parent, and gives vLLM's CPU build the GPTQ operator where it lacks it.
+    """Ends engine processes with their parent; on CPUs makes results independent of the batch (cpu_invariance.py), and
+    gives vLLM's CPU build the GPTQ operator where it lacks it.
 
     vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines too, where the first
     forward pass then fails (vllm-project/vllm#55613). No effect on GPU builds and on machines with the operator.
     """
     die_with_parent()
+    fill_up_small_batches()
     if lacks_operator():
         define("_C")
 
@@ -67,7 +70,7 @@ def gemm_wna16(
     known = DENSE.get(packed.data_ptr())
     if known is None:
         DENSE[packed.data_ptr()] = known = (packed, dequantise(packed, scales, zeros))
-    product = x.float() @ known[1]
+    product = with_enough_rows(lambda rows: rows @ known[1], x.float())
     out.copy_(product if bias is None else product + bias.float())
 
 

@@ -56,7 +56,10 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
 
 
 class ShardedModule:
-    """A module under DeepSpeed with AdamW over its trainable parameters."""
+    """A module under DeepSpeed with AdamW over its trainable parameters.
+
+    Gradients of a norm above max_norm are clipped to it, those of a norm above skip_norm make no update.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,13 @@ class ShardedModule:
         betas: tuple[float, float],
         weight_decay: float,
         max_norm: float,
+        skip_norm: float = math.inf,
     ) -> None:
         import deepspeed
 
         if bf16 and stage == 0:
             raise UserError("policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)")
-        self.stage, self.max_norm = stage, max_norm
+        self.stage, self.max_norm, self.skip_norm = stage, max_norm, skip_norm
         self.divisor, self.discard = 1.0, False  # of the step under way
         self.norm, self.applied = 0.0, False
         self.trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -110,7 +114,7 @@ class ShardedModule:
         """Divides the summed gradients of all ranks by `normaliser`, clips, updates; forgets the gradients.
 
         discard: make no update. Returns (whether the update happened, gradient norm before clipping). It does not
-        happen either when the norm is not finite: weights and moments stay as they are.
+        happen either when the norm is not finite or above skip_norm: weights and moments stay as they are.
         """
         for group in self.adamw.param_groups:
             group["lr"] = lr
@@ -138,7 +142,7 @@ class ShardedModule:
             self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         else:
             self.norm = float(self.engine.optimizer._global_grad_norm)  # below 0: DeepSpeed's mark for not finite
-        if self.discard or not 0 <= self.norm < math.inf:
+        if self.discard or not (0 <= self.norm <= self.skip_norm and self.norm < math.inf):
             for p in parameters:
                 p.grad = None  # AdamW passes over it
         else:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
+from geoagent_rl.checkpoints import BackgroundWriter
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo import loss as objective
@@ -27,11 +28,13 @@ from geoagent_rl.grpo.batching import TrainSample, collate, plan, train_samples
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, check_image_tokens, completion_ids, encode, probe_ids
+from geoagent_rl.policy.rows import row_limit
 from geoagent_rl.rundir import directory_at_once
 from geoagent_rl.sft import Demonstration
-from geoagent_rl.types import Group, InfraError, PolicyVersion
+from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
 
 SUMS = ("loss", "kl", "entropy", "clipped", "sampler_gap", "importance", "tokens", "sequences", "groups", "not_finite")
+COLLECTIVE_SHARE = 0.8  # of learner.timeout_s: a collective call gives up first, so that who is missing can be told
 IMAGES_KEPT = 128  # encoded pictures; a group's G samples and later epochs share them
 
 
@@ -56,7 +59,8 @@ class Learner:
         c = config.learner
         self.config, self.model_dir, self.phase, self.rank, self.world_size = config, model_dir, phase, rank, world_size
         self.weights_dir = Path(weights_dir) if weights_dir else None
-        start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=c.timeout_s)
+        limit = COLLECTIVE_SHARE * c.timeout_s
+        start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
         self.processor = policy_model.load_processor(model_dir)
         lora = (config.policy.lora_rank, config.policy.lora_alpha)
         policy = policy_model.load_policy(
@@ -65,13 +69,16 @@ class Learner:
         bf16 = config.policy.dtype == "bfloat16"
         if c.zero_stage < 3 and not bf16:
             policy_model.fold_wide_adapters(policy)
-        self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, c.max_grad_norm)
+        norms = (c.max_grad_norm, c.skip_grad_norm or math.inf)
+        self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, *norms)
         self.policy, self.device = policy, self.sharded.device
+        self.row_limit = row_limit(policy.network.config.text_config) if c.share_prompts else 0
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer), device=self.device)
         self.probe = probe_ids(self.processor.tokenizer)
         self.images: dict[str, EncodedPrompt] = {}
         self.done = 0  # optimizer steps asked for, skipped ones included: the schedule's clock
         self.updates = 0  # steps that changed the weights: the policy's version
+        self.writer = BackgroundWriter()
         self.clear()
         self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
 
@@ -103,12 +110,20 @@ class Learner:
     def learn(self, samples: Sequence[TrainSample]) -> None:
         """Forward and backward of this rank's share, in micro-batches of at most learner.micro_batch_tokens."""
         start = time.monotonic()
+        limit = self.policy.network.config.text_config.max_position_embeddings
+        for s in samples:
+            if s.length > limit:
+                raise UserError(
+                    f"{s.uid}: prompt ({len(s.prompt_ids)} tokens) and answer ({len(s.completion_ids)}) are more than "
+                    f"the {limit} tokens that the policy can take; lower policy.max_pixels or shorten the answer"
+                )
         counted = overlong.counted(samples, self.config.learner.overlong)
         tokens = sum(len(s.completion_ids) for s in counted)
         if self.rank == 0:  # `step` adds up the ranks' sums
             self.sums["sequences"] += len(samples)
             self.sums["groups"] += len(samples) > 0
-        batches = plan(counted, self.world_size, self.config.learner.micro_batch_tokens)[self.rank]
+        budget = self.config.learner.micro_batch_tokens
+        batches = plan(counted, self.world_size, budget, self.row_limit)[self.rank]
         if batches:
             images = list(dict.fromkeys(s.image for batch in batches for s in batch))
             grids, features = self.look(images)
@@ -137,7 +152,7 @@ class Learner:
         for s in samples:
             check_image_tokens(s.uid, s.prompt_ids, network.config.image_token_id, grids[images.index(s.image)], merge)
         pad = self.processor.tokenizer.pad_token_id
-        batch = collate(samples, images, network.config.image_token_id, pad).to(self.device)
+        batch = collate(samples, images, network.config.image_token_id, pad, self.row_limit).to(self.device)
         positions = self.policy.position_ids(batch, grids)
         sft = self.phase.kind == "sft"
         temperature, banned = (1.0, None) if sft else (self.config.rollout.temperature, self.banned)
@@ -163,8 +178,9 @@ class Learner:
         """One optimizer step from everything accumulated since the last; returns the version to serve, and metrics.
 
         The gradient is that of the whole batch's loss, whatever its split. When a loss or the gradient norm is not
-        finite, or no token counts (as when no sample could be scored), weights and moments stay as they are, the
-        version does not change and `step_skipped` is 1. The learning-rate schedule counts every step.
+        finite, the norm is above learner.skip_grad_norm, or no token counts (as when no sample could be scored),
+        weights and moments stay as they are, the version does not change, `step_skipped` is 1 and `steps_skipped` one
+        more. The learning-rate schedule counts every step.
         """
         start = time.monotonic()
         c = self.config.learner
@@ -173,8 +189,9 @@ class Learner:
         counts = total["sequences"], total["tokens"], self.config.rollout.max_tokens, total["groups"]
         normaliser = objective.normaliser(kind, *counts)
         lr = self.phase.rate(self.done)
-        discard = total["not_finite"] > 0 or total["tokens"] == 0
-        applied, norm = self.sharded.step(lr, normaliser, discard)
+        applied, norm = False, 0.0
+        if total["tokens"]:  # otherwise no rank has gradients, which ZeRO's step takes for granted
+            applied, norm = self.sharded.step(lr, normaliser, discard=total["not_finite"] > 0)
         self.done += 1
         tokens = max(total["tokens"], 1.0)
         metrics = {"loss": total["loss"] / normaliser, "entropy": total["entropy"] / tokens}
@@ -189,6 +206,7 @@ class Learner:
         metrics |= {"lr": lr, "train_tokens": total["tokens"], "step_skipped": float(not applied)}
         metrics["learn_seconds"] = self.seconds + learned - start
         self.clear()
+        metrics["steps_skipped"] = float(self.done - self.updates - applied)
         if applied:
             self.updates += 1
             self.version = self.publish()
@@ -221,23 +239,39 @@ class Learner:
         """Base + adapter as one Hugging Face checkpoint: the base of the next phase, or the product."""
         policy_model.save_merged(self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0)
 
-    def save(self, directory: str, prompts: int = 0) -> None:
-        """Everything that is needed to go on as if nothing had happened; the directory appears at once or not at all.
+    def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+        """Copies everything that is needed to go on as if nothing had happened, and lets a thread write it: learning
+        goes on meanwhile, and the directory appears at once or not at all (checkpoints.py). Returns `save_problems`.
 
         adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), rng.safetensors, and state.json: the
         counters, the base checkpoint that the adapter belongs to (for `export`), and `prompts`, how many the run has
-        taken, which the learner itself does not need.
+        taken, which the learner itself does not need. Raises InfraError when the learner is not at `step`.
         """
-        with directory_at_once(Path(directory), self.rank == 0) as out:
-            policy_model.save_adapter(self.policy, f"{out}/adapter", self.sharded.gather, self.rank == 0)
-            optimizer = dict(self.sharded.state())
-            if self.rank == 0:
-                save_file(optimizer, f"{out}/optimizer.safetensors")
-                save_file({"torch": torch.get_rng_state()}, f"{out}/rng.safetensors")
-                state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
-                base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
-                state |= {"base": base, "dtype": self.config.policy.dtype}
-                Path(out, "state.json").write_text(json.dumps(state))
+        if step is not None and step != self.done:
+            raise InfraError(f"the learner is at step {self.done}, not {step}")
+        adapter = policy_model.adapter_state(self.policy, self.sharded.gather)
+        optimizer = dict(self.sharded.state())
+        if self.rank:
+            return []
+        random = {"torch": torch.get_rng_state()}
+        state = {"kind": self.phase.kind, "done": self.done, "updates": self.updates, "prompts": prompts}
+        base = str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
+        state |= {"base": base, "dtype": self.config.policy.dtype}
+
+        def write(out: Path) -> None:
+            policy_model.write_adapter(self.policy, adapter, out / "adapter")
+            save_file(optimizer, out / "optimizer.safetensors")
+            save_file(random, out / "rng.safetensors")
+
+        self.writer.begin(Path(directory), write, state)
+        return self.save_problems()
+
+    def save_problems(self, wait: bool = False) -> list[str]:
+        """What went wrong in the writing of checkpoints since the last call, one line each; `wait`: until all is
+        written."""
+        if wait:
+            self.writer.wait()
+        return self.writer.take_problems()
 
     def load(self, directory: str) -> PolicyVersion:
         """Continues from `save`d state, with any number of ranks; returns the version that the engines must take."""
@@ -274,5 +308,6 @@ class Learner:
         return prompt
 
     def close(self) -> None:
-        """Leaves the process group."""
+        """Ends the writing of a checkpoint, leaves the process group."""
+        self.writer.wait()
         stop_distributed()

@@ -22,6 +22,7 @@ from geoagent_rl.types import Group, InfraError, PolicyVersion
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
+NOTICE_S = 30.0  # from a broken collective call to the news whose process is gone: at once, or a node's health check
 
 
 class LearnerRank:
@@ -96,8 +97,12 @@ class LearnerGroup:
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         return await self.everywhere("step")
 
-    async def save(self, directory: str, prompts: int = 0) -> None:
-        await self.everywhere("save", directory, prompts)
+    async def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+        """Ready when the state is copied; it is written beside what follows. See Learner.save."""
+        return await self.everywhere("save", directory, prompts, step)
+
+    async def save_problems(self, wait: bool = False) -> list[str]:
+        return await self.everywhere("save_problems", wait)
 
     async def load(self, directory: str) -> PolicyVersion:
         return await self.everywhere("load", directory)
@@ -126,21 +131,43 @@ class LearnerGroup:
         """Rank 0's answer once all ranks have answered."""
         futures = [asyncio.wrap_future(ref.future()) for ref in refs]
         done, waiting = await asyncio.wait(futures, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
-        failed = [(rank, f.exception()) for rank, f in enumerate(futures) if f in done and f.exception()]
+        if waiting and any(lost_contact(f.exception()) for f in done):
+            # Somebody else is the cause: dead, or stuck. Ray tells of a death later than the broken connection does.
+            _, waiting = await asyncio.wait(waiting, timeout=NOTICE_S)
+        failed = {rank: f.exception() for rank, f in enumerate(futures) if f not in waiting and f.exception()}
+        late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
         for future in waiting:
             future.cancel()
         if failed:
-            raise named(what, *failed[0])
+            raise first_cause(what, failed, late)
         if waiting:
-            late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
             raise InfraError(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
         return futures[0].result()
 
 
-def named(what: str, rank: int, error: BaseException) -> BaseException:
-    """The rank's own exception where it has one, an InfraError where its process is gone."""
-    if isinstance(error, RayTaskError):
-        return error.cause if isinstance(error.cause, Exception) else error
-    if isinstance(error, RayActorError):
-        return InfraError(f"learner rank {rank} died in {what!r}: {' '.join(str(error).split())[:300]}")
-    return error
+def lost_contact(error: BaseException | None) -> bool:
+    """Whether a rank's exception says only that another rank did not take part in a collective call."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, RuntimeError) and ("gloo" in str(cause) or type(cause).__name__.startswith("Dist"))
+
+
+def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseException:
+    """What to raise for the ranks' exceptions: a death comes first, a rank's own exception before lost contacts.
+
+    late: ranks that have not answered.
+    """
+    dead = [rank for rank, error in failed.items() if isinstance(error, RayActorError)]
+    own = [rank for rank, error in failed.items() if not lost_contact(error)]
+    rank = [*dead, *own, *failed][0]
+    error = failed[rank]
+    if rank in dead:
+        return InfraError(f"learner rank {rank} died in {what!r}: {one_line(error)}")
+    cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+    if not lost_contact(error):
+        return cause
+    suspect = f", and rank {late} does not answer" if late else ""
+    return InfraError(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

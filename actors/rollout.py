@@ -39,6 +39,7 @@ class RolloutEngine:
         self.loaded: list[Any] = []  # LoRARequests, oldest first
         self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
         self.in_flight = 0
+        self.asleep = False
         self.idle = asyncio.Event()  # no request in the engine
         self.open = asyncio.Event()  # no swap under way
         self.idle.set()
@@ -126,7 +127,8 @@ class RolloutEngine:
         try:
             (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
         except VLLMValidationError as error:
-            raise UserError(f"rollout.max_model_len is too small for {prompt.image}: {one_line(error)}") from None
+            where = f"{prompt.uid} ({prompt.image})"
+            raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {one_line(error)}") from None
         return rendered
 
     def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:
@@ -179,6 +181,9 @@ class RolloutEngine:
         begin = time.monotonic()
         self.open.clear()
         try:
+            if self.asleep:
+                await within(SWAP_TIMEOUT_S, "waking the engine", self.engine.wake_up())
+                self.asleep = False
             if version.kind == "merged":
                 await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
@@ -191,6 +196,15 @@ class RolloutEngine:
         finally:
             self.open.set()
         return time.monotonic() - begin
+
+    async def sleep(self) -> None:
+        """Gives the GPU's memory to others until the next `swap`: the weights go to main memory, cached keys and values
+        are forgotten (level 1; level 2 would drop the weights, which adapters need). Prompts wait meanwhile. Never run
+        on a GPU by the authors."""
+        self.open.clear()
+        await within(SWAP_TIMEOUT_S, "waiting for completions before the sleep", self.idle.wait())
+        await within(SWAP_TIMEOUT_S, "putting the engine to sleep", self.engine.sleep(level=1))
+        self.asleep = True
 
     async def reload(self, path: str) -> None:
         """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the worker's caches but
@@ -224,7 +238,8 @@ class RolloutEngine:
                     f"after the swap to version {version.number} the engine's log-probabilities of the probe differ "
                     f"from the learner's by {gap:.2g} nats: it does not hold those weights"
                 )
-        moved = max_gap(version.probe_logprobs, learner_before) if learner_before else 0.0
+        both = learner_before and version.probe_logprobs  # a plain checkpoint comes without
+        moved = max_gap(version.probe_logprobs, learner_before) if both else 0.0
         if moved > 1e-5 and after == before:
             raise InfraError(
                 f"the swap to version {version.number} left the engine's log-probabilities of the probe unchanged, "
@@ -281,6 +296,9 @@ class RemoteRollout:
 
     async def swap(self, version: PolicyVersion) -> float:
         return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
+
+    async def sleep(self) -> None:
+        await self.answer(self.actor.sleep.remote(), "sleep")
 
     async def answer(self, work: Any, what: str) -> Any:
         """Awaits an ObjectRef or a coroutine; raises what the actor raised."""

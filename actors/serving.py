@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.cache import Cache
 from actors.cache_counters import counter_sums
 from actors.chunking import Chunker
+from actors.nodes import node_options
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config
@@ -156,7 +157,7 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
         name="GeoEmbedWorker",
         num_replicas=config.geocoder.replicas,
         max_ongoing_requests=ONGOING,
-        ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica},
+        ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica} | node_options(config.geocoder.nodes),
         health_check_period_s=2.0,
         health_check_timeout_s=30.0,
         graceful_shutdown_wait_loop_s=0.2,

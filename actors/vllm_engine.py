@@ -42,6 +42,8 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
         "mm_processor_kwargs": image_budget,
         "mm_processor_cache_gb": 0.5 if rollout.gpus_per_engine == 0 else 4,
     }
+    if config.placement.colocate:
+        args["enable_sleep_mode"] = True
     if rollout.swap == "adapter":
         kept = config.max_staleness + 2
         args |= {
@@ -92,6 +94,7 @@ def set_environment(cpu: bool) -> None:
     if cpu:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several engines share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than free cores slow vLLM down by an order
+        os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")  # results independent of the batch: see cpu_invariance.py
         # AsyncLLM always has an engine process; this keeps the worker inside it instead of in a third one.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 

@@ -5,6 +5,14 @@ when it is imported, and a Ray on this machine listens on all interfaces, so it 
 import os
 import secrets
 
+_own_token = ""
 if not {"RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_JOB_ID"} & os.environ.keys():
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        _own_token = os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def use_cluster_token() -> None:
+    """For what talks to a cluster of others: not the token made here. Call before Ray is imported."""
+    if _own_token and os.environ.get("RAY_AUTH_TOKEN") == _own_token:
+        del os.environ["RAY_AUTH_TOKEN"]

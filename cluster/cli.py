@@ -11,12 +11,21 @@ from typing import Annotated
 
 import typer
 
-from geoagent_rl.cli import Json, app, eval_app, run_app
+import cluster.cli_cluster  # noqa: F401  attaches its commands
+from cluster.cli_ablate import ablate
+from cluster.monitor.command import monitor
+from cluster.storage import storage_root
+from geoagent_rl.cli import Json, app, run_app
+from geoagent_rl.cli_eval import eval_app
 from geoagent_rl.config import load
+from geoagent_rl.rundir import resumed_config
 from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
+
+app.command()(monitor)
+app.command()(ablate)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted overrides, as in steps=20 rollout.engines=2.")]
@@ -47,13 +56,16 @@ def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.ya
 @app.command()
 def train(
     overrides: Overrides = None,
-    config: ConfigFile = Path("configs/local.yaml"),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Default: configs/local.yaml; with --resume, the run's own.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in run.dir from its newest checkpoint.")
+        bool, typer.Option("--resume", help="Continue the run in run.dir from its newest whole checkpoint.")
     ] = False,
 ) -> None:
     """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
-    settings = load(config, overrides or [])
+    file = config or (resumed_config(overrides or [], storage_root()) if resume else Path("configs/local.yaml"))
+    settings = load(file, overrides or [])
     from cluster.jobs import run_train_job
 
     run_train_job(settings, resume)
@@ -64,14 +76,17 @@ def eval_run(
     overrides: Overrides = None,
     config: ConfigFile = Path("configs/local.yaml"),
     model: Annotated[str, typer.Option(help="Checkpoint directory; default: policy.model of the configuration.")] = "",
+    manifest: Annotated[str, typer.Option(help="The photographs: short for data.eval_manifest=...")] = "",
+    judge: Annotated[bool, typer.Option(help="Also judge the reasoning's consistency (judge.model).")] = True,
     as_json: Json = False,
 ) -> None:
-    """Locate every photograph of data.eval_manifest with a checkpoint, and print hit rates and GeoScore."""
-    settings = load(config, overrides or [])
-    from cluster.jobs import run_eval_job
+    """Locate every photograph of a manifest with a checkpoint; a second start with the same run.dir goes on."""
+    settings = load(config, [*(overrides or []), *([f"data.eval_manifest={manifest}"] if manifest else [])])
+    from cluster.evaluate import run_eval_job
+    from geoagent_rl.evaluation.eval_text import show_score
 
-    table = run_eval_job(settings, model)
-    print(json.dumps(table) if as_json else json.dumps(table, indent=1))
+    file, table = run_eval_job(settings, model, judge)
+    print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
 
 
 Completions = Annotated[Path, typer.Argument(help="Lines of {uid, completion, truth}, or a run's rollouts.jsonl.")]

@@ -11,7 +11,9 @@ import time
 from typing import Any
 
 from cluster.launch import Stack, run_until_done, session, stack
-from cluster.steps import SCENES, cold_start, dataset, measure, reinforce, say, tiny_base
+from cluster.reinforce import reinforce
+from cluster.steps import SCENES, cold_start, dataset, measure, say, tiny_base
+from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.report import write_report
@@ -28,6 +30,7 @@ ENDS = 5  # steps averaged at each end of training
 def run_demo(config: Config, photos: str) -> None:
     """Ends with the table and the report's path on standard output."""
     begin = time.monotonic()
+    config = on_storage(config)
     run = RunDir.create(config)
     say(f"run directory: {run.path}")
     splits = {split: dataset(config, run, SCENES, split) for split in ("sft", "train", "heldout", "hidden")}
@@ -60,7 +63,7 @@ async def demo(
             await take(on, str(sft))
             await test("sft")
             await test("sft_no_hedge", tiny.hedge_ids(load_processor(str(sft)).tokenizer))
-            await reinforce(s, on, run, str(sft), splits["train"])
+            await reinforce(s, on, run, str(sft), splits["train"], splits["heldout"])
             await test("grpo")
     return tables
 

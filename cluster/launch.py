@@ -24,10 +24,13 @@ import ray
 from actors.learner_group import LearnerGroup
 from actors.rollout import RemoteRollout, RolloutEngine
 from actors.serving import RewardServices, start_services
+from cluster.janitor import janitor
+from cluster.placement import Reservation, reserve
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rundir import RunDir
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
@@ -42,6 +45,7 @@ class Session:
     run_id: str
     run_dir: Path
     weights_dir: Path  # where policy versions are published
+    place: Reservation
 
 
 @dataclass
@@ -55,9 +59,23 @@ class Stack:
     services: RewardServices
 
 
+def joins_a_cluster() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"))
+
+
+def warn_of_lonely_cache(config: Config) -> None:
+    hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if config.reward.cache.url == "embedded" and len(hosts) > 1:
+        print(
+            f"warning: reward.cache.url=embedded serves one of the cluster's {len(hosts)} hosts; reward workers on the "
+            "others compute everything anew and share no rate limit: give them a Redis server with reward.cache.url",
+            file=sys.stderr,
+        )
+
+
 def connect() -> None:
     """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
+    if joins_a_cluster():
         ray.init(log_to_driver=False, logging_level="ERROR")
         return
     ray.init(
@@ -71,18 +89,28 @@ def connect() -> None:
 
 
 @contextlib.asynccontextmanager
-async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
-    """Connects to Ray for one run; what it has published is removed at the end."""
-    connect()
-    try:
-        run_id = run_id_of(run_dir)
-        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=weights_root(run_dir)))
+async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
+    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it has published is
+    removed at the end, or by its next life if it is killed."""
+    with RunDir(run_dir).exclusive():
+        connect()
+        place = None
         try:
-            yield Session(config, run_id, run_dir, weights)
+            run_id, root = run_id_of(run_dir), weights_root(run_dir)
+            for left in root.glob(f"geoagent-{run_id}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            place = await reserve(config, run_id, only_learner)
+            warn_of_lonely_cache(config)
+            weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
+            try:
+                with janitor(run_id, weights) if joins_a_cluster() else contextlib.nullcontext():
+                    yield Session(config, run_id, run_dir, weights, place)
+            finally:
+                shutil.rmtree(weights, ignore_errors=True)
         finally:
-            shutil.rmtree(weights, ignore_errors=True)
-    finally:
-        ray.shutdown()
+            if place is not None:
+                place.release()
+            ray.shutdown()
 
 
 @contextlib.asynccontextmanager
@@ -97,6 +125,8 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         cleanup.push_async_callback(stop_engines, actors)
         starting = asyncio.gather(*(asyncio.wrap_future(actor.start.remote().future()) for actor in actors))
         cleanup.callback(starting.cancel)
+        if 0 < config.rollout.gpus_per_engine < 1:
+            await engines_up(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await engines_up(starting)
@@ -125,6 +155,7 @@ def start_engine(s: Session, i: int, model_dir: str) -> Any:
         "num_cpus": rollout.cpus_per_engine,
         "num_gpus": rollout.gpus_per_engine,
         "max_concurrency": 1000,
+        **s.place.engine_options(i),
     }
     return ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
 
@@ -155,7 +186,7 @@ async def learner(s: Session, model_dir: str, phase: Phase) -> AsyncIterator[Lea
     """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step."""
     folder = str(s.weights_dir) if phase.kind == "grpo" else None
     name = f"learner-{phase.kind}-{s.run_id}"
-    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name)
+    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name, s.place.learner)
     try:
         yield group
     finally:

@@ -1,37 +1,29 @@
-"""The steps of the method as coroutines on a running session: data, base policy, SFT, GRPO, evaluation.
+"""The steps of the method as coroutines on a running session: data, base policy, SFT, evaluation.
 
-`jobs.py` and `demo.py` put them in order.
+GRPO is reinforce.py's; `jobs.py` and `demo.py` put them in order.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
-import random
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-from torch.utils.tensorboard import SummaryWriter
 
-from actors.learner_group import LearnerGroup
 from cluster.launch import Session, Stack, learner
 from cluster.progress import progress, say
-from geoagent_rl import driver
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest, scenes
 from geoagent_rl.evaluation.run import evaluate
 from geoagent_rl.geo.gazetteer_build import cache_root
-from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
+from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.policy import tiny
 from geoagent_rl.rundir import RunDir
-from geoagent_rl.telemetry import summary_line
-from geoagent_rl.types import InfraError, Prompt, UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
 
@@ -87,86 +79,9 @@ async def cold_start(s: Session, run: RunDir, model_dir: str, samples: Sequence[
 
             await step_two.cold_start(group, demonstrations, c.epochs, c.batch_size, s.config.run.seed, on_step)
         await group.save(str(run.path / "checkpoints" / "sft"))
+        for problem in await group.save_problems(wait=True):
+            say(f"warning: the checkpoint after SFT is missing: {problem}")
         await group.save_merged(str(out))
-
-
-async def reinforce(
-    s: Session, on: Stack, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], resume: bool = False
-) -> None:
-    """Step III: GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy."""
-    config = s.config
-    prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config)) as group:
-        version, first, prompt = group.version, 0, 0
-        if resume:
-            newest = newest_checkpoint(run)
-            version, first = await group.load(str(newest)), int(newest.name.removeprefix("step-"))
-            prompt = json.loads((newest / "state.json").read_text()).get("prompts")
-            run.truncate(first)
-            say(f"resuming after step {first} from {newest}")
-        if resume or on.model_dir != model_dir:
-            await asyncio.gather(*(engine.swap(version) for engine in on.engines))
-        if config.reward.geocoder.prewarm:
-            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
-            say(f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed")
-        writer = SummaryWriter(str(run.path / "tensorboard"))
-        done = first
-
-        async def on_step(step: int, metrics: dict[str, Any], groups: Sequence[Any]) -> None:
-            nonlocal done, prompt
-            metrics |= await on.services.cache_metrics()
-            run.record_step(metrics, groups)
-            done, prompt = step, metrics["prompts"]
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
-            say(summary_line(step, config.steps, metrics))
-            if step % config.run.save_every == 0 or step == config.steps:
-                await group.save(str(run.checkpoint(step)), prompt)
-                run.keep_last(config.run.keep_checkpoints)
-
-        try:
-            order = prompt_order(prompts, config.run.seed)
-            await driver.train(config, order, on.engines, on.scorer, group, on_step, first, prompt)
-        except BaseException:
-            if done > first and not run.checkpoint(done).exists():
-                await driver.uninterrupted(save_last(group, run, done, prompt))
-            raise
-        finally:
-            writer.close()
-        await group.save_merged(str(run.path / "policy"))
-
-
-async def save_last(group: LearnerGroup, run: RunDir, step: int, prompts: int) -> None:
-    """A checkpoint on the way out; says so when the learner can no longer give one."""
-    try:
-        await group.save(str(run.checkpoint(step)), prompts)
-        say(f"saved {run.checkpoint(step)}; `train --resume run.dir={run.path}` continues from there")
-    except InfraError as error:
-        say(f"step {step} could not be saved: {error}")
-
-
-def newest_checkpoint(run: RunDir) -> Path:
-    if not run.checkpoints():
-        raise UserError(f"nothing to resume: no complete checkpoint in {run.path / 'checkpoints'}")
-    return run.checkpoints()[-1]
-
-
-def prompt_order(prompts: Sequence[Prompt], seed: int) -> Callable[[int], Prompt]:
-    """The i-th prompt of a run: every epoch is a permutation that depends on seed and epoch only."""
-    if not prompts:
-        raise UserError("the training manifest has no usable sample")
-    epochs: dict[int, list[Prompt]] = {}
-
-    def at(i: int) -> Prompt:
-        epoch, position = divmod(i, len(prompts))
-        if epoch not in epochs:
-            epochs.clear()
-            order = list(prompts)
-            random.Random(f"prompts/{seed}/{epoch}").shuffle(order)
-            epochs[epoch] = order
-        return epochs[epoch][position]
-
-    return at
 
 
 async def measure(

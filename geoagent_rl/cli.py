@@ -14,22 +14,22 @@ from typing import Annotated
 
 import typer
 
+from geoagent_rl.cli_data import Json, data_app
+from geoagent_rl.cli_eval import eval_app
+from geoagent_rl.cli_predict import predict, serve_model
 from geoagent_rl.types import InfraError, UserError
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
+    epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. See also docs/.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Import, check and show datasets; render street scenes.", no_args_is_help=True)
-eval_app = typer.Typer(help="Evaluate checkpoints and prediction files.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Column = Annotated[str, typer.Option(help="Column name.")]
 
 
 @app.command()
@@ -62,76 +62,6 @@ def geocode(
             )
 
 
-@eval_app.command("score")
-def eval_score(
-    file: Annotated[Path, typer.Argument(help="Predictions: CSV, JSONL or Parquet.")],
-    gt_lat: Column = "gt_lat",
-    gt_lon: Column = "gt_lon",
-    pred_lat: Column = "pred_lat",
-    pred_lon: Column = "pred_lon",
-    geoscore_scale_km: Annotated[
-        float, typer.Option(help="GeoScore = 5000 exp(-d/scale). Paper 1805, OSV-5M 1492.7.")
-    ] = 1805.0,
-    as_json: Json = False,
-) -> None:
-    """Hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
-    from geoagent_rl.evaluation.metrics import score_file
-
-    table = score_file(file, gt_lat, gt_lon, pred_lat, pred_lon, geoscore_scale_km)
-    if as_json:
-        print(json.dumps(table))
-        return
-    hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
-    print(f"{table['n']} predictions, {table['failed']} failed\nhit  {hits}")
-    if table["failed"] < table["n"]:
-        print(f"mean {table['mean_km']:.1f} km, median {table['median_km']:.1f} km, ", end="")
-    print(f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)")
-
-
-@data_app.command("import")
-def data_import(
-    folder: Annotated[Path, typer.Argument(help="A folder of photographs with a CSV.")],
-    out: Annotated[Path, typer.Argument(help="The manifest to write: .parquet or .jsonl.")],
-) -> None:
-    """Turn a folder of photographs with a CSV (coordinates, names) into a manifest."""
-    from geoagent_rl.data.photos import import_photos
-
-    import_photos(folder, out)
-
-
-@data_app.command("validate")
-def data_validate(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Check a dataset: images, coordinates, duplicates, swapped or radian coordinates."""
-    from geoagent_rl.data.validate import validate
-
-    report = validate(manifest)
-    print("\n".join(report.lines))
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@data_app.command("show")
-def data_show(manifest: Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]) -> None:
-    """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""
-    from geoagent_rl.data.validate import show
-
-    print("\n".join(show(manifest)))
-
-
-@data_app.command("scenes")
-def data_scenes(
-    out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
-    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
-    split: Annotated[
-        str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
-    ] = "train",
-) -> None:
-    """Render street scenes of real places, with reasoning texts: data for a machine without photographs."""
-    from geoagent_rl.data.scenes import make
-
-    print(make(out, n, seed, split, with_cot=True))
-
-
 @app.command("tiny-policy")
 def tiny_policy(
     seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
@@ -140,19 +70,6 @@ def tiny_policy(
     from geoagent_rl.policy.tiny import build
 
     print(build(seed=seed))
-
-
-@app.command()
-def predict(
-    image: Annotated[Path, typer.Argument(help="A photograph.")],
-    model: Annotated[str, typer.Option(help="Checkpoint directory; default: the newest finished run's policy.")] = "",
-    as_json: Json = False,
-) -> None:
-    """Locate one photograph: the reasoning, the answer, its coordinates and the matched level."""
-    from geoagent_rl.evaluation.predict import newest_policy, predict_image, show_prediction
-
-    row = predict_image(image, Path(model) if model else newest_policy(Path("runs")))
-    print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
 
 
 @app.command()
@@ -184,8 +101,37 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(checks.run(as_json))
 
 
+app.command()(predict)
+app.command("serve-model")(serve_model)
+
+
+# How `geoagent-rl -h` lists the commands: what a new user needs first comes first.
+PANELS = {
+    "Start here": ("doctor", "demo"),
+    "Train": ("sft", "train", "ablate"),
+    "On a cluster": ("plan", "submit", "status", "scale", "monitor"),
+    "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
+    "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),
+}
+
+
+def arrange() -> None:
+    """Puts every command into its panel, in the order of PANELS; groups come after plain commands in each."""
+    panels = {name: (title, place) for title, names in PANELS.items() for place, name in enumerate(names)}
+    order = {title: place for place, title in enumerate(PANELS)}
+
+    def rank(info) -> tuple[int, int]:
+        name = info.name or info.callback.__name__.replace("_", "-")
+        info.rich_help_panel, place = panels.get(name, ("More", len(panels)))
+        return order.get(info.rich_help_panel, len(order)), place
+
+    app.registered_commands.sort(key=rank)
+    app.registered_groups.sort(key=rank)
+
+
 def run_app() -> None:
     """Runs the command line. A UserError or InfraError is one line and exit code 1; --debug shows the trace."""
+    arrange()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")

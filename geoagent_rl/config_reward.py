@@ -10,17 +10,17 @@ from omegaconf import MISSING
 
 @dataclass
 class Weights:
-    spatial: float = 1.5
-    semantic: float = 1.0
-    consistency: float = 0.5
-    format: float = 0.5
+    spatial: float = 1.5  # exp(-d / tau_km) of the distance of the answer
+    semantic: float = 1.0  # country, region and place named right
+    consistency: float = 0.5  # the reasoning leads to the conclusions, says the judge
+    format: float = 0.5  # the answer keeps the format
     answer_format: float = 0.0  # the answer block alone: two or three levels; the authors' code has it beside `format`
     exact_match: float = 0.0  # baselines for ablations, see ExactMatchConfig
 
 
 @dataclass
 class SpatialConfig:
-    tau_km: float = 200.0
+    tau_km: float = 200.0  # the distance at which the reward is 1/e
     truth: str = "coordinates"  # "geocoded": the truth's names, geocoded like the answer (the authors' code)
     cut_km: float = 0.0  # 0 from this distance on; 0: no cut
 
@@ -39,11 +39,11 @@ class SemanticConfig:
 
 @dataclass
 class ConsistencyConfig:
-    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)
+    weights: tuple[float, float, float] = (0.1, 0.6, 0.3)  # country, region, place
     min_chars: int = 90  # reasoning shorter than this scores 0
     max_chars: int = 200  # longer than this scores in full
-    steepness: float = 8.0
-    midpoint: float = 0.5
+    steepness: float = 8.0  # of the rise of the length factor between the two
+    midpoint: float = 0.5  # where the length factor is one half, as a share of the way between the two
     against: str = "own"  # the agent must agree with the policy's "own" conclusion, or with the "truth"
     agreement: str = "names"  # equal as names or by the gazetteer; "string": equal text but for spaces, even if empty
 
@@ -75,6 +75,7 @@ class OpenCageConfig:
     api_key_env: tuple[str, ...] = ("OPENCAGE_API_KEY",)  # NAMES of environment variables; several keys take turns
     rate_per_s: float = 1.0  # per key, over the whole cluster; 1 and 2500 a day are the free trial's
     daily_budget: int = 2500  # requests per key and UTC day, over the whole cluster; 0: no limit of ours
+    usd_per_1000: float = 0.0  # what your subscription costs per 1,000 requests, for `plan`; the trial costs nothing
 
 
 @dataclass
@@ -108,8 +109,9 @@ class GeocoderConfig:
     longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
     share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
     prewarm: bool = False  # ask what right answers will ask, before the first step: they are in the cache then
-    replicas: int = 1
-    cpus_per_replica: float = 0.2
+    replicas: int = 1  # workers, which geocode and embed
+    cpus_per_replica: float = 0.2  # as declared to Ray
+    nodes: str = ""  # where replicas run: a custom resource ("reward_node") or label ("role=reward") of nodes; "": any
 
 
 @dataclass
@@ -119,7 +121,10 @@ class EncoderConfig:
 
 @dataclass
 class CacheConfig:
-    url: str = "embedded"  # "embedded" (own Redis server), redis://..., rediss://..., or "off"
+    # "embedded" (own Redis server, for one node), "off", or rediss://HOST:6380/0?ssl_ca_certs=FILE. A password never
+    # stands here: it is read from REDIS_PASSWORD, or from the file that REDIS_PASSWORD_FILE names, on every node.
+    url: str = "embedded"
+    tls: bool = True  # false: redis:// to another machine, without TLS, on a network that is yours alone
     dir: str = ""  # of the embedded server; empty: under run.dir
     timeout_s: float = 0.3
     negative_ttl_s: float = 30 * 24 * 3600.0  # how long "no such place" is believed; places that exist do not expire
@@ -128,7 +133,7 @@ class CacheConfig:
 @dataclass
 class RewardConfig:
     weights: Weights = field(default_factory=Weights)
-    required: tuple[str, ...] = ("spatial", "semantic", "consistency", "format")
+    required: tuple[str, ...] = ("spatial", "semantic", "consistency", "format")  # without one: unscorable
     spatial: SpatialConfig = field(default_factory=SpatialConfig)
     semantic: SemanticConfig = field(default_factory=SemanticConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
@@ -139,18 +144,18 @@ class RewardConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     deadline_s: float = 120.0  # for one sample, retries included
-    attempt_timeout_s: float = 60.0
+    attempt_timeout_s: float = 60.0  # of one try at one part
     max_unscorable_share: float = 0.2  # above it the run stops
 
 
 @dataclass
 class JudgeConfig:
     model: str = "tiny"  # "tiny", "smollm2", a GPTQ-INT4 checkpoint directory or hub name
-    replicas: int = 1
-    tensor_parallel: int = 1
-    gpus_per_replica: float = 0
-    cpus_per_replica: float = 0.5
+    replicas: int = 1  # agents, each with an engine of its own
+    tensor_parallel: int = 1  # GPUs that share one model
+    gpus_per_replica: float = 0  # 0: CPU
+    cpus_per_replica: float = 0.5  # as declared to Ray
     max_tokens: int = 256  # of an answer; never reached: the schema ends a conclusion at 48 characters
-    max_model_len: int = 4096
-    max_num_seqs: int = 64
-    memory: float = 0.7
+    max_model_len: int = 4096  # tokens of question and answer
+    max_num_seqs: int = 64  # questions that one engine answers at once
+    memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU

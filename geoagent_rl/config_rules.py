@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from geoagent_rl.types import UserError
 
@@ -15,6 +17,9 @@ def validate(config: Config) -> None:
     check_ranges(config)
     check_choices(config)
     check_learning(config)
+    check_gpus(config)
+    check_cache_url(config)
+    check_wandb(config)
     if config.rollout.group_size < 2:
         raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
     if config.rollout.max_tokens >= config.rollout.max_model_len:
@@ -22,8 +27,12 @@ def validate(config: Config) -> None:
             f"rollout.max_tokens ({config.rollout.max_tokens}) leaves no room for a prompt in rollout.max_model_len "
             f"({config.rollout.max_model_len})"
         )
+    if config.eval.completions > 1 and config.eval.temperature <= 0:
+        raise UserError("eval.completions above 1 are all alike at eval.temperature 0; set eval.temperature=0.7 or so")
     if config.rollout.dynamic_sampling and config.rollout.max_refills < 1:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")
+    if config.run.validate_every and not config.data.eval_manifest:
+        raise UserError("run.validate_every needs pictures to validate on: set data.eval_manifest")
     built_in = set(vars(config.reward.weights))
     for name in config.reward.custom:
         if name in built_in or not name.isidentifier():
@@ -38,18 +47,22 @@ def check_ranges(config: Config) -> None:
         "steps": config.steps,
         "run.keep_checkpoints": config.run.keep_checkpoints,
         "run.save_every": config.run.save_every,
+        "run.validate_samples": config.run.validate_samples,
         "policy.lora_rank": config.policy.lora_rank,
         "rollout.engines": config.rollout.engines,
         "rollout.group_size": config.rollout.group_size,
         "rollout.prompts_per_step": config.rollout.prompts_per_step,
         "rollout.temperature": config.rollout.temperature,
         "rollout.max_tokens": config.rollout.max_tokens,
+        "rollout.cpus_per_engine": config.rollout.cpus_per_engine,
         "learner.ranks": config.learner.ranks,
+        "learner.cpus_per_rank": config.learner.cpus_per_rank,
         "learner.micro_batch_tokens": config.learner.micro_batch_tokens,
         "learner.clip_high": config.learner.clip_high,
         "learner.overlong_buffer": config.learner.overlong_buffer,
         "reward.spatial.tau_km": config.reward.spatial.tau_km,
         "reward.exact_match.scale_km": config.reward.exact_match.scale_km,
+        "eval.completions": config.eval.completions,
         "eval.geoscore_scale_km": config.eval.geoscore_scale_km,
     }
     for key, value in positive.items():
@@ -57,8 +70,11 @@ def check_ranges(config: Config) -> None:
             raise UserError(f"{key} must be greater than 0, not {value}")
     natural = {
         "max_staleness": config.max_staleness,
+        "run.validate_every": config.run.validate_every,
+        "placement.wait_s": config.placement.wait_s,
         "rollout.max_refills": config.rollout.max_refills,
         "learner.clip_low": config.learner.clip_low,
+        "learner.skip_grad_norm": config.learner.skip_grad_norm,
         "learner.kl_beta": config.learner.kl_beta,
         "learner.overlong_penalty": config.learner.overlong_penalty,
     }
@@ -113,4 +129,63 @@ def check_learning(config: Config) -> None:
         raise UserError(
             "learner.ratio=sequence does nothing with learner.importance (the ratio is 1): set learner.importance=none "
             "for GSPO on stale samples"
+        )
+
+
+def check_gpus(config: Config) -> None:
+    """GPUs that an engine asks for and its tensor-parallel degree; who may share a GPU, and how much of it."""
+    rollout, judge, placement = config.rollout, config.judge, config.placement
+    for name, section, gpus, key in (
+        ("rollout", rollout, rollout.gpus_per_engine, "gpus_per_engine"),
+        ("judge", judge, judge.gpus_per_replica, "gpus_per_replica"),
+    ):
+        if gpus > 0 and section.tensor_parallel != max(1, gpus):
+            raise UserError(
+                f"{name}.{key}={gpus:g} and {name}.tensor_parallel={section.tensor_parallel} do not go together: an "
+                "engine uses as many GPUs as its tensor-parallel degree, or a share of one"
+            )
+        if 0 < gpus < 1 and section.memory > gpus and not placement.colocate:
+            raise UserError(
+                f"{name}.memory={section.memory:g} is more than the engine's share of a GPU ({name}.{key}={gpus:g}): "
+                f"others have the rest; lower {name}.memory"
+            )
+    if not placement.colocate:
+        return
+    together = rollout.gpus_per_engine + config.learner.gpus_per_rank
+    if rollout.engines != 1 or config.learner.ranks != 1 or not 0 < together <= 1:
+        raise UserError(
+            "placement.colocate puts one engine and one learner rank on one GPU: it needs rollout.engines=1, "
+            "learner.ranks=1, and rollout.gpus_per_engine + learner.gpus_per_rank above 0 and at most 1"
+        )
+    if config.max_staleness > 0:
+        raise UserError("placement.colocate needs max_staleness=0: nothing is generated while the engine sleeps")
+
+
+def check_cache_url(config: Config) -> None:
+    """No secret in the configuration (it is written to run directories), no plain text to other machines."""
+    try:
+        url = urlsplit(config.reward.cache.url)
+    except ValueError as error:
+        raise UserError(f"reward.cache.url is no address: {error}") from None
+    if url.password or url.username:
+        raise UserError(
+            "reward.cache.url must not contain a password: put it into REDIS_PASSWORD or into a file that "
+            "REDIS_PASSWORD_FILE names, on every node"
+        )
+    if url.scheme == "redis" and config.reward.cache.tls and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise UserError(
+            f"reward.cache.url: redis:// to {url.hostname} is not encrypted; use rediss://, or set "
+            "reward.cache.tls=false where the network is yours alone"
+        )
+
+
+def check_wandb(config: Config) -> None:
+    """Found out at once, not after minutes of starting engines."""
+    if not config.run.wandb:
+        return
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # no origin: some folder named wandb
+        raise UserError(
+            f"run.wandb={config.run.wandb} needs Weights & Biases, which is not installed: pip install wandb, or leave "
+            "run.wandb empty"
         )

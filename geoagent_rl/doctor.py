@@ -38,6 +38,7 @@ KEYS = {
     "OPENCAGE_API_KEY": "geocoding by OpenCage",
     "HF_TOKEN": "gated models of the Hugging Face hub",
     "WANDB_API_KEY": "Weights & Biases",
+    "REDIS_PASSWORD": "a Redis server of your own",
 }
 # What is imported to show that a package works: the parts that this project uses.
 IMPORTS = {
@@ -237,8 +238,13 @@ def compiler() -> Finding:
     return Finding("compiler", "ok", "g++ and Python's headers")
 
 
+def is_set(name: str) -> bool:
+    """Whether the environment holds a secret, or the path of a file with it."""
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
+
+
 def keys() -> Finding:
-    said = [f"{name} {'present' if os.environ.get(name) else 'absent'} ({use})" for name, use in KEYS.items()]
+    said = [f"{name} {'present' if is_set(name) else 'absent'} ({use})" for name, use in KEYS.items()]
     return Finding("keys", "ok", "; ".join(said) + ". None is needed for the demo")
 
 

@@ -17,13 +17,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
-from geoagent_rl.telemetry import StepClock, sample_metrics, time_metrics
+from geoagent_rl.telemetry import StepClock, time_metrics
 from geoagent_rl.types import Group, InfraError, PolicyVersion, Prompt, Rollout, ScoredRollout, UserError
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,9 @@ async def finish_step(
     version, metrics = await timed(clock.learning, learner.step())
     await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
     clock.end = time.monotonic()
-    row = {"step": step, "prompts": prompts, **sample_metrics(groups), **metrics, **time_metrics(clock, groups)}
+    trained = version.number - (not metrics.get("step_skipped"))  # the version that the gradient was taken of
+    row = {"step": step, "prompts": prompts, **sample_metrics(groups), **staleness_metrics(groups, trained)}
+    row |= {**metrics, **time_metrics(clock, groups)}
     row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
     await on_step(step, row, groups)
 

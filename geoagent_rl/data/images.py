@@ -63,6 +63,18 @@ def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
         return image.convert("RGB")
 
 
+def small_gray(path: str | Path, side: int, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
+    """The photograph upright, gray, squeezed to side x side pixels; JPEGs are decoded small. Raises BadImage."""
+    with _opened(path, max_megapixels) as image:
+        image.draft("L", (4 * side, 4 * side))
+        image.load()
+        try:
+            image = ImageOps.exif_transpose(image)
+        except _DAMAGE:
+            pass
+        return image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
+
+
 @contextmanager
 def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
     if not Path(path).is_file():

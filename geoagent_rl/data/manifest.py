@@ -55,6 +55,7 @@ from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import Prompt, Truth, UserError
 
 log = logging.getLogger(__name__)
+OUT_OF_RANGE = "coordinates out of range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,21 @@ def log_warnings(loaded: Loaded) -> None:
         log.warning("%s", warning)
 
 
-def load(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
+def load(path: str | Path, max_image_megapixels: float | None = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
     """Read and check a manifest: a .parquet or .jsonl file, a CSV of photographs, or a folder that holds one of these.
 
     A folder's manifest.parquet comes before its manifest.jsonl, and that before a CSV (see data/photos.py).
-    Raises UserError as the table in this module's docstring says.
+    max_image_megapixels None: the photographs need not be there and are not looked at. Raises UserError as the table in
+    this module's docstring says.
     """
-    table = _table(Path(path))
+    return check(_table(Path(path)), path, max_image_megapixels)
+
+
+def check(table: Table, path: str | Path, max_image_megapixels: float | None, lenient: bool = False) -> Loaded:
+    """The usable samples among rows as found; `path` is what messages call them. Raises UserError.
+
+    `lenient` is for data that other programs made: a row that would stop with a UserError is left out and counted too.
+    """
     if not table.rows:
         raise UserError(f"{path} has no rows; import or make some data first")
     samples: list[Sample] = []
@@ -124,14 +133,17 @@ def load(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
     for number, row in table.rows:
         uid = _text(row.get("uid"))
         where = f"{path}, row {number}" + (f" ({uid})" if uid else "")
-        if uid and seen.setdefault(uid, number) != number:
-            raise UserError(f"{where}: uid appears in row {seen[uid]} too; make uids unique")
         try:
+            if uid and seen.setdefault(uid, number) != number:
+                raise _Fault("uid used twice", f"{where}: uid appears in row {seen[uid]} too; make uids unique")
             samples.append(_sample(row, root, where, max_image_megapixels))
+        except _Fault as fault:
+            if not lenient:
+                advice = f"; {_whole_table(table) or 'correct it'}" if fault.reason == OUT_OF_RANGE else ""
+                raise UserError(f"{fault}{advice}") from None
+            skipped.setdefault(fault.reason, []).append(str(fault).removeprefix(f"{path}, "))
         except _Skip as skip:
             skipped.setdefault(skip.reason, []).append(f"row {number}: {skip}")
-        except _OutOfRange as error:
-            raise UserError(f"{error}; {_whole_table(table) or 'correct it'}") from None
     losses = [f"{len(found)} of {len(table.rows)} rows skipped, {reason} (first: {found[0]})"
               for reason, found in skipped.items()]  # fmt: skip
     if not samples:
@@ -179,10 +191,6 @@ def _whole_table(table: Table) -> str:
     return "; ".join(suspicions(lats, lons))
 
 
-class _OutOfRange(Exception):
-    """A coordinate that no place on Earth has."""
-
-
 class _Skip(Exception):
     """This row is left out; `reason` is what is counted."""
 
@@ -191,16 +199,21 @@ class _Skip(Exception):
         self.reason = reason
 
 
-def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float) -> Sample:
+class _Fault(_Skip):
+    """This puts the whole table in doubt."""
+
+
+def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float | None) -> Sample:
     texts = {name: _text(row.get(name)) for name in COLUMNS if name not in NUMBERS}
     for name in ("uid", "image"):
         if not texts[name]:
-            raise UserError(f"{where}: {name} is empty")
+            raise _Fault(f"{name} is empty", f"{where}: {name} is empty")
     lat, lon = _degrees(row.get("lat"), "lat", 90, where), _degrees(row.get("lon"), "lon", 180, where)
     locatability = _number(row.get("locatability"), "locatability", where)
     texts["image"] = _confined(texts["image"], root, where)
     try:
-        check_image(texts["image"], max_megapixels)
+        if max_megapixels is not None:
+            check_image(texts["image"], max_megapixels)
     except BadImage as error:
         raise _Skip(f"image {error.kind}", str(error)) from None
     if lat is None or lon is None:
@@ -222,14 +235,14 @@ def _number(value: Any, name: str, where: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise UserError(f"{where}: {name} is {str(value)[:40]!r}, not a number")
+        raise _Fault(f"{name} is not a number", f"{where}: {name} is {str(value)[:40]!r}, not a number")
     return number
 
 
 def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
     degrees = _number(value, name, where)
     if degrees is not None and abs(degrees) > limit:
-        raise _OutOfRange(f"{where}: {name} {degrees:g} is outside -{limit}..{limit}")
+        raise _Fault(OUT_OF_RANGE, f"{where}: {name} {degrees:g} is outside -{limit}..{limit}")
     return degrees
 
 
@@ -237,9 +250,10 @@ def _confined(image: str, root: Path, where: str) -> str:
     try:
         path = (root / image).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
-        raise UserError(f"{where}: {image[:80]!r} is not a path") from None
+        raise _Fault("image path unusable", f"{where}: {image[:80]!r} is not a path") from None
     if not path.is_relative_to(root):
-        raise UserError(f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest")
+        hint = f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest"
+        raise _Fault("image outside the folder", hint)
     return str(path)
 
 

@@ -74,15 +74,15 @@ def table(source: Path) -> Table:
     """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises UserError."""
     path = source if source.is_file() else _only_csv(source)
     header, records = _read_csv(path)
-    used = {column: next((h for a in aliases for h in header if _fold(h) == a), None)
+    used = {column: next((h for a in aliases for h in header if fold(h) == a), None)
             for column, aliases in ALIASES.items()}  # fmt: skip
     absent = [c for c in ("lat", "lon") if used[c] is None]
     absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
     if absent:
         raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header)}")
-    finer = next((h for a in FALLBACK_PLACE for h in header if _fold(h) == a), None)
+    finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
-    found = _Finder(path.parent, files)
+    found = Finder(path.parent, files)
     rows = [(number, _row(record, used, finer, found)) for number, record in records]
     without_row = set(files) - found.taken
     warnings = ()
@@ -99,8 +99,8 @@ def country_name(text: str) -> str:
     return _country_codes().get(text, text) if text.isupper() and len(text) in (2, 3) else text
 
 
-class _Finder:
-    """Finds a CSV's image files, and remembers which were asked for."""
+class Finder:
+    """Finds a table's image files, and remembers which were asked for."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
         self.root, self.taken = root, set()
@@ -122,7 +122,7 @@ class _Finder:
         return hit.relative_to(self.root).as_posix()
 
 
-def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: _Finder) -> dict[str, str]:
+def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: Finder) -> dict[str, str]:
     row = {column: (record.get(name) or "").strip() for column, name in used.items() if name}
     row["image"] = found.find((row.get("image") or row.get("uid", "")).replace("\\", "/"))
     row["uid"] = row.get("uid") or Path(row["image"]).stem
@@ -156,7 +156,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise UserError(f"{path} is not a readable CSV in UTF-8: {error}") from None
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).casefold()
 
 

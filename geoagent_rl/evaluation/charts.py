@@ -5,8 +5,9 @@ Knows nothing of runs or rewards. Every text that enters is escaped here.
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 
@@ -56,6 +57,37 @@ def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int]
     return "".join(parts)
 
 
+def shares_within(systems: Sequence[tuple[str, Iterable[float], str]], size: tuple[int, int] = (1040, 260)) -> str:
+    """Of each (name, distances in km, CSS colour) the share of photographs within a distance, 1 to 20,000 km on a log
+    scale; distances that are not finite are never within."""
+    width, height = size
+    left, right, top, bottom = 40, 8, 10, 22
+    span = math.log10(20_000)
+
+    def at(km: float, share: float) -> Point:
+        x = min(max(math.log10(max(km, 1.0)), 0.0), span) / span
+        return left + x * (width - left - right), height - bottom - share * (height - top - bottom)
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="share of photographs within a distance">']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = at(1, share)[1]
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{width - right}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>')
+    for km in (1, 25, 200, 750, 2500, 20_000):
+        x = at(km, 0)[0]
+        parts.append(f'<path class="grid" d="M{x:.1f} {top}V{height - bottom}"/>')
+        anchor = "end" if km == 20_000 else "middle"
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{height - 7}" text-anchor="{anchor}">{km:,} km</text>')
+    for name, distances, color in systems:
+        km = sorted(distances)
+        steps = [10 ** (span * i / 200) for i in range(201)]
+        points = (at(d, bisect.bisect_right(km, d) / max(len(km), 1)) for d in steps)
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        title = f"<title>{escape(name)}</title>"
+        parts.append(f'<path class="smooth" style="--c:{escape(color)}" d="M{path}">{title}</path>')
+    return "".join(parts) + "</svg>"
+
+
 def moving_average(points: Sequence[Point], window: int) -> list[Point]:
     """Centred mean over `window` points; at the ends over as many as there are on both sides."""
     out = []
@@ -84,18 +116,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
+def world_map(pairs: Sequence[tuple[Point, Point, str]], label: str = "map of true and predicted places") -> str:
     """An equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover text), degrees.
 
     A line joins the two, the short way round (it may leave on one side and come in on the other).
     """
-    width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
-    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="map of true and predicted places">']
-    for lon in range(-150, 180, 30):
-        parts.append(f'<path class="grid" d="M{_x(lon):g} 0V{height:g}"/>')
-    for lat in range(-30, 90, 30):
-        parts.append(f'<path class="{"equator" if lat == 0 else "grid"}" d="M0 {_y(lat):g}H{width:g}"/>')
-    parts.append(f'<path class="city" d="{_silhouette()}"/>')
+    parts = _background(label)
     for truth, guess, _ in pairs:
         parts.append(f'<path class="miss" d="{_link(truth, guess)}"/>')
     for truth, guess, hover in pairs:
@@ -103,6 +129,29 @@ def world_map(pairs: Sequence[tuple[Point, Point, str]]) -> str:
         parts.append(f'<circle class="truth" cx="{_x(truth[1]):.1f}" cy="{_y(truth[0]):.1f}" r="4">{title}</circle>')
         parts.append(f'<circle class="guess" cx="{_x(guess[1]):.1f}" cy="{_y(guess[0]):.1f}" r="2.6">{title}</circle>')
     return "".join(parts) + "</svg>"
+
+
+def cell_map(cells: Sequence[tuple[float, float, int]], label: str) -> str:
+    """A map of 1-degree cells, (lat, lon) of the centre and a count above 0: the darker, the more (on a log scale)."""
+    parts = _background(label, silhouette=False)
+    by_shade: dict[int, list[str]] = {}
+    for lat, lon, count in cells:
+        square = f"M{_x(lon - 0.5):g} {_y(lat + 0.5):g}h{SCALE:g}v{SCALE:g}h-{SCALE:g}z"
+        by_shade.setdefault(min(int(math.log10(count) * 2), 5), []).append(square)
+    for shade, squares in sorted(by_shade.items()):
+        parts.append(f'<path fill="var(--accent)" opacity="{0.35 + 0.13 * shade:.2f}" d="{"".join(squares)}"/>')
+    return "".join(parts) + "</svg>"
+
+
+def _background(label: str, silhouette: bool = True) -> list[str]:
+    """The opening tag, a grid, and the inhabited land."""
+    width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
+    parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">']
+    for lon in range(-150, 180, 30):
+        parts.append(f'<path class="grid" d="M{_x(lon):g} 0V{height:g}"/>')
+    for lat in range(-30, 90, 30):
+        parts.append(f'<path class="{"equator" if lat == 0 else "grid"}" d="M0 {_y(lat):g}H{width:g}"/>')
+    return parts + ([f'<path class="city" d="{_silhouette()}"/>'] if silhouette else [])
 
 
 def _x(lon: float) -> float:

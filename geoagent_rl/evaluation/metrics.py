@@ -36,14 +36,14 @@ def score_table(
     truth, predicted = _pair(gt_lat, gt_lon), _pair(pred_lat, pred_lon)
     if len(truth) != len(predicted):
         raise ValueError(f"{len(truth)} true positions but {len(predicted)} predictions")
-    wrong = np.flatnonzero(~_on_earth(truth))
+    wrong = np.flatnonzero(~on_earth(truth))
     if len(wrong):
         lat, lon = truth[wrong[0]]
         raise UserError(
             f"row {wrong[0] + 1} of {len(truth)} has no usable true position (latitude {lat:g}, longitude {lon:g});"
             f" {len(wrong)} such rows: correct or remove them, or name other columns"
         )
-    located = _on_earth(predicted)
+    located = on_earth(predicted)
     km = haversine_km(*truth[located].T, *predicted[located].T)
     n = len(truth)
     return {
@@ -72,24 +72,28 @@ def score_file(
     """
     if not geoscore_scale_km > 0:
         raise UserError(f"the GeoScore scale must be greater than 0 km, not {geoscore_scale_km}")
-    columns = _read_columns(Path(path), (gt_lat, gt_lon, pred_lat, pred_lon))
+    table, names = read_table(Path(path)), (gt_lat, gt_lon, pred_lat, pred_lon)
+    for name in names:
+        if name not in table.columns:
+            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(map(str, table.columns))}")
+    columns = {name: numbers(table, name) for name in names}
     for what, lat, lon in (("true", gt_lat, gt_lon), ("predicted", pred_lat, pred_lon)):
         for suspicion in suspicions(columns[lat], columns[lon]):
             print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
-    return score_table(*(columns[name] for name in (gt_lat, gt_lon, pred_lat, pred_lon)), geoscore_scale_km)
+    return score_table(*(columns[name] for name in names), geoscore_scale_km)
 
 
 def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
     return np.stack([np.asarray(lat, dtype=np.float64).ravel(), np.asarray(lon, dtype=np.float64).ravel()], axis=1)
 
 
-def _on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+def on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Finite and within 90 and 180 degrees; NaN compares false."""
     return (np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180)
 
 
-def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """The columns as float64; a cell that is not a number becomes NaN."""
+def read_table(path: Path) -> Any:
+    """A CSV, TSV, JSONL or Parquet file as a pandas DataFrame, texts of CSVs as they are. Raises UserError."""
     import pandas  # slow to import, and only needed here
 
     readers = {
@@ -106,10 +110,13 @@ def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[np.fl
         raise UserError(f"no prediction file {path}") from None
     except (OSError, ValueError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    there = ", ".join(map(str, table.columns))
-    for name in names:
-        if name not in table.columns:
-            raise UserError(f"{path} has no column {name!r}; its columns are: {there}")
     if table.empty:
         raise UserError(f"{path} has no rows")
-    return {name: pandas.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64) for name in names}
+    return table
+
+
+def numbers(table: Any, name: str) -> NDArray[np.float64]:
+    """A column of a DataFrame; a cell that is not a number becomes NaN."""
+    import pandas
+
+    return pandas.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)

@@ -33,6 +33,27 @@ async def evaluate(
 
     `banned` token ids are never sampled (the un-hedging control bans those of "unknown").
     """
+    scored = await locate_all(prompts, engines, scorer, temperature, seed, banned)
+    return tabulate(prompts, scored, geoscore_scale_km), scored
+
+
+async def validate(
+    prompts: Sequence[Prompt], engines: Sequence[Engine], scorer: Scorer, temperature: float, seed: int
+) -> float:
+    """Mean total reward of one completion per photograph; NaN when none could be scored."""
+    scored = await locate_all(prompts, engines, scorer, temperature, seed)
+    return mean([s.total for s in scored if s.total is not None])
+
+
+async def locate_all(
+    prompts: Sequence[Prompt],
+    engines: Sequence[Engine],
+    scorer: Scorer,
+    temperature: float,
+    seed: int,
+    banned: tuple[int, ...] = (),
+) -> list[ScoredRollout]:
+    """One scored completion per photograph, in order."""
     free = asyncio.Semaphore(CONCURRENT)
 
     async def locate(i: int, prompt: Prompt) -> ScoredRollout:
@@ -43,8 +64,7 @@ async def evaluate(
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(locate(i, prompt)) for i, prompt in enumerate(prompts)]
-    scored = [t.result() for t in tasks]
-    return tabulate(prompts, scored, geoscore_scale_km), scored
+    return [t.result() for t in tasks]
 
 
 def tabulate(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout], geoscore_scale_km: float) -> dict[str, Any]:

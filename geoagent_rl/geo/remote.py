@@ -31,6 +31,7 @@ from geoagent_rl.geo.chain import Address, provider_names
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.geo.remote_answers import READERS, Undocumented, checked
 from geoagent_rl.geo.turns import DAY_S, Limit, LocalTurns, Turns
+from geoagent_rl.secrets import read_secret
 from geoagent_rl.types import InfraError, UserError
 
 FORMAT = 1  # of what is made of an answer: raise it when the same answer gives another Match (cached ones are paid for)
@@ -225,9 +226,13 @@ def _base(name: str, url: str) -> tuple[str, dict[str, str]]:
 
 
 def _key(environ: Mapping[str, str], name: str, setting: str) -> str:
-    if not environ.get(name):
-        raise UserError(f"{setting} names {name}, which is not set; export it on every node before Ray starts there")
-    return environ[name].strip()
+    key = read_secret(environ, name)
+    if not key:
+        raise UserError(
+            f"{setting} names {name}, which is not set; export it, or {name}_FILE, the path of a file that holds it, "
+            "on every node before Ray starts there"
+        )
+    return key
 
 
 def _digest(*parts: str) -> str:

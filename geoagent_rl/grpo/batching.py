@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, arange
 
 from geoagent_rl.types import Group
 
@@ -40,18 +40,33 @@ class TrainSample:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """B sequences, prompt + completion, padded on the right to L tokens; T is the longest completion."""
+    """B completions in R rows, padded on the right to L tokens; T is the longest completion.
 
-    input_ids: Tensor  # [B, L] int64
-    attention_mask: Tensor  # [B, L] int64, 0 on padding
-    mm_token_type_ids: Tensor  # [B, L] int64, 1 on image tokens
-    image_index: Tensor  # [B] int64: which of the caller's images each sequence shows
+    A row is one prompt and its completion, or several completions of that prompt one after the other (`shared`).
+    """
+
+    input_ids: Tensor  # [R, L] int64
+    segments: Tensor  # [R, L] int64: 0 in the prompt, 1, 2, ... in the row's completions, -1 on padding
+    offsets: Tensor  # [R, L] int64: place within the completion, 0 elsewhere
+    mm_token_type_ids: Tensor  # [R, L] int64, 1 on image tokens
+    image_index: Tensor  # [R] int64: which of the caller's images each row shows
+    row: Tensor  # [B] int64: which row each completion is in
     completion_mask: Tensor  # [B, T] bool: tokens of the completion, the end token included
-    positions: Tensor  # [B, T] int64: where in L the completion token is predicted (one before it)
+    positions: Tensor  # [B, T] int64: where in its row's L the completion token is predicted
     targets: Tensor  # [B, T] int64
     weights: Tensor  # [B] float32
     advantages: Tensor  # [B] float32
     behaviour: Tensor | None  # [B, T] float32
+
+    @property
+    def shared(self) -> bool:
+        """Whether a row has more than one completion."""
+        return len(self.row) > len(self.input_ids)
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """[R, L] int64, 0 on padding."""
+        return (self.segments >= 0).long()
 
     @property
     def mask(self) -> Tensor:
@@ -76,24 +91,50 @@ def train_samples(group: Group) -> list[TrainSample]:
     return out
 
 
-def micro_batches(samples: Sequence[TrainSample], token_budget: int) -> list[list[TrainSample]]:
-    """Splits samples, longest first, so that padded tokens (count x longest) stay within the budget.
+def rows_of(samples: Sequence[TrainSample], row_limit: int) -> list[list[int]]:
+    """Places in `samples` of each row's completions: those of one prompt share rows of at most row_limit tokens."""
+    rows: list[list[int]] = []
+    latest: dict[tuple[str, tuple[int, ...]], tuple[list[int], int]] = {}  # a prompt's newest row and its length
+    for i, s in enumerate(samples):
+        prompt = (s.image, s.prompt_ids)
+        row, length = latest.get(prompt, ([], row_limit))
+        if length + len(s.completion_ids) > row_limit:
+            row, length = [], len(s.prompt_ids)
+            rows.append(row)
+        row.append(i)
+        latest[prompt] = row, length + len(s.completion_ids)
+    return rows
+
+
+def row_length(samples: Sequence[TrainSample], row: Sequence[int]) -> int:
+    return len(samples[row[0]].prompt_ids) + sum(len(samples[i].completion_ids) for i in row)
+
+
+def padded_tokens(samples: Sequence[TrainSample], row_limit: int) -> int:
+    rows = rows_of(samples, row_limit)
+    return len(rows) * max(row_length(samples, row) for row in rows)
+
+
+def micro_batches(samples: Sequence[TrainSample], token_budget: int, row_limit: int = 0) -> list[list[TrainSample]]:
+    """Splits samples, longest first, so that padded tokens (rows x longest row) stay within the budget.
 
     A sample longer than the budget gets a micro-batch of its own: prompts are never truncated.
     """
     batches: list[list[TrainSample]] = []
     for sample in sorted(samples, key=lambda s: -s.length):
-        if batches and (len(batches[-1]) + 1) * batches[-1][0].length <= token_budget:
+        if batches and padded_tokens([*batches[-1], sample], row_limit) <= token_budget:
             batches[-1].append(sample)
         else:
             batches.append([sample])
     return batches
 
 
-def plan(samples: Sequence[TrainSample], ranks: int, token_budget: int) -> list[list[list[TrainSample]]]:
+def plan(
+    samples: Sequence[TrainSample], ranks: int, token_budget: int, row_limit: int = 0
+) -> list[list[list[TrainSample]]]:
     """Micro-batches of every rank; all ranks get the same number, filled up with weight-0 copies of the shortest."""
     ordered = sorted(samples, key=lambda s: -s.length)
-    plans = [micro_batches(ordered[rank::ranks], token_budget) for rank in range(ranks)]
+    plans = [micro_batches(ordered[rank::ranks], token_budget, row_limit) for rank in range(ranks)]
     most = max(map(len, plans))
     if most:
         filler = [replace(ordered[-1], weight=0.0)]
@@ -102,33 +143,47 @@ def plan(samples: Sequence[TrainSample], ranks: int, token_budget: int) -> list[
     return plans
 
 
-def collate(samples: Sequence[TrainSample], images: Sequence[str], image_token_id: int, pad_id: int) -> MicroBatch:
+def collate(
+    samples: Sequence[TrainSample], images: Sequence[str], image_token_id: int, pad_id: int, row_limit: int = 0
+) -> MicroBatch:
     """Pads on the right; the multimodal token types are derived from the padded ids, so they cannot go astray.
 
-    images: the caller's images, in the order of its features; every sample's image must be among them.
+    images: the caller's images, in the order of its features; every sample's image must be among them. row_limit: see
+    `rows_of`; 0: a row for every sample.
     """
-    size, length = len(samples), max(s.length for s in samples)
-    longest = max(len(s.completion_ids) for s in samples)
-    ids = torch.full((size, length), pad_id)
-    mask = torch.zeros((size, length), dtype=torch.long)
+    rows = rows_of(samples, row_limit)
+    size, longest = len(samples), max(len(s.completion_ids) for s in samples)
+    length = max(row_length(samples, row) for row in rows)
+    ids, offsets = torch.full((len(rows), length), pad_id), torch.zeros((len(rows), length), dtype=torch.long)
+    segments = torch.full((len(rows), length), -1)
+    row_of = torch.zeros(size, dtype=torch.long)
     counts = torch.zeros((size, longest), dtype=torch.bool)
     positions = torch.zeros((size, longest), dtype=torch.long)
     targets = torch.zeros((size, longest), dtype=torch.long)
     behaviour = None if any(s.behaviour is None for s in samples) else torch.zeros((size, longest))
-    for i, s in enumerate(samples):
-        n = len(s.completion_ids)
-        ids[i, : s.length] = torch.tensor(s.prompt_ids + s.completion_ids)
-        mask[i, : s.length] = 1
-        counts[i, :n] = True
-        positions[i, :n] = torch.arange(len(s.prompt_ids) - 1, s.length - 1)
-        targets[i, :n] = torch.tensor(s.completion_ids)
-        if behaviour is not None:
-            behaviour[i, :n] = torch.tensor(s.behaviour)
+    for r, row in enumerate(rows):
+        prompt = samples[row[0]].prompt_ids
+        end = len(prompt)
+        ids[r, :end] = torch.tensor(prompt)
+        segments[r, :end] = 0
+        for segment, i in enumerate(row, start=1):
+            completion = torch.tensor(samples[i].completion_ids)
+            n = len(completion)
+            place = slice(end, end + n)
+            ids[r, place], segments[r, place], offsets[r, place] = completion, segment, arange(n)
+            row_of[i], counts[i, :n], targets[i, :n] = r, True, completion
+            positions[i, :n] = arange(end - 1, end + n - 1)
+            positions[i, 0] = len(prompt) - 1
+            if behaviour is not None:
+                behaviour[i, :n] = torch.tensor(samples[i].behaviour)
+            end += n
     return MicroBatch(
         input_ids=ids,
-        attention_mask=mask,
-        mm_token_type_ids=((ids == image_token_id) & mask.bool()).long(),
-        image_index=torch.tensor([images.index(s.image) for s in samples]),
+        segments=segments,
+        offsets=offsets,
+        mm_token_type_ids=((ids == image_token_id) & (segments >= 0)).long(),
+        image_index=torch.tensor([images.index(samples[row[0]].image) for row in rows]),
+        row=row_of,
         completion_mask=counts,
         positions=positions,
         targets=targets,

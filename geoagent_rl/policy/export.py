@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from geoagent_rl.policy.model import load_adapter, load_policy, save_merged
+from geoagent_rl.policy.model import Policy, load_adapter, load_policy, save_merged
 from geoagent_rl.rundir import RunDir, directory_at_once
 from geoagent_rl.types import UserError
 
@@ -23,6 +23,18 @@ def export(source: Path, out: Path, base: str = "") -> Path:
     if out.exists():
         raise UserError(f"{out} exists already; give the name of a new directory")
     checkpoint = find_checkpoint(source)
+    policy, base = load_checkpoint(checkpoint, base)
+    with directory_at_once(out, write=True) as part:
+        save_merged(policy, base, part)
+    return checkpoint
+
+
+def load_checkpoint(source: Path, base: str = "", dtype: str = "") -> tuple[Policy, str]:
+    """(base + adapter, base) of a checkpoint directory or a run's newest; dtype: in place of the recorded one.
+
+    Raises UserError for a directory that is neither, or a base that is gone.
+    """
+    checkpoint = find_checkpoint(source)
     state = json.loads((checkpoint / "state.json").read_text())
     base = base or state.get("base", "")
     if not base:
@@ -30,11 +42,9 @@ def export(source: Path, out: Path, base: str = "") -> Path:
     if base.startswith("/") and not Path(base).is_dir():
         raise UserError(f"the checkpoint that {checkpoint} was trained on is gone ({base}); name it with --base")
     adapter = json.loads((checkpoint / "adapter" / "adapter_config.json").read_text())
-    policy = load_policy(base, state.get("dtype", "float32"), (adapter["r"], adapter["lora_alpha"]))
+    policy = load_policy(base, dtype or state.get("dtype", "float32"), (adapter["r"], adapter["lora_alpha"]))
     load_adapter(policy, str(checkpoint / "adapter"))
-    with directory_at_once(out, write=True) as part:
-        save_merged(policy, base, part)
-    return checkpoint
+    return policy, base
 
 
 def find_checkpoint(source: Path) -> Path:

@@ -27,6 +27,7 @@ from transformers.utils.hub import cached_file
 
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
+from geoagent_rl.policy.rows import counted_from_prompt, visible
 from geoagent_rl.types import UserError
 
 # The language model's linear layers. The vision tower has layers of the same names, so it is excluded explicitly.
@@ -65,14 +66,19 @@ class Policy(nn.Module):
         """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid: [images, 3]."""
         return self.network.model.get_image_features(pixel_values, image_grid_thw, return_dict=True).pooler_output
 
-    def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor) -> Tensor:
-        """Multimodal rotary positions [3, B, L], derived by Hugging Face from ids, grid and mask."""
-        return self.network.model.get_rope_index(
-            batch.input_ids,
-            mm_token_type_ids=batch.mm_token_type_ids,
-            image_grid_thw=image_grid_thw[batch.image_index],
-            attention_mask=batch.attention_mask,
-        )[0]
+    def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor | None = None) -> Tensor:
+        """Multimodal rotary positions [3, R, L], derived by Hugging Face from ids, grid and mask. None: no images."""
+        if image_grid_thw is None:
+            length = batch.input_ids.shape[1]
+            found = torch.arange(length, device=batch.input_ids.device).expand(3, len(batch.input_ids), length)
+        else:
+            found = self.network.model.get_rope_index(
+                batch.input_ids,
+                mm_token_type_ids=batch.mm_token_type_ids,
+                image_grid_thw=image_grid_thw[batch.image_index],
+                attention_mask=batch.attention_mask,
+            )[0]
+        return counted_from_prompt(found, batch)
 
     def forward(
         self,
@@ -96,13 +102,13 @@ class Policy(nn.Module):
         with self.adapter_off() if reference else contextlib.nullcontext():
             hidden = network.model(
                 input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=position_ids,
+                attention_mask=visible(batch, network.dtype),
+                position_ids=self.position_ids(batch) if position_ids is None else position_ids,
                 mm_encoder_outputs=shown,
                 use_cache=False,
             ).last_hidden_state
             mask = batch.completion_mask
-            rows = torch.arange(len(mask), device=mask.device).unsqueeze(-1).expand_as(mask)[mask]
+            rows = batch.row.unsqueeze(-1).expand_as(mask)[mask]
             values = selective_logprobs(
                 hidden[rows, batch.positions[mask]],
                 network.lm_head,
@@ -278,9 +284,12 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
 def save_adapter(policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True) -> None:
     """Writes a PEFT adapter directory, the form that vLLM's LoRA requests take."""
     state = adapter_state(policy, gather)
-    if not write:
-        return
-    out = Path(out_dir)
+    if write:
+        write_adapter(policy, state, Path(out_dir))
+
+
+def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
+    """An `adapter_state` of the policy as a PEFT adapter directory."""
     out.mkdir(parents=True, exist_ok=True)
     policy.model.peft_config["default"].save_pretrained(out)
     save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -88,6 +88,18 @@ async def test_slow_rewards_show_as_exposed_time_and_staleness_hides_them():
     )
 
 
+@pytest.mark.parametrize("staleness", [1, 2])
+async def test_steps_are_shorter_ahead_of_slow_rewards(staleness):
+    """Each step's work is the same; what one had to wait for, the next ones do meanwhile."""
+
+    async def wall(ahead):
+        config = settings(f"max_staleness={ahead}", "steps=8")
+        rows = await run(config, [FakeEngine(0.005)], FakeScorer(0.15), FakeLearner(0.02))
+        return sum(row["step_seconds"] for row in rows[2:-2])
+
+    assert await wall(staleness) < 0.7 * await wall(0)
+
+
 async def test_times_add_up():
     for row in await run(settings(), [FakeEngine(0.002)], FakeScorer(0.01), FakeLearner(0.002)):
         parts = ("learn_busy_seconds", "swap_seconds", "reward_exposed_seconds", "rollout_wait_seconds")

@@ -21,6 +21,7 @@ from geoagent_rl.policy.prompt import banned_ids, encode
 FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KINDS, LEVELS = ["grpo", "dapo", "dr_grpo", "bnpo"], ["token", "sequence"]
 SIZES = [(84, 84), (140, 56), (60, 90)]
+ROWS = st.sampled_from([0, 140, 10**6])  # tokens of a row that completions of one prompt share; 0: none do
 
 
 class World:
@@ -46,16 +47,16 @@ class World:
             self.samples.append(TrainSample(str(i), image, self.prompts[image].ids, ids, rng.gauss(0, 1)))
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
 
-    def logprobs(self, samples, images=("0", "1", "2")):
+    def logprobs(self, samples, images=("0", "1", "2"), row_limit=0):
         """(log-probabilities [B, T], batch); the pictures' features are computed in the order `images`."""
         config = self.policy.network.config
-        batch = collate(samples, images, config.image_token_id, self.processor.tokenizer.pad_token_id)
+        batch = collate(samples, images, config.image_token_id, self.processor.tokenizer.pad_token_id, row_limit)
         grids = torch.cat([self.prompts[i].image_grid_thw for i in images])
         features = self.policy.image_features(torch.cat([self.prompts[i].pixel_values for i in images]), grids)
         values, _ = self.policy(batch, features, self.policy.position_ids(batch, grids), 0.7, self.banned)
         return values, batch
 
-    def step(self, batches, kind, level="token"):
+    def step(self, batches, kind, level="token", row_limit=0):
         """(loss, gradients) of micro-batches accumulated one after the other.
 
         level: of a stale ratio and of an importance weight; the sampler's log-probabilities are made up from the ids.
@@ -64,7 +65,7 @@ class World:
         loss = sequences = tokens = 0.0
         whole_group = sum(len(s.completion_ids) for samples in batches for s in samples if s.weight)
         for samples in batches:
-            values, batch = self.logprobs(samples)
+            values, batch = self.logprobs(samples, row_limit=row_limit)
             mask = batch.completion_mask.float()
             sampler = -4.8 - 0.4 * (batch.targets % 3) * mask
             losses, _ = policy_losses(
@@ -108,27 +109,33 @@ def assert_same(found, expected):
 
 
 @FEW
-@given(data=st.data(), kind=st.sampled_from(KINDS), level=st.sampled_from(LEVELS))
-def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind, level):
+@given(data=st.data(), kind=st.sampled_from(KINDS), level=st.sampled_from(LEVELS), row_limit=ROWS)
+def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind, level, row_limit):
     order = data.draw(st.permutations(world.samples))
     cuts = sorted(data.draw(st.sets(st.integers(1, 6), max_size=6)))
     batches = [order[a:b] for a, b in zip([0, *cuts], [*cuts, 7], strict=True)]
-    assert_same(world.step(batches, kind, level), whole[kind, level])
+    assert_same(world.step(batches, kind, level, row_limit), whole[kind, level])
 
 
 @FEW
-@given(budget=st.integers(1, 2000), ranks=st.sampled_from([1, 2, 3, 4]), kind=st.sampled_from(["grpo", "bnpo"]))
-def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(world, whole, budget, ranks, kind):
-    batches = [batch for batches in plan(world.samples, ranks, budget) for batch in batches]
-    assert_same(world.step(batches, kind), whole[kind, "token"])
+@given(
+    budget=st.integers(1, 2000),
+    ranks=st.sampled_from([1, 2, 3, 4]),
+    kind=st.sampled_from(["grpo", "bnpo"]),
+    row_limit=ROWS,
+)
+def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(world, whole, budget, ranks, kind, row_limit):
+    batches = [batch for batches in plan(world.samples, ranks, budget, row_limit) for batch in batches]
+    assert_same(world.step(batches, kind, row_limit=row_limit), whole[kind, "token"])
 
 
 @FEW
-@given(data=st.data())
-def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, data):
+@given(data=st.data(), row_limit=ROWS)
+def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, data, row_limit):
     order = data.draw(st.permutations(world.samples))
     images = data.draw(st.permutations(["0", "1", "2"]))
-    together, _ = world.logprobs(order, images)
+    together, batch = world.logprobs(order, images, row_limit)
+    assert len(batch.input_ids) == (7 if row_limit == 0 else 3 if row_limit == 10**6 else len(batch.input_ids))
     for row, sample in enumerate(order):
         alone, _ = world.logprobs([sample])
         n = len(sample.completion_ids)

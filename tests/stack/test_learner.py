@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import tiny_random
 import torch
+from learner_cases import config, gap, group, run
 
 from geoagent_rl.config import Config
-from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
 from geoagent_rl.sft import Demonstration, cold_start, sft_steps
-from geoagent_rl.types import Group, InfraError, Outcome, Prompt, Rollout, ScoredRollout, Truth
+from geoagent_rl.types import InfraError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -23,39 +23,6 @@ def place(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tiny")
     model = tiny_random.build(directory)
     return model, [tiny_random.picture(directory / f"{i}.png", i, (84, 56)) for i in range(3)]
-
-
-def config(**learner) -> Config:
-    c = Config(steps=10)
-    c.rollout.swap, c.rollout.max_tokens, c.policy.lora_rank, c.policy.lora_alpha = "merged", 24, 8, 16
-    c.learner.lr, c.learner.kl_beta, c.learner.timeout_s = 3e-3, 0.05, 120.0
-    for name, value in learner.items():
-        setattr(c.learner, name, value)
-    return c
-
-
-def prompt_ids(model: str, image: str) -> tuple[int, ...]:
-    from geoagent_rl.data.images import open_image
-    from geoagent_rl.policy.model import load_processor
-    from geoagent_rl.policy.prompt import encode
-
-    return encode(load_processor(model), open_image(image), "tiny", 200_000).ids
-
-
-def group(place, index: int, version: int, unscorable: int | None = None) -> Group:
-    """Five random completions of picture `index`; the one numbered `unscorable` has no reward."""
-    model, pictures = place
-    generator = torch.Generator().manual_seed(index)
-    ids, samples = prompt_ids(model, pictures[index]), []
-    for i in range(5):
-        n = int(torch.randint(3, 20, (1,), generator=generator))
-        completion = tuple(torch.randint(0, 256, (n,), generator=generator).tolist())
-        rollout = Rollout(str(index), i, ids, completion, (-5.0,) * n, "", "stop", version)
-        total = None if i == unscorable else float(torch.rand((), generator=generator))
-        parts = {"spatial": Outcome("infra", None)} if total is None else {}
-        samples.append(ScoredRollout(rollout, parts, total))
-    prompt = Prompt(str(index), pictures[index], Truth("", "", "", 0.0, 0.0))
-    return Group(prompt, tuple(samples), tuple(group_advantages([s.total for s in samples])))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,19 +44,6 @@ def learners(place, tmp_path):
         return Learner(c, place[0], phase or grpo_phase(c), str(tmp_path / name))
 
     return make
-
-
-def run(learner, place, steps: int, unscorable: int | None = None) -> list[dict]:
-    rows = []
-    for _ in range(steps):
-        for index in range(3):
-            learner.accumulate(group(place, index, learner.version.number, unscorable if index == 1 else None))
-        rows.append(learner.step()[1])
-    return rows
-
-
-def gap(a, b) -> float:
-    return max(abs(x - y) for x, y in zip(a.probe_logprobs, b.probe_logprobs, strict=True))
 
 
 def test_streamed_steps_equal_plain_torch(place, learners):
@@ -136,21 +90,40 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     return policy.text_logprobs(probe_ids(processor.tokenizer)).tolist(), losses
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_zero_stages_agree(place, learners, stage):
-    expected = learners()
-    rows = run(expected, place, 3)
-    found = learners(config(zero_stage=stage), name="sharded")
-    for ours, theirs in zip(run(found, place, 3), rows, strict=True):
-        for name in ("loss", "kl", "entropy", "grad_norm"):
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
-    assert gap(found.version, expected.version) < 1e-4
+@pytest.mark.parametrize("stage", [0, 3])
+def test_gradient_checkpointing_changes_nothing(place, learners, stage):
+    """Stages, ranks and splits among each other: test_learner_ranks."""
+    c = config(zero_stage=stage)
+    expected = run(learners(c), place, 2)
+    c.policy.gradient_checkpointing = True
+    learner = learners(c, name="checkpointing")
+    calls = count_calls(learner.policy.network.model.language_model.layers[0].mlp)
+    for ours, theirs in zip(run(learner, place, 2), expected, strict=True):
+        assert {n: ours[n] for n in ("loss", "kl", "grad_norm")} == pytest.approx(
+            {n: theirs[n] for n in ("loss", "kl", "grad_norm")}, rel=1e-5, abs=1e-7
+        )
+    assert len(calls) == 2 * (3 * 3 + 1)  # a step: for 3 groups reference, loss and recomputation; the probe
+
+
+def count_calls(module: torch.nn.Module) -> list[int]:
+    """Grows by one at each forward pass of the module."""
+    calls: list[int] = []
+    module.register_forward_pre_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_a_picture_is_looked_at_once_for_all_samples_and_passes(place, learners):
+    learner = learners(config(micro_batch_tokens=1))  # five micro-batches of two passes each
+    calls, passes = count_calls(learner.policy.network.model.visual), count_calls(learner.policy.network.lm_head)
+    learner.accumulate(group(place, 0, 0))
+    assert len(calls) == 1 and len(passes) == 10
 
 
 def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
     learner = learners()
     run(learner, place, 2)
     learner.save(str(tmp_path / "checkpoint"))
+    assert learner.save_problems(wait=True) == []
     rows = run(learner, place, 2)
     resumed = learners(name="resumed")
     version = resumed.load(str(tmp_path / "checkpoint"))
@@ -171,6 +144,7 @@ def test_resume_is_exact_when_sharded(place, learners, tmp_path, stage, dtype):
     learner = learners(c)
     run(learner, place, 2)
     learner.save(str(tmp_path / "checkpoint"))
+    assert learner.save_problems(wait=True) == []
     run(learner, place, 1)
     resumed = learners(c, name="resumed")
     resumed.load(str(tmp_path / "checkpoint"))
@@ -201,19 +175,38 @@ def test_published_weights_are_the_policy(place, learners):
     assert adapted.text_logprobs(probe).tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-6)
 
 
-def test_steps_that_cannot_count_change_nothing(place, learners):
-    learner = learners()
-    run(learner, place, 1)
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_steps_that_cannot_count_change_nothing(place, learners, stage):
+    """Not-a-number losses, infinite gradients, spikes and empty steps are skipped and counted; then all goes on as if
+    they had not been."""
+    c = config(zero_stage=stage, skip_grad_norm=100.0)
+    learner, control = learners(c), learners(c, name="control")
+    for one in (learner, control):
+        run(one, place, 1)
     before = learner.version
-    broken = group(place, 0, 1)
-    learner.accumulate(Group(broken.prompt, broken.samples, (math.nan, 1.0, -1.0, 0.0, 0.0)))
-    version, metrics = learner.step()
-    assert metrics["step_skipped"] == 1 and version == before and learner.probe_logprobs() == before.probe_logprobs
-    json.dumps(metrics, allow_nan=False)
-    version, metrics = learner.step()  # nothing was accumulated
-    assert metrics["step_skipped"] == 1 and version == before
-    (metrics,) = run(learner, place, 1)
-    assert metrics["step_skipped"] == 0 and learner.version.number == 2
+
+    def skipped(advantages: tuple[float, ...] | None) -> dict[str, float]:
+        if advantages:
+            learner.accumulate(replace(group(place, 0, 1), advantages=advantages))
+        version, metrics = learner.step()
+        assert metrics["step_skipped"] == 1 and version == before
+        assert learner.probe_logprobs() == before.probe_logprobs
+        json.dumps(metrics, allow_nan=False)
+        return metrics
+
+    assert "loss" not in skipped((math.nan, 1.0, -1.0, 0.0, 0.0))
+    spike = skipped((1e4, -1e4, 1.0, 0.0, 0.0))
+    assert 100 < spike["grad_norm"] < math.inf and math.isfinite(spike["loss"])
+    parameter = next(p for name, p in learner.sharded.trainable.items() if "lora_B" in name)
+    infinite = parameter.register_hook(lambda gradient: gradient * math.inf)
+    assert "loss" in skipped((1.0, -1.0, 0.0, 0.0, 0.0))
+    infinite.remove()
+    assert skipped(None)["steps_skipped"] == 4
+
+    (metrics,), (expected,) = run(learner, place, 1), run(control, place, 1)
+    assert metrics["step_skipped"] == 0 and learner.version.number == 2 and metrics["steps_skipped"] == 4
+    assert metrics["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-6)
+    assert gap(learner.version, control.version) < 1e-6
 
 
 @pytest.mark.parametrize(("loss", "budget"), [("grpo", 250), ("bnpo", 250), ("bnpo", 8192)])
@@ -255,6 +248,7 @@ def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
     learner = learners()
     run(learner, place, 1)
     learner.save(str(tmp_path / "checkpoint"), prompts=7)
+    assert learner.save_problems(wait=True) == []
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["prompts"] == 7
     export(tmp_path / "checkpoint", tmp_path / "exported")
     found = load_policy(str(tmp_path / "exported")).text_logprobs(probe_ids(load_processor(place[0]).tokenizer))
@@ -264,6 +258,13 @@ def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
 def test_rollouts_of_another_version_are_refused_on_policy(place, learners):
     with pytest.raises(InfraError, match="max_staleness is 0"):
         learners().accumulate(group(place, 0, version=3))
+
+
+def test_a_demonstration_longer_than_the_policy_can_take_is_named_and_not_cut(place, learners):
+    c = config()
+    learner = learners(c, sft_phase(c, 1))
+    with pytest.raises(UserError, match="^long one: .* 2048 "):
+        learner.accumulate_sft([Demonstration("long one", place[1][0], "word " * 500)])
 
 
 def test_sft_learns_the_answers(place, learners):
@@ -284,16 +285,7 @@ def test_sft_learns_the_answers(place, learners):
     assert len(losses) == 12 and losses[-1] < 0.75 * losses[0]
 
 
-@pytest.fixture(scope="module")
-def ray_here(tmp_path_factory):
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-async def test_two_ranks_equal_one(place, ray_here, learners, tmp_path):
+async def test_two_ranks_equal_one(place, ray_local, learners, tmp_path):
     """Real Ray actors over gloo; five samples a group do not divide by two, so one rank gets a copy of weight 0."""
     from actors.learner_group import LearnerGroup
 
@@ -311,6 +303,7 @@ async def test_two_ranks_equal_one(place, ray_here, learners, tmp_path):
                 assert metrics[name] == pytest.approx(row[name], rel=1e-4, abs=1e-6), name
         assert gap(version, alone.version) < 2e-5
         await ranks.save(str(tmp_path / "checkpoint"))
+        assert await ranks.save_problems(wait=True) == []
         with pytest.raises(InfraError, match="max_staleness is 0"):
             await ranks.accumulate(group(place, 0, version=99))
     finally:

@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from killed_runs import difference, ended, kill, train, until_step
+
+from cluster.plan import make_plan
+from geoagent_rl.config import load
 
 ROOT = Path(__file__).parents[2]
 STEPS = 25
@@ -64,6 +68,15 @@ def test_the_policy_learns(run):
     assert max(row["sampler_gap"] for row in steps) < 1e-3
 
 
+def test_the_plan_foresaw_the_steps_tokens(run):
+    steps = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
+    plan = make_plan(load(ROOT / "configs" / "local.yaml"))
+    trained = statistics.fmean(row["train_tokens"] for row in steps)
+    assert plan["step"]["trained_tokens"] == pytest.approx(trained, rel=0.2)
+    rows = [json.loads(line) for line in (run[0] / "rollouts.jsonl").read_text().splitlines()]
+    assert plan["step"]["judge_calls"] == 3 * len(rows) / STEPS
+
+
 def test_predict_shows_reasoning_answer_and_place(run):
     photo = next((run[0] / "data" / "heldout" / "images").iterdir())
     done = geoagent("predict", str(photo), "--model", str(run[0] / "policy"), "--json")
@@ -83,3 +96,47 @@ def test_a_folder_of_real_photographs_is_accepted_as_it_is(run, shared_data, tmp
     assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
     rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == 64 and all(row["total"] is not None for row in rows)
+
+
+SMALL = ["rollout.prompts_per_step=3", "rollout.group_size=4", "scenes.train=12", "run.save_every=2"]
+
+
+def finished(*words: str) -> None:
+    process = train(*words)
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said[-3000:]
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_path):
+    """SIGKILL of the driver, the rollout engine and the learner; tests/benchmarks/resume.py does more of it."""
+    words = ["--config", "configs/local.yaml", f"policy.model={run[0] / 'policy-sft'}", *SMALL, "steps=6"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finished(*words, f"run.dir={whole}")
+    resume = []
+    for step, part in ((1, "driver"), (3, "engine"), (4, "learner")):
+        process, said = train(*words, *resume, f"run.dir={killed}"), []
+        until_step(process, step, said)
+        ended(process, kill(process, part), said, limit_s=90)
+        assert process.returncode != 0 and "Traceback" not in "".join(said)
+        resume = ["--resume"]
+    finished("--resume", f"run.dir={killed}")  # the run's own configuration
+    assert difference(whole, killed) == ""
+    rows = [json.loads(line) for line in (whole / "rollouts.jsonl").read_text().splitlines()]
+    assert len(rows) == 6 * 12 and sum(row["advantage"] != 0 for row in rows) > 40
+    gradients = [json.loads(line)["grad_norm"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert min(gradients) > 0
+
+
+def test_adapters_one_step_ahead_of_the_learner(run, tmp_path):
+    """The other way to take weights, and generation beside learning: every rollout is the work of one known version."""
+    model = f"policy.model={run[0] / 'policy-sft'}"
+    ahead = ["rollout.swap=adapter", "max_staleness=1", "steps=3", "rollout.max_tokens=64"]
+    finished("--config", "configs/local.yaml", model, *SMALL, *ahead, f"run.dir={tmp_path / 'run'}")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    ages = {(row["step"], row["uid"]): set() for row in rows}
+    for row in rows:
+        ages[row["step"], row["uid"]].add(row["step"] - 1 - row["version"])
+    assert all(len(found) == 1 for found in ages.values()) and set.union(*ages.values()) == {0, 1}
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps[0]["sampler_gap"] < 1e-3 and all(step["step_skipped"] == 0 for step in steps)

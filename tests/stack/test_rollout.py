@@ -16,6 +16,8 @@ from PIL import Image
 
 from actors.rollout import RemoteRollout, RolloutEngine
 from actors.vllm_engine import judge_engine_args, rollout_engine_args
+from cluster.plan import make_plan
+from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.data.images import BadImage
@@ -196,3 +198,25 @@ async def test_vllm_accepts_the_arguments_for_gpus(models):
         == judge.max_num_seqs
     )
     assert Path(args["model"]).is_dir() and "enforce_eager" not in args
+
+
+async def test_vllm_accepts_sleep_mode_where_the_platform_has_it(models, monkeypatch):
+    from vllm.config.model import current_platform
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    config = configuration.load(Path(__file__).parents[2] / "configs" / "single-gpu.yaml")
+    args = rollout_engine_args(config, models[0], {}) | {"max_model_len": 512}
+    with pytest.raises(ValueError, match="(?i)sleep mode is not supported"):
+        AsyncEngineArgs(**args).create_engine_config()
+    for name in ("is_sleep_mode_available", "is_cumem_allocator_available"):
+        monkeypatch.setattr(type(current_platform), name, lambda self: True)
+    assert AsyncEngineArgs(**args).create_engine_config().model_config.enable_sleep_mode
+
+
+async def test_the_plan_knows_how_much_the_cache_holds(engine, models):
+    config = settings()
+    config.policy.model = models[0]
+    plan = make_plan(config)
+    planned = next(row["memory"]["cache_tokens"] for row in plan["roles"] if row["role"] == "rollout engine")
+    cache = engine.engine.vllm_config.cache_config
+    assert planned == pytest.approx(cache.num_gpu_blocks * cache.block_size, rel=0.2)

@@ -1,5 +1,7 @@
 """Plans and collation: everything is learnt once, ranks stay in step, image and token types follow their sample."""
 
+from dataclasses import replace
+
 import torch
 
 from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan, train_samples
@@ -43,6 +45,25 @@ def test_collation():
     for row in range(2):  # the token at a position is predicted one place before it
         n = batch.completion_mask[row].sum()
         assert torch.equal(batch.input_ids[row][batch.positions[row, :n] + 1], batch.targets[row, :n])
+
+
+def test_completions_of_one_prompt_share_a_row_up_to_its_limit():
+    first, second, other = sample(1, 3), sample(1, 2), sample(2, 1)
+    batch = collate([first, other, second], ["a"], IMAGE, PAD, row_limit=9)
+    assert batch.input_ids.tolist() == [[1, 9, 9, 10, 20, 21, 22, 20, 21], [1, 9, 9, 10, 11, 20, 0, 0, 0]]
+    assert batch.segments.tolist() == [[0, 0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 1, -1, -1, -1]]
+    assert batch.offsets[0].tolist() == [0] * 4 + [0, 1, 2, 0, 1]
+    assert batch.row.tolist() == [0, 1, 0] and batch.shared and batch.image_index.tolist() == [0, 0]
+    assert batch.positions.tolist() == [[3, 4, 5], [4, 0, 0], [3, 7, 0]]  # the prompt's end predicts both first tokens
+    assert len(collate([first, other, second], ["a"], IMAGE, PAD, row_limit=8).input_ids) == 3
+    elsewhere = replace(second, image="b")
+    assert not collate([first, elsewhere], ["a", "b"], IMAGE, PAD, row_limit=100).shared
+
+
+def test_shared_rows_count_their_prompt_once_in_the_budget():
+    samples = [sample(40, m) for m in (5, 6, 7, 8)]  # prompts of 43 tokens
+    assert [len(b) for b in micro_batches(samples, 100, row_limit=100)] == [4]
+    assert [len(b) for b in micro_batches(samples, 100)] == [1, 2, 1]
 
 
 def test_padding_is_masked_and_has_no_image_type():

@@ -46,6 +46,7 @@ def test_the_operator_equals_dense_arithmetic(operator, dtype, with_zeros, with_
 def test_registering_leaves_an_existing_operator_alone(monkeypatch):
     defined = []
     monkeypatch.setattr(cpu_gptq, "define", defined.append)
+    monkeypatch.setattr(cpu_gptq, "fill_up_small_batches", lambda: None)
     monkeypatch.setattr(cpu_gptq, "lacks_operator", lambda: False)
     cpu_gptq.register()
     assert defined == []

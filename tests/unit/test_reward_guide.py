@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
 from geoagent_rl import config as configuration
+from geoagent_rl.batch_metrics import sample_metrics
 from geoagent_rl.evaluation.explain_page import show
 from geoagent_rl.rewards.explain import Line, explain
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.telemetry import parts_measured, sample_metrics, summary_line
+from geoagent_rl.telemetry import parts_measured, summary_line
 from geoagent_rl.types import Group, InfraError, UserError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
@@ -68,7 +70,8 @@ def test_its_failures_are_retried_and_never_a_number(config):
 
 
 def test_it_is_measured_charted_and_explained(config):
-    scored = score(config, None)
+    scored, spans = score(config, None), {"submitted": 0.0, "generated": 1.0, "scored": 2.0}
+    scored = dataclasses.replace(scored, rollout=dataclasses.replace(scored.rollout, spans=spans))
     row = sample_metrics([Group(PROMPT, (scored,), (0.0,))])
     assert row["reward_near_mean"] == 1.0 and parts_measured(row)[-1] == "near"
     times = dict.fromkeys(("tokens_per_s", "step_seconds", "rollout_wait_seconds", "swap_seconds"), 0.0)

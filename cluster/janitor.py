@@ -1,0 +1,68 @@
+"""Clears up after a driver that was lost (SIGKILL, a dead node): on a shared cluster nobody else would.
+
+Ray ends a lost driver's own actors, the embedded Redis and placement groups among them. Serve applications belong to
+Serve's controller and would stay, and so would the policy versions in shared memory. So a run that joins a cluster
+leaves a small detached actor on its node which waits for the driver's pulse to stop. May know Ray and Serve only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.serving import stop_applications
+
+NAMESPACE = "geoagent"
+
+class Pulse:
+    """Owned by the driver: a call that is answered only by its death."""
+
+    async def beat(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Janitor:
+    def __init__(self, run_id: str, weights: str) -> None:
+        self.run_id, self.weights = run_id, weights
+
+    async def watch(self, pulse: list) -> None:
+        """pulse: the Pulse's handle, in a list so that Ray passes it on as it is."""
+        try:
+            await pulse[0].beat.remote()
+        except RayError:  # the driver is gone
+            await asyncio.to_thread(stop_applications, self.run_id)
+            await asyncio.to_thread(shutil.rmtree, Path(self.weights), ignore_errors=True)
+        ray.actor.exit_actor()
+
+
+def names_of(run_id: str) -> list[str]:
+    named = ray.util.list_named_actors(all_namespaces=True)
+    ours = (row["name"] for row in named if row["namespace"] == NAMESPACE)
+    return [name for name in ours if name.startswith(f"janitor-{run_id}-")]
+
+
+@contextlib.contextmanager
+def janitor(run_id: str, weights: Path) -> Iterator[None]:
+    """While in it, the loss of this process leaves nothing of run `run_id` behind."""
+    for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(name, NAMESPACE))
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    free = {"num_cpus": 0, "scheduling_strategy": here}
+    pulse = ray.remote(Pulse).options(**free).remote()
+    detached = {"name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}", "namespace": NAMESPACE, "lifetime": "detached"}
+    actor = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
+    actor.watch.remote([pulse])
+    try:
+        yield
+    finally:
+        ray.kill(actor)  # first: it would take the pulse's end for the driver's
+        ray.kill(pulse)

@@ -1,0 +1,128 @@
+"""Which curves stand together: the panels of the page, of the Ray dashboard's Metrics tab and of the Grafana dashboard.
+
+Every metric of the metric table is in some panel, and those of one panel share its axis.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from geoagent_rl.telemetry import CACHED, METRICS, PARTS, SERVICES
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some metrics on one axis. `band`: two metrics between which the area is shaded. `wide`: takes a whole row."""
+
+    tab: str
+    title: str
+    metrics: tuple[str, ...]
+    band: tuple[str, ...] = ()
+    wide: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.metrics[0]
+
+
+def rewards() -> list[Panel]:
+    panels = [
+        Panel("Rewards", "Total reward", ("reward_total_mean", "reward_total_q50"), _band("reward_total"), wide=True),
+        Panel("Rewards", "Reward by component", tuple(f"reward_{p}_mean" for p in PARTS), wide=True),
+    ]
+    panels += [
+        Panel("Rewards", _words(p), (f"reward_{p}_q50", f"reward_{p}_mean"), _band(f"reward_{p}")) for p in PARTS
+    ]
+    spread = tuple(f"reward_{p}_std" for p in PARTS)
+    return [
+        *panels,
+        Panel("Rewards", "Spread of the components", spread),
+        Panel("Rewards", "Spread of the total", ("reward_total_std",)),
+        Panel("Rewards", "Total reward on held-out pictures", ("validation_reward",)),
+        Panel("Rewards", "Advantages", ("advantage_std", "advantage_abs_mean")),
+        Panel("Rewards", "Groups without variance", ("zero_variance_share",)),
+    ]
+
+
+def samples() -> list[Panel]:
+    lengths = ("completion_tokens_mean", "completion_tokens_q90", "completion_tokens_max")
+    return [
+        Panel("Samples", "Unscorable: a service failed", _with_parts("unscorable_share")),
+        Panel("Samples", "Faulty answers", _with_parts("data_failure_share")),
+        Panel("Samples", "Cut off, unreadable", ("truncated_share", "bad_image_share")),
+        Panel("Samples", "Completion length", lengths),
+        Panel("Samples", "Prompt length", ("prompt_tokens_mean",)),
+        Panel("Samples", "Prompts taken", ("prompts",)),
+    ]
+
+
+def learning() -> list[Panel]:
+    singles = {
+        "KL to the reference": "kl", "Entropy": "entropy", "Loss": "loss", "Clipped tokens": "clip_fraction",
+        "Gradient norm": "grad_norm", "Learning rate": "lr", "Engine and learner differ by": "sampler_gap",
+        "Importance weight": "importance_weight", "Tokens in the loss": "train_tokens", "Skipped steps": "step_skipped",
+        "Skipped steps so far": "steps_skipped",
+    }  # fmt: skip
+    return [
+        *(Panel("Learning", title, (name,)) for title, name in singles.items()),
+        Panel("Learning", "Staleness", ("staleness_max", "staleness_mean")),
+        Panel("Learning", "Policy version, step", ("version", "step")),
+    ]
+
+
+def speed() -> list[Panel]:
+    busy = ("rollout_busy_seconds", "reward_busy_seconds", "learn_busy_seconds", "bound_seconds")
+    waits = ("reward_exposed_seconds", "rollout_wait_seconds", "swap_seconds")
+    queues = ("reward_queue_mean", "reward_queue_max", "rollout_queue_mean")
+    return [
+        Panel("Speed", "Step time, and T*, which it cannot be below", ("step_seconds", *busy), wide=True),
+        Panel("Speed", "What the learner waits for", waits),
+        Panel("Speed", "Efficiency: T* / step time", ("efficiency",)),
+        Panel("Speed", "Throughput", ("tokens_per_s",)),
+        Panel("Speed", "Learner", ("learn_seconds", "publish_seconds")),
+        Panel("Speed", "Between steps", ("save_seconds", "validation_seconds")),
+        Panel("Speed", "Samples under way", queues),
+    ]
+
+
+def services() -> list[Panel]:
+    latencies = {q: tuple(f"latency_{what}_{q}" for what in ("scoring", *PARTS)) for q in ("q50", "q95")}
+    return [
+        Panel("Services", "Cache hits", ("cache_hit_share", *(f"cache_hit_share_{kind}" for kind in CACHED))),
+        Panel("Services", "Latency of rewards, median", latencies["q50"]),
+        Panel("Services", "Latency of rewards, 0.95 quantile", latencies["q95"]),
+        Panel("Services", "Latency of completions", ("latency_rollout_q50", "latency_rollout_q95")),
+        Panel("Services", "Replicas and nodes", (*(f"replicas_{s}" for s in SERVICES), "nodes")),
+        Panel("Services", "Processor and GPUs", ("node_cpu_share", "gpu_share")),
+        Panel("Services", "Checkpoints that the disk did not take", ("unsaved_checkpoints",)),
+        Panel("Services", "Memory", ("node_memory_gib", "driver_memory_gib", "gpu_memory_gib")),
+    ]
+
+
+def panels() -> list[Panel]:
+    return [*rewards(), *samples(), *learning(), *speed(), *services()]
+
+
+def described() -> dict[str, Any]:
+    """Panels and metric table as the page gets them."""
+    return {
+        "parts": PARTS,
+        "panels": [
+            {"id": p.id, "tab": p.tab, "title": p.title, "metrics": p.metrics, "band": p.band, "wide": p.wide}
+            for p in panels()
+        ],
+        "metrics": {name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in METRICS.items()},
+    }
+
+
+def _band(name: str) -> tuple[str, str]:
+    return (f"{name}_q10", f"{name}_q90")
+
+
+def _with_parts(name: str) -> tuple[str, ...]:
+    return (name, *(f"{name}_{p}" for p in PARTS))
+
+
+def _words(part: str) -> str:
+    return f"{part.replace('_', ' ').capitalize()} reward"

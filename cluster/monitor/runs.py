@@ -1,0 +1,165 @@
+"""Run directories as the page sees them: which there are, their curves, their rollouts, their photographs.
+
+Knows files only: nothing of Ray, HTTP or HTML. Whatever a model wrote is passed on as plain text.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from cluster.monitor.tail import Rollouts, Steps
+from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
+from geoagent_rl.types import UserError
+
+PAGE = 24
+DEPTH = 3  # folders below the one given in which runs are looked for
+LIVE_S = 120.0  # a run that wrote a step within this time is said to be going on
+SKIPPED = ("checkpoints", "policy", "policy-sft", "data", "cache", "tensorboard", "wandb")
+SORTS = ("newest", "oldest", "best", "worst")
+
+
+class Run:
+    """One run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.steps = Steps(path / "metrics.jsonl")
+        self.rollouts = Rollouts(path / "rollouts.jsonl")
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        try:
+            return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError):
+            return {}
+
+    def setting(self, key: str) -> Any:
+        """The value of a dotted key as the run had it; None where it is not known."""
+        node: Any = self.config
+        for name in key.split("."):
+            node = node.get(name) if isinstance(node, Mapping) else None
+        return node
+
+    @property
+    def written(self) -> float:
+        """When the run last wrote a step or, before any, its configuration (seconds since 1970)."""
+        times = [p.stat().st_mtime for p in (self.steps.path, self.path / "config.yaml") if p.exists()]
+        return times[0] if times else 0.0
+
+    def series(self, names: list[str], after: int, generation: str) -> dict[str, Any]:
+        """The rows from number `after` on, unless the file is another one than in `generation`: then all of them."""
+        self.steps.refresh()
+        known = f"{self.steps.path.stat().st_ino if self.steps.path.exists() else 0}-{self.steps.generation}"
+        first = after if generation == known else 0
+        columns = {n: self.steps.columns[n][first:] for n in ["step", *names] if n in self.steps.columns}
+        return {"generation": known, "first": first, "rows": self.steps.rows, "columns": columns}
+
+    def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:
+        """One page of rollouts, short. text: part of a uid. failed: only those with a part not judged on its merits."""
+        share = self.rollouts.refresh()
+        r = self.rollouts
+        found = [
+            i for i in range(len(r.uids))
+            if (step is None or r.steps[i] == step) and (not failed or r.failed[i]) and text in r.uids[i]
+        ]  # fmt: skip
+        if sort in ("best", "worst"):
+            found = [i for i in found if not math.isnan(r.totals[i])]
+            found.sort(key=r.totals.__getitem__, reverse=sort == "best")
+        elif sort == "newest":
+            found.reverse()
+        rows = [self.short(i) for i in found[page * PAGE : (page + 1) * PAGE]]
+        return {"indexed": share, "found": len(found), "all": len(r.uids), "page": page, "size": PAGE, "rows": rows}
+
+    def short(self, number: int) -> dict[str, Any]:
+        row = self.rollouts.row(number)
+        answer = row.get("text", "").rpartition("<answer>")[2].partition("</answer>")[0]
+        keys = ("uid", "index", "step", "total", "version")
+        return {"number": number, "answer": answer[:120], **{key: row.get(key) for key in keys}}
+
+    def image(self, number: int, longest: int) -> bytes:
+        """The photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises BadImage.
+
+        Only files inside the folder of the run's manifest (or rendered by the run) are opened.
+        """
+        self.rollouts.refresh()
+        path = Path(str(self.rollouts.row(number).get("image", ""))).resolve()
+        if not any(path.is_relative_to(root) for root in self.image_roots):
+            raise BadImage("the photograph lies outside the folder of the run's manifest", "outside")
+        image = open_image(path, self.setting("data.max_image_megapixels") or DEFAULT_MAX_MEGAPIXELS)
+        image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=88)
+        return out.getvalue()
+
+    @cached_property
+    def image_roots(self) -> list[Path]:
+        """A relative manifest was named from the folder where the run was started: here, or one above the run's."""
+        roots, manifest = [self.path / "data"], self.setting("data.manifest")
+        for base in (Path.cwd(), *self.path.parents):
+            named = base / str(manifest or "scenes")
+            if manifest and named.exists():
+                roots.append(named if named.is_dir() else named.parent)
+                break
+        return [root.resolve() for root in roots]
+
+
+class Runs:
+    """The runs in a folder (or the one run that the folder is). Looked up anew at most every second."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; give a run directory or the folder that holds your runs")
+        self.folder = folder.resolve()
+        self._runs: dict[str, Run] = {}
+        self._looked = -math.inf
+
+    def all(self) -> dict[str, Run]:
+        """{name: run}, the one written last first. A name is the path below the folder."""
+        if time.monotonic() - self._looked > 1.0:
+            found = {name: self._runs.get(name) or Run(path) for name, path in self._search()}
+            self._runs = dict(sorted(found.items(), key=lambda item: -item[1].written))
+            self._looked = time.monotonic()
+        return self._runs
+
+    def get(self, name: str) -> Run:
+        """Raises KeyError for a run that is not there."""
+        return self.all()[name]
+
+    def listed(self) -> list[dict[str, Any]]:
+        out = []
+        for name, run in self.all().items():
+            last = _last_row(run.steps.path)
+            live = time.time() - run.written < LIVE_S and not (run.path / "report.html").exists()
+            row = {"name": name, "live": live, "written": run.written, "path": str(run.path)}
+            out.append(row | {"step": last.get("step", 0), "reward": last.get("reward_total_mean")})
+        return out
+
+    def _search(self) -> Iterator[tuple[str, Path]]:
+        for folder, below, files in os.walk(self.folder):
+            path = Path(folder)
+            depth = len(path.relative_to(self.folder).parts)
+            is_run = "metrics.jsonl" in files or ("config.yaml" in files and "checkpoints" in below)
+            below[:] = [] if depth == DEPTH else [b for b in below if not b.startswith(".") and b not in SKIPPED]
+            if is_run:
+                yield (path.relative_to(self.folder).as_posix() if depth else path.name), path
+
+
+def _last_row(path: Path, tail: int = 1 << 16) -> dict[str, Any]:
+    """The last complete line of a file of JSON lines, {} without one."""
+    if not path.exists():
+        return {}
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+        lines = file.read().split(b"\n")[:-1]
+    return json.loads(lines[-1]) if lines else {}

@@ -1,0 +1,188 @@
+"""The monitor's HTTP side: the page, what it asks for, and the addresses that the Ray dashboard expects of a Grafana.
+
+Answers only requests that name a host it was told of (so that no other web page reaches it through a made-up name), and
+lets no script run that is not its own. May know files and, when attached, a live run (attached.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from cluster.monitor.attached import Attached
+from cluster.monitor.panels import described
+from cluster.monitor.rollout_view import view
+from cluster.monitor.runs import SORTS, Run, Runs
+from geoagent_rl.data.images import BadImage
+from geoagent_rl.telemetry import METRICS
+from geoagent_rl.types import UserError
+
+STATIC = Path(__file__).parent / "static"
+FILES = frozenset(path.name for path in STATIC.iterdir())
+LONGEST = {"small": 240, "large": 1200}  # pixels
+MOST_REPLICAS = 10_000
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; "
+    "base-uri 'none'; "
+)
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+# Only the plain curves may stand in another page's frame, as in the Ray dashboard: buttons there could be hidden.
+FRAMED = HEADERS | {"Content-Security-Policy": POLICY}
+UNFRAMED = HEADERS | {"Content-Security-Policy": POLICY + "frame-ancestors 'none'"}
+
+
+class Pages:
+    """The handlers, which run in threads: files are read and pictures decoded there."""
+
+    def __init__(self, runs: Runs, attached: Attached | None) -> None:
+        self.runs, self.attached = runs, attached
+        self.picture = lru_cache(maxsize=512)(self.picture)
+
+    def routes(self) -> list[Route]:
+        get = {
+            "/": self.index,
+            "/static/{name}": self.static,
+            "/api/panels": lambda request: answer(described()),
+            "/api/runs": lambda request: answer({"folder": str(self.runs.folder), "runs": self.runs.listed()}),
+            "/api/series": self.series,
+            "/api/rollouts": self.rollouts,
+            "/api/rollout": self.rollout,
+            "/api/image": self.image,
+            "/api/cluster": lambda request: answer(self.attached.seen if self.attached else {"attached": False}),
+            "/api/health": lambda request: answer({"database": "ok", "version": "geoagent-rl monitor"}),
+            "/api/v1/query": self.query,
+            "/d/{uid}/{rest:path}": self.dashboard,
+            "/d-solo/{uid}/{rest:path}": self.dashboard,
+        }
+        routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
+        return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
+
+    def index(self, request: Request) -> Response:
+        return FileResponse(STATIC / "index.html", headers=UNFRAMED)
+
+    def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in FILES:
+            raise HTTPException(404, "no such file")
+        return FileResponse(STATIC / name, headers=HEADERS)
+
+    def dashboard(self, request: Request) -> Response:
+        """What the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows its link gets the page."""
+        if request.url.path.startswith("/d/") and "kiosk" not in request.query_params:
+            return RedirectResponse("/")
+        return FileResponse(STATIC / "panels.html", headers=FRAMED)
+
+    def query(self, request: Request) -> Response:
+        """Prometheus' instant query, as far as Ray's health check goes. The curves' data are not behind it."""
+        if request.query_params.get("query") != "vector(1)":
+            message = "this is geoagent-rl monitor, not a Prometheus: it answers only vector(1)"
+            return answer({"status": "error", "errorType": "bad_data", "error": message}, 400)
+        result = [{"metric": {}, "value": [time.time(), "1"]}]
+        return answer({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    def series(self, request: Request) -> Response:
+        asked = request.query_params
+        names = [name for name in asked.get("names", "").split(",") if name in METRICS]
+        return answer(self.run(request).series(names, number(asked.get("after"), 0), asked.get("generation", "")))
+
+    def rollouts(self, request: Request) -> Response:
+        asked = request.query_params
+        sort = asked.get("sort") if asked.get("sort") in SORTS else SORTS[0]
+        step = number(asked.get("step"), None)
+        page = max(0, number(asked.get("page"), 0))
+        return answer(self.run(request).page(sort, step, asked.get("uid", ""), asked.get("failed") == "1", page))
+
+    def rollout(self, request: Request) -> Response:
+        run, asked = self.run(request), number(request.query_params.get("number"), -1)
+        run.rollouts.refresh()
+        try:
+            row = run.rollouts.row(asked)
+        except IndexError:
+            raise HTTPException(404, "no such rollout") from None
+        return answer(view(row, run.setting("reward.weights") or {}))
+
+    def image(self, request: Request) -> Response:
+        run, asked = self.run(request), request.query_params
+        try:
+            size = LONGEST.get(asked.get("size", ""), LONGEST["large"])
+            picture = self.picture(run, run.rollouts.generation, number(asked.get("number"), -1), size)
+        except (IndexError, BadImage) as error:
+            raise HTTPException(404, getattr(error, "kind", "no such rollout")) from None
+        return Response(picture, media_type="image/jpeg", headers=HEADERS | {"Cache-Control": "private, max-age=600"})
+
+    def picture(self, run: Run, generation: int, number: int, longest: int) -> bytes:
+        return run.image(number, longest)
+
+    async def scale(self, request: Request) -> Response:
+        """{run, service, replicas}. The header is one that a form of another page cannot send."""
+        if request.headers.get("X-GeoAgent") != "scale":
+            raise HTTPException(403, "only the monitor's own page may scale")
+        try:
+            asked = await request.json()
+            run, service, replicas = str(asked["run"]), str(asked["service"]), int(asked["replicas"])
+        except (ValueError, KeyError, TypeError):
+            raise HTTPException(400, "give run, service and replicas") from None
+        seen = self.attached.seen if self.attached else {}
+        if run != seen.get("run_id") or service not in seen["services"] or not 1 <= replicas <= MOST_REPLICAS:
+            raise HTTPException(400, "no such run or service, or not a number of replicas")
+        try:
+            self.attached.scale(service, replicas)
+        except UserError as error:
+            raise HTTPException(409, str(error)) from None
+        return answer({})
+
+    def run(self, request: Request) -> Run:
+        """The run that `run` names; without a name the newest."""
+        try:
+            name = request.query_params.get("run") or next(iter(self.runs.all()))
+            return self.runs.get(name)
+        except (KeyError, StopIteration):
+            raise HTTPException(404, "no such run") from None
+
+
+def application(runs: Runs, attached: Attached | None = None, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+    """hosts: names under which it may be asked."""
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return Starlette(
+        routes=Pages(runs, attached).routes(), middleware=[guard], exception_handlers={HTTPException: refused}
+    )
+
+
+def refused(request: Request, error: HTTPException) -> Response:
+    return answer({"error": error.detail}, error.status_code)
+
+
+def answer(content: Any, status: int = 200) -> Response:
+    """JSON has no NaN and UTF-8 no half characters; a model can produce both."""
+    try:
+        body = json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        body = json.dumps(_mended(content), ensure_ascii=False).encode()
+    return Response(body, status, headers=HEADERS, media_type="application/json")
+
+
+def _mended(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: _mended(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_mended(value) for value in content]
+    return content.encode("utf-8", "replace").decode("utf-8") if isinstance(content, str) else content
+
+
+def number(text: str | None, otherwise: Any) -> Any:
+    return int(text) if text is not None and text.isdecimal() else otherwise

@@ -1,0 +1,154 @@
+// The page: which view, which runs, how smooth; all of it also in the address, so that a link shows the same.
+
+import { sample, STYLES } from "./chart.js";
+import { Cluster } from "./cluster.js";
+import { Curves } from "./curves.js";
+import { ask, el, number, show } from "./dom.js";
+import { Rollouts } from "./rollouts.js";
+
+const EVERY_MS = 2000;
+const SMOOTH = { 1: "not", 5: "5 steps", 21: "21 steps", 101: "101 steps" };
+const page = (id) => document.getElementById(id);
+const state = { tab: "Rewards", runs: [], smooth: 5, ...fromAddress() };
+const views = {};
+let described, runs = [];
+
+function fromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const out = {};
+  if (given.get("tab")) out.tab = given.get("tab");
+  if (given.get("runs")) out.runs = given.get("runs").split("|");
+  if (given.get("smooth") in SMOOTH) out.smooth = Number(given.get("smooth"));
+  return out;
+}
+
+function remember() {
+  const now = new URLSearchParams({ tab: state.tab, runs: state.runs.join("|"), smooth: state.smooth });
+  history.replaceState(null, "", `#${now}`);
+}
+
+function selected() {
+  const known = runs.map((run) => run.name);
+  const chosen = state.runs.filter((name) => known.includes(name));
+  return chosen.length ? chosen : known.slice(0, 1);
+}
+
+function drawTabs() {
+  page("tabs").replaceChildren(...Object.keys(views).map((name, i) => el("button", {
+    type: "button", role: "tab", id: `tab-${name}`, "aria-selected": String(name === state.tab), "aria-controls": "main",
+    tabindex: name === state.tab ? "0" : "-1", on: { click: () => choose(name), keydown: (event) => arrow(event, i) },
+  }, name, el("kbd", {}, i + 1))));
+}
+
+function arrow(event, i) {
+  const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!move) return;
+  const names = Object.keys(views);
+  choose(names[(i + move + names.length) % names.length]);
+  page(`tab-${state.tab}`).focus();
+}
+
+function choose(name) {
+  state.tab = name;
+  remember();
+  drawTabs();
+  page("main").setAttribute("aria-labelledby", `tab-${name}`);
+  page("main").replaceChildren(views[name].node);
+  return refresh();
+}
+
+function drawRuns() {
+  const chosen = selected(), compare = chosen.length > 1;
+  const drawn = JSON.stringify([runs.map((run) => [run.name, run.step, run.live, run.reward]), chosen]);
+  if (drawn === drawRuns.last) return;
+  drawRuns.last = drawn;
+  const focused = document.activeElement?.value;
+  page("runs").replaceChildren(...runs.map((run) => {
+    const at = chosen.indexOf(run.name);
+    const box = el("input", { type: "checkbox", value: run.name, checked: at >= 0, on: { change: () => toggle(run.name) } });
+    const said = `step ${number(run.step)}` + (run.reward === null ? "" : `, reward ${number(run.reward)}`);
+    return el("label", { class: "run", title: run.path }, box,
+      compare && at >= 0 ? sample(at % STYLES) : null,
+      el("span", {}, el("b", {}, run.name), run.live ? el("em", { class: "live" }, "going on") : null,
+        el("small", { class: "muted" }, said)));
+  }));
+  if (focused) [...page("runs").querySelectorAll("input")].find((box) => box.value === focused)?.focus();
+  if (!runs.length) page("runs").replaceChildren(el("p", { class: "muted small" }, "none yet: they appear here when they start"));
+}
+
+function toggle(name) {
+  const chosen = selected();
+  state.runs = chosen.includes(name) ? chosen.filter((other) => other !== name) : [...chosen, name];
+  remember();
+  refresh();
+}
+
+let busy = null, again = false;
+
+// One at a time; what is asked for meanwhile is done once more afterwards.
+async function refresh() {
+  if (busy) {
+    again = true;
+    return busy;
+  }
+  busy = once();
+  await busy;
+  busy = null;
+  if (again) {
+    again = false;
+    await refresh();
+  }
+}
+
+async function once() {
+  try {
+    const found = await ask("/api/runs");
+    runs = found.runs;
+    page("folder").textContent = found.folder;
+    drawRuns();
+    if (runs.length) await views[state.tab].refresh(selected(), state.smooth);
+    show("");
+    document.body.dataset.ready = state.tab;
+  } catch (error) {
+    show(error instanceof TypeError ? "The monitor does not answer; is it still running?" : error.message);
+  }
+}
+
+function theme(next) {
+  document.documentElement.dataset.theme = next;
+  localStorage.setItem("theme", next);
+}
+
+function keys(event) {
+  const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
+  if (typing || event.ctrlKey || event.altKey || event.metaKey || page("keys").open) return;
+  const names = Object.keys(views);
+  if (event.key >= "1" && event.key <= String(names.length)) choose(names[event.key - 1]);
+  else if (event.key === "r") page("runs").querySelector("input")?.focus();
+  else if (event.key === "c") page("main").querySelector("figure:not([hidden]) .plot")?.focus();
+  else if (event.key === "t") page("theme").click();
+  else if (event.key === "?") page("keys").showModal();
+  else if (!views[state.tab].key?.(event.key)) return;
+  event.preventDefault();
+}
+
+async function start() {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  theme(localStorage.getItem("theme") ?? dark);
+  page("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+  page("help").addEventListener("click", () => page("keys").showModal());
+  page("smooth").append(...Object.entries(SMOOTH).map(([value, name]) => el("option", { value, selected: Number(value) === state.smooth }, name)));
+  page("smooth").addEventListener("change", (event) => { state.smooth = Number(event.target.value); remember(); refresh(); });
+  document.addEventListener("keydown", keys);
+  described = await ask("/api/panels");
+  for (const panel of described.panels) {
+    const of = described.panels.filter((other) => other.tab === panel.tab);
+    views[panel.tab] ??= new Curves(described, of);
+  }
+  views.Rollouts = new Rollouts();
+  views.Cluster = new Cluster();
+  await choose(state.tab in views ? state.tab : "Rewards");
+  setInterval(() => document.hidden || refresh(), EVERY_MS);
+}
+
+start().catch((error) => show(error.message));

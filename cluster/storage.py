@@ -1,0 +1,59 @@
+"""Where a job's files are. A Ray job runs in a copy of its working directory that goes when the job ends, so data, runs
+and checkpoints lie on storage that all nodes see: relative paths are taken from GEOAGENT_STORAGE where it is set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+from geoagent_rl.config import Config
+from geoagent_rl.types import UserError
+
+VARIABLE = "GEOAGENT_STORAGE"
+BUILT_IN = ("scenes", "tiny", "tiny-base", "smollm2")
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submitted job
+
+
+def storage_root() -> Path:
+    return Path(os.environ.get(VARIABLE) or os.getcwd()).resolve()
+
+
+def on_storage(config: Config) -> Config:
+    """The configuration with absolute paths, as actors on other nodes and in other directories need them.
+
+    What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a submitted job
+    whose run directory would be in the copy.
+    """
+    root = storage_root()
+    if os.environ.get(IN_A_JOB) and VARIABLE not in os.environ and not Path(config.run.dir or "runs").is_absolute():
+        raise UserError(
+            f"in a submitted job the working directory is a copy that goes with the job: set run.dir to an absolute "
+            f"path on storage that all nodes see, or {VARIABLE} on the nodes"
+        )
+
+    def existing(path: str) -> str:
+        if not path or path in BUILT_IN or Path(path).is_absolute():
+            return path
+        return str(root / path) if (root / path).exists() else path
+
+    def new(path: str) -> str:
+        return str(root / path) if path else path
+
+    run = dataclasses.replace(config.run, dir=new(config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}"))
+    data = dataclasses.replace(
+        config.data, manifest=existing(config.data.manifest), eval_manifest=existing(config.data.eval_manifest)
+    )
+    encoder = dataclasses.replace(config.reward.encoder, model=existing(config.reward.encoder.model))
+    cache = dataclasses.replace(config.reward.cache, dir=new(config.reward.cache.dir))
+    return dataclasses.replace(
+        config,
+        run=run,
+        data=data,
+        policy=dataclasses.replace(config.policy, model=existing(config.policy.model)),
+        sft=dataclasses.replace(config.sft, manifest=existing(config.sft.manifest)),
+        reward=dataclasses.replace(config.reward, encoder=encoder, cache=cache),
+        judge=dataclasses.replace(config.judge, model=existing(config.judge.model)),
+    )

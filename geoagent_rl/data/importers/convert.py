@@ -1,0 +1,172 @@
+"""One raw row -> one row of the manifest: names from an answer, a chain of thought in our form, the photograph's file.
+
+A photograph inside a row is written to images/ beside the manifest. What cannot be used raises Bad with a reason that
+is counted; what merely loses something (a CoT text that cannot be read) is counted in `remarks`. Knows no file formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geoagent_rl.data.importers.kinds import ANSWER, FINER, SCENES, Kind
+from geoagent_rl.data.photos import Finder, country_name
+from geoagent_rl.policy.answer import parse, read_levels, render
+
+TEXTS = ("country", "region", "place", "source", "licence", "split")
+MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
+         (b"MM\0*", ".tif"))  # fmt: skip
+TAGS = re.compile(r"</?answer>")
+UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
+
+
+class Bad(Exception):
+    """A row that cannot become a sample; `reason` is what is counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Converter:
+    """Makes manifest rows of one data set whose columns are known. `remarks`: what was lost of rows that were kept."""
+
+    def __init__(self, kind: Kind, columns: Mapping[str, str], images: Finder, folder: Path, copy: bool) -> None:
+        self.kind, self.columns, self.images, self.folder, self.copy = kind, columns, images, folder.resolve(), copy
+        self.remarks: dict[str, list[str]] = {}
+        self._written: set[str] = set()
+
+    def row(self, raw: Mapping[str, Any], split: str, where: str) -> dict[str, Any]:
+        """Raises Bad."""
+        found = {target: raw.get(column) for target, column in self.columns.items()}
+        if self.kind.name == "swift":
+            found = self._from_messages(found, raw, where)
+        row: dict[str, Any] = {name: text(found.get(name)) for name in TEXTS}
+        row["country"] = country_name(row["country"])
+        self._names(row, found, where)
+        row["cot"] = self._cot(found.get("cot"), row, where)
+        row["lat"], row["lon"] = number(found.get("lat")), number(found.get("lon"))
+        row["locatability"] = number(found.get("locatability"))
+        scene = text(found.get("scene"))
+        row["scene"] = SCENES.get(scene, scene)
+        row["source"], row["licence"] = row["source"] or self.kind.source, row["licence"] or self.kind.licence
+        row["split"] = row["split"] or split
+        row["uid"], row["image"] = self._image(found.get("image"), text(found.get("uid")), where)
+        return row
+
+    def _from_messages(self, found: dict[str, Any], raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """ms-swift: the last turn of the assistant is the chain of thought."""
+        turns = raw.get("messages") or raw.get("conversations") or ()
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise Bad("messages are no list of turns")
+        said = [t.get("content", t.get("value")) for t in turns if t.get("role", t.get("from")) in ("assistant", "gpt")]
+        if said and not found.get("cot"):
+            found["cot"] = said[-1]
+        return found
+
+    def _names(self, row: dict[str, Any], found: Mapping[str, Any], where: str) -> None:
+        """Levels that have no column of their own come from the answer, the place perhaps from a finer division."""
+        answer = text(found.get(ANSWER))
+        if answer:
+            levels, _ = read_levels(TAGS.sub(" ", answer))
+            for name, level in zip(("country", "region", "place"), levels, strict=True):
+                row[name] = row[name] or level
+            if not any(levels):
+                self._remark("answers name no place", where, answer[:60])
+        row["place"] = row["place"] or text(found.get(FINER))
+
+    def _cot(self, value: Any, row: dict[str, Any], where: str) -> str:
+        """The completion in our exact form; "" where there is none or it cannot be read."""
+        said = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text(value)
+        if not said:
+            return ""
+        parsed = parse(said)
+        if parsed.format_ok:
+            return said.strip()
+        levels = parsed.levels if any(parsed.levels) else tuple(row[name] for name in ("country", "region", "place"))
+        if not parsed.stages or not all(levels):
+            why = parsed.problem if not parsed.stages else "no answer of three levels"
+            self._remark("CoT texts cannot be read and are left out", where, why)
+            return ""
+        for name, level in zip(("country", "region", "place"), levels, strict=True):
+            row[name] = row[name] or level
+        return render(parsed.stages, levels)
+
+    def _image(self, value: Any, uid: str, where: str) -> tuple[str, str]:
+        """(uid, path relative to the manifest's folder)."""
+        if isinstance(value, list):
+            if len(value) > 1:
+                self._remark("rows have more than one photograph; the first is taken", where, str(len(value)))
+            value = value[0] if value else None
+        data, name = value, ""
+        if isinstance(value, Mapping):
+            data, name = value.get("bytes") or value.get("path"), text(value.get("path"))
+        if isinstance(data, bytes):
+            uid = uid or Path(name).stem or hashlib.sha1(data).hexdigest()[:16]
+            return uid, self._write(data, uid)
+        name = text(data) or uid
+        if not name:
+            raise Bad("no photograph and no uid")
+        name = name.replace("\\", "/")
+        path = Path(self.images.find(name))
+        path = (self.images.root / path).resolve()
+        uid = uid or Path(name).stem
+        return uid.removesuffix(Path(name).suffix) if name.endswith(uid) else uid, self._near(path)
+
+    def _write(self, data: bytes, uid: str) -> str:
+        if uid in self._written:
+            raise Bad("uid used twice")
+        self._written.add(uid)
+        suffix = next((suffix for magic, suffix in MAGIC if data.startswith(magic)), "")
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            suffix = ".webp"
+        if not suffix:
+            raise Bad("photograph's bytes are no known image format")
+        # The hash keeps two uids apart that differ only in characters no file name can have.
+        stem = UNSAFE.sub("_", uid)[:80]
+        stem = stem if stem == uid else f"{stem}-{hashlib.sha1(uid.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        path = self.folder / "images" / f"{stem}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path.relative_to(self.folder).as_posix()
+
+    def _near(self, path: Path) -> str:
+        """The path as the manifest has it; with `copy`, of a link or a copy in images/."""
+        if path.is_relative_to(self.folder) or not path.is_file():
+            return os.path.relpath(path, self.folder)
+        if not self.copy:
+            raise Bad("photograph outside the manifest's folder (give --copy, or write the manifest above it)")
+        if not path.is_relative_to(self.images.root.resolve()):
+            raise Bad("photograph outside the data set's folder (give --images)")
+        inside = "_".join(path.relative_to(self.images.root.resolve()).parts)
+        target = self.folder / "images" / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            try:
+                os.link(path, target)
+            except OSError:  # another file system
+                shutil.copyfile(path, target)
+        return target.relative_to(self.folder).as_posix()
+
+    def _remark(self, what: str, where: str, detail: str) -> None:
+        self.remarks.setdefault(what, []).append(f"{where}: {detail}")
+
+
+def text(value: Any) -> str:
+    """Numbers and missing values as a person would write them."""
+    if value is None or isinstance(value, (bytes, list, dict)) or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def number(value: Any) -> Any:
+    """None for what is blank; anything else as it is, for the manifest's check to judge."""
+    return None if text(value).casefold() in ("", "nan", "none", "null", "na", "n/a") else value

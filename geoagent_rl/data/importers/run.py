@@ -1,0 +1,161 @@
+"""`data import`: a data set of any known kind -> a manifest, with an account of every row that did not make it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from geoagent_rl.data import manifest
+from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
+from geoagent_rl.data.importers.convert import Bad, Converter
+from geoagent_rl.data.importers.exif import exif_rows
+from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
+from geoagent_rl.data.importers.kinds import Kind, columns_of, kind_of
+from geoagent_rl.data.photos import Finder, import_photos
+from geoagent_rl.data.tables import Table
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.nearest import NearestPlace
+from geoagent_rl.types import UserError
+
+FIRST_ROWS = 50  # in which every column must appear once (JSON rows may lack some)
+
+
+@dataclass(frozen=True)
+class Options:
+    kind: str = "auto"
+    mapping: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs
+    images: Path | None = None  # folder of the photographs, where it is not the table's
+    copy: bool = False  # link or copy photographs into images/ beside the manifest
+    fill_names: bool = True  # rows without any name get those of the nearest town
+    geocode: bool = False  # rows without coordinates get those of their names
+    max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+
+
+def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded:
+    """Writes the manifest `out` and returns what became of every row. Raises UserError where none is left."""
+    if not source.exists():
+        raise UserError(f"there is no {source}")
+    kind, rows = _open(source, options)
+    if kind.name == "photos" and not options.mapping and options.images is None:
+        return import_photos(source, out, options.copy, options.max_image_megapixels)
+    root = options.images or (source if source.is_dir() else source.parent)
+    columns, rows = _columns(kind, rows, options.mapping)
+    absent = {"lat", "lon"} - set(columns)
+    if absent and not options.geocode:
+        have = ", ".join(sorted(set(columns.values()))) or "none that is known"
+        raise UserError(
+            f"{source} has no column for {' and '.join(sorted(absent))} (known: {have}); name it with --map lat=..., "
+            "or let --geocode take the positions of the names"
+        )
+    converter = Converter(kind, columns, Finder(root, _files(root)), out.parent, options.copy)
+    good, bad = _convert(converter, rows)
+    filled = _fill(good, options)
+    total = len(good) + sum(map(len, bad.values()))
+    losses = _losses(bad, total)
+    if not good:
+        raise UserError(f"{source} has no usable row: {'; '.join(losses) or 'it is empty'}")
+    table = Table(out.parent, [(n, row) for n, row in enumerate(good, start=1)])
+    checked = manifest.check(table, source, options.max_image_megapixels, lenient=True)
+    manifest.write(out, checked.samples)
+    remarks = [f"{len(found)} {what} (first: {found[0]})" for what, found in converter.remarks.items()]
+    remarks += _without_row(converter.images)
+    loaded = replace(
+        checked, rows=total, skipped={why: len(found) for why, found in bad.items()} | checked.skipped,
+        warnings=[*losses, *checked.warnings, *remarks], notes=[f"read as {kind.name}", *filled, *_used(columns)],
+    )  # fmt: skip
+    manifest.log_warnings(loaded)
+    return loaded
+
+
+def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
+    if source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl")):
+        return kind_of("photos", (), ""), iter(())
+    try:
+        files = [] if options.kind == "exif" else data_files(source)
+    except UserError:
+        if options.kind != "auto" or not source.is_dir():
+            raise
+        files = []
+    if not files:
+        return kind_of("exif", (), ""), exif_rows(source)
+    rows = raw_rows(files)
+    first, rows = _peek(rows)
+    return kind_of(options.kind, first, files[0].name), rows
+
+
+def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:
+    """(the columns of the first rows, all rows)."""
+    first = list(itertools.islice(rows, FIRST_ROWS))
+    return list(dict.fromkeys(name for row in first for name in row.values)), itertools.chain(first, rows)
+
+
+def _columns(kind: Kind, rows: Iterator[RawRow], mapping: Mapping[str, str]) -> tuple[dict[str, str], Iterator[RawRow]]:
+    there, rows = _peek(rows)
+    if kind.name == "exif":
+        there = ["uid", "image", "lat", "lon"]
+    return columns_of(kind, there, mapping), rows
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+
+
+def _convert(converter: Converter, rows: Iterable[RawRow]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    good: list[dict[str, Any]] = []
+    bad: dict[str, list[str]] = {}
+    for raw in rows:
+        try:
+            if raw.fault:
+                raise Bad("cannot be read")
+            good.append(converter.row(raw.values, raw.split, raw.where))
+        except Bad as error:
+            bad.setdefault(error.reason, []).append(f"{raw.where}{': ' if raw.fault else ''}{raw.fault}")
+    return good, bad
+
+
+def _fill(rows: list[dict[str, Any]], options: Options) -> list[str]:
+    """Names from positions and positions from names, where asked for; says how many."""
+    said = []
+    lost = [row for row in rows if row["lat"] is None or row["lon"] is None]
+    if options.geocode and lost:
+        gazetteer, found = Gazetteer.open(), 0
+        for row in lost:
+            match = gazetteer.geocode(row["country"], row["region"], row["place"])
+            if match:
+                row["lat"], row["lon"], found = match.lat, match.lon, found + 1
+        said.append(f"{found} of {len(lost)} rows without coordinates got those of their names (offline gazetteer)")
+    nameless = [row for row in rows if not (row["country"] or row["region"] or row["place"])]
+    nameless = [row for row in nameless if _is_position(row)]
+    if options.fill_names and nameless:
+        nearest = NearestPlace.open()
+        index, km = nearest.find([float(r["lat"]) for r in nameless], [float(r["lon"]) for r in nameless])
+        for row, i in zip(nameless, index, strict=True):
+            if i >= 0:
+                town = nearest.places[i]
+                row["country"], row["region"], row["place"] = town.country, town.admin1, town.name
+        said.append(f"{int((index >= 0).sum())} rows without names got those of the nearest town of GeoNames")
+    return said
+
+
+def _is_position(row: Mapping[str, Any]) -> bool:
+    try:
+        return abs(float(row["lat"])) <= 90 and abs(float(row["lon"])) <= 180
+    except (TypeError, ValueError):
+        return False
+
+
+def _without_row(images: Finder) -> list[str]:
+    """Of a data set whose photographs are files, those that no row names."""
+    left = sorted(images.files - images.taken) if images.taken else []
+    return [f"{len(left)} images without a row are left out (first: {left[0].name})"] if left else []
+
+
+def _losses(bad: Mapping[str, list[str]], total: int) -> list[str]:
+    return [f"{len(found)} of {total} rows left out, {why} (first: {found[0]})" for why, found in bad.items()]
+
+
+def _used(columns: Mapping[str, str]) -> list[str]:
+    return ["columns: " + ", ".join(f"{ours} from {theirs}" for ours, theirs in columns.items())]

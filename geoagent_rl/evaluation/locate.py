@@ -1,0 +1,122 @@
+"""`eval run`'s loop: every photograph through the engines, one row of the prediction file each, as they come.
+
+With several completions per photograph the consensus is the medoid: the located answer that is nearest to all the
+others. Works against the driver's protocols (engines, scorer): real actors or fakes. A row is only made of an answer:
+where an engine or a reward service fails, the photograph has no row, and the next run asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from geoagent_rl.data.images import BadImage
+from geoagent_rl.data.manifest import Sample
+from geoagent_rl.driver import Engine, Scorer, stream_scores
+from geoagent_rl.evaluation.run import CONCURRENT, SAME
+from geoagent_rl.geo.distance import haversine_km
+from geoagent_rl.policy.answer import parse
+from geoagent_rl.rewards.services import LEVELS
+from geoagent_rl.types import InfraError, ScoredRollout
+
+log = logging.getLogger(__name__)
+Row = dict[str, Any]
+
+
+async def locate_all(
+    samples: Sequence[Sample],
+    engines: Sequence[Engine],
+    scorer: Scorer,
+    completions: int,
+    temperature: float,
+    seed: int,
+    keep: Callable[[Row], None],
+) -> int:
+    """Calls `keep` with each photograph's row, in the order in which they are done; returns how many have none.
+
+    A photograph's completions depend on seed and uid only, not on which others are asked or in what order. Raises
+    InfraError when every photograph fails.
+    """
+    free = asyncio.Semaphore(CONCURRENT)
+    problems: list[str] = []
+
+    async def locate(i: int, sample: Sample) -> None:
+        async with free:
+            try:
+                ask = stream_scores(engines[i % len(engines)], scorer, sample.prompt(), completions, seed,
+                                    temperature=temperature)  # fmt: skip
+                keep(prediction_row(sample, await ask))
+            except BadImage as error:
+                keep({**_truth(sample), "failure": f"photograph: {error}"})
+            except InfraError as error:
+                log.warning("%s: %s", sample.uid, error)
+                problems.append(str(error))
+
+    await _all([locate(i, sample) for i, sample in enumerate(samples)])
+    if samples and len(problems) == len(samples):
+        raise InfraError(f"no photograph could be located; the last: {problems[-1]}")
+    return len(problems)
+
+
+async def _all(work: Sequence[Awaitable[None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one)
+
+
+def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Row:
+    """One row of the prediction file: truth, consensus, its completion, what the rewards say of it.
+
+    Raises InfraError when a completion's place could not be looked up: that says nothing about the answer.
+    """
+    for s in scored:
+        if s.parts["spatial"].kind == "infra":
+            raise InfraError(f"{sample.uid}: {s.parts['spatial'].reason}")
+    found = [(i, s.parts["spatial"].details) for i, s in enumerate(scored) if s.parts["spatial"].kind == "score"]
+    points = np.array([(d["lat"], d["lon"]) for _, d in found]).reshape(-1, 2)
+    best, spread = medoid(points) if found else (0, None)
+    chosen = scored[found[best][0] if found else 0]
+    row = {**_truth(sample), **_answer(chosen), "completions": len(scored), "located": len(found), "spread_km": spread}
+    if found:
+        details = found[best][1]
+        return row | {"pred_lat": details["lat"], "pred_lon": details["lon"], "level": details["level"], "failure": ""}
+    return row | {"failure": chosen.parts["spatial"].reason}
+
+
+def medoid(points: np.ndarray) -> tuple[int, float | None]:
+    """(index of the point whose mean distance to the others is least, the first of equals; that mean, km, None for one
+    point). points: (k, 2) degrees, k at least 1."""
+    if len(points) == 1:
+        return 0, None
+    lat, lon = points.T
+    sums = haversine_km(lat[:, None], lon[:, None], lat[None, :], lon[None, :]).sum(axis=1)
+    best = int(np.argmin(np.round(sums, 6)))
+    return best, float(sums[best] / (len(points) - 1))
+
+
+def _truth(sample: Sample) -> Row:
+    names = {name: getattr(sample, name) for name in ("country", "region", "place", "scene")}
+    return {"uid": sample.uid, "gt_lat": sample.lat, "gt_lon": sample.lon, "pred_lat": None, "pred_lon": None, **names,
+            "locatability": sample.locatability}  # fmt: skip
+
+
+def _answer(scored: ScoredRollout) -> Row:
+    """The chosen completion in columns; what no reward part looked at is left out."""
+    parsed = parse(scored.rollout.text)
+    row: Row = {"answer": "; ".join(parsed.levels) if any(parsed.levels) else "", "text": scored.rollout.text}
+    row["format_valid"] = float(parsed.format_ok)
+    row["finish_reason"] = scored.rollout.finish_reason
+    for level, stage in zip(LEVELS, parsed.stages, strict=False):
+        row[f"uncertainty_{level}"] = stage.uncertainty or None
+    semantic, consistency = scored.parts.get("semantic"), scored.parts.get("consistency")
+    if semantic is not None and semantic.kind != "infra":
+        rows = {r["level"]: r for r in semantic.details.get("levels", ())}
+        row |= {f"right_{level}": float(rows.get(level, {}).get("similarity", 0) >= SAME) for level in LEVELS}
+    if consistency is not None and consistency.score is not None:
+        row["consistency"] = consistency.score
+        row["agrees"] = [stage["agree"] for stage in consistency.details.get("stages", ())]
+    return row

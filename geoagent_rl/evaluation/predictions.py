@@ -1,0 +1,101 @@
+"""Prediction files of any system: uid, true position, predicted position, and whatever else they say about each row.
+
+`eval run` writes such files (JSONL); CSV, TSV and Parquet of other systems are read too. Where a file has no truth,
+or no names, scores and classes, a manifest with the same uids adds them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoagent_rl.evaluation.metrics import numbers, on_earth, read_table, score_table
+from geoagent_rl.geo.distance import PAPER_SCALE_KM, haversine_km
+from geoagent_rl.geo.suspect import suspicions
+from geoagent_rl.types import UserError
+
+NAMES = ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
+UID = ("uid", "id", "key", "key_sha1_12", "image_id", "IMG_ID", "image")
+FROM_MANIFEST = ("country", "region", "place", "locatability", "scene")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """n rows of one system. `truth` and `predicted`: (n, 2) degrees, NaN where there is no usable prediction."""
+
+    name: str
+    uids: list[str]
+    truth: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    columns: Mapping[str, list[Any]]  # others, by name; None where blank
+
+    @property
+    def located(self) -> NDArray[np.bool_]:
+        return on_earth(self.predicted)
+
+    @property
+    def km(self) -> NDArray[np.float64]:
+        """Distances; infinite where there is no usable prediction."""
+        km = haversine_km(*self.truth.T, *self.predicted.T)
+        return np.where(self.located, km, np.inf)
+
+    def table(self, geoscore_scale_km: float = PAPER_SCALE_KM) -> dict[str, Any]:
+        return score_table(*self.truth.T, *self.predicted.T, geoscore_scale_km)
+
+    def subset(self, rows: NDArray[np.int64]) -> Predictions:
+        others = {name: [values[i] for i in rows] for name, values in self.columns.items()}
+        return Predictions(self.name, [self.uids[i] for i in rows], self.truth[rows], self.predicted[rows], others)
+
+
+def read_predictions(
+    path: Path, names: tuple[str, ...] = NAMES, manifest: Path | None = None, called: str = ""
+) -> Predictions:
+    """`names`: the columns of the true and predicted latitudes and longitudes. Raises UserError.
+
+    Warns on standard error when coordinates look swapped or in radians.
+    """
+    table = read_table(path)
+    uid = next((name for name in UID if name in table.columns), None)
+    known = _of_manifest(manifest) if manifest else {}
+    if known and uid is None:
+        raise UserError(f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(table.columns)}")
+    uids = [str(value) for value in table[uid]] if uid else [str(i) for i in range(1, len(table) + 1)]
+    if known:  # files of `predict` name photographs by path
+        uids = [u if u in known else Path(u).stem for u in uids]
+    if len(set(uids)) < len(uids):
+        twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
+        raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
+    columns = {name: [None if v is None or (isinstance(v, float) and v != v) else v for v in table[name].tolist()]
+               for name in table.columns if name not in (*names, uid)}  # fmt: skip
+    if known:
+        strangers = [u for u in uids if u not in known]
+        if strangers:
+            raise UserError(f"{path}: {len(strangers)} uids are not in {manifest} (first: {strangers[0]})")
+        for name in FROM_MANIFEST:
+            columns[name] = [getattr(known[u], name) for u in uids]
+    there = {name: numbers(table, name) for name in names if name in table.columns}
+    if known:
+        there |= {names[0]: np.array([known[u].lat for u in uids]), names[1]: np.array([known[u].lon for u in uids])}
+    for name in names:
+        if name not in there:
+            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(table.columns)}")
+    truth, predicted = (np.stack([there[lat], there[lon]], axis=1) for lat, lon in (names[:2], names[2:]))
+    for what, points, (lat, lon) in (("true", truth, names[:2]), ("predicted", predicted, names[2:])):
+        for suspicion in suspicions(*points.T):
+            print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
+    found = Predictions(called or path.stem, uids, truth, predicted, columns)
+    found.table()  # refuses a truth that is not on Earth
+    return found
+
+
+def _of_manifest(path: Path) -> dict[str, Any]:
+    """{uid: row} of a manifest; its photographs need not be there, for nothing looks at them."""
+    from geoagent_rl.data.manifest import load
+
+    return {sample.uid: sample for sample in load(path, max_image_megapixels=None).samples}

@@ -1,0 +1,100 @@
+"""Facts about every country: length of roads, population, land area, continent; and which country a name means.
+
+The built-in table is made from the CIA World Factbook (public domain) and GeoNames (assets/factbook/build.py).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pycountry
+
+from geoagent_rl.types import UserError
+
+CONTINENTS = {
+    "AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
+    "SA": "South America",
+}  # fmt: skip
+# The built-in table's column names, and those of other tables that are understood.
+COLUMNS = {
+    "roads_km": ("roads_km", "roadways_km"),
+    "population": ("population",),
+    "land_km2": ("land_km2", "land_area_km2", "area_km2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Country:
+    """One country or territory with an ISO 3166-1 code of its own. A figure that is not known is None."""
+
+    iso2: str
+    name: str
+    continent: str  # English name; "" where the table does not say
+    roads_km: float | None
+    population: float | None
+    land_km2: float | None
+
+
+@cache
+def countries() -> Mapping[str, Country]:
+    """The built-in table by ISO 3166-1 alpha-2 code."""
+    text = (files("geoagent_rl") / "assets" / "factbook" / "countries.tsv").read_text(encoding="utf-8")
+    return _parse(text.splitlines(), "\t", "the built-in table")
+
+
+def read_countries(path: Path) -> Mapping[str, Country]:
+    """Another table, CSV or TSV: iso2, roads_km, population, land_km2 and perhaps name. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a table of countries: {error}") from None
+    return _parse(text.splitlines(), "\t" if path.suffix == ".tsv" else ",", str(path))
+
+
+def _parse(lines: list[str], delimiter: str, source: str) -> dict[str, Country]:
+    rows = list(csv.DictReader(lines, delimiter=delimiter))
+    header = list(rows[0]) if rows else []
+    used = {column: next((name for name in names if name in header), None) for column, names in COLUMNS.items()}
+    if absent := [name for name, found in {"iso2": "iso2" in header, **used}.items() if not found]:
+        raise UserError(f"{source} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}")
+    table = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            figures = {column: float(row[name]) if row[name] else None for column, name in used.items()}
+        except (TypeError, ValueError):
+            raise UserError(f"{source}, row {number}: a figure is not a number; correct it or leave it blank") from None
+        code = row["iso2"]
+        table[code] = Country(code, row.get("name") or code, CONTINENTS.get(row.get("continent", ""), ""), **figures)
+    return table
+
+
+class CountryCodes:
+    """ISO codes of two or three letters and names in many languages -> ISO 3166-1 alpha-2; "" where unknown."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {"": ""}
+        self._gazetteer = None
+
+    def __call__(self, text: str) -> str:
+        if text not in self._known:
+            self._known[text] = self._find(text)
+        return self._known[text]
+
+    def _find(self, text: str) -> str:
+        text = text.strip()
+        upper = text.upper()
+        if upper in countries():
+            return upper
+        if len(text) == 3 and (found := pycountry.countries.get(alpha_3=upper)):
+            return found.alpha_2
+        if self._gazetteer is None:
+            from geoagent_rl.geo.gazetteer import Gazetteer  # only names need it
+
+            self._gazetteer = Gazetteer.open()
+        matches = self._gazetteer.candidates("country", text)
+        return matches[0].country_code if matches else ""

@@ -1,0 +1,233 @@
+"""The learner beside a bare loop, its memory per option, and what shared vision features save.
+
+    python tests/benchmarks/learner.py throughput    tokens/s: learner actor against PyTorch + PEFT, in turns
+    python tests/benchmarks/learner.py memory        peak memory of a step per option, each in a fresh process
+    python tests/benchmarks/learner.py vision        time and FLOPs of a group with and without shared features
+
+Prints one JSON object. Everything runs on one thread per process (OMP_NUM_THREADS=1 unless set).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import tiny_random  # noqa: E402
+import torch  # noqa: E402
+from bare_loop import BareLoop, group_pass, one_image_batch  # noqa: E402
+from flops import SEVEN_B, counted, group_flops, shape_of  # noqa: E402
+from shapes import demo_policy  # noqa: E402
+
+from geoagent_rl.config import Config  # noqa: E402
+from geoagent_rl.data.images import open_image  # noqa: E402
+from geoagent_rl.grpo.advantages import group_advantages  # noqa: E402
+from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
+from geoagent_rl.policy import tiny  # noqa: E402
+from geoagent_rl.policy.model import load_policy, load_processor  # noqa: E402
+from geoagent_rl.policy.prompt import encode  # noqa: E402
+from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth  # noqa: E402
+
+
+def groups_of(model: str, folder: Path, n: int, size: int, tokens: int, version: int = 0) -> list[Group]:
+    """n groups of random completions; lengths vary between half of `tokens` and all of it."""
+    processor, found = load_processor(model), []
+    for i in range(n):
+        path = folder / f"{i}.png"
+        picture = str(path) if path.exists() else tiny_random.picture(path, i, (112, 112))
+        ids = encode(processor, open_image(picture), "tiny", 200_000).ids
+        generator, samples = torch.Generator().manual_seed(i), []
+        for k in range(size):
+            length = int(torch.randint(tokens // 2, tokens + 1, (1,), generator=generator))
+            completion = tuple(torch.randint(10, 200, (length,), generator=generator).tolist())
+            rollout = Rollout(str(i), k, ids, completion, (), "", "stop", version)
+            samples.append(ScoredRollout(rollout, {"format": Outcome("score", 0.0)}, float(k % 3)))
+        prompt = Prompt(str(i), picture, Truth("", "", "", 0.0, 0.0))
+        found.append(Group(prompt, tuple(samples), tuple(group_advantages([s.total for s in samples]))))
+    return found
+
+
+def at_version(groups: list[Group], version: int) -> list[Group]:
+    def renewed(group: Group) -> Group:
+        samples = tuple(replace(s, rollout=replace(s.rollout, version=version)) for s in group.samples)
+        return replace(group, samples=samples)
+
+    return [renewed(group) for group in groups]
+
+
+async def throughput(rounds: int, folder: Path) -> dict:
+    """Completion tokens per second of one step of 8 groups of 8: the actor, and two bare loops in this process."""
+    import ray
+
+    from actors.learner_group import LearnerGroup
+
+    model, config = demo_policy(folder / "model"), Config(steps=100)
+    config.learner.lr = 1e-4
+    groups = groups_of(model, folder, 8, 8, 96)
+    tokens = sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    learner = await LearnerGroup.start(config, model, grpo_phase(config), None, "learner")
+    bare = {kind: BareLoop(config, model, plain=kind == "plain") for kind in ("ours", "plain")}
+    rates: dict[str, list[float]] = {"learner": [], "bare, our policy code": [], "bare, plain PEFT": []}
+    version = learner.version
+    for number in range(rounds + 1):  # the first one warms up
+        found = {}
+        start = time.perf_counter()
+        for group in at_version(groups, version.number):
+            await learner.accumulate(group)
+        version, _ = await learner.step()
+        found["learner"] = time.perf_counter() - start
+        for kind, name in (("ours", "bare, our policy code"), ("plain", "bare, plain PEFT")):
+            start = time.perf_counter()
+            bare[kind].step(groups)
+            found[name] = time.perf_counter() - start
+        if number:
+            for name, seconds in found.items():
+                rates[name].append(tokens / seconds)
+    await learner.stop()
+    ray.shutdown()
+    out = {f"{name}: tokens/s": round(statistics.median(values)) for name, values in rates.items()}
+    for name in list(rates)[1:]:
+        ratios = [ours / theirs for ours, theirs in zip(rates["learner"], rates[name], strict=True)]
+        out[f"ratio to {name}"] = round(statistics.median(ratios), 3)
+    return out
+
+
+# A larger model and longer completions than the demo's, so that the differences are larger than the noise.
+WIDE = tiny.Recipe(hidden=512, layers=8, heads=8, kv_heads=2, mlp=1536, vision_depth=4, vision_width=192)
+OPTIONS: dict[str, dict[str, object]] = {
+    "all at once": {},
+    "micro_batch_tokens=2048": {"micro_batch_tokens": 2048},
+    "micro_batch_tokens=1": {"micro_batch_tokens": 1},
+    "gradient_checkpointing": {"gradient_checkpointing": True},
+    "gradient_checkpointing, micro_batch_tokens=1": {"gradient_checkpointing": True, "micro_batch_tokens": 1},
+    "zero_stage=2": {"zero_stage": 2},
+    "zero_stage=3": {"zero_stage": 3},
+    "zero_stage=2, bfloat16": {"zero_stage": 2, "dtype": "bfloat16"},
+    "no shared features": {"plain": True},
+    "no shared features, micro_batch_tokens=2048": {"plain": True, "micro_batch_tokens": 2048},
+}
+
+
+def memory(folder: Path) -> dict:
+    """Peak resident MB of one step (a group of 8, 512 tokens each) above what was resident before it; seconds."""
+    demo_policy(folder / "model", WIDE)
+    out = {}
+    for name, option in OPTIONS.items():
+        command = [sys.executable, __file__, "one-memory", "--folder", str(folder), "--option", json.dumps(option)]
+        out[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return out
+
+
+def one_memory(folder: Path, option: dict) -> dict:
+    from actors.learner import Learner
+
+    model, config = str(folder / "model"), Config(steps=100)
+    config.learner.micro_batch_tokens = option.get("micro_batch_tokens", 2**20)
+    config.learner.zero_stage = option.get("zero_stage", 0)
+    config.policy.dtype = option.get("dtype", "float32")
+    config.policy.gradient_checkpointing = option.get("gradient_checkpointing", False)
+    (group,) = groups_of(model, folder, 1, 8, 512)
+    if option.get("plain"):
+        bare = BareLoop(config, model, plain=True)
+    else:
+        learner = Learner(config, model, grpo_phase(config))
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    start = time.perf_counter()
+    if option.get("plain"):
+        bare.step([group])
+    else:
+        learner.accumulate(group)
+        learner.step()
+    return {"MB": round(resident("VmHWM") - before), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def resident(name: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process in MB."""
+    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+SEEING = tiny.Recipe(
+    hidden=256,
+    layers=4,
+    heads=4,
+    mlp=768,
+    vision_depth=4,
+    vision_width=48,
+    image_pixels=896 * 896,  # 1024 image tokens
+)
+RANK, SAMPLES, TEXT = 16, 8, 400
+
+
+def vision(rounds: int, folder: Path) -> dict:
+    """A group of 8 with 1024 image tokens and 400 text tokens a sample, forward and backward, KL reference included.
+
+    The tiny model's vision tower does about the share of the work that the 7B's does.
+    """
+    model = demo_policy(folder / "model", SEEING, full_attention=[3])
+    policy, processor = load_policy(model, lora=(RANK, 2 * RANK)).train(), load_processor(model)
+    batch, prompt = one_image_batch(policy, processor, folder, SAMPLES, TEXT)
+    seconds: dict[str, list[float]] = {"before": [], "after": []}
+    for _ in range(rounds):
+        for name, shared in (("before", False), ("after", True)):
+            start = time.perf_counter()
+            group_pass(policy, batch, prompt, shared)
+            seconds[name].append(time.perf_counter() - start)
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    out = {"tiny model, seconds": compared(middle)}
+    shape, completion = shape_of(policy.network, RANK), batch.targets.shape[1]
+    for name, s, answer in (("tiny model", shape, completion), ("7B", SEVEN_B, 300)):
+        work = {"before": False, "after": True}
+        found = {k: group_flops(s, 1024, 1024 + TEXT, answer, SAMPLES, shared) / 1e12 for k, shared in work.items()}
+        out[f"{name}, TFLOP"] = compared(found)
+        out[f"{name}, vision share of a forward pass"] = round(
+            s.vision(1024) / (s.vision(1024) + s.language(1024 + TEXT, answer, False, False)), 3
+        )
+    policy.network.set_attn_implementation("eager")
+    batch, prompt = one_image_batch(policy, processor, folder, 2, TEXT)
+    torch_says = counted(lambda: group_pass(policy, batch, prompt, True))
+    out["formula / torch's counter"] = round(group_flops(shape, 1024, 1024 + TEXT, completion, 2, True) / torch_says, 3)
+    return out
+
+
+def compared(values: dict[str, float]) -> dict[str, float]:
+    out = {name: round(value, 3) for name, value in values.items()}
+    return out | {"before / after": round(values["before"] / values["after"], 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("throughput", "memory", "vision", "one-memory"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--option", type=json.loads, default={})
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "throughput":
+            found = asyncio.run(throughput(arguments.rounds, Path(folder)))
+        elif arguments.what == "memory":
+            found = memory(Path(folder))
+        elif arguments.what == "vision":
+            found = vision(arguments.rounds, Path(folder))
+        else:
+            found = one_memory(arguments.folder, arguments.option)
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

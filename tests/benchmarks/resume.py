@@ -1,0 +1,85 @@
+"""Kills a run again and again, resumes it each time, and compares it with an uninterrupted one, value for value.
+
+    python tests/benchmarks/resume.py [--policy DIR] [--steps 12] [--kills driver,engine,learner,ray] [--save-every 2]
+                                      [--seed 0] [--keep DIR] [dotted overrides ...]
+
+One reference run, then one run for each part named in --kills, hit three times at random moments (of three different
+steps) and resumed after each. Prints a line per kill and one JSON object; exit code 1 when anything differs.
+--policy: where GRPO starts (a real policy gets real rewards); default: the tiny policy of `train` itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import killed_runs  # noqa: E402
+
+LIMIT_S = 900.0
+POINTS = 3
+SMALL = ["rollout.prompts_per_step=6", "rollout.group_size=6", "scenes.train=48", "run.keep_checkpoints=3"]
+PROGRAM = (sys.executable, "-c", "from cluster.cli import main; main()")
+
+
+def finish(run: Path, words: list[str]) -> None:
+    process = killed_runs.train(*words, f"run.dir={run}", program=PROGRAM)
+    _, said = process.communicate(timeout=LIMIT_S)
+    if process.returncode:
+        sys.exit(f"the run ended with exit code {process.returncode}:\n{said[-4000:]}")
+
+
+def campaign(run: Path, words: list[str], steps: int, part: str, chance: random.Random) -> list[dict]:
+    """Three lives of one run, each ended by a kill, and a last one that finishes."""
+    kills, resume = [], []
+    for step in sorted(chance.sample(range(1, steps - 2), POINTS)):
+        process = killed_runs.train(*words, *resume, f"run.dir={run}", program=PROGRAM)
+        said: list[str] = []
+        killed_runs.until_step(process, step, said)
+        into = chance.uniform(0, 2.0)
+        time.sleep(into)  # a random moment of the step: what is being tested
+        tree = killed_runs.kill(process, part)
+        took = killed_runs.ended(process, tree, said, LIMIT_S)
+        kills.append({"part": part, "step": step, "into_s": round(into, 2), "all_gone_s": round(took, 1)})
+        print(json.dumps(kills[-1] | {"said": "".join(said).strip().splitlines()[-1][:200]}), flush=True)
+        resume = ["--resume"]
+    finish(run, [*words, "--resume"])
+    return kills
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--policy", default="tiny")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--kills", default="driver,engine,learner,ray")
+    parser.add_argument("--save-every", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args()
+    chance = random.Random(args.seed)
+    words = ["--config", "configs/local.yaml", *SMALL, f"policy.model={args.policy}", f"steps={args.steps}"]
+    words += [f"run.save_every={args.save_every}", *args.overrides]
+    folder = args.keep or Path(tempfile.mkdtemp(prefix="geoagent-resume-"))
+    begin = time.monotonic()
+    finish(folder / "whole", words)
+    table = {"reference_s": round(time.monotonic() - begin, 1), "kills": [], "differences": {}}
+    for part in args.kills.split(","):
+        if part == "none":  # the same run twice
+            finish(folder / part, words)
+        else:
+            table["kills"] += campaign(folder / part, words, args.steps, part, chance)
+        table["differences"][part] = killed_runs.difference(folder / "whole", folder / part)
+        print(f"{part}: {table['differences'][part] or 'equal, value for value'}", flush=True)
+    print(json.dumps(table))
+    sys.exit(any(table["differences"].values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`geoagent-rl train` in a process of its own, killed for real, and what two runs' files differ in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from geoagent_rl.telemetry import UNREPEATED
+
+ROOT = Path(__file__).parents[1]
+# Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine rename themselves).
+PARTS = {
+    "engine": "ray::RolloutEngine",
+    "engine_core": "ray::RolloutEngine",  # its child, vLLM's own process
+    "learner": "ray::LearnerRank",
+    "ray": "raylet gcs_server",
+}
+TIMES = ("seconds", "attempts", "judge_seconds")  # fields of rollouts.jsonl that no two runs share
+
+
+def train(*words: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
+    """The command as a user starts it. `program` stands in for the installed entry point."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [*(program or (str(Path(sys.executable).with_name("geoagent-rl")),)), "train", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+
+
+def until_step(process: subprocess.Popen, step: int, said: list[str]) -> None:
+    """Reads what the run says until it has finished `step` or a later one."""
+    for line in process.stderr:
+        said.append(line)
+        found = re.match(r"step (\d+)/", line)
+        if found and int(found[1]) >= step:
+            return
+    raise AssertionError(f"ended before step {step}:\n" + "".join(said)[-4000:])
+
+
+def title(process: psutil.Process) -> str:
+    """The program's file name, or what the process calls itself."""
+    try:
+        return Path((process.cmdline() or [""])[0]).name
+    except psutil.Error:
+        return ""
+
+
+def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
+    """SIGKILLs a part of the run ("driver" or one of PARTS); returns all processes that the run had."""
+    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    if part == "driver":
+        victims = tree[:1]
+    elif part == "ray":
+        victims = [p for p in tree if title(p) in PARTS[part].split()]
+    else:
+        victims = [p for p in tree if title(p).startswith(PARTS[part])]
+    if part == "engine_core":
+        victims = [child for p in victims for child in p.children() if title(child).startswith("VLLM")]
+    if not victims:
+        raise AssertionError(f"no process of part {part!r} among {[title(p) for p in tree]}")
+    for victim in victims:
+        os.kill(victim.pid, signal.SIGKILL)
+    return tree
+
+
+def ended(process: subprocess.Popen, tree: list[psutil.Process], said: list[str], limit_s: float) -> float:
+    """Waits until the run and everything it had started is gone; returns seconds."""
+    begin = time.monotonic()
+    _, rest = process.communicate(timeout=limit_s)
+    said.append(rest)
+    _, alive = psutil.wait_procs(tree, timeout=limit_s)
+    assert not alive, [title(p)[:100] for p in alive]
+    return time.monotonic() - begin
+
+
+def rows(run: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The lines of a run's file without what depends on clocks and caches."""
+    for line in (run / name).read_text().splitlines():
+        yield timeless(json.loads(line))
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in UNREPEATED and k not in TIMES}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def difference(a: Path, b: Path) -> str:
+    """The first difference in what two runs recorded; empty when they agree value for value."""
+    for name in ("metrics.jsonl", "rollouts.jsonl"):
+        left, right = list(rows(a, name)), list(rows(b, name))
+        for x, y in zip(left, right, strict=False):
+            if x != y:
+                keys = [key for key in {**x, **y} if x.get(key) != y.get(key)]
+                values = {key: (x.get(key), y.get(key)) for key in keys}
+                return f"{name}, step {x['step']}: {str(values)[:2000]}"
+        if len(left) != len(right):
+            return f"{name}: {len(left)} and {len(right)} lines"
+    return ""

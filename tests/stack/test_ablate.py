@@ -1,0 +1,133 @@
+"""`geoagent-rl ablate`: what is planned, and the real thing: stopped, continued, finished, never run twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from tiny_random import build
+
+from cluster.ablate import Job, Jobs, plan, settle
+from geoagent_rl.config import load
+from geoagent_rl.evaluation.ablations import read_rows
+from geoagent_rl.types import InfraError, UserError
+
+ROOT = Path(__file__).parents[2]
+ROWS = read_rows(ROOT / "configs" / "ablations")
+SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=8",
+         "scenes.heldout=4", "scenes.sft=8", "sft.epochs=1", "sft.batch_size=8", "steps=5"]  # fmt: skip
+LIMIT_S = 400
+
+
+def some(*names):
+    return [row for row in ROWS if row.name in names]
+
+
+def test_one_job_does_all_rows_of_a_seed_and_more_jobs_share_them_after_the_cold_start():
+    rows, none = some("base", "sft", "wo-con", "full"), lambda name, seed: False
+    everything = ("base", "sft", "wo-con", "full")
+    assert plan(rows, [0, 1], 1, none) == [[Job(0, everything), Job(1, everything)]]
+    assert plan(rows, [0, 1], 3, none) == [[Job(0, everything), Job(1, everything)]]
+    first, second = plan(rows, [0], 2, none)
+    assert first == [Job(0, ("sft",))] and second == [Job(0, ("base", "full")), Job(0, ("wo-con",))]
+
+
+def test_finished_rows_are_not_planned_again():
+    rows = some("sft", "full")
+    assert plan(rows, [0, 1], 1, lambda name, seed: (name, seed) != ("full", 1)) == [[Job(1, ("full",))]]
+    assert plan(rows, [0, 1], 4, lambda name, seed: True) == []
+
+
+def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
+    config = load(ROOT / "configs" / "local.yaml")
+    assert [row.name for row in settle(config, some("full"), tmp_path)] == ["full"]
+    assert [row.name for row in settle(config, some("sft"), tmp_path)] == ["sft", "full"]
+    with pytest.raises(UserError, match="other settings"):
+        settle(load(ROOT / "configs" / "local.yaml", ["steps=7"]), some("full"), tmp_path)
+    changed = [dataclasses.replace(row, overrides={"learner.lr": 1.0}) for row in some("full")]
+    with pytest.raises(UserError, match="other overrides"):
+        settle(config, changed, tmp_path)
+
+
+def ablate(*words: str) -> subprocess.Popen:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [str(Path(sys.executable).with_name("geoagent-rl")), "ablate", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+
+
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path):
+    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
+    words = ["--out", str(out), "--rows", "base,sft,wo-con,full", "--seeds", "3", f"policy.model={base}", *SMALL]
+    process, said = ablate(*words), []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("step 2/"):  # of the row wo-con
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130 and "Traceback" not in errors, "".join(said) + errors
+    made = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("seed-3/*/row.json")}
+    assert set(made) == {"base", "sft"} and "| SFT | 1 |" in (out / "ablation.md").read_text()
+
+    process = ablate(*words)
+    printed, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, errors
+    assert "w/o Con (continues)" in errors and "SFT: " not in errors
+    assert {name: (out / "seed-3" / name / "row.json").stat().st_mtime_ns for name in made} == made
+    for row in ("wo-con", "full"):
+        run = out / "seed-3" / row
+        rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+        assert [r["step"] for r in rollouts] == [step for step in range(1, 6) for _ in range(4)]
+        assert {"consistency" in r["parts"] for r in rollouts} == {row == "full"}
+        assert (run / "policy" / "config.json").exists() and (run / "report.html").exists()
+    assert printed.count("| 1 |") == 4 and "<svg" in (out / "ablation.html").read_text()
+
+    process = ablate(*words)  # everything is finished: no Ray, no engine, only the table
+    again, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and again == printed and errors == ""
+
+
+HEAD = """
+import ray, sys
+print(ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, dashboard_port=0,
+               object_store_memory=100 * 2**20, _temp_dir=sys.argv[1]).dashboard_url, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def dashboard():
+    """The address of a small cluster's dashboard; the cluster ends with the process that started it."""
+    with tempfile.TemporaryDirectory(prefix="ga-head-", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [sys.executable, "-c", HEAD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        yield f"http://{head.stdout.readline().strip()}"
+        head.communicate(timeout=60)
+
+
+def test_jobs_run_on_a_cluster_and_their_failures_show(dashboard, tmp_path, capsys):
+    """The job itself finds its row finished; the test above runs the same entry point to the end."""
+    settle(load(ROOT / "configs" / "local.yaml"), some("sft"), tmp_path)
+    (tmp_path / "seed-0" / "sft").mkdir(parents=True)
+    (tmp_path / "seed-0" / "sft" / "row.json").write_text("{}")
+    jobs, ended = Jobs(tmp_path, dashboard), []
+    jobs.run([Job(0, ("sft",))], 1, lambda: ended.append(True))
+    assert ended == [True]
+    (tmp_path / "rows.json").unlink()
+    with pytest.raises(InfraError, match="ended with status FAILED"):
+        jobs.run([Job(0, ("sft",))], 1, lambda: None)
+    assert "rows.json" in capsys.readouterr().err  # the job's own last words
+
+
+def test_an_address_without_a_cluster_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no Ray cluster answers at http://127.0.0.1:9"):
+        Jobs(tmp_path, "http://127.0.0.1:9").run([Job(0, ("sft",))], 1, lambda: None)

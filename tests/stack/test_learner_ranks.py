@@ -1,0 +1,114 @@
+"""Real DeepSpeed over gloo: neither ranks, ZeRO stage, split, order nor streaming change a step; lost ranks end it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import learner_ranks
+import psutil
+import pytest
+import tiny_random
+from learner_cases import config, group
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from actors.learner_group import LearnerGroup
+from geoagent_rl.grpo.schedule import grpo_phase
+from geoagent_rl.types import InfraError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tiny")
+    model = tiny_random.build(directory)
+    return model, [tiny_random.picture(directory / f"{i}.png", i, (84, 56)) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def outcomes(place, tmp_path_factory):
+    """{(ranks, rank): {case: {"rows", "probe"}}} of tests/learner_ranks.py."""
+    out = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, learner_ranks.__file__, place[0], str(out), *place[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {tuple(map(int, p.stem.split("-"))): json.loads(p.read_text()) for p in out.glob("*.json")}
+
+
+@pytest.mark.parametrize("case", learner_ranks.CASES)
+@pytest.mark.parametrize("world", learner_ranks.WORLDS)
+def test_ranks_stages_splits_and_orders_give_the_same_steps(outcomes, world, case):
+    expected = outcomes[1, 0]["zero0"]
+    assert len(expected["rows"]) == learner_ranks.STEPS and expected["rows"][1]["kl"] > 0
+    for rank in range(world):
+        found = outcomes[world, rank][case]
+        for ours, theirs in zip(found["rows"], expected["rows"], strict=True):
+            assert ours["step_skipped"] == 0 and ours["train_tokens"] == theirs["train_tokens"]
+            for name in ("loss", "kl", "entropy", "grad_norm", "sampler_gap"):
+                assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
+        assert found["probe"] == pytest.approx(expected["probe"], abs=1e-4)
+
+
+async def test_a_rank_that_dies_in_a_step_ends_it_at_once_and_is_named(place, ray_local, tmp_path):
+    c = config(ranks=2, cpus_per_rank=0.5)
+    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), str(tmp_path / "weights"), "dying-learner")
+    pid = await asyncio.wrap_future(ranks.actors[1].__ray_call__.remote(lambda _: os.getpid()).future())
+    try:
+        await ranks.accumulate(group(place, 0, 0))
+        stopped = psutil.Process(pid)
+        stopped.suspend()  # so that rank 0 is inside the step's collective call when rank 1 dies
+        step = asyncio.create_task(ranks.step())
+        await asyncio.sleep(1.0)
+        assert not step.done()
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(InfraError, match="learner rank 1 died in 'step'"):
+            await step
+        assert time.monotonic() - began < 30
+        with pytest.raises(InfraError, match="learner rank 1 died"):
+            await ranks.save(str(tmp_path / "checkpoint"))
+        assert not Path(tmp_path / "checkpoint").exists()
+    finally:
+        await ranks.stop()
+
+
+class Answer:
+    """A Ray reference as far as LearnerGroup looks at it."""
+
+    def __init__(self, outcome=None) -> None:
+        self.outcome = outcome
+
+    def future(self) -> Future:
+        future = Future()
+        if isinstance(self.outcome, Exception):
+            future.set_exception(self.outcome)
+        elif self.outcome is not None:
+            future.set_result(self.outcome)
+        return future
+
+
+def failed(cause: Exception) -> RayTaskError:
+    return RayTaskError("call", "traceback", cause)
+
+
+GLOO = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation to complete")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ((7, None), "learner rank 1 did not finish 'step' in 0.2 s"),
+        ((failed(GLOO), None), "learner rank 0 lost the others in 'step', and rank 1 does not answer: .*Timed out"),
+        ((failed(GLOO), failed(GLOO)), "learner rank 0 lost the others in 'step': .*Timed out"),
+        ((failed(GLOO), ActorDiedError()), "learner rank 1 died in 'step'"),
+        ((failed(InfraError("rank 0: no sample")), None), "rank 0: no sample"),
+    ],
+)
+async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
+    monkeypatch.setattr("actors.learner_group.NOTICE_S", 0.2)
+    with pytest.raises(InfraError, match=message):
+        await LearnerGroup([], timeout_s=0.2).answers("step", [Answer(outcome) for outcome in outcomes])
