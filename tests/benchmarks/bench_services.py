@@ -149,7 +149,7 @@ async def many(url: str, folder: str) -> dict:
 
 
 async def prewarm(url: str, folder: str) -> dict:
-    """In this process, so that CPU seconds can be told: of the first pass alone, with the paper's form of similarity."""
+    """In this process, so that CPU seconds of the first pass can be told; similarity is the paper's."""
     report, config = {}, RewardConfig(semantic=SemanticConfig(names_first=False))
     for name in ("first", "cold", "warmed"):  # the first one pays for what is loaded on demand
         redis = EmbeddedRedis(f"{folder}/{name}", free_port(), new_password())
