@@ -26,7 +26,8 @@ setup: $(STAMP) ## everything the other commands need, in .venv (they run it the
 demo: $(STAMP) ## the main job on this machine: data, SFT, GRPO, evaluation, report
 	@$(BIN)/geoagent-rl demo $(ARGS)
 
-test: $(STAMP) ## the linter and every test
+test: $(STAMP) ## the linter and every test (as root also installs Debian's Chromium where there is no browser)
+	@$(BIN)/python tests/browser/chromium.py
 	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(ARGS)
 

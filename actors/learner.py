@@ -28,7 +28,7 @@ from geoagent_rl.grpo.batching import TrainSample, collate, plan, train_samples
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, check_image_tokens, completion_ids, encode, probe_ids
-from geoagent_rl.policy.rows import row_limit
+from geoagent_rl.policy.rows import attention_balance
 from geoagent_rl.rundir import directory_at_once
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
@@ -72,7 +72,7 @@ class Learner:
         norms = (c.max_grad_norm, c.skip_grad_norm or math.inf)
         self.sharded = ShardedModule(policy, c.zero_stage, bf16, phase.betas, c.weight_decay, *norms)
         self.policy, self.device = policy, self.sharded.device
-        self.row_limit = row_limit(policy.network.config.text_config) if c.share_prompts else 0
+        self.balance = attention_balance(policy.network.config.text_config) if c.share_prompts else 0
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer), device=self.device)
         self.probe = probe_ids(self.processor.tokenizer)
         self.images: dict[str, EncodedPrompt] = {}
@@ -123,7 +123,7 @@ class Learner:
             self.sums["sequences"] += len(samples)
             self.sums["groups"] += len(samples) > 0
         budget = self.config.learner.micro_batch_tokens
-        batches = plan(counted, self.world_size, budget, self.row_limit)[self.rank]
+        batches = plan(counted, self.world_size, budget, self.balance)[self.rank]
         if batches:
             images = list(dict.fromkeys(s.image for batch in batches for s in batch))
             grids, features = self.look(images)
@@ -152,7 +152,7 @@ class Learner:
         for s in samples:
             check_image_tokens(s.uid, s.prompt_ids, network.config.image_token_id, grids[images.index(s.image)], merge)
         pad = self.processor.tokenizer.pad_token_id
-        batch = collate(samples, images, network.config.image_token_id, pad, self.row_limit).to(self.device)
+        batch = collate(samples, images, network.config.image_token_id, pad, self.balance).to(self.device)
         positions = self.policy.position_ids(batch, grids)
         sft = self.phase.kind == "sft"
         temperature, banned = (1.0, None) if sft else (self.config.rollout.temperature, self.banned)

@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.recovery import LearnerLost
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion
 
@@ -141,7 +142,7 @@ class LearnerGroup:
         if failed:
             raise first_cause(what, failed, late)
         if waiting:
-            raise InfraError(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
+            raise LearnerLost(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
         return futures[0].result()
 
 
@@ -161,12 +162,12 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
     rank = [*dead, *own, *failed][0]
     error = failed[rank]
     if rank in dead:
-        return InfraError(f"learner rank {rank} died in {what!r}: {one_line(error)}")
+        return LearnerLost(f"learner rank {rank} died in {what!r}: {one_line(error)}")
     cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
     if not lost_contact(error):
         return cause
     suspect = f", and rank {late} does not answer" if late else ""
-    return InfraError(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
+    return LearnerLost(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
 
 
 def one_line(error: BaseException) -> str:

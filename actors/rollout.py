@@ -1,13 +1,14 @@
 """The rollout actor: a vLLM engine that completes prompts, streams finished completions and takes new weights.
 
 May know vLLM, the policy's prompt and the shared records; nothing of rewards, advantages or the learner.
-`RolloutEngine` is a plain class (tests drive it without Ray); `cluster` makes a Ray actor of it, and `RemoteRollout`
-is the driver's end of that actor.
+`RolloutEngine` is a plain class (tests drive it without Ray); `cluster` makes a Ray actor of it, and remote_rollout.py
+has the driver's end of that actor.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator
@@ -37,6 +38,7 @@ class RolloutEngine:
         self.engine: Any = None
         self.adapter: Any = None  # vLLM's LoRARequest of the current version
         self.loaded: list[Any] = []  # LoRARequests, oldest first
+        self.adapter_numbers = itertools.count(1)
         self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
         self.in_flight = 0
         self.asleep = False
@@ -187,6 +189,7 @@ class RolloutEngine:
             if version.kind == "merged":
                 await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
+                self.adapter = None  # what was on the old weights
             else:
                 await within(SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version))
             await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))
@@ -217,10 +220,12 @@ class RolloutEngine:
         await self.engine.reset_encoder_cache()
 
     async def load_adapter(self, version: PolicyVersion) -> None:
-        """A new name and id for each version: vLLM would serve a known one from its cache."""
+        """A new name and id each time: vLLM would serve a known one from its cache. Not the version's number: a run
+        that goes back to a checkpoint comes to the same number again."""
         from vllm.lora.request import LoRARequest
 
-        request = LoRARequest(f"policy-{version.number}", version.number + 1, version.path)
+        number = next(self.adapter_numbers)
+        request = LoRARequest(f"policy-{version.number}-{number}", number, version.path)
         await self.engine.add_lora(request)
         self.adapter = request
         self.loaded.append(request)
@@ -263,53 +268,22 @@ class RolloutEngine:
         outputs = [output async for output in self.engine.generate(prompt, params, request_id, lora_request=adapter)]
         return outputs[-1]
 
+    async def check(self) -> None:
+        """One short request. Raises InfraError when the engine is dead, hung or without valid weights."""
+        await within(SWAP_TIMEOUT_S, "waiting for the weight swap to end", self.open.wait())
+        if self.version.number == BROKEN:
+            raise InfraError(f"this engine failed to take the weights of {self.version.path}")
+        self.in_flight += 1  # a swap waits for it
+        self.idle.clear()
+        try:
+            await within(SWAP_TIMEOUT_S, "the engine's health check", self.probe_logprobs())
+        finally:
+            self.in_flight -= 1
+            if self.in_flight == 0:
+                self.idle.set()
+
     async def stop(self) -> None:
         """Ends the engine's processes. Idempotent."""
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None
-
-
-class RemoteRollout:
-    """The driver's end of a RolloutEngine that runs as a Ray actor; every failure of the actor is an InfraError."""
-
-    def __init__(self, actor: Any, timeout_s: float) -> None:
-        self.actor = actor
-        self.timeout_s = timeout_s
-
-    async def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
-    ) -> AsyncIterator[Rollout]:
-        import ray
-
-        stream = self.actor.generate_lists.remote(prompt, n, seed, temperature, banned)
-        what, left = f"prompt {prompt.uid}", n
-        try:
-            while left:
-                finished = await self.answer(await self.answer(anext(stream), what), what)
-                left -= len(finished)
-                for rollout in finished:
-                    yield rollout
-        finally:
-            if left:
-                ray.cancel(stream)
-
-    async def swap(self, version: PolicyVersion) -> float:
-        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
-
-    async def sleep(self) -> None:
-        await self.answer(self.actor.sleep.remote(), "sleep")
-
-    async def answer(self, work: Any, what: str) -> Any:
-        """Awaits an ObjectRef or a coroutine; raises what the actor raised."""
-        from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
-
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                return await work
-        except TimeoutError:
-            raise InfraError(f"{what}: no answer from the rollout actor in {self.timeout_s:g} s") from None
-        except (RayActorError, TaskCancelledError) as error:
-            raise InfraError(f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}") from error
-        except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, Exception) else error from None

@@ -30,7 +30,7 @@ from actors.nodes import node_options
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.gazetteer import Match
@@ -42,7 +42,7 @@ from geoagent_rl.types import InfraError, UserError
 
 APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
 PREWARM_CHUNK = 256  # addresses asked at a time
-WAITING = {"max_chunk": 8, "parallel": 64}  # for workers that wait for services: many small calls keep all of them busy
+WAITING_CHUNK = 8  # questions a call to workers that wait for services: many small calls keep all of them busy
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
 
@@ -119,7 +119,11 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
     cache_server, cache_url = start_cache(config.reward, cache_dir)
     try:
         applications = (reward_workers(config.reward, cache_url), judge(config, cache_url))
-        handles = _run({f"{run_id}-{name}": app for name, app in zip(APPLICATIONS, applications, strict=True)})
+        by_hand = (not config.reward.geocoder.max_replicas, not config.judge.max_replicas)
+        handles = _run(
+            serve.RunTarget(app, f"{run_id}-{name}", None, QUIET, external_scaler_enabled=free)
+            for name, app, free in zip(APPLICATIONS, applications, by_hand, strict=True)
+        )
     except BaseException:
         stop_applications(run_id)
         if cache_server is not None:
@@ -127,8 +131,8 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
         raise
     timeout_s = config.reward.attempt_timeout_s
     alone = provider_names(config.reward.geocoder.provider) == ("gazetteer",)
-    geo = GeoEmbedClient(handles[0], timeout_s, **({} if alone else WAITING))
-    agent = JudgeClient(handles[1], timeout_s, max_chunk=16, parallel=64)  # small: a call waits for its slowest verdict
+    geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64 if alone else WAITING_CHUNK)
+    agent = JudgeClient(handles[1], timeout_s, max_chunk=16)  # small: a call waits for its slowest verdict
     return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 
 
@@ -155,13 +159,13 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
     deployment = serve.deployment(
         GeoEmbedWorker,
         name="GeoEmbedWorker",
-        num_replicas=config.geocoder.replicas,
+        **replicas(config.geocoder),
         max_ongoing_requests=ONGOING,
         ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica} | node_options(config.geocoder.nodes),
         health_check_period_s=2.0,
-        health_check_timeout_s=30.0,
+        health_check_timeout_s=10.0,  # three in a row: a hung replica is replaced after half a minute
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=2.0,
+        graceful_shutdown_timeout_s=config.geocoder.timeout_s + 5.0,  # one that goes finishes what it is asked
         max_constructor_retry_count=1,  # what fails there fails every time: bad settings, broken files
     )
     return deployment.bind(config, cache_url)
@@ -174,16 +178,38 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
     deployment = serve.deployment(
         JudgeWorker,
         name="ConsistencyAgent",
-        num_replicas=config.judge.replicas,
+        **replicas(config.judge),
         max_ongoing_requests=ONGOING,
         ray_actor_options={"num_cpus": config.judge.cpus_per_replica, "num_gpus": config.judge.gpus_per_replica},
         health_check_period_s=5.0,
-        health_check_timeout_s=60.0,
+        health_check_timeout_s=20.0,
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=10.0,
+        graceful_shutdown_timeout_s=30.0,
         max_constructor_retry_count=2,
     )
     return deployment.bind(config.judge, cache_url, config.reward.cache.timeout_s)
+
+
+def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
+    """Serve's options for how many replicas: a number (cluster/scale.py changes it), or by load between two.
+
+    Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's own limit of calls per
+    replica (ONGOING) is never reached, what a replica really does at once is bounded inside it, and at most `parallel`
+    calls of each method (see _Client) are under way in the whole run. So target_ongoing is small.
+    """
+    if not section.max_replicas:
+        return {"num_replicas": section.replicas}
+    scaling = {
+        "min_replicas": section.min_replicas,
+        "initial_replicas": section.replicas,
+        "max_replicas": section.max_replicas,
+        "target_ongoing_requests": section.target_ongoing,
+        "metrics_interval_s": 1.0,
+        "look_back_period_s": 4.0,
+        "upscale_delay_s": 2.0,
+        "downscale_delay_s": section.idle_s,
+    }
+    return {"autoscaling_config": scaling}
 
 
 def stop_applications(run_id: str) -> None:
@@ -198,11 +224,10 @@ def stop_applications(run_id: str) -> None:
         return  # the cluster is going down: nothing is left to delete
 
 
-def _run(applications: dict[str, serve.Application]) -> list[DeploymentHandle]:
+def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle]:
     """Starts all at once and waits. Serve has tried failing constructors again by the time it gives up."""
-    targets = [
-        serve.RunTarget(app, name=name, route_prefix=None, logging_config=QUIET) for name, app in applications.items()
-    ]
+    targets = list(targets)
+    names = [target.name for target in targets]
     try:
         return serve.run_many(targets)
     except (RayError, RayServeException, RuntimeError) as error:
@@ -210,7 +235,7 @@ def _run(applications: dict[str, serve.Application]) -> list[DeploymentHandle]:
             f"{app}: {_last_line(deployment.message)}"
             for app, status in serve.status().applications.items()
             for deployment in status.deployments.values()
-            if app in applications and deployment.status != "HEALTHY"
+            if app in names and deployment.status != "HEALTHY"
         ]
         raise InfraError(f"a reward service did not start: {'; '.join(reasons) or _line(error)}") from error
 
@@ -226,7 +251,7 @@ def _stop_cache(actor: Any) -> None:
 class _Client:
     """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
 
-    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 8):
+    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 64):
         self.handle, self.timeout_s = handle, timeout_s
         self.max_chunk, self.parallel = max_chunk, parallel
         self._chunkers: dict[str, Chunker] = {}

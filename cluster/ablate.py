@@ -23,6 +23,8 @@ from typing import Any
 
 from cluster.ablate_job import DONE, row_dir
 from cluster.steps import say
+from cluster.storage import on_storage
+from cluster.submit import STOP_WAIT_S, client
 from geoagent_rl.config import Config, to_yaml
 from geoagent_rl.evaluation.ablation_page import markdown, write_ablation
 from geoagent_rl.evaluation.ablations import Row, summarise
@@ -30,7 +32,7 @@ from geoagent_rl.rundir import replace_text
 from geoagent_rl.types import InfraError, UserError
 
 POLL_S = 2.0  # between questions to a cluster about a job
-STOP_S = 120.0  # for a stopped job to save and end
+STOP_S = 120.0  # for a stopped process to save and end
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Job:
 def run_ablation(config: Config, rows: Sequence[Row], seeds: Sequence[int], out: Path, jobs: int, address: str) -> str:
     """Runs what is missing, `jobs` at a time; returns the table as Markdown. The first failed job stops the others."""
     check(config, seeds, jobs)
-    out = out.resolve()
+    config, out = on_storage(config), out.resolve()
     everything = settle(config, rows, out)
     runner = Jobs(out, address)
     for wave in plan(rows, seeds, jobs, lambda name, seed: (row_dir(out, name, seed) / DONE).exists()):
@@ -164,7 +166,8 @@ class Jobs:
                     process.wait(0.5)
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(STOP_S)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_S)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -172,22 +175,24 @@ class Jobs:
         return f"exit code {process.returncode}" if process.returncode else ""
 
     def remotely(self, words: list[str]) -> str:
-        from ray.job_submission import JobStatus, JobSubmissionClient
-
+        """Empty, or how it failed. A stopped job saves and ends within STOP_WAIT_S; nobody waits for it here."""
+        server = client(self.address)
+        environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
         try:
-            client = JobSubmissionClient(self.address)
-        except (ConnectionError, RuntimeError) as error:
-            raise UserError(f"no Ray cluster answers at {self.address}: {str(error).splitlines()[0]}") from None
-        environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": f"{STOP_S:g}"}}
-        job = client.submit_job(entrypoint=shlex.join([sys.executable, *words]), runtime_env=environment)
-        while not (status := client.get_job_status(job)).is_terminal() and not self.stopping.wait(POLL_S):
-            pass
-        if not status.is_terminal():
-            client.stop_job(job)  # it saves and ends within RAY_JOB_STOP_WAIT_TIME_S
-            return ""
-        if status == JobStatus.SUCCEEDED:
-            return ""
-        say(client.get_job_logs(job)[-3000:])
+            job = server.submit_job(entrypoint=shlex.join(["python", *words]), runtime_env=environment)
+            while not (status := server.get_job_status(job)).is_terminal():
+                if self.stopping.wait(POLL_S):
+                    server.stop_job(job)
+                    return ""
+            if status.value == "SUCCEEDED":
+                return ""
+            say(server.get_job_logs(job)[-3000:])
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InfraError(
+                f"the job server at {self.address} failed: {reason}; jobs that run go on, and the same command goes on "
+                "after them"
+            ) from None
         return f"status {status.value}"
 
 

@@ -103,7 +103,7 @@ class _Job:
             run.truncate(0)
         weights = s.weights_dir / row.name  # of its own: versions are numbered from 1 in every row
         weights.mkdir(exist_ok=True)
-        s = Session(config, run_id_of(path), path, weights)
+        s = dataclasses.replace(s, config=config, run_id=run_id_of(path), run_dir=path, weights_dir=weights)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
         shared = config.rollout.swap == "merged"  # then the engines hold what the row before left in them
         if row.grpo:
@@ -139,6 +139,8 @@ def main() -> None:
         run_rows(Path(out), int(seed), rows)
     except (UserError, InfraError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import typer
 
 import cluster.cli_cluster  # noqa: F401  attaches its commands
 from cluster.cli_ablate import ablate
+from cluster.cli_live import scale, status
 from cluster.monitor.command import monitor
 from cluster.storage import storage_root
 from geoagent_rl.cli import Json, app, run_app
@@ -23,7 +24,8 @@ from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
-
+app.command()(scale)
+app.command()(status)
 app.command()(monitor)
 app.command()(ablate)
 

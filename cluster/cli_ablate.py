@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cluster import use_cluster_token
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
 
@@ -40,6 +41,8 @@ def ablate(
     factors = [_number(factor, float, "--grid") for factor in grid.split(",") if factor]
     chosen = choose(read_rows(rows_dir), [name.strip() for name in rows.split(",") if name.strip()])
     chosen += grid_rows(vars(settings.reward.weights), factors)
+    if address:
+        use_cluster_token()
     from cluster.ablate import run_ablation
 
     print(run_ablation(settings, chosen, numbers, out, jobs, address))

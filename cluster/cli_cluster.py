@@ -65,7 +65,10 @@ def submit(
         print(json.dumps(ready, indent=1))
         return
     server = jobs.client(address)
-    job_id = server.submit_job(**ready)
+    try:
+        job_id = server.submit_job(**ready)
+    except RuntimeError as error:
+        raise UserError(f"the job server did not take the job: {' '.join(str(error).split())[:200]}") from None
     print(job_id, flush=True)
     if follow:
         watch(server, job_id)

@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from actors.rollout import RemoteRollout
-from cluster.launch import Session, engines_up, run_until_done, session, stack, start_engine, stop_engines
+from cluster.launch import Session, close_engines, engine_up, run_until_done, session, stack, supervised_engine
 from cluster.steps import dataset, progress, say, starting_base, starting_policy
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
@@ -24,6 +23,7 @@ from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.locate import locate_all
 from geoagent_rl.evaluation.predictions import read_predictions
 from geoagent_rl.evaluation.summary import summarise
+from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LEVELS, Services
@@ -102,8 +102,9 @@ async def predict(config: Config, run: RunDir, base: str, model: str, todo: list
                     advance(rows, len(todo))
 
                 c = config.eval
+                at_once = len(on.engines) * max(1, config.rollout.max_num_seqs // c.completions)
                 return await locate_all(
-                    todo, on.engines, on.judge_of_all, c.completions, c.temperature, config.run.seed, keep
+                    todo, on.engines, on.judge_of_all, c.completions, c.temperature, config.run.seed, keep, at_once
                 )
 
 
@@ -111,7 +112,7 @@ async def predict(config: Config, run: RunDir, base: str, model: str, todo: list
 class Engines:
     """What evaluation needs of launch.Stack."""
 
-    engines: list[RemoteRollout]
+    engines: list[RestartedEngine]
     judge_of_all: Scorer
 
 
@@ -120,10 +121,9 @@ async def engines_only(s: Session, model_dir: str) -> AsyncIterator[Engines]:
     """Rollout engines without reward services: places and names are scored here, reasoning is not."""
     reward = dataclasses.replace(s.config.reward, weights=Weights(consistency=0.0))
     (places,) = LocalPlaces.open(reward)
-    actors = [start_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
+    engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
     try:
-        await engines_up(asyncio.gather(*(asyncio.wrap_future(actor.start.remote().future()) for actor in actors)))
-        engines = [RemoteRollout(actor, s.config.rollout.timeout_s) for actor in actors]
+        await asyncio.gather(*(engine_up(engine.engine) for engine in engines))
         yield Engines(engines, Scorer(Services(places, places, None), reward))
     finally:
-        await stop_engines(actors)
+        await close_engines(engines)

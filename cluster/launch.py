@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 import signal
@@ -22,19 +21,21 @@ from typing import Any
 import ray
 
 from actors.learner_group import LearnerGroup
-from actors.rollout import RemoteRollout, RolloutEngine
+from actors.remote_rollout import RemoteRollout
+from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
 from cluster.janitor import janitor
+from cluster.live import noted, on_a_cluster
 from cluster.placement import Reservation, reserve
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rundir import RunDir
+from geoagent_rl.rundir import RunDir, run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
-STOP_S = 20.0
 
 
 @dataclass
@@ -53,14 +54,10 @@ class Stack:
     """What generates and scores. Learners come and go with their phase (see `learner`)."""
 
     model_dir: str  # the checkpoint that the engines were started with
-    engines: list[RemoteRollout]
+    engines: list[RestartedEngine]
     scorer: Scorer  # with the configured weights
     judge_of_all: Scorer  # with the paper's weights for every part: evaluation, whatever an ablation trains on
     services: RewardServices
-
-
-def joins_a_cluster() -> bool:
-    return bool(os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"))
 
 
 def warn_of_lonely_cache(config: Config) -> None:
@@ -75,7 +72,7 @@ def warn_of_lonely_cache(config: Config) -> None:
 
 def connect() -> None:
     """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
-    if joins_a_cluster():
+    if on_a_cluster():
         ray.init(log_to_driver=False, logging_level="ERROR")
         return
     ray.init(
@@ -92,25 +89,23 @@ def connect() -> None:
 async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
     """Connects to Ray for one run, the only one in its directory, and reserves its place; what it has published is
     removed at the end, or by its next life if it is killed."""
-    with RunDir(run_dir).exclusive():
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(RunDir(run_dir).exclusive())
+        cleanup.callback(ray.shutdown)
         connect()
-        place = None
-        try:
-            run_id, root = run_id_of(run_dir), weights_root(run_dir)
-            for left in root.glob(f"geoagent-{run_id}-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            place = await reserve(config, run_id, only_learner)
-            warn_of_lonely_cache(config)
-            weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
-            try:
-                with janitor(run_id, weights) if joins_a_cluster() else contextlib.nullcontext():
-                    yield Session(config, run_id, run_dir, weights, place)
-            finally:
-                shutil.rmtree(weights, ignore_errors=True)
-        finally:
-            if place is not None:
-                place.release()
-            ray.shutdown()
+        run_id, root = run_id_of(run_dir), weights_root(run_dir)
+        for left in root.glob(f"geoagent-{run_id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        place = await reserve(config, run_id, only_learner)
+        cleanup.callback(place.release)
+        warn_of_lonely_cache(config)
+        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
+        cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
+        if on_a_cluster():
+            cleanup.enter_context(janitor(run_id, weights))
+        else:
+            cleanup.enter_context(noted(run_id, run_dir, ray.get_runtime_context().gcs_address))
+        yield Session(config, run_id, run_dir, weights, place)
 
 
 @contextlib.asynccontextmanager
@@ -121,24 +116,18 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     """
     config = s.config
     async with contextlib.AsyncExitStack() as cleanup:
-        actors = [start_engine(s, i, model_dir) for i in range(config.rollout.engines)]
-        cleanup.push_async_callback(stop_engines, actors)
-        starting = asyncio.gather(*(asyncio.wrap_future(actor.start.remote().future()) for actor in actors))
+        engines = [supervised_engine(s, i, model_dir) for i in range(config.rollout.engines)]
+        cleanup.push_async_callback(close_engines, engines)
+        starting = asyncio.gather(*(engine_up(engine.engine) for engine in engines))
         cleanup.callback(starting.cancel)
         if 0 < config.rollout.gpus_per_engine < 1:
-            await engines_up(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
+            await asyncio.shield(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
-        await engines_up(starting)
-        engines = [RemoteRollout(actor, config.rollout.timeout_s) for actor in actors]
+        await starting
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
-
-
-def run_id_of(run_dir: Path) -> str:
-    """The same for a run that is resumed: its Serve applications are found and replaced if a kill left them."""
-    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
 
 
 def weights_root(run_dir: Path) -> Path:
@@ -148,44 +137,58 @@ def weights_root(run_dir: Path) -> Path:
     return run_dir
 
 
-def start_engine(s: Session, i: int, model_dir: str) -> Any:
+def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
+    """Engine number i of the run; its first life is being created and still has to be awaited with engine_up."""
+
+    async def start(life: int) -> RemoteRollout:
+        engine = start_engine(s, i, model_dir, life)
+        try:
+            await engine_up(engine)
+        except BaseException:
+            await engine.end()
+            raise
+        return engine
+
+    first = start_engine(s, i, model_dir)
+    return RestartedEngine(f"rollout engine {i}", first, start, s.config.rollout.max_restarts)
+
+
+def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRollout:
+    """Creates the actor of engine number i; a dead life's name may still be taken."""
     rollout = s.config.rollout
     options = {
-        "name": f"rollout-{s.run_id}-{i}",
+        "name": f"rollout-{s.run_id}-{i}" + (f"-life{life}" if life else ""),
         "num_cpus": rollout.cpus_per_engine,
         "num_gpus": rollout.gpus_per_engine,
         "max_concurrency": 1000,
         **s.place.engine_options(i),
     }
-    return ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+    return RemoteRollout(actor, rollout.timeout_s)
 
 
-async def engines_up(starting: asyncio.Future) -> None:
+async def engine_up(engine: RemoteRollout) -> None:
+    """Waits until it has loaded its model. InfraError or UserError when it does not."""
     try:
-        await asyncio.wait_for(starting, ENGINE_START_S)
-    except TimeoutError:
-        raise InfraError(f"a rollout engine did not start in {ENGINE_START_S:g} s") from None
-    except ray.exceptions.RayActorError as error:
-        raise InfraError(f"a rollout engine died while starting: {' '.join(str(error).split())[:300]}") from error
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InfraError | UserError):
-            raise error.cause from None
-        raise InfraError(f"a rollout engine did not start: {' '.join(str(error.cause).split())[:300]}") from error
+        await engine.answer(engine.actor.start.remote(), "a rollout engine's start", ENGINE_START_S)
+    except (InfraError, UserError):
+        raise
+    except Exception as error:  # failure taxonomy: whatever a new process raises, this engine does not start
+        raise InfraError(f"a rollout engine did not start: {' '.join(str(error).split())[:300]}") from error
 
 
-async def stop_engines(actors: list[Any]) -> None:
-    """Lets vLLM end its own processes, then the actors."""
-    stops = [asyncio.wrap_future(actor.stop.remote().future()) for actor in actors]
-    await asyncio.wait(stops, timeout=STOP_S)
-    for actor in actors:
-        ray.kill(actor)
+async def close_engines(engines: list[RestartedEngine]) -> None:
+    await asyncio.gather(*(engine.close() for engine in engines))
 
 
 @contextlib.asynccontextmanager
-async def learner(s: Session, model_dir: str, phase: Phase) -> AsyncIterator[LearnerGroup]:
-    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step."""
+async def learner(s: Session, model_dir: str, phase: Phase, life: int = 0) -> AsyncIterator[LearnerGroup]:
+    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step.
+
+    life: how often this phase's learner has been started again; the dead one's actor names may still be taken.
+    """
     folder = str(s.weights_dir) if phase.kind == "grpo" else None
-    name = f"learner-{phase.kind}-{s.run_id}"
+    name = f"learner-{phase.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     group = await LearnerGroup.start(s.config, model_dir, phase, folder, name, s.place.learner)
     try:
         yield group

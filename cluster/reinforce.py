@@ -26,6 +26,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.run import validate
 from geoagent_rl.grpo.schedule import grpo_phase
+from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.rundir import RunDir
 from geoagent_rl.telemetry import summary_line
 from geoagent_rl.types import Group, InfraError, Prompt, UserError
@@ -42,13 +43,32 @@ async def reinforce(
 ) -> None:
     """GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
 
-    held: pictures to validate on, of which run.validate_samples are used.
+    held: pictures to validate on, of which run.validate_samples are used. A learner that dies is started again from
+    the newest checkpoint, so at most run.save_every steps are done twice.
     """
+
+    async def attempt(life: int) -> None:
+        await reinforce_once(s, on, run, model_dir, samples, held, resume or life > 0, life)
+
+    await restarting_learner(attempt, s.config.learner.max_restarts)
+
+
+async def reinforce_once(
+    s: Session,
+    on: Stack,
+    run: RunDir,
+    model_dir: str,
+    samples: Sequence[manifest.Sample],
+    held: Sequence[manifest.Sample],
+    resume: bool,
+    life: int,
+) -> None:
+    """`reinforce` with one life of the learner. Raises LearnerLost when that ends."""
     config = s.config
     prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config)) as group, watched(s.run_id) as load:
+    async with learner(s, model_dir, grpo_phase(config), life) as group, watched(s.run_id) as load:
         first, prompt = await restore(group, run) if resume else (0, 0)
-        if first or on.model_dir != model_dir:
+        if first or life or on.model_dir != model_dir:
             await asyncio.gather(*(engine.swap(group.version) for engine in on.engines))
         if config.reward.geocoder.prewarm:
             failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
@@ -56,10 +76,14 @@ async def reinforce(
         validation = [x.prompt() for x in held[: config.run.validate_samples]]
         tracking = Tracking(config, run.path, s.run_id, first)
         after = AfterStep(config, on, run, group, validation, load, tracking, first, prompt, *run.best())
+        if not resume:
+            await after.save(0)  # what a learner that dies soon goes back to
         try:
             order = prompt_order(prompts, config.run.seed)
             learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
             await driver.train(config, order, on.engines, on.scorer, learning, after.step, first, prompt)
+        except LearnerLost:
+            raise  # it has nothing left to save
         except BaseException:
             await driver.uninterrupted(after.save_on_the_way_out())
             raise

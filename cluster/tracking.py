@@ -5,8 +5,10 @@ What goes there is decided in geoagent_rl/telemetry.py: this only forwards rows.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,18 +32,28 @@ class Tracking:
 
     def __init__(self, config: Config, run_dir: Path, run_id: str, first: int = 0) -> None:
         self.run = run_dir.name
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
+        self.writer: SummaryWriter | None = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
         self.gauges: dict[str, Gauge] = {}
         self.wandb = start_wandb(config, run_dir, run_id) if config.run.wandb else None
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Every value of `row`, whose names are those of the metric table."""
+        self.plot(step, row)
         for name, value in row.items():
-            self.writer.add_scalar(name, value, step)
             if math.isfinite(value):
                 self.gauge(name).set(value)
         if self.wandb is not None:
             self.wandb.log(dict(row), step=step)
+
+    def plot(self, step: int, row: Mapping[str, float]) -> None:
+        """TensorBoard's files, written in a thread that a full disk ends: that costs the curves there, not the run."""
+        try:
+            if self.writer is not None:
+                for name, value in row.items():
+                    self.writer.add_scalar(name, value, step)
+        except OSError as error:
+            print(f"WARNING: no more curves for TensorBoard: {error}", file=sys.stderr, flush=True)
+            self.writer = None
 
     def gauge(self, name: str) -> Gauge:
         if name not in self.gauges:
@@ -52,9 +64,11 @@ class Tracking:
         return self.gauges[name]
 
     def close(self) -> None:
-        self.writer.close()
+        if self.writer is not None:
+            with contextlib.suppress(OSError):  # a disk that is full by now: see `plot`
+                self.writer.close()
         if self.wandb is not None:
-            self.wandb.finish(quiet=True)
+            self.wandb.finish()
 
 
 def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:

@@ -80,6 +80,7 @@ class RolloutConfig:
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
     swap: str = "adapter"  # how new weights reach the engine: adapter | merged
     timeout_s: float = 600.0  # for one group
+    max_restarts: int = 5  # of each engine that dies, over the whole run; the others go on without it then
 
 
 @dataclass
@@ -111,6 +112,7 @@ class LearnerConfig:
     micro_batch_tokens: int = 8192  # of one forward pass, padding included; lower it when memory is short
     share_prompts: bool = True  # completions of one prompt behind one copy of it: see policy/rows.py
     timeout_s: float = 600.0
+    max_restarts: int = 5  # of a learner that dies, over the whole run; each goes back to the newest checkpoint
 
 
 @dataclass

@@ -109,7 +109,11 @@ class GeocoderConfig:
     longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
     share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
     prewarm: bool = False  # ask what right answers will ask, before the first step: they are in the cache then
-    replicas: int = 1  # workers, which geocode and embed
+    replicas: int = 1  # workers, to begin with; `geoagent-rl scale` changes it while the run goes on
+    max_replicas: int = 0  # above 0: between min_replicas and this many, by load; then not by hand
+    min_replicas: int = 1  # of scaling by load
+    target_ongoing: float = 2.0  # calls (of up to 64 questions) per replica that scaling by load aims at
+    idle_s: float = 60.0  # how long the load must be lower before a replica goes
     cpus_per_replica: float = 0.2  # as declared to Ray
     nodes: str = ""  # where replicas run: a custom resource ("reward_node") or label ("role=reward") of nodes; "": any
 
@@ -139,7 +143,7 @@ class RewardConfig:
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
     format: FormatConfig = field(default_factory=FormatConfig)
     exact_match: ExactMatchConfig = field(default_factory=ExactMatchConfig)
-    custom: dict[str, CustomConfig] = field(default_factory=dict)
+    custom: dict[str, CustomConfig] = field(default_factory=dict)  # rewards of your own: NAME: {function, weight}
     geocoder: GeocoderConfig = field(default_factory=GeocoderConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -151,7 +155,11 @@ class RewardConfig:
 @dataclass
 class JudgeConfig:
     model: str = "tiny"  # "tiny", "smollm2", a GPTQ-INT4 checkpoint directory or hub name
-    replicas: int = 1  # agents, each with an engine of its own
+    replicas: int = 1  # agents, each with an engine of its own, to begin with; this and the next four as for geocoder
+    max_replicas: int = 0  # above 0: scaled by load
+    min_replicas: int = 1  # of scaling by load
+    target_ongoing: float = 4.0  # calls of up to 16 questions: max_num_seqs questions in all
+    idle_s: float = 300.0  # a judge on a GPU takes minutes to start
     tensor_parallel: int = 1  # GPUs that share one model
     gpus_per_replica: float = 0  # 0: CPU
     cpus_per_replica: float = 0.5  # as declared to Ray

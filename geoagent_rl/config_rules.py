@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 def validate(config: Config) -> None:
     """Raises UserError, in one line that names the key to change, for the first rule that is broken."""
     check_ranges(config)
+    check_replicas(config)
     check_choices(config)
     check_learning(config)
     check_gpus(config)
-    check_cache_url(config)
+    check_secrets(config)
     check_wandb(config)
     if config.rollout.group_size < 2:
         raise UserError("rollout.group_size must be at least 2: advantages are relative to the group")
@@ -73,6 +75,8 @@ def check_ranges(config: Config) -> None:
         "run.validate_every": config.run.validate_every,
         "placement.wait_s": config.placement.wait_s,
         "rollout.max_refills": config.rollout.max_refills,
+        "rollout.max_restarts": config.rollout.max_restarts,
+        "learner.max_restarts": config.learner.max_restarts,
         "learner.clip_low": config.learner.clip_low,
         "learner.skip_grad_norm": config.learner.skip_grad_norm,
         "learner.kl_beta": config.learner.kl_beta,
@@ -81,6 +85,19 @@ def check_ranges(config: Config) -> None:
     for key, value in natural.items():
         if value < 0:
             raise UserError(f"{key} must be 0 or more, not {value}")
+
+
+def check_replicas(config: Config) -> None:
+    for key, c in {"reward.geocoder": config.reward.geocoder, "judge": config.judge}.items():
+        if c.replicas < 1 or c.min_replicas < 1:
+            raise UserError(f"{key}.replicas and {key}.min_replicas must be at least 1: nothing is scored without")
+        if c.max_replicas and not c.min_replicas <= c.replicas <= c.max_replicas:
+            raise UserError(
+                f"{key}.min_replicas ({c.min_replicas}) <= {key}.replicas ({c.replicas}) <= {key}.max_replicas "
+                f"({c.max_replicas}) must hold; max_replicas=0 switches scaling by load off"
+            )
+        if c.target_ongoing <= 0 or c.idle_s < 0:
+            raise UserError(f"{key}.target_ongoing must be greater than 0 and {key}.idle_s not negative")
 
 
 def check_choices(config: Config) -> None:
@@ -161,8 +178,13 @@ def check_gpus(config: Config) -> None:
         raise UserError("placement.colocate needs max_staleness=0: nothing is generated while the engine sleeps")
 
 
-def check_cache_url(config: Config) -> None:
+def check_secrets(config: Config) -> None:
     """No secret in the configuration (it is written to run directories), no plain text to other machines."""
+    if not all(re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) for name in config.reward.geocoder.opencage.api_key_env):
+        raise UserError(
+            "reward.geocoder.opencage.api_key_env holds names of environment variables, in upper case, not keys: put "
+            "the key into OPENCAGE_API_KEY or a file that OPENCAGE_API_KEY_FILE names"
+        )
     try:
         url = urlsplit(config.reward.cache.url)
     except ValueError as error:

@@ -34,9 +34,18 @@ UNSCORABLE_WINDOW = 5  # steps over which reward.max_unscorable_share is judged
 
 
 class Engine(Protocol):
+    """See recovery.RestartedEngine."""
+
+    @property
+    def up(self) -> bool: ...
+
+    async def ready(self) -> None: ...
+
     def generate(
         self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
     ) -> AsyncIterator[Rollout]: ...
+
+    def failed(self, problem: Exception) -> None: ...
 
     async def swap(self, version: PolicyVersion) -> float: ...
 
@@ -126,27 +135,58 @@ async def uninterrupted(work: Awaitable[Any]) -> Any:
 
 
 async def make_group(config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer) -> Group:
-    """Generates and scores the G samples of one prompt; a failed engine's work is started again on the next one.
+    """Generates and scores the G samples of one prompt. One whose picture cannot be decoded gives a group without."""
+    seed, size = config.run.seed * 1_000_003 + position, config.rollout.group_size
+    try:
+        scored = await generate_and_score(engines, position, scorer, prompt, size, seed, config.rollout.timeout_s)
+    except BadImage as error:  # damage that the manifest's quick check could not see: one prompt, not the run
+        log.warning("%s: left out: %s", prompt.uid, error)
+        return Group(prompt, (), ())
+    return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
 
-    A prompt whose picture cannot be decoded gives a group without samples.
+
+async def generate_and_score(
+    engines: Sequence[Engine],
+    turn: int,
+    scorer: Scorer,
+    prompt: Prompt,
+    n: int,
+    seed: int,
+    timeout_s: float,
+    **sampling: Any,
+) -> list[ScoredRollout]:
+    """The n scored samples of a prompt, in index order. A failed engine's work is started again, with the same seed, on
+    the next one that works; timeout_s is for each attempt, scoring included.
     """
-    seed = config.run.seed * 1_000_003 + position
     for attempt in range(ATTEMPTS):
-        engine = engines[(position + attempt) % len(engines)]
+        engine = await first_up(engines, turn + attempt)
         try:
-            async with asyncio.timeout(config.rollout.timeout_s):
-                scored = await stream_scores(engine, scorer, prompt, config.rollout.group_size, seed)
-            break
-        except BadImage as error:  # damage that the manifest's quick check could not see: one prompt, not the run
-            log.warning("%s: left out: %s", prompt.uid, error)
-            return Group(prompt, (), ())
+            async with asyncio.timeout(timeout_s):
+                return await stream_scores(engine, scorer, prompt, n, seed, **sampling)
         except (InfraError, TimeoutError) as error:
             problem = error
-    else:
-        raise InfraError(
-            f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
-        )
-    return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
+            engine.failed(error)
+    raise InfraError(f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}")
+
+
+async def first_up(engines: Sequence[Engine], turn: int) -> Engine:
+    """The engine whose turn it is, or the next one that works; waits while none does. InfraError: all are lost."""
+    order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
+    for engine in order:
+        if engine.up:
+            return engine
+    waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                engine, problem = waiting.pop(task), task.exception()
+                if problem is None:
+                    return engine
+        raise problem
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[float | None]:

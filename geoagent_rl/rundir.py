@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -153,6 +154,11 @@ def resumed_config(overrides: Sequence[str], root: Path) -> Path:
     if not file.is_file():
         raise UserError(f"nothing to resume: there is no {file}")
     return file
+
+
+def run_id_of(run_dir: Path) -> str:
+    """Names a run's parts on a cluster. The same for a run that is resumed: what a kill has left of it is found."""
+    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from geoagent_rl.types import UserError
 
@@ -39,12 +38,3 @@ def read_secret(environ: Mapping[str, str], name: str) -> str:
 def names_a_secret(name: str) -> bool:
     """Whether an environment variable of this name probably holds a secret (and not the path of a file with one)."""
     return bool(_SECRET.search(name.upper()))
-
-
-def without_password(url: str) -> str:
-    """A URL fit to be shown."""
-    parts = urlsplit(url)
-    if parts.password is None and parts.username is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"***@{host}"))

@@ -87,8 +87,8 @@ TIMES: dict[str, tuple[str, str]] = {
     "learn_seconds": ("s", "the learner's own account of its work, publishing left out"),
     "publish_seconds": ("s", "writing the new policy version and its probe"),
     "swap_seconds": ("s", "time from a new policy version to all engines having it"),
-    "reward_exposed_seconds": ("s", "learner idle while a fully generated group was unscored"),
-    "rollout_wait_seconds": ("s", "learner idle while no group was fully generated and unscored"),
+    "reward_exposed_seconds": ("s", "learner idle while the group whose turn it was lay generated and unscored"),
+    "rollout_wait_seconds": ("s", "learner idle while the group whose turn it was was being generated"),
     "bound_seconds": ("s", "T* = max(rollout, reward, learn busy): the step cannot be shorter with these parts"),
     "efficiency": ("share", "T* / wall time of the step"),
     "save_seconds": ("s", "time that the checkpoint after the step before held the run up; writing goes on beside it"),
@@ -191,13 +191,8 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
     generating, scoring = union(generations, window), union(scorings, window)
     working = union([*clock.learning, *clock.swapping], window)
     learning = length(union(clock.learning, window))
-    complete = [
-        (max(s.rollout.spans["generated"] for s in g.samples), max(s.rollout.spans["scored"] for s in g.samples))
-        for g in groups
-        if g.samples
-    ]
     idle = gaps(working, window)
-    exposed = overlap(idle, union(complete, window))
+    exposed = overlap(idle, union(waits_for_rewards(groups), window))
     wall = clock.end - clock.start
     bound = max(length(generating), length(scoring), learning)
     return {
@@ -226,6 +221,19 @@ def parts_measured(row: Iterable[str]) -> list[str]:
     """The reward parts whose mean is among the names of metrics."""
     found = (name.removeprefix("reward_").removesuffix("_mean") for name in row if MEAN.fullmatch(name))
     return part_names(name for name in found if name != "total")
+
+
+def waits_for_rewards(groups: Sequence[Group]) -> list[Interval]:
+    """When nothing but rewards kept the group whose turn it was from the learner, which takes them in this order.
+
+    A later group that is generated and unscored keeps nobody waiting while an earlier one is still being generated.
+    """
+    waits, turn = [], -math.inf
+    for spans in ([s.rollout.spans for s in g.samples] for g in groups if g.samples):
+        generated, scored = (max(s[name] for s in spans) for name in ("generated", "scored"))
+        waits.append((max(generated, turn), scored))
+        turn = max(turn, scored)
+    return waits
 
 
 def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:

@@ -26,7 +26,7 @@ for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ[MARK] = SESSION
 
-ORDER = ("unit", "properties", "pipeline", "oracle", "stack")  # the quick ones first
+ORDER = ("unit", "properties", "pipeline", "oracle", "browser", "stack")  # the quick ones first
 QUICK = {"unit": 30, "properties": 60, "pipeline": 60}  # seconds for one test
 HERE = Path(__file__).parent
 collect_ignore = ["benchmarks"]  # scripts, run by hand

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,14 @@ def train(*words: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
 
 
-def until_step(process: subprocess.Popen, step: int, said: list[str]) -> None:
-    """Reads what the run says until it has finished `step` or a later one."""
+def reaches(process: subprocess.Popen, step: int, said: list[str]) -> bool:
+    """Reads what the run says until it has finished `step` or a later one (True) or has ended (False)."""
     for line in process.stderr:
         said.append(line)
         found = re.match(r"step (\d+)/", line)
         if found and int(found[1]) >= step:
-            return
-    raise AssertionError(f"ended before step {step}:\n" + "".join(said)[-4000:])
+            return True
+    return False
 
 
 def title(process: psutil.Process) -> str:
@@ -71,19 +71,50 @@ def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
     return tree
 
 
-def ended(process: subprocess.Popen, tree: list[psutil.Process], said: list[str], limit_s: float) -> float:
-    """Waits until the run and everything it had started is gone; returns seconds."""
-    begin = time.monotonic()
-    _, rest = process.communicate(timeout=limit_s)
-    said.append(rest)
+def all_gone(process: subprocess.Popen, tree: list[psutil.Process], limit_s: float) -> None:
+    """Waits for the end of a run and of everything it had started."""
+    process.communicate(timeout=limit_s)
     _, alive = psutil.wait_procs(tree, timeout=limit_s)
-    assert not alive, [title(p)[:100] for p in alive]
-    return time.monotonic() - begin
+    assert not alive, [title(p) for p in alive]
+
+
+def killed_and_resumed(
+    words: list[str],
+    run: Path,
+    kills: list[tuple[int, str, float]],
+    limit_s: float,
+    program: tuple[str, ...] = (),
+    note: Callable[[str], None] = lambda line: None,
+) -> list[str]:
+    """A run of which a part is killed `seconds` after a step for each (step, part, seconds), and which is resumed as
+    often as it did not survive that; returns what its lives have said, once the last one has finished well."""
+    said: list[str] = []
+    process, tree, resume = train(*words, f"run.dir={run}", program=program), [], ["--resume", f"run.dir={run}"]
+    try:
+        for step, part, seconds in kills:
+            if not reaches(process, step, said):
+                all_gone(process, tree, limit_s)
+                process = train(*resume, program=program)
+                assert reaches(process, step, said), "".join(said)[-4000:]
+            time.sleep(seconds)  # a moment of the step after: what is being tested
+            tree = kill(process, part)
+            note(f"killed {part} {seconds:.2f} s after {said[-1].strip()[:60]}")
+        if not reaches(process, 10**9, said) and process.wait(limit_s):
+            all_gone(process, tree, limit_s)
+            process = train(*resume, program=program)
+            _, rest = process.communicate(timeout=limit_s)
+            said.append(rest)
+        assert process.returncode == 0, "".join(said)[-4000:]
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+    return said
 
 
 def rows(run: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The lines of a run's file without what depends on clocks and caches."""
-    for line in (run / name).read_text().splitlines():
+    """The lines of a run's file without what depends on clocks, on caches and on where the run lies."""
+    for line in (run / name).read_text().replace(str(run), "RUN").splitlines():
         yield timeless(json.loads(line))
 
 

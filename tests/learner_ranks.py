@@ -25,11 +25,11 @@ from geoagent_rl.grpo.batching import train_samples
 from geoagent_rl.grpo.schedule import grpo_phase
 
 STEPS, WORLDS, LIMIT_S = 2, (1, 2, 4), 150.0
-CASES = {  # name: (ZeRO stage, tokens of a micro-batch and of a shared row, seed of the order, groups streamed)
+CASES = {  # name: (ZeRO stage, tokens of a micro-batch, balance of shared rows, seed of the order, groups streamed)
     "zero0": (0, 8192, 0, 0, True),
     "zero0-whole": (0, 300, 8192, 1, False),
     "zero2": (2, 250, 0, 2, True),
-    "zero3": (3, 400, 180, 3, True),
+    "zero3": (3, 400, 1, 3, True),
     "zero3-whole": (3, 8192, 8192, 4, False),
 }
 
@@ -54,11 +54,11 @@ def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[di
 
 def work(rank: int, world: int, address: str, place: Place, out: Path) -> None:
     found = {}
-    for name, (stage, budget, row_limit, order, streamed) in CASES.items():
+    for name, (stage, budget, balance, order, streamed) in CASES.items():
         c = config(zero_stage=stage, micro_batch_tokens=budget, ranks=world)
         c.policy.gradient_checkpointing = name == "zero3"
         learner = Learner(c, place[0], grpo_phase(c), None, rank, world, address)
-        learner.row_limit = row_limit
+        learner.balance = balance
         rows = steps(learner, place, order, streamed)
         found[name] = {"rows": rows, "probe": learner.version.probe_logprobs}
     learner.close()

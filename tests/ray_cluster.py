@@ -65,16 +65,21 @@ def running(nodes: list[dict[str, Any]], variables: dict[str, str]) -> Iterator[
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def own(folder: str, nodes: list[dict[str, Any]]) -> None:
     """The owner's part: starts the nodes, says where they are, waits for the end of standard input."""
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     from ray.cluster_utils import Cluster
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port, agent = free_port(), free_port()
     head = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port, "temp_dir": folder}
+    head["dashboard_agent_listen_port"] = agent  # which takes jobs; its usual port may be another cluster's
     cluster = Cluster(initialize_head=True, head_node_args=head | nodes[0])
     try:
         for node in nodes[1:]:

@@ -12,6 +12,7 @@ import typer
 
 from geoagent_rl.types import UserError
 
+STOP_S = 1  # for answers under way when the monitor ends
 DEFAULT_PORT = 3000  # where Ray looks for a Grafana unless told otherwise
 
 
@@ -49,7 +50,9 @@ def serve(runs, host: str, port: int, attach: str) -> None:
         print(f"warning: whoever reaches {url} can see these runs and their photographs", file=sys.stderr)
     print(f"{url}  (Ctrl-C ends it)", flush=True)
     hosts = LOOPBACK if is_loopback(host) else ("*",)
-    server = uvicorn.Server(uvicorn.Config(application(runs, attached, hosts), log_level="warning", access_log=False))
+    app = application(runs, attached, hosts)
+    settings = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_S)
+    server = uvicorn.Server(settings)
     try:
         server.run(sockets=[listener])
     finally:
@@ -58,12 +61,13 @@ def serve(runs, host: str, port: int, attach: str) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises UserError when the port is taken or the address is not this machine's."""
+    """A listening socket. Raises UserError when the port is taken or the address is not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UserError(

@@ -120,7 +120,7 @@ def _targets(panel: Panel) -> list[dict[str, str]]:
 
 
 def _unit(panel: Panel) -> str:
-    return GRAFANA_UNITS.get(METRICS[panel.id][0], "short")
+    return GRAFANA_UNITS.get(METRICS[panel.metrics[0]][0], "short")
 
 
 def prometheus() -> str:

@@ -5,6 +5,7 @@ Every metric of the metric table is in some panel, and those of one panel share 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Panel:
 
     @property
     def id(self) -> str:
-        return self.metrics[0]
+        return "-".join(re.findall("[a-z0-9]+", self.title.lower()))
 
 
 def rewards() -> list[Panel]:
@@ -32,7 +33,7 @@ def rewards() -> list[Panel]:
         Panel("Rewards", "Reward by component", tuple(f"reward_{p}_mean" for p in PARTS), wide=True),
     ]
     panels += [
-        Panel("Rewards", _words(p), (f"reward_{p}_q50", f"reward_{p}_mean"), _band(f"reward_{p}")) for p in PARTS
+        Panel("Rewards", _words(p), (f"reward_{p}_mean", f"reward_{p}_q50"), _band(f"reward_{p}")) for p in PARTS
     ]
     spread = tuple(f"reward_{p}_std" for p in PARTS)
     return [
@@ -76,7 +77,7 @@ def speed() -> list[Panel]:
     waits = ("reward_exposed_seconds", "rollout_wait_seconds", "swap_seconds")
     queues = ("reward_queue_mean", "reward_queue_max", "rollout_queue_mean")
     return [
-        Panel("Speed", "Step time, and T*, which it cannot be below", ("step_seconds", *busy), wide=True),
+        Panel("Speed", "Step time and T*", ("step_seconds", *busy), wide=True),
         Panel("Speed", "What the learner waits for", waits),
         Panel("Speed", "Efficiency: T* / step time", ("efficiency",)),
         Panel("Speed", "Throughput", ("tokens_per_s",)),

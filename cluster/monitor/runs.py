@@ -62,7 +62,7 @@ class Run:
         self.steps.refresh()
         known = f"{self.steps.path.stat().st_ino if self.steps.path.exists() else 0}-{self.steps.generation}"
         first = after if generation == known else 0
-        columns = {n: self.steps.columns[n][first:] for n in ["step", *names] if n in self.steps.columns}
+        columns = {n: self.steps.numbers(n, first) for n in ["step", *names] if n in self.steps.columns}
         return {"generation": known, "first": first, "rows": self.steps.rows, "columns": columns}
 
     def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:
@@ -93,7 +93,11 @@ class Run:
         Only files inside the folder of the run's manifest (or rendered by the run) are opened.
         """
         self.rollouts.refresh()
-        path = Path(str(self.rollouts.row(number).get("image", ""))).resolve()
+        path = Path(str(self.rollouts.row(number).get("image", "")))
+        was = self.setting("run.dir")
+        if was and path.is_relative_to(was):  # rendered by the run, whose directory may have been moved since
+            path = self.path / path.relative_to(was)
+        path = path.resolve()
         if not any(path.is_relative_to(root) for root in self.image_roots):
             raise BadImage("the photograph lies outside the folder of the run's manifest", "outside")
         image = open_image(path, self.setting("data.max_image_megapixels") or DEFAULT_MAX_MEGAPIXELS)

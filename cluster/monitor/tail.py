@@ -57,11 +57,11 @@ class LineFile:
 
 
 class Steps(LineFile):
-    """metrics.jsonl as columns: {name: [value of each row, None where it has none]}."""
+    """metrics.jsonl as columns: {name: [what each row has, None where it has nothing]}."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.columns: dict[str, list[float | None]] = {}
+        self.columns: dict[str, list[Any]] = {}
         self.rows = 0
 
     def forget(self) -> None:
@@ -74,8 +74,12 @@ class Steps(LineFile):
                 for name in row.keys() - self.columns.keys():
                     self.columns[name] = [None] * self.rows
                 for name, column in self.columns.items():
-                    column.append(_short(row.get(name)))
+                    column.append(row.get(name))
                 self.rows += 1
+
+    def numbers(self, name: str, first: int = 0) -> list[float | None]:
+        """A column from row `first` on, with six digits, plenty for a curve; None for what JSON has no number for."""
+        return [_short(value) for value in self.columns[name][first:]]
 
 
 class Rollouts(LineFile):
@@ -127,7 +131,6 @@ def _ends(line: bytes) -> tuple[int, str, float]:
 
 
 def _short(value: Any) -> float | None:
-    """Six digits are plenty for a curve; None for what JSON has no number for."""
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.6g}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from geoagent_rl.evaluation import published
 from geoagent_rl.types import UserError
 
 # The paper's columns (GeoSeek-Val): hit rates in percent within these distances.
@@ -27,7 +28,8 @@ GRID_PARTS = ("spatial", "semantic", "consistency")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `paper`: percent by column of the paper's same row, empty where it has none."""
+    """One line of the table. `paper`: percent by column of the paper's same row, empty where it has none; a row's file
+    gives that row's name in evaluation/published.py."""
 
     name: str
     title: str
@@ -78,8 +80,8 @@ def read_rows(folder: Path) -> list[Row]:
 def _row(path: Path) -> Row:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        row = Row(path.stem, **found)
-    except (yaml.YAMLError, TypeError, OSError, UnicodeDecodeError) as error:
+        row = Row(path.stem, **found | {"paper": _published(found.get("paper", ""))})
+    except (yaml.YAMLError, TypeError, AttributeError, KeyError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no ablation row: {' '.join(str(error).split())}; see configs/ablations") from None
     if row.start not in ("base", "sft"):
         raise UserError(f"{path}: start must be base or sft, not {row.start!r}")
@@ -87,6 +89,12 @@ def _row(path: Path) -> Row:
     if wrong:
         raise UserError(f"{path}: a row may change reward terms, learner and steps only, not {', '.join(wrong)}")
     return row
+
+
+def _published(system: str) -> dict[str, float]:
+    """The figures of a row of the paper's Table 3, else of Table 4. Raises KeyError for a name that neither has."""
+    tables = {row.system: row for row in (*published.JUDGE, *published.ABLATION)}
+    return dict(zip(COLUMNS, tables[system].hit, strict=False)) if system else {}
 
 
 def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Row]:

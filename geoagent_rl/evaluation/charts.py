@@ -139,7 +139,7 @@ def cell_map(cells: Sequence[tuple[float, float, int]], label: str) -> str:
         square = f"M{_x(lon - 0.5):g} {_y(lat + 0.5):g}h{SCALE:g}v{SCALE:g}h-{SCALE:g}z"
         by_shade.setdefault(min(int(math.log10(count) * 2), 5), []).append(square)
     for shade, squares in sorted(by_shade.items()):
-        parts.append(f'<path fill="var(--accent)" opacity="{0.35 + 0.13 * shade:.2f}" d="{"".join(squares)}"/>')
+        parts.append(f'<path style="fill:var(--accent)" opacity="{0.35 + 0.13 * shade:.2f}" d="{"".join(squares)}"/>')
     return "".join(parts) + "</svg>"
 
 

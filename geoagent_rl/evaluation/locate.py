@@ -25,6 +25,7 @@ from geoagent_rl.types import InfraError, ScoredRollout
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
+ATTEMPTS = 2
 
 
 async def locate_all(
@@ -35,26 +36,33 @@ async def locate_all(
     temperature: float,
     seed: int,
     keep: Callable[[Row], None],
+    concurrent: int = CONCURRENT,
 ) -> int:
     """Calls `keep` with each photograph's row, in the order in which they are done; returns how many have none.
+
+    `concurrent` photographs are under way at once; one that fails is tried again, by another engine if there is one.
 
     A photograph's completions depend on seed and uid only, not on which others are asked or in what order. Raises
     InfraError when every photograph fails.
     """
-    free = asyncio.Semaphore(CONCURRENT)
+    free = asyncio.Semaphore(concurrent)
     problems: list[str] = []
+
+    async def ask(engine: Engine, sample: Sample) -> Row:
+        scored = await stream_scores(engine, scorer, sample.prompt(), completions, seed, temperature=temperature)
+        return prediction_row(sample, scored)
 
     async def locate(i: int, sample: Sample) -> None:
         async with free:
-            try:
-                ask = stream_scores(engines[i % len(engines)], scorer, sample.prompt(), completions, seed,
-                                    temperature=temperature)  # fmt: skip
-                keep(prediction_row(sample, await ask))
-            except BadImage as error:
-                keep({**_truth(sample), "failure": f"photograph: {error}"})
-            except InfraError as error:
-                log.warning("%s: %s", sample.uid, error)
-                problems.append(str(error))
+            for attempt in range(ATTEMPTS):
+                try:
+                    return keep(await ask(engines[(i + attempt) % len(engines)], sample))
+                except BadImage as error:
+                    return keep({**_truth(sample), "failure": f"photograph: {error}"})
+                except InfraError as error:
+                    problem = str(error)
+            log.warning("%s: %s", sample.uid, problem)
+            problems.append(problem)
 
     await _all([locate(i, sample) for i, sample in enumerate(samples)])
     if samples and len(problems) == len(samples):

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from geoagent_rl.driver import Engine, Scorer, stream_scores
+from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.evaluation.metrics import score_table
 from geoagent_rl.telemetry import mean, part_names
 from geoagent_rl.types import Prompt, ScoredRollout
 
 CONCURRENT = 64  # photographs under way at once
+TIMEOUT_S = 600.0  # for one attempt at one photograph
 SAME = 0.999  # a level whose similarity is this high names the true place
 
 
@@ -58,9 +59,9 @@ async def locate_all(
 
     async def locate(i: int, prompt: Prompt) -> ScoredRollout:
         async with free:
-            engine = engines[i % len(engines)]
             options = {"temperature": temperature, "banned": banned}
-            return (await stream_scores(engine, scorer, prompt, 1, seed * 1_000_003 + i, **options))[0]
+            own_seed = seed * 1_000_003 + i
+            return (await generate_and_score(engines, i, scorer, prompt, 1, own_seed, TIMEOUT_S, **options))[0]
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(locate(i, prompt)) for i, prompt in enumerate(prompts)]

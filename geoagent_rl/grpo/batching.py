@@ -7,6 +7,7 @@ collective operations inside a forward pass (ZeRO-3) stay in step. May know noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -91,18 +92,23 @@ def train_samples(group: Group) -> list[TrainSample]:
     return out
 
 
-def rows_of(samples: Sequence[TrainSample], row_limit: int) -> list[list[int]]:
-    """Places in `samples` of each row's completions: those of one prompt share rows of at most row_limit tokens."""
+def rows_of(samples: Sequence[TrainSample], balance: int) -> list[list[int]]:
+    """Places in `samples` of each row's completions: those of one prompt share rows, as many as is cheapest.
+
+    balance: the length at which a row's attention (quadratic) costs as much as its linear layers; 0: none share. With a
+    prompt of P tokens and k completions of C, a completion's share of (P + kC)(P + kC + balance) / k is least where
+    kC = sqrt(P (P + balance)): the completions of a row together grow no longer than that.
+    """
     rows: list[list[int]] = []
-    latest: dict[tuple[str, tuple[int, ...]], tuple[list[int], int]] = {}  # a prompt's newest row and its length
+    latest: dict[tuple[str, tuple[int, ...]], tuple[list[int], int]] = {}  # a prompt's newest row and what is free
     for i, s in enumerate(samples):
-        prompt = (s.image, s.prompt_ids)
-        row, length = latest.get(prompt, ([], row_limit))
-        if length + len(s.completion_ids) > row_limit:
-            row, length = [], len(s.prompt_ids)
+        prompt, size, n = (s.image, s.prompt_ids), len(s.prompt_ids), len(s.completion_ids)
+        row, room = latest.get(prompt, ([], 0))
+        if n > room:
+            row, room = [], math.isqrt(size * (size + balance)) if balance else 0
             rows.append(row)
         row.append(i)
-        latest[prompt] = row, length + len(s.completion_ids)
+        latest[prompt] = row, room - n
     return rows
 
 
@@ -110,19 +116,19 @@ def row_length(samples: Sequence[TrainSample], row: Sequence[int]) -> int:
     return len(samples[row[0]].prompt_ids) + sum(len(samples[i].completion_ids) for i in row)
 
 
-def padded_tokens(samples: Sequence[TrainSample], row_limit: int) -> int:
-    rows = rows_of(samples, row_limit)
+def padded_tokens(samples: Sequence[TrainSample], balance: int) -> int:
+    rows = rows_of(samples, balance)
     return len(rows) * max(row_length(samples, row) for row in rows)
 
 
-def micro_batches(samples: Sequence[TrainSample], token_budget: int, row_limit: int = 0) -> list[list[TrainSample]]:
+def micro_batches(samples: Sequence[TrainSample], token_budget: int, balance: int = 0) -> list[list[TrainSample]]:
     """Splits samples, longest first, so that padded tokens (rows x longest row) stay within the budget.
 
     A sample longer than the budget gets a micro-batch of its own: prompts are never truncated.
     """
     batches: list[list[TrainSample]] = []
     for sample in sorted(samples, key=lambda s: -s.length):
-        if batches and padded_tokens([*batches[-1], sample], row_limit) <= token_budget:
+        if batches and padded_tokens([*batches[-1], sample], balance) <= token_budget:
             batches[-1].append(sample)
         else:
             batches.append([sample])
@@ -130,11 +136,11 @@ def micro_batches(samples: Sequence[TrainSample], token_budget: int, row_limit: 
 
 
 def plan(
-    samples: Sequence[TrainSample], ranks: int, token_budget: int, row_limit: int = 0
+    samples: Sequence[TrainSample], ranks: int, token_budget: int, balance: int = 0
 ) -> list[list[list[TrainSample]]]:
     """Micro-batches of every rank; all ranks get the same number, filled up with weight-0 copies of the shortest."""
     ordered = sorted(samples, key=lambda s: -s.length)
-    plans = [micro_batches(ordered[rank::ranks], token_budget, row_limit) for rank in range(ranks)]
+    plans = [micro_batches(ordered[rank::ranks], token_budget, balance) for rank in range(ranks)]
     most = max(map(len, plans))
     if most:
         filler = [replace(ordered[-1], weight=0.0)]
@@ -144,14 +150,14 @@ def plan(
 
 
 def collate(
-    samples: Sequence[TrainSample], images: Sequence[str], image_token_id: int, pad_id: int, row_limit: int = 0
+    samples: Sequence[TrainSample], images: Sequence[str], image_token_id: int, pad_id: int, balance: int = 0
 ) -> MicroBatch:
     """Pads on the right; the multimodal token types are derived from the padded ids, so they cannot go astray.
 
-    images: the caller's images, in the order of its features; every sample's image must be among them. row_limit: see
+    images: the caller's images, in the order of its features; every sample's image must be among them. balance: see
     `rows_of`; 0: a row for every sample.
     """
-    rows = rows_of(samples, row_limit)
+    rows = rows_of(samples, balance)
     size, longest = len(samples), max(len(s.completion_ids) for s in samples)
     length = max(row_length(samples, row) for row in rows)
     ids, offsets = torch.full((len(rows), length), pad_id), torch.zeros((len(rows), length), dtype=torch.long)

@@ -35,11 +35,11 @@ def counted_from_prompt(positions: Tensor, batch: MicroBatch) -> Tensor:
     return torch.where(batch.segments > 0, start + batch.offsets, positions)
 
 
-def row_limit(text_config: Any) -> int:
-    """How long a row may grow by sharing: attention, whose cost grows with the square of the length, then costs at most
-    a quarter of the linear layers. About 8,000 tokens for Qwen2.5-VL-7B, 200 for the tiny policy."""
+def attention_balance(text_config: Any) -> int:
+    """The length of a row, in tokens, at which its attention costs as much as its linear layers: about 32,500 for
+    Qwen2.5-VL-7B, 800 for the tiny policy. What `batching.rows_of` fills rows by."""
     c = text_config
     head = c.hidden_size // c.num_attention_heads
     attention = 2 * c.hidden_size**2 + 2 * c.hidden_size * c.num_key_value_heads * head
-    layer = attention + 3 * c.hidden_size * c.intermediate_size  # multiply-adds per token; 2 * hidden_size per pair
-    return layer // (8 * c.hidden_size)
+    layer = attention + 3 * c.hidden_size * c.intermediate_size  # multiply-adds for a token
+    return layer // (2 * c.hidden_size)  # multiply-adds for a pair of tokens

@@ -84,31 +84,30 @@ class BareLoop:
         return logits.log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0] * batch.completion_mask
 
 
-def one_image_batch(policy, processor, folder: Path, samples: int, text_tokens: int):
-    """(MicroBatch, EncodedPrompt): `samples` sequences of 1024 image tokens and text_tokens others on one picture."""
+def one_image_samples(policy, processor, folder: Path, samples: int, text_tokens: int):
+    """([TrainSample], EncodedPrompt): sequences of 1024 image tokens and text_tokens others, all on one picture."""
     picture = tiny_random.picture(folder / "large.png", 0, (896, 896))
     prompt = encode(processor, open_image(picture), "tiny", 896 * 896)
     assert prompt.ids.count(policy.network.config.image_token_id) == 1024
     length = text_tokens - (len(prompt.ids) - 1024)
     ids = torch.randint(10, 200, (samples, length), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [TrainSample(str(i), "x", prompt.ids, tuple(row), 1.0 - 2 * (i % 2)) for i, row in enumerate(ids)]
-    return collate(rows, ["x"], policy.network.config.image_token_id, processor.tokenizer.pad_token_id), prompt
+    return [TrainSample(str(i), "x", prompt.ids, tuple(row), 1.0 - 2 * (i % 2)) for i, row in enumerate(ids)], prompt
 
 
-def group_pass(policy, batch: MicroBatch, prompt: EncodedPrompt, shared: bool) -> None:
-    """Reference pass, loss pass and backward of a group; not shared: each pass looks at the picture for each sample."""
-    config, n = Config(), len(batch.image_index)
+def group_pass(policy, processor, samples: Sequence[TrainSample], prompt: EncodedPrompt, look_once: bool, balance: int):
+    """Reference pass, loss pass and backward of one group; else each pass looks at the picture for each sample."""
+    config, n = Config(), len(samples)
+    image_token = policy.network.config.image_token_id
+    batch = collate(samples, ["x"], image_token, processor.tokenizer.pad_token_id, balance)
+    positions = policy.position_ids(batch, prompt.image_grid_thw)
+    features = policy.image_features(prompt.pixel_values, prompt.image_grid_thw) if look_once else ()
 
     def logprobs(reference: bool) -> torch.Tensor:
-        if shared:
-            shown = features
-        else:
-            shown = policy.image_features(prompt.pixel_values.repeat(n, 1), prompt.image_grid_thw.repeat(n, 1))
-        seen = batch if shared else replace(batch, image_index=torch.arange(n))
-        return policy(seen, shown, positions, reference=reference)[0]
+        if look_once:
+            return policy(batch, features, positions, reference=reference)[0]
+        shown = policy.image_features(prompt.pixel_values.repeat(n, 1), prompt.image_grid_thw.repeat(n, 1))
+        return policy(replace(batch, image_index=torch.arange(n)), shown, positions, reference=reference)[0]
 
-    positions = policy.position_ids(batch, prompt.image_grid_thw)
-    features = policy.image_features(prompt.pixel_values, prompt.image_grid_thw) if shared else ()
     with torch.no_grad():
         reference = logprobs(reference=True)
     losses, _ = grpo_losses(logprobs(reference=False), batch, reference, config)

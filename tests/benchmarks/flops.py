@@ -5,6 +5,7 @@ Counted: linear layers, attention products, LoRA, the vocabulary's logits. Not c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,6 +26,12 @@ class Shape:
     vision_mlp: int
     vision_full: int  # layers whose attention sees the whole picture; the others see windows of 64 patches
     patch: int = 1176  # numbers per patch: 3 channels, 2 times, 14 x 14
+
+    @property
+    def balance(self) -> int:
+        """As policy.rows.attention_balance."""
+        layer = 2 * self.hidden**2 + 2 * self.hidden * self.key_values + 3 * self.hidden * self.mlp
+        return layer // (2 * self.hidden)
 
     def vision(self, image_tokens: int) -> float:
         """One picture, forward. Four patches make an image token."""
@@ -64,14 +71,18 @@ def shape_of(network, rank: int) -> Shape:
     )
 
 
-def group_flops(s: Shape, image_tokens: int, tokens: int, completion: int, samples: int, shared: bool) -> float:
-    """Reference pass, loss pass and backward of `samples` sequences of `tokens` tokens on one picture."""
-    looks = 1 if shared else 2 * samples
-    sequence = [s.language(tokens, completion, adapter, back) for adapter, back in ((0, 0), (1, 0), (1, 1))]
-    return looks * s.vision(image_tokens) + samples * sum(sequence)
+def group_flops(s: Shape, image_tokens: int, rows: list[tuple[int, list[int]]], looks: int) -> float:
+    """Reference pass, loss pass and backward. rows: (tokens of the prompt, tokens of each completion); looks: how often
+    the vision tower runs."""
+    work = looks * s.vision(image_tokens)
+    for prompt, completions in rows:
+        total = sum(completions)
+        for adapter, backward in ((False, False), (True, False), (True, True)):
+            work += s.language(prompt + total, total, adapter, backward)
+    return work
 
 
-def counted(work) -> float:
+def counted(work: Callable[[], None]) -> float:
     """What torch counts while `work()` runs. Attention must be eager: the counter does not know the CPU's fused one."""
     with FlopCounterMode(display=False) as counter:
         work()

@@ -35,22 +35,8 @@ def finish(run: Path, words: list[str]) -> None:
         sys.exit(f"the run ended with exit code {process.returncode}:\n{said[-4000:]}")
 
 
-def campaign(run: Path, words: list[str], steps: int, part: str, chance: random.Random) -> list[dict]:
-    """Three lives of one run, each ended by a kill, and a last one that finishes."""
-    kills, resume = [], []
-    for step in sorted(chance.sample(range(1, steps - 2), POINTS)):
-        process = killed_runs.train(*words, *resume, f"run.dir={run}", program=PROGRAM)
-        said: list[str] = []
-        killed_runs.until_step(process, step, said)
-        into = chance.uniform(0, 2.0)
-        time.sleep(into)  # a random moment of the step: what is being tested
-        tree = killed_runs.kill(process, part)
-        took = killed_runs.ended(process, tree, said, LIMIT_S)
-        kills.append({"part": part, "step": step, "into_s": round(into, 2), "all_gone_s": round(took, 1)})
-        print(json.dumps(kills[-1] | {"said": "".join(said).strip().splitlines()[-1][:200]}), flush=True)
-        resume = ["--resume"]
-    finish(run, [*words, "--resume"])
-    return kills
+def note(line: str) -> None:
+    print(line, flush=True)
 
 
 def main() -> None:
@@ -69,12 +55,18 @@ def main() -> None:
     folder = args.keep or Path(tempfile.mkdtemp(prefix="geoagent-resume-"))
     begin = time.monotonic()
     finish(folder / "whole", words)
-    table = {"reference_s": round(time.monotonic() - begin, 1), "kills": [], "differences": {}}
+    table = {"reference_s": round(time.monotonic() - begin, 1), "parts": {}, "differences": {}}
     for part in args.kills.split(","):
         if part == "none":  # the same run twice
             finish(folder / part, words)
         else:
-            table["kills"] += campaign(folder / part, words, args.steps, part, chance)
+            when = sorted(chance.sample(range(1, args.steps - 2), POINTS))
+            kills = [(step, part, round(chance.uniform(0, 2.0), 2)) for step in when]
+            said = killed_runs.killed_and_resumed(words, folder / part, kills, LIMIT_S, PROGRAM, note)
+            lives = 1 + sum(
+                line.startswith(("resuming after", "no checkpoint yet")) for line in "".join(said).splitlines()
+            )
+            table["parts"][part] = {"kills": kills, "lives": lives}
         table["differences"][part] = killed_runs.difference(folder / "whole", folder / part)
         print(f"{part}: {table['differences'][part] or 'equal, value for value'}", flush=True)
     print(json.dumps(table))

@@ -25,7 +25,8 @@ import ray  # noqa: E402
 import tiny_random  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from actors.rollout import RemoteRollout, RolloutEngine  # noqa: E402
+from actors.remote_rollout import RemoteRollout  # noqa: E402
+from actors.rollout import RolloutEngine  # noqa: E402
 from actors.vllm_engine import rollout_engine_args, set_environment  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
 from geoagent_rl.types import PolicyVersion, Prompt, Truth  # noqa: E402

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import itertools
 import json
@@ -19,8 +20,9 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--mute-audio", "--remote-debugging-port=0", "--remote-allow-origins=*",
+    "--site-per-process",  # so that a frame of another site is a target of its own, which tests can look into
 )  # fmt: skip
-START_S, ANSWER_S = 60.0, 30.0
+START_S, ANSWER_S, PAINT_S = 60.0, 30.0, 0.5
 KEYS = {"Enter": 13, "Escape": 27, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
 
 
@@ -40,7 +42,7 @@ class Browser:
     def page(self, width: int = 1280, height: int = 800) -> Page:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/json/new?about:blank", method="PUT")
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return Page(json.load(answer)["webSocketDebuggerUrl"], width, height)
+            return Page(json.load(answer)["webSocketDebuggerUrl"], (width, height))
 
     def stop(self) -> None:
         self.process.terminate()
@@ -54,12 +56,19 @@ class Browser:
 class Page:
     """One tab. `errors` collects what the page's scripts threw and what its content policy refused."""
 
-    def __init__(self, address: str, width: int, height: int) -> None:
-        self.socket = connect(address, max_size=None, open_timeout=ANSWER_S)
+    def __init__(self, address: str, size: tuple[int, int] | None = None) -> None:
+        self.origin = "http://" + address.split("/")[2]
+        self.stack = contextlib.ExitStack()
+        self.socket = self.stack.enter_context(connect(address, max_size=None, open_timeout=ANSWER_S))
         self.numbers, self.errors = itertools.count(1), []
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        if size:
+            width, height = size
+            self.send("Page.bringToFront")  # a page in the background does not look for news
+            self.send(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            )
 
     def send(self, method: str, **parameters: Any) -> Any:
         number = next(self.numbers)
@@ -78,6 +87,20 @@ class Page:
         if message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.errors.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
 
+    def frame(self, part: str, seconds: float = 15.0) -> Page:
+        """The frame of this page whose address has `part` in it; another site's frame is a page of its own."""
+        stop = time.monotonic() + seconds
+        while True:
+            for target in self.targets():
+                if target["type"] == "iframe" and part in target["url"]:
+                    return Page(target["webSocketDebuggerUrl"])
+            assert time.monotonic() < stop, f"no frame {part} in {seconds} s: {[t['url'] for t in self.targets()]}"
+            time.sleep(0.1)
+
+    def targets(self) -> list[dict[str, str]]:
+        with urllib.request.urlopen(f"{self.origin}/json/list", timeout=ANSWER_S) as answer:
+            return json.load(answer)
+
     def open(self, url: str) -> None:
         self.send("Page.navigate", url=url)
 
@@ -88,9 +111,10 @@ class Page:
         return found["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 15.0) -> Any:
-        """The first true value of a JavaScript expression, looked at every frame or so."""
+        """The first true value of a JavaScript expression (an element counts as one), looked at every frame or so."""
+        test = f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v }} catch {{ return null }} }})()"
         stop = time.monotonic() + seconds
-        while not (value := self.run(f"(() => {{ try {{ return {condition} }} catch {{ return null }} }})()")):
+        while not (value := self.run(test)):
             seen = self.run("document.body?.innerText.slice(0, 600)")
             assert time.monotonic() < stop, (
                 f"not true in {seconds} s: {condition}; the page says: {seen}; {self.errors}"
@@ -110,11 +134,13 @@ class Page:
         self.send("Input.dispatchKeyEvent", type="keyDown", **what)
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in what.items() if k != "text"})
 
-    def photograph(self, path: Path, colours: int = 96) -> None:
+    def photograph(self, path: Path, colours: int = 200) -> None:
         """A PNG of what is seen, with few colours so that it is small."""
+        time.sleep(PAINT_S)  # frames of other sites are painted on their own time
         data = base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def close(self) -> None:
-        self.socket.close()
+        self.send("Page.close")
+        self.stack.close()

@@ -62,9 +62,9 @@ def drop(page, data: bytes) -> None:
 
 def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(page, address, photo, screenshots):
     page.open(address)
-    page.wait("document.querySelector('#drop')")
+    page.wait("document.querySelector('#drop') !== null")
     drop(page, photo.read_bytes())
-    page.wait("document.querySelector('.answer')", 60)
+    page.wait("document.querySelector('.answer') !== null", 60)
     assert page.run("document.querySelectorAll('.stage').length") == 3
     assert page.wait("document.querySelector('.rollout img').naturalWidth") == 168  # the photograph itself
     mark = page.run("document.querySelector('svg .guess').getBoundingClientRect().width")
@@ -76,7 +76,7 @@ def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(page, ad
 
 def test_what_is_no_photograph_is_refused_on_the_page(page, address):
     page.open(address)
-    page.wait("document.querySelector('#drop')")
+    page.wait("document.querySelector('#drop') !== null")
     drop(page, b"no image")
     assert "not a readable image" in page.wait("document.querySelector('[role=alert]')?.innerText")
     assert page.run("document.querySelector('#photo') !== null")  # another can be tried at once

@@ -59,8 +59,8 @@ def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, level, tem
     config = model.network.config
     for seed in range(2):
         rows, pictures = samples(processor, seed)
-        row_limit = (0, 10**6)[seed]  # the second time two of the completions share their prompt's row
-        batch = collate(rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id, row_limit)
+        balance = (0, 10**6)[seed]  # the second time two of the completions share their prompt's row
+        batch = collate(rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id, balance)
         assert len(batch.input_ids) == (4, 3)[seed]
         inputs = trl_inputs(batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id)
         with torch.no_grad():

@@ -18,6 +18,13 @@ class FakeEngine:
     def __init__(self, seconds: float = 0.0, fails_once: frozenset[str] = frozenset(), dead: bool = False) -> None:
         self.seconds, self.fails_once, self.dead = seconds, set(fails_once), dead
         self.version, self.swaps, self.started = 0, [], []
+        self.up = True
+
+    async def ready(self):
+        pass
+
+    def failed(self, problem):
+        pass
 
     async def generate(self, prompt, n, seed):
         version = self.version

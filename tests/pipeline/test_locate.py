@@ -87,6 +87,7 @@ def test_no_answer_and_a_broken_photograph_are_failed_rows_but_dead_machinery_is
     engine = Engine([None], broken=["p1"], failing=["p2"])
     rows, left = locate(SAMPLES[:4], engine)
     assert left == 1 and set(rows) == {"p0", "p1", "p3"}
+    assert [uid for uid, *_ in engine.asked].count("p2") == 2
     assert rows["p0"]["failure"] == "the answer names no place"
     assert rows["p1"]["failure"] == "photograph: cut short"
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
@@ -94,6 +95,14 @@ def test_no_answer_and_a_broken_photograph_are_failed_rows_but_dead_machinery_is
     assert (table["n"], table["failed"], sum(table["failures"].values())) == (3, 3, 3)
     with pytest.raises(InfraError, match="no photograph could be located; the last: engine died"):
         locate(SAMPLES[2:3], engine)
+
+
+def test_another_engine_answers_where_one_died():
+    points = [(1.0, 2.0)]
+    dead, alive = Engine(points, failing=[s.uid for s in SAMPLES]), Engine(points)
+    rows = []
+    assert asyncio.run(locate_all(SAMPLES, [dead, alive], Scorer(points), 1, 0.0, 3, rows.append, concurrent=2)) == 0
+    assert len(rows) == 6 and len(alive.asked) == 6 and len(dead.asked) == 3
 
 
 def test_a_place_that_could_not_be_looked_up_is_no_wrong_answer():

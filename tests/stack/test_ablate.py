@@ -107,9 +107,9 @@ sys.stdin.read()
 def dashboard():
     """The address of a small cluster's dashboard; the cluster ends with the process that started it."""
     with tempfile.TemporaryDirectory(prefix="ga-head-", ignore_cleanup_errors=True) as folder:
-        head = subprocess.Popen(
-            [sys.executable, "-c", HEAD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # jobs say `python`
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        head = subprocess.Popen([sys.executable, "-c", HEAD, folder], text=True, env=env, **pipes)
         yield f"http://{head.stdout.readline().strip()}"
         head.communicate(timeout=60)
 
@@ -129,5 +129,5 @@ def test_jobs_run_on_a_cluster_and_their_failures_show(dashboard, tmp_path, caps
 
 
 def test_an_address_without_a_cluster_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="no Ray cluster answers at http://127.0.0.1:9"):
+    with pytest.raises(UserError, match="no job server at http://127.0.0.1:9"):
         Jobs(tmp_path, "http://127.0.0.1:9").run([Job(0, ("sft",))], 1, lambda: None)

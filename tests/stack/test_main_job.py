@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from killed_runs import difference, ended, kill, train, until_step
+from killed_runs import difference, killed_and_resumed, train
 
 from cluster.plan import make_plan
 from geoagent_rl.config import load
@@ -109,18 +109,13 @@ def finished(*words: str) -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_path):
-    """SIGKILL of the driver, the rollout engine and the learner; tests/benchmarks/resume.py does more of it."""
+    """SIGKILL of the rollout engine, the driver and the learner; tests/benchmarks/resume.py does more of it."""
     words = ["--config", "configs/local.yaml", f"policy.model={run[0] / 'policy-sft'}", *SMALL, "steps=6"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished(*words, f"run.dir={whole}")
-    resume = []
-    for step, part in ((1, "driver"), (3, "engine"), (4, "learner")):
-        process, said = train(*words, *resume, f"run.dir={killed}"), []
-        until_step(process, step, said)
-        ended(process, kill(process, part), said, limit_s=90)
-        assert process.returncode != 0 and "Traceback" not in "".join(said)
-        resume = ["--resume"]
-    finished("--resume", f"run.dir={killed}")  # the run's own configuration
+    kills = [(1, "engine", 0.3), (3, "driver", 0.0), (4, "learner", 0.0)]
+    said = "".join(killed_and_resumed(words, killed, kills, limit_s=180))
+    assert "Traceback" not in said and "resuming after step" in said
     assert difference(whole, killed) == ""
     rows = [json.loads(line) for line in (whole / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == 6 * 12 and sum(row["advantage"] != 0 for row in rows) > 40

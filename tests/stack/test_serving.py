@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from ray import cloudpickle, serve
 from reward_fakes import LEVELS, PROMPT, completion, rollout
 
 from actors.serving import GeoEmbedClient, start_services
+from cluster.scale import scale
+from cluster.status import status
 from geoagent_rl.config import Config
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LevelPair, Verdict
@@ -72,8 +75,8 @@ def running(ray_local, cache_dir):
 
 
 def replicas():
-    """Processes of GeoEmbedWorker replicas."""
-    return [p for p in psutil.process_iter() if "GeoEmbedWorker" in name(p)]
+    """Processes of this Ray's GeoEmbedWorker replicas."""
+    return [p for p in psutil.Process().children(recursive=True) if "GeoEmbedWorker" in name(p)]
 
 
 def name(process):
@@ -141,6 +144,29 @@ def test_hit_shares_count_what_every_worker_answered(running):
         assert await services.cache_metrics() == {}  # nothing since
 
     running.do(work())
+
+
+def test_scaling_loses_no_request_and_leaves_the_old_replicas_alone(running):
+    geo, numbers = running.services.services.geocoder, itertools.count()
+
+    async def load(ended):
+        while not ended.is_set():  # a lost request raises here: nothing below the scorer tries again
+            names = [("Germany", "Bavaria", f"Irgendwo{next(numbers)}") for _ in range(20)]
+            assert len(await geo.geocode(names)) == 20
+
+    async def work():
+        ended, first = asyncio.Event(), {p.pid for p in replicas()}
+        loads = [asyncio.create_task(load(ended)) for _ in range(4)]
+        await asyncio.to_thread(scale, "test", {"geocoder": 3})
+        grown = {p.pid for p in replicas()}
+        await asyncio.to_thread(scale, "test", {"geocoder": 1})
+        ended.set()
+        await asyncio.gather(*loads)
+        return first, grown
+
+    first, grown = running.do(work())
+    assert len(first) == 1 and first < grown and len(grown) == 3
+    assert status("test")["services"]["geocoder"]["replicas"] == {"RUNNING": 1}
 
 
 def test_a_hung_replica_is_an_infra_error_in_time(running):

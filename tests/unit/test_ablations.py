@@ -54,6 +54,7 @@ def test_a_file_that_is_no_row_is_refused_in_one_line(tmp_path):
     for text, says in (
         ("title: x", "no ablation row"),
         ("[1", "no ablation row"),
+        ("{title: x, order: 1, start: sft, grpo: false, paper: no such system}", "no such system"),
         ("{title: x, order: 1, start: nowhere, grpo: false}", "base or sft"),
         ("{title: x, order: 1, start: sft, grpo: true, overrides: {rollout.engines: 2}}", "rollout.engines"),
     ):

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
-from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan, train_samples
+from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan, rows_of, train_samples
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 IMAGE, PAD = 9, 0
@@ -47,22 +48,35 @@ def test_collation():
         assert torch.equal(batch.input_ids[row][batch.positions[row, :n] + 1], batch.targets[row, :n])
 
 
-def test_completions_of_one_prompt_share_a_row_up_to_its_limit():
+def test_completions_of_one_prompt_share_a_row():
     first, second, other = sample(1, 3), sample(1, 2), sample(2, 1)
-    batch = collate([first, other, second], ["a"], IMAGE, PAD, row_limit=9)
+    batch = collate([first, other, second], ["a"], IMAGE, PAD, balance=3)  # sqrt(4 * 7): 5 tokens of completions
     assert batch.input_ids.tolist() == [[1, 9, 9, 10, 20, 21, 22, 20, 21], [1, 9, 9, 10, 11, 20, 0, 0, 0]]
     assert batch.segments.tolist() == [[0, 0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 1, -1, -1, -1]]
     assert batch.offsets[0].tolist() == [0] * 4 + [0, 1, 2, 0, 1]
     assert batch.row.tolist() == [0, 1, 0] and batch.shared and batch.image_index.tolist() == [0, 0]
     assert batch.positions.tolist() == [[3, 4, 5], [4, 0, 0], [3, 7, 0]]  # the prompt's end predicts both first tokens
-    assert len(collate([first, other, second], ["a"], IMAGE, PAD, row_limit=8).input_ids) == 3
+    assert len(collate([first, other, second], ["a"], IMAGE, PAD, balance=2).input_ids) == 3  # sqrt(24) < 5
     elsewhere = replace(second, image="b")
-    assert not collate([first, elsewhere], ["a", "b"], IMAGE, PAD, row_limit=100).shared
+    assert not collate([first, elsewhere], ["a", "b"], IMAGE, PAD, balance=100).shared
+
+
+@pytest.mark.parametrize(("prompt", "completion", "balance"), [(1124, 300, 32_512), (40, 70, 768), (600, 1000, 32_512)])
+def test_rows_are_as_long_as_is_cheapest(prompt, completion, balance):
+    """No other number of completions in a row costs less per completion by more than a tenth."""
+    samples = [TrainSample("u", "a", tuple(range(prompt)), tuple(range(completion))) for _ in range(64)]
+    chosen = max(map(len, rows_of(samples, balance)))
+
+    def cost(k: int) -> float:
+        length = prompt + k * completion
+        return length * (length + balance) / k
+
+    assert cost(chosen) <= 1.1 * min(map(cost, range(1, 65)))
 
 
 def test_shared_rows_count_their_prompt_once_in_the_budget():
     samples = [sample(40, m) for m in (5, 6, 7, 8)]  # prompts of 43 tokens
-    assert [len(b) for b in micro_batches(samples, 100, row_limit=100)] == [4]
+    assert [len(b) for b in micro_batches(samples, 100, balance=100)] == [4]
     assert [len(b) for b in micro_batches(samples, 100)] == [1, 2, 1]
 
 

@@ -113,14 +113,27 @@ def test_versions_are_the_projects():
     assert set(re.findall(r"geoagent-rl:\S+", launcher)) == IMAGES
 
 
-def test_ray_up_accepts_its_file():
+def ray_start_options():
+    """Every option that these files give to `ray start`."""
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    launcher = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
+    words = [word for name in ("head", "reward") for word in compose[name]["command"]]
+    words += " ".join(launcher["head_start_ray_commands"] + launcher["worker_start_ray_commands"]).split()
+    given = [word.split("=")[0] for word in words if word.startswith("--")]
+    return sorted({*given, *(f"--{name}" for group in groups().values() for name in group["rayStartParams"])})
+
+
+def test_ray_accepts_its_options_and_ray_up_its_file():
     """In a process of its own: it imports Ray."""
     code = (
         "import sys, yaml; from ray.autoscaler._private.util import prepare_config, validate_config\n"
+        "from ray.scripts.scripts import start\n"
         "made = prepare_config(yaml.safe_load(open(sys.argv[1]))); validate_config(made)\n"
-        "print(sorted(made['available_node_types']))"
+        "known = {name for option in start.params for name in option.opts}\n"
+        "print(sorted(made['available_node_types']), [given for given in sys.argv[2:] if given not in known])"
     )
-    command = [sys.executable, "-c", code, str(ROOT / "cluster" / "ray-cluster.yaml")]
+    options = ray_start_options()
+    command = [sys.executable, "-c", code, str(ROOT / "cluster" / "ray-cluster.yaml"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=28)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "['gpu', 'head', 'reward']"
+    assert done.stdout.splitlines()[-1] == "['gpu', 'head', 'reward'] []" and len(options) > 6

@@ -15,7 +15,7 @@ from geoagent_rl.config_reference import comments, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ERRORS = ("UserError", "BadImage", "InfraError")
+ERRORS = ("UserError", "BadImage", "InfraError", "LearnerLost")
 SHOWN = 60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
 CLI = typer.main.get_command(app)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny_random
+import torch
 import uvicorn
 from PIL import Image
 from typer.testing import CliRunner
@@ -20,6 +21,8 @@ from geoagent_rl.cli import app
 from geoagent_rl.evaluation.predict import Locator, show_prediction
 from geoagent_rl.evaluation.predict_folder import check_out, finished, predict_folder
 from geoagent_rl.evaluation.predict_server import Server, bound
+from geoagent_rl.policy.export import export
+from geoagent_rl.policy.model import load_policy, save_adapter
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script>'
@@ -97,6 +100,22 @@ def test_the_command_line_locates_a_folder_with_a_real_checkpoint(checkpoint, ph
     assert done.exit_code == 0 and "4 rows written, 1 of them photographs that cannot be read" in done.stdout
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert rows[0]["problem"] and rows[0]["text"] and rows[0]["lat"] is None
+
+
+def test_a_checkpoints_adapter_its_run_and_the_exported_model_answer_alike(checkpoint, tmp_path):
+    policy = load_policy(checkpoint, lora=(4, 12))
+    with torch.no_grad():
+        for name, weights in policy.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
+    step = tmp_path / "run" / "checkpoints" / "step-000003"
+    save_adapter(policy, str(step / "adapter"))
+    (step / "state.json").write_text(json.dumps({"base": checkpoint, "dtype": "float32"}))
+    export(tmp_path / "run", tmp_path / "exported")
+    picture = Image.open(tiny_random.picture(tmp_path / "a.png", 1)).convert("RGB")
+    models = (step, tmp_path / "run", tmp_path / "exported")
+    texts = {Locator(model, 12).locate(picture)["text"] for model in models}
+    assert len(texts) == 1 and texts != {Locator(Path(checkpoint), 12).locate(picture)["text"]}
 
 
 @pytest.fixture

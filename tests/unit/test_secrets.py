@@ -50,6 +50,13 @@ def test_a_password_in_the_configuration_is_refused_without_repeating_it():
     assert "REDIS_PASSWORD" in str(caught.value) and "hunter2" not in str(caught.value)
 
 
+def test_a_key_where_its_name_belongs_is_refused_without_repeating_it():
+    key = "0123456789abcdef0123456789abcdef"
+    with pytest.raises(UserError) as caught:
+        configuration.load(None, ["data.manifest=x", f"reward.geocoder.opencage.api_key_env=[{key}]"])
+    assert "OPENCAGE_API_KEY" in str(caught.value) and key not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "tls", "allowed"),
     [

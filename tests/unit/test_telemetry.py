@@ -44,6 +44,13 @@ def test_scoring_behind_a_busy_learner_is_not_exposed():
     assert row["reward_exposed_seconds"] == 1.0  # only the first group's second
 
 
+def test_rewards_that_nobody_waits_for_are_not_exposed():
+    # The second group is scored from 1 to 3, while the learner waits for the first, generated at 5 and scored at 6.
+    clock = StepClock(0.0, 8.0, learning=[(6.0, 8.0)])
+    row = time_metrics(clock, [group((5.0, 6.0, 1.0)), group((1.0, 3.0, 1.0))])
+    assert row["reward_exposed_seconds"] == 1.0 and row["rollout_wait_seconds"] == 5.0
+
+
 def test_unscorable_samples_are_counted_apart_from_the_means():
     row = sample_metrics([group((1, 2, 1.0), (1, 2, None), (1, 2, 3.0), (1, 2, None), advantages=[-0.7, 0, 0.7, 0])])
     assert row["reward_total_mean"] == 2.0 and row["unscorable_share"] == 0.5

@@ -46,7 +46,7 @@ function averaged(points, smooth) {
 }
 
 export function ticks(low, high, about) {
-  if (!(high > low)) { const half = 0.5 * (Math.abs(low) || 1); low -= half; high += half; }
+  if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) { const half = 0.5 * (Math.abs(low) || 1); low -= half; high += half; }
   const raw = (high - low) / about, unit = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * unit).find((s) => s >= raw * 0.999);
   const out = [];

@@ -95,7 +95,7 @@ class PanelView {
   // A reward part looks the same in every panel.
   style(i) {
     const parts = this.panel.metrics.map((name) => partOf(name, this.parts));
-    if (parts.every((part) => part < 0)) return i % STYLES;
+    if (parts.every((part) => part === parts[0])) return i % STYLES;
     return parts[i] < 0 ? STYLES - 1 : parts[i] % STYLES;
   }
 }
@@ -111,5 +111,5 @@ function shortened(names) {
   if (names.length === 1) return names;
   const words = names.map((name) => name.split("_"));
   const common = words[0].filter((word) => words.every((other) => other.includes(word)));
-  return words.map((own) => own.filter((word) => !common.includes(word)).join(" ") || "all");
+  return words.map((own) => own.filter((word) => !common.includes(word)).join(" ").replace("q50", "median") || "all");
 }

@@ -5,14 +5,14 @@ import { ask, el, show } from "./dom.js";
 
 const EVERY_MS = 5000, SMOOTH = 5;
 // The two panels that the dashboard's Overview shows: "Cluster utilization" and "Node count".
-const OVERVIEW = { 41: "reward_total_mean", 24: "step_seconds" };
+const OVERVIEW = { 41: "total-reward", 24: "step-time-and-t" };
 const asked = new URLSearchParams(location.search);
 document.documentElement.dataset.theme = asked.get("theme") === "dark" ? "dark" : "light";
 
 async function start() {
   const described = await ask("/api/panels");
   const alone = location.pathname.startsWith("/d-solo/");
-  const one = OVERVIEW[asked.get("panelId")] ?? "reward_total_mean";
+  const one = OVERVIEW[asked.get("panelId")] ?? "total-reward";
   const curves = new Curves(described, described.panels.filter((panel) => !alone || panel.id === one));
   if (alone) document.body.classList.add("alone");
   const name = el("p", { class: "muted small" }, "no run yet");

@@ -49,6 +49,7 @@ export class Rollouts {
       this.rows = found.rows;
       this.list.replaceChildren(...found.rows.map((row) => this.card(row)));
     }
+    if (found.indexed < 1) setTimeout(() => this.load(), 50);
     if ((open || this.number === undefined) && found.rows.length) await this.open(found.rows[0].number);
   }
 
@@ -111,7 +112,7 @@ function names(found) {
   const rows = found.names.map((row) => el("tr", {}, el("th", { scope: "row" }, row.level), el("td", {}, row.answer || "–"), el("td", {}, row.truth || "–"), el("td", {}, number(row.similarity))));
   const away = found.distance_km === null ? "answer not located" : `${number(Math.round(found.distance_km))} km away, matched as ${found.matched}`;
   return el("table", { class: "names" },
-    el("tr", {}, ["", "answer", "true place", "similarity"].map((head) => el("th", { scope: "col" }, head))), rows,
+    el("tr", {}, ["", "answer", "true place", "similar"].map((head) => el("th", { scope: "col" }, head))), rows,
     el("tr", {}, el("th", { scope: "row" }, "distance"), el("td", { colspan: "3" }, away)));
 }
 

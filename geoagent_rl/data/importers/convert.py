@@ -27,11 +27,11 @@ UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 
 class Bad(Exception):
-    """A row that cannot become a sample; `reason` is what is counted."""
+    """A row that cannot become a sample; `reason` is what is counted, `detail` is said of the first."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.detail = reason, detail
 
 
 class Converter:
@@ -121,7 +121,7 @@ class Converter:
 
     def _write(self, data: bytes, uid: str) -> str:
         if uid in self._written:
-            raise Bad("uid used twice")
+            raise Bad("uid used twice", uid)
         self._written.add(uid)
         suffix = next((suffix for magic, suffix in MAGIC if data.startswith(magic)), "")
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -138,7 +138,9 @@ class Converter:
 
     def _near(self, path: Path) -> str:
         """The path as the manifest has it; with `copy`, of a link or a copy in images/."""
-        if path.is_relative_to(self.folder) or not path.is_file():
+        if not path.is_file():
+            raise Bad("image missing", str(path))
+        if path.is_relative_to(self.folder):
             return os.path.relpath(path, self.folder)
         if not self.copy:
             raise Bad("photograph outside the manifest's folder (give --copy, or write the manifest above it)")

@@ -109,10 +109,10 @@ def _convert(converter: Converter, rows: Iterable[RawRow]) -> tuple[list[dict[st
     for raw in rows:
         try:
             if raw.fault:
-                raise Bad("cannot be read")
+                raise Bad("cannot be read", raw.fault)
             good.append(converter.row(raw.values, raw.split, raw.where))
         except Bad as error:
-            bad.setdefault(error.reason, []).append(f"{raw.where}{': ' if raw.fault else ''}{raw.fault}")
+            bad.setdefault(error.reason, []).append(f"{raw.where}: {error.detail}" if error.detail else raw.where)
     return good, bad
 
 

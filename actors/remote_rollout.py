@@ -1,0 +1,72 @@
+"""The driver's end of a RolloutEngine that runs as a Ray actor: one life of it (see geoagent_rl/recovery.py).
+
+Every failure of the actor, its process or its node is an InfraError, and every wait has a limit. May know Ray; nothing
+of vLLM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
+
+CHECK_S = 60.0  # for one short request; an engine that takes longer counts as hung
+STOP_S = 20.0
+
+
+class RemoteRollout:
+    """Startable of geoagent_rl/recovery.py."""
+
+    def __init__(self, actor: Any, timeout_s: float) -> None:
+        self.actor = actor
+        self.timeout_s = timeout_s
+
+    async def generate(
+        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+    ) -> AsyncIterator[Rollout]:
+        stream = self.actor.generate_lists.remote(prompt, n, seed, temperature, banned)
+        what, left = f"prompt {prompt.uid}", n
+        try:
+            while left:
+                finished = await self.answer(await self.answer(anext(stream), what), what)
+                left -= len(finished)
+                for rollout in finished:
+                    yield rollout
+        finally:
+            if left:
+                ray.cancel(stream)
+
+    async def swap(self, version: PolicyVersion) -> float:
+        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
+
+    async def sleep(self) -> None:
+        await self.answer(self.actor.sleep.remote(), "sleep")
+
+    async def check(self) -> None:
+        await self.answer(self.actor.check.remote(), "health check", CHECK_S)
+
+    async def end(self) -> None:
+        """Lets vLLM end its own processes where it still can, then the actor."""
+        try:
+            await self.answer(self.actor.stop.remote(), "stop", STOP_S)
+        except InfraError:
+            pass  # it is being killed anyway
+        ray.kill(self.actor)
+
+    async def answer(self, work: Any, what: str, timeout_s: float | None = None) -> Any:
+        """Awaits an ObjectRef or a coroutine; raises what the actor raised."""
+        seconds = timeout_s or self.timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                return await work
+        except TimeoutError:
+            raise InfraError(f"{what}: no answer from the rollout actor in {seconds:g} s") from None
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except RayError as error:
+            raise InfraError(f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}") from error

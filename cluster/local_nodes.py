@@ -1,0 +1,125 @@
+"""Several Ray nodes on one machine, each a `ray start` of its own that can be killed as a whole: for trying out what
+happens to a run when nodes come, go and die. Nothing outlives the block; never calls `ray stop`, which is machine-wide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from geoagent_rl.types import InfraError
+
+START_S = 120.0
+STOP_S = 10.0
+# A dead node is noticed after 2-3 s instead of 15 s (read when the head starts).
+QUICK = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_AUTH_MODE": "disabled",  # loopback, and gone in minutes
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Node:
+    """One `ray start --block` and everything below it."""
+
+    name: str
+    process: subprocess.Popen
+    family: set[psutil.Process] = field(default_factory=set)
+
+    def alive(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.family |= {root := psutil.Process(self.process.pid), *root.children(recursive=True)}
+        return [p for p in self.family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def kill(self) -> None:
+        """SIGKILL for all its processes at once, as when the machine loses its power."""
+        for process in self.alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(STOP_S)
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.alive()
+            self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_S)
+        psutil.wait_procs(self.alive(), timeout=STOP_S)
+        self.kill()
+
+
+@dataclass
+class LocalCluster:
+    address: str  # of the head, for ray.init and RAY_ADDRESS
+    dashboard: str  # http://..., "" without one
+    folder: Path  # Ray's temporary directory
+    nodes: list[Node] = field(default_factory=list)
+
+    def add(self, name: str, cpus: int, resource: str, ip: str = "", inside: Sequence[str] = ()) -> Node:
+        """A further node, which Ray knows by two custom resources: `resource` and its name. `inside` goes before the
+        command (`ip netns exec NAME`), with the node's own ip."""
+        words = ["--address", self.address, "--num-cpus", str(cpus), "--resources", json.dumps({resource: 1, name: 1})]
+        node = start(name, [*words, *(["--node-ip-address", ip] if ip else [])], self.folder, inside)
+        self.nodes.append(node)
+        return node
+
+
+@contextlib.contextmanager
+def local_cluster(
+    cpus: int, dashboard: bool = False, ip: str = "127.0.0.1", resource: str = "head_node"
+) -> Iterator[LocalCluster]:
+    """A head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary directory: Ray's socket paths
+    must stay short."""
+    folder = Path(tempfile.mkdtemp(prefix="ga-"))
+    port, web = free_port(), free_port()
+    words = ["--head", "--port", str(port), "--num-cpus", str(cpus), "--num-gpus", "0", "--temp-dir", str(folder)]
+    words += ["--node-ip-address", ip, "--include-dashboard", str(dashboard).lower(), "--dashboard-port", str(web)]
+    words += ["--ray-client-server-port", str(free_port()), "--resources", json.dumps({resource: 1})]
+    cluster = LocalCluster(f"{ip}:{port}", f"http://127.0.0.1:{web}" if dashboard else "", folder)
+    try:
+        cluster.nodes.append(start("head", words, folder))
+        yield cluster
+    finally:
+        for node in reversed(cluster.nodes):
+            node.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ()) -> Node:
+    """Starts a node and waits until it is up. InfraError with its last words when it does not come up."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [*inside, ray, "start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20)]
+    command += ["--dashboard-agent-listen-port", str(free_port()), *words]
+    env = {**os.environ, **QUICK, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    env.pop("RAY_ADDRESS", None)
+    with open(folder / f"start-{name}.log", "w") as log:
+        node = Node(name, subprocess.Popen(command, stdout=log, stderr=log, env=env, stdin=subprocess.DEVNULL))
+    deadline = time.monotonic() + START_S
+    while "will now block forever" not in (said := Path(log.name).read_text(errors="replace")):
+        if node.process.poll() is not None or time.monotonic() > deadline:
+            node.kill()
+            raise InfraError(f"the Ray node {name!r} did not start: {' '.join(said.split())[-300:]}")
+        time.sleep(0.1)
+    return node

@@ -1,0 +1,162 @@
+"""What starts dead parts of a run again, a bounded number of times: one rollout engine, or the learner.
+
+An engine that died comes back with the newest weights while others take its prompts; prompts keep their seeds. A
+learner that died comes back from its newest checkpoint and the steps since then are done again, so that every prompt is
+trained once in what the run records. Written against the driver's protocols; may know nothing of Ray, vLLM or
+DeepSpeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, UserError
+
+log = logging.getLogger(__name__)
+
+
+class LearnerLost(InfraError):
+    """A rank of the learner died or hung: the state in its memory is gone."""
+
+
+class Startable(Protocol):
+    """One life of an engine."""
+
+    def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]: ...
+    async def swap(self, version: PolicyVersion) -> float: ...
+    async def sleep(self) -> None: ...
+
+    async def check(self) -> None:
+        """Raises InfraError when the engine is dead or does not answer."""
+
+    async def end(self) -> None:
+        """Ends its processes, dead or alive."""
+
+
+class RestartedEngine:
+    """The driver's Engine over one life after another. Use it from one event loop."""
+
+    def __init__(
+        self, name: str, engine: Startable, start: Callable[[int], Awaitable[Startable]], max_restarts: int
+    ) -> None:
+        """start(life) begins life number `life` (the given `engine` is 0) with the weights of the run's start."""
+        self.name, self.engine, self.start, self.max_restarts = name, engine, start, max_restarts
+        self.restarts = 0
+        self.version: PolicyVersion | None = None  # the newest that was asked for; None: that of the start
+        self.lost: InfraError | None = None
+        self._base: PolicyVersion | None = None  # the newest whole checkpoint: what adapters go on
+        self._taken: PolicyVersion | None = None  # the newest that this life has taken
+        self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether it can take work now."""
+        return self.lost is None and self._recovery is None
+
+    async def ready(self) -> None:
+        """Waits until the engine can take work; raises InfraError when its restarts are used up."""
+        while self._recovery is not None:
+            await asyncio.wait([self._recovery])
+        if self.lost is not None:
+            raise self.lost
+
+    async def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]:
+        async for rollout in self.engine.generate(prompt, n, seed, **sampling):
+            yield rollout
+
+    def failed(self, problem: Exception) -> None:
+        """Work on this engine failed: looks, in the background, whether it is dead, and starts it again then."""
+        if self.up:
+            self._begin_recovery(problem, must_restart=False)
+
+    async def swap(self, version: PolicyVersion) -> float:
+        """Takes new weights; returns seconds. An engine that is down, or that fails now, takes them when it is back."""
+        self.version = version
+        if version.kind == "merged":
+            self._base = version
+        if not self.up:
+            return 0.0
+        try:
+            seconds = await self.engine.swap(version)
+            self._taken = version
+            return seconds
+        except InfraError as problem:
+            if self.up:
+                self._begin_recovery(problem, must_restart=True)
+            return 0.0
+
+    async def sleep(self) -> None:
+        """Frees its GPU until the next swap (colocate.py); an engine that cannot is started again by that swap."""
+        if self.up:
+            try:
+                await self.engine.sleep()
+            except InfraError as problem:
+                self._begin_recovery(problem, must_restart=True)
+
+    async def close(self) -> None:
+        """Stops a recovery that is under way and ends the engine."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.wait([self._recovery])
+        await self.engine.end()
+
+    def _begin_recovery(self, problem: Exception, must_restart: bool) -> None:
+        self._recovery = asyncio.create_task(self._recover(problem, must_restart))
+
+    async def _recover(self, problem: Exception, must_restart: bool) -> None:
+        try:
+            if must_restart or (problem := await self._fault()):
+                await self._restart(problem)
+        finally:  # at once, so that no swap falls between the last look at `version` and being up again
+            self._recovery = None
+
+    async def _fault(self) -> InfraError | None:
+        """What is wrong with the engine; None: it lives, and what failed was the work."""
+        try:
+            await self.engine.check()
+            await self._catch_up()
+        except InfraError as problem:
+            return problem
+
+    async def _restart(self, problem: Exception) -> None:
+        while self.restarts < self.max_restarts:
+            self.restarts += 1
+            log.warning("%s: %s; starting it again (%d of %d)", self.name, problem, self.restarts, self.max_restarts)
+            try:
+                await self.engine.end()
+                self.engine, self._taken = await self.start(self.restarts), None
+                await self._catch_up()
+                return
+            except (InfraError, UserError) as error:
+                problem = error
+        self.lost = InfraError(
+            f"{self.name} is lost after {self.restarts} restarts (rollout.max_restarts); the last problem: {problem}"
+        )
+
+    async def _catch_up(self) -> None:
+        """Takes the newest version, which may become newer meanwhile."""
+        while self._taken is not self.version:
+            version = self.version
+            if self._taken is None and version.kind == "adapter" and self._base is not None:
+                await self.engine.swap(self._base)
+            await self.engine.swap(version)
+            self._taken = version
+
+
+async def restarting_learner(attempt: Callable[[int], Awaitable[None]], max_restarts: int) -> None:
+    """Awaits attempt(0) and, after each LearnerLost, attempt(life), which must begin at the newest checkpoint.
+
+    Raises InfraError, saying so, when the restarts are used up.
+    """
+    for life in range(max_restarts + 1):
+        try:
+            return await attempt(life)
+        except LearnerLost as problem:
+            if life == max_restarts:
+                raise InfraError(
+                    f"the learner is lost after {life} restarts (learner.max_restarts); the last problem: {problem}"
+                ) from problem
+            log.warning("%s; starting the learner again (%d of %d)", problem, life + 1, max_restarts)

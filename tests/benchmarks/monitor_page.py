@@ -1,0 +1,89 @@
+"""How quickly the monitor's page opens on a long run: 5,000 steps and 100,000 rollouts, in a real Chromium.
+
+    python tests/benchmarks/monitor_page.py [--steps 5000] [--rollouts 100000]
+
+Writes the run into a temporary folder (about 300 MB), starts `geoagent-rl monitor` and times, from the moment at which
+the address is asked for: until the curves are drawn, and until the first page of rollouts and the newest one are shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "browser")]
+
+from chromium import HELP, find  # noqa: E402
+from devtools import Browser, Page  # noqa: E402
+from monitor_runs import new_run, photograph, record  # noqa: E402
+
+TEXT = "The road markings, the roofs and the moss on the walls point to the Alps. "
+
+
+def long_run(folder: Path, steps: int, rollouts: int) -> Path:
+    """A few real steps, repeated with other numbers: as many bytes per row as a real run has."""
+    run, photo = new_run(folder, "long"), photograph(folder / "photos")
+    record(run, photo, range(1, 101), groups=1, words=TEXT * 2)
+    metrics, rows = run.rows("metrics.jsonl"), run.rows("rollouts.jsonl")
+    each = rollouts // steps
+    with open(run.path / "metrics.jsonl", "w") as file:
+        for step in range(1, steps + 1):
+            row = metrics[step % 100]
+            more = {
+                f"reward_{part}_extra": step / 7 for part in range(30)
+            }  # as many columns as five parts and more give
+            file.write(json.dumps({**row, **more, "step": step, "reward_total_mean": step / steps}) + "\n")
+    with open(run.path / "rollouts.jsonl", "w") as file:
+        for step in range(1, steps + 1):
+            for i in range(each):
+                file.write(json.dumps({**rows[(step + i) % len(rows)], "step": step, "index": i}) + "\n")
+    return run.path
+
+
+def timed(page: Page, url: str, condition: str) -> float:
+    page.open("about:blank")
+    begin = time.monotonic()
+    page.open(url)
+    page.wait(condition, 60)
+    return time.monotonic() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--rollouts", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3, help="with a new monitor each, so that nothing is cached")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ga-bench-", ignore_cleanup_errors=True) as name:
+        run = long_run(Path(name), asked.steps, asked.rollouts)
+        sizes = {file.name: round(file.stat().st_size / 1e6) for file in run.glob("*.jsonl")}
+        browser = Browser(find() or sys.exit(HELP), Path(name) / "profile")
+        try:
+            for _ in range(asked.repeats):
+                command = [str(Path(sys.executable).with_name("geoagent-rl")), "monitor", str(run), "--port", "0"]
+                monitor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                url, page = monitor.stdout.readline().split()[0], browser.page()
+                row = {"steps": asked.steps, "rollouts": asked.rollouts, "megabytes": sizes}
+                drawn = "document.body.dataset.ready == 'Rewards' && document.querySelectorAll('.line').length > 5"
+                row["curves_s"] = round(timed(page, url, drawn), 2)
+                shown = "document.querySelector('article')?.dataset.number"
+                row["rollouts_s"] = round(timed(page, f"{url}/#tab=Rollouts", shown), 2)
+                page.wait("document.querySelector('[role=status]').innerText.match(/of [0-9,]+$/)", 60)
+                row["indexed"] = page.text("[role=status]")
+                print(json.dumps(row), flush=True)
+                page.close()
+                monitor.send_signal(signal.SIGINT)
+                monitor.wait(20)
+        finally:
+            browser.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Engines and learners that die at random: the run goes on, and what it records holds every sample exactly once."""
+
+import asyncio
+import dataclasses
+import random
+from unittest import mock
+
+import hypothesis
+import pytest
+from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoagent_rl import config as configuration
+from geoagent_rl import driver
+from geoagent_rl.recovery import LearnerLost, RestartedEngine, restarting_learner
+from geoagent_rl.types import InfraError, PolicyVersion
+
+SAVE_EVERY = 3
+
+
+def settings(*overrides):
+    base = ["data.manifest=x", "rollout.prompts_per_step=4", "rollout.group_size=4", "steps=8"]
+    return configuration.load(None, [*base, *overrides])
+
+
+class MortalEngine(FakeEngine):
+    """One life: dies for good with probability `risk` at each completion and each swap."""
+
+    def __init__(self, chance, risk):
+        super().__init__(seconds=0.0)
+        self.chance, self.risk, self.ended = chance, risk, False
+
+    def live(self):
+        self.dead = self.dead or self.chance.random() < self.risk
+        if self.dead:
+            raise InfraError("the actor is gone")
+
+    async def generate(self, prompt, n, seed, **sampling):
+        async for rollout in super().generate(prompt, n, seed):
+            self.live()
+            yield rollout
+
+    async def swap(self, version):
+        self.live()
+        return await super().swap(version)
+
+    async def check(self):
+        if self.dead:
+            raise InfraError("the actor is gone")
+
+    async def end(self):
+        self.ended = True
+
+
+def mortal_engine(name, chance, risk, max_restarts, lives):
+    async def start(life):
+        await asyncio.sleep(0.001)
+        if chance.random() < risk:
+            raise InfraError("did not start")
+        lives.append(MortalEngine(chance, risk))
+        return lives[-1]
+
+    lives.append(MortalEngine(chance, risk))
+    return RestartedEngine(name, lives[-1], start, max_restarts)
+
+
+class MortalLearner(FakeLearner):
+    def __init__(self, chance, risk, number):
+        super().__init__()
+        self.chance, self.risk, self.number = chance, risk, number
+
+    def live(self):
+        if self.chance.random() < self.risk:
+            raise LearnerLost("rank 1 died")
+
+    async def accumulate(self, group):
+        self.live()
+        ages = {self.number - s.rollout.version for s in group.samples}
+        assert ages <= {0, 1, 2}
+        await super().accumulate(group)
+
+    async def step(self):
+        self.live()
+        return await super().step()
+
+
+async def train(config, engines, chance, risk):
+    """Runs as cluster.steps.reinforce does: steps are recorded, every SAVE_EVERY-th is a checkpoint. The record."""
+    record, saved = [], [(0, 0)]  # (step, prompts taken)
+
+    async def attempt(life):
+        (first, prompt), learner = saved[-1], MortalLearner(chance, risk, saved[-1][0])
+        del record[first:]
+        if life:
+            await asyncio.gather(*(e.swap(PolicyVersion(first, "merged", "nowhere")) for e in engines))
+
+        async def on_step(step, metrics, groups):
+            record.append([(s.rollout.uid, s.rollout.index, s.rollout.text) for g in groups for s in g.samples])
+            if step % SAVE_EVERY == 0:
+                saved.append((step, metrics["prompts"]))
+
+        await driver.train(config, prompt_at, engines, FakeScorer(), learner, on_step, first, prompt)
+
+    await restarting_learner(attempt, max_restarts=1000)
+    return record
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), engines=st.integers(1, 3), staleness=st.integers(0, 2), risk=st.floats(0.001, 0.05))
+def test_no_sample_is_lost_or_trained_twice_whatever_dies(seed, engines, staleness, risk):
+    chance, lives, config = random.Random(seed), [], settings(f"max_staleness={staleness}")
+    calm = asyncio.run(train(config, [FakeEngine()], random.Random(0), risk=0.0))
+
+    async def stormy():
+        mortal = [mortal_engine(f"engine {i}", chance, risk, 1000, lives) for i in range(engines)]
+        record = await train(config, mortal, chance, risk)
+        for engine in mortal:
+            await engine.close()
+        assert len(asyncio.all_tasks()) == 1
+        return record
+
+    with mock.patch.object(driver, "ATTEMPTS", 1000):
+        record = asyncio.run(stormy())
+    assert record == calm  # the same samples by the same seeds, each once, in the same steps
+    assert all(life.ended for life in lives)
+
+
+async def test_the_others_go_on_while_one_engine_is_started_again():
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def slow_start(life):
+        begun.set()
+        await release.wait()
+        return MortalEngine(random.Random(0), 0.0)
+
+    dying = MortalEngine(random.Random(0), 0.0)
+    dying.dead = True
+    restarted = RestartedEngine("engine 0", dying, slow_start, 1)
+    other = RestartedEngine("engine 1", MortalEngine(random.Random(0), 0.0), slow_start, 1)
+    rows = []
+
+    async def on_step(step, metrics, groups):
+        rows.append(step)
+        if step == 5:
+            assert begun.is_set() and not restarted.up
+            release.set()
+
+    learner = FakeLearner()
+    await driver.train(settings(), prompt_at, [restarted, other], FakeScorer(), learner, on_step)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(32)]
+    await restarted.ready()
+    assert restarted.engine.version == 8  # missed swaps and has the newest weights
+
+
+@pytest.mark.parametrize("where", ["generate", "swap"])
+async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
+    lives, chance = [], random.Random(1)
+    engine = mortal_engine("rollout engine 0", chance, 0.0, 2, lives)
+
+    async def start(life):
+        lives.append(MortalEngine(chance, 1.0))
+        return lives[-1]
+
+    engine.start, lives[0].risk = start, 1.0
+    with pytest.raises(InfraError, match="rollout engine 0 is lost after 2 restarts .rollout.max_restarts"):
+        if where == "swap":
+            await engine.swap(PolicyVersion(1, "merged", "nowhere"))
+            await engine.ready()
+        else:
+            with mock.patch.object(driver, "ATTEMPTS", 1000):
+                await driver.train(settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), None)
+    assert engine.restarts == 2
+
+
+async def test_a_learner_that_dies_for_ever_ends_the_run_and_says_which_setting_it_was():
+    lives = []
+
+    async def attempt(life):
+        lives.append(life)
+        raise LearnerLost("learner rank 1 died in 'step'")
+
+    with pytest.raises(InfraError, match="lost after 2 restarts .learner.max_restarts.; .*: learner rank"):
+        await restarting_learner(attempt, 2)
+    assert lives == [0, 1, 2]
+
+
+async def test_an_engine_that_lives_is_not_started_again_for_a_prompt_that_fails():
+    engine = RestartedEngine("engine 0", MortalEngine(random.Random(0), 0.0), None, 1)
+    engine.engine.fails_once = {"p3"}
+    learner = FakeLearner()
+
+    async def on_step(step, metrics, groups):
+        pass
+
+    await driver.train(settings(), prompt_at, [engine], FakeScorer(), learner, on_step)
+    assert len(learner.groups) == 32 and engine.restarts == 0
+
+
+async def test_a_new_life_takes_the_base_before_the_adapter():
+    async def start(life):
+        return MortalEngine(random.Random(0), 0.0)
+
+    engine = RestartedEngine("engine 0", MortalEngine(random.Random(0), 0.0), start, 1)
+    base = PolicyVersion(0, "merged", "sft")
+    await engine.swap(base)
+    await engine.swap(dataclasses.replace(base, number=1, kind="adapter"))
+    engine.engine.dead = True
+    engine.failed(InfraError("gone"))
+    await engine.ready()
+    assert engine.engine.swaps == [0, 1] and engine.restarts == 1

@@ -1,0 +1,117 @@
+"""A step's metrics reach TensorBoard and, only where asked for, W&B; what a resumed run repeats is not there twice; a
+full disk costs the curves there, not the run."""
+
+import functools
+import math
+import subprocess
+import sys
+import types
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cluster.tracking import Tracking
+from geoagent_rl import config_rules
+from geoagent_rl.config import Config, load
+from geoagent_rl.types import InfraError, UserError
+
+FULL = """
+import resource, sys, time
+from pathlib import Path
+from geoagent_rl.config import Config
+from cluster.tracking import Tracking
+tracking = Tracking(Config(), Path(sys.argv[1]), "run")
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+end = time.monotonic() + 20
+while tracking.writer is not None and time.monotonic() < end:
+    tracking.plot(1, {f"m{i}": 0.0 for i in range(2000)})
+assert tracking.writer is None
+tracking.plot(2, {"m": 1.0})
+tracking.close()
+"""
+
+
+class StandIn(types.ModuleType):
+    """The part of the wandb package that is used; the package itself was tried by hand (docs/monitor.md)."""
+
+    class Error(Exception):
+        pass
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.started, self.logged, self.finished = [], [], 0
+
+    def init(self, **asked):
+        if asked["project"] == "refused":
+            raise self.Error("api key\nnot configured")
+        self.started.append(asked)
+        return self
+
+    def log(self, row, step):
+        self.logged.append((step, row))
+
+    def finish(self):
+        self.finished += 1
+
+
+@pytest.fixture
+def wandb(monkeypatch):
+    module = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_a_resumed_run_has_every_step_once_in_tensorboard(tmp_path):
+    first = Tracking(Config(), tmp_path, "id")
+    for step in range(1, 6):
+        first.write(step, {"kl": step / 8, "reward_total_mean": math.nan})
+    first.close()
+    resumed = Tracking(Config(), tmp_path, "id", first=3)  # the newest checkpoint is that of step 3
+    for step in range(4, 7):
+        resumed.write(step, {"kl": step / 4})
+    resumed.close()
+    assert scalars(tmp_path, "kl") == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 1.0), (5, 1.25), (6, 1.5)]
+
+
+def test_wandb_gets_the_rows_where_it_is_asked_for(tmp_path, wandb):
+    config = Config()
+    Tracking(config, tmp_path, "id").close()
+    assert not wandb.started
+    config.run.wandb = "geo"
+    tracking = Tracking(config, tmp_path, "id")
+    tracking.write(4, {"kl": 0.5})
+    tracking.close()
+    (asked,) = wandb.started
+    assert (asked["project"], asked["id"], asked["resume"]) == ("geo", "id", "allow")
+    assert asked["config"]["learner"]["kl_beta"] == config.learner.kl_beta
+    assert wandb.logged == [(4, {"kl": 0.5})] and wandb.finished == 1
+
+
+def test_a_wandb_that_does_not_start_is_one_line(tmp_path, wandb):
+    config = Config()
+    config.run.wandb = "refused"
+    with pytest.raises(InfraError, match="api key not configured"):
+        Tracking(config, tmp_path, "id")
+
+
+def test_wandb_without_the_package_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    (tmp_path / "wandb").mkdir()  # what an offline W&B run leaves is no package
+    only_here = functools.partial(PathFinder.find_spec, path=[str(tmp_path)])
+    monkeypatch.setattr(config_rules, "find_spec", only_here)
+    with pytest.raises(UserError, match="pip install wandb"):
+        load(None, ["data.manifest=x", "run.wandb=geo"])
+
+
+def test_a_full_disk_is_said_and_survived(tmp_path):
+    """The limit on the size of a file stands in for the disk: real, and any user may set it."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "no more curves for TensorBoard" in done.stderr
