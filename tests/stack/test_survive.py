@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from test_jobs import CONFIG, LIMIT_S, SMALL, start, steps_of
 from tiny_random import build
+
+from cluster.monitor.attached import Attached
 
 STEPS = 8
 
@@ -26,6 +29,21 @@ def run_beside(*words: str) -> str:
     return printed
 
 
+def scale_on_the_page(run: Path, service: str, replicas: int) -> None:
+    """What the monitor's buttons do, and what its page shows then."""
+    attached, stop = Attached(str(run)), time.monotonic() + LIMIT_S
+    try:
+        asked = False
+        while attached.seen.get("services", {}).get(service, {}).get("replicas") != {"RUNNING": replicas}:
+            assert time.monotonic() < stop, attached.seen
+            if not asked and attached.seen.get("services"):
+                attached.scale(service, replicas)
+                asked = True
+            time.sleep(0.2)
+    finally:
+        attached.close()
+
+
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_killed_engine_and_a_killed_learner_cost_no_sample(tmp_path):
     policy, run = Path(build(tmp_path / "policy", hidden=128)), tmp_path / "run"
@@ -39,6 +57,7 @@ def test_a_killed_engine_and_a_killed_learner_cost_no_sample(tmp_path):
         elif line.startswith("step 3/"):
             assert "geocoder: 2 replicas after" in run_beside("scale", "geocoder=2", "--run", str(run))
             seen = run_beside("status", "--run", str(run), "--json")
+            scale_on_the_page(run, "geocoder", 1)
         elif line.startswith("step 5/") and sum(earlier.startswith("step 5/") for earlier in said) == 1:
             kill(tree, "LearnerRank")
     assert process.wait(LIMIT_S) == 0, "".join(said)
