@@ -35,7 +35,8 @@ from PIL import Image  # noqa: E402
 from shapes import demo_policy  # noqa: E402
 
 from actors.learner_group import LearnerGroup  # noqa: E402
-from actors.rollout import RemoteRollout, RolloutEngine  # noqa: E402
+from actors.remote_rollout import RemoteRollout  # noqa: E402
+from actors.rollout import RolloutEngine  # noqa: E402
 from geoagent_rl import driver  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
 from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402

@@ -96,6 +96,15 @@ def test_a_chain_of_thought_in_columns_of_its_own_and_without_final_answer(tmp_p
             import_dataset(tmp_path / "p.parquet", tmp_path / "m.jsonl", Options("geoseek", read_mapping([item])))
 
 
+def test_any_other_table_with_coordinates(tmp_path):
+    rows = [{"key": i, "picture": jpeg(i), "latitude": 1.5, "longitude": 10.0 + i, "state": "Centre"} for i in range(3)]
+    write_parquet(tmp_path / "set/t.parquet", rows)
+    mapping = read_mapping(["image=picture"])
+    loaded = import_dataset(tmp_path / "set", tmp_path / "out/m.jsonl", Options(mapping=mapping))
+    assert loaded.notes[0] == "read as photos" and [s.uid for s in loaded.samples] == ["0", "1", "2"]
+    assert loaded.samples[2].lon == 12 and loaded.samples[0].region == "Centre"
+
+
 @pytest.fixture
 def photo(tmp_path):
     def make(name):

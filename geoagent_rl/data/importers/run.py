@@ -39,7 +39,7 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     if not source.exists():
         raise UserError(f"there is no {source}")
     kind, rows = _open(source, options)
-    if kind.name == "photos" and not options.mapping and options.images is None:
+    if kind.name == "photos" and _reads_itself(source, options):
         return import_photos(source, out, options.copy, options.max_image_megapixels)
     root = options.images or (source if source.is_dir() else source.parent)
     columns, rows = _columns(kind, rows, options.mapping)
@@ -71,7 +71,7 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
 
 
 def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
-    if source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl")):
+    if _has_manifest(source):
         return kind_of("photos", (), ""), iter(())
     try:
         files = [] if options.kind == "exif" else data_files(source)
@@ -84,6 +84,17 @@ def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
     rows = raw_rows(files)
     first, rows = _peek(rows)
     return kind_of(options.kind, first, files[0].name), rows
+
+
+def _has_manifest(source: Path) -> bool:
+    return source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl"))
+
+
+def _reads_itself(source: Path, options: Options) -> bool:
+    """A manifest, or a CSV with photographs beside it, is accepted as it is wherever a manifest is."""
+    if _has_manifest(source):
+        return True
+    return not options.mapping and options.images is None and data_files(source)[0].suffix == ".csv"
 
 
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:
