@@ -147,6 +147,8 @@ def test_osv5m_as_published(tmp_path, photo):
     loaded = import_dataset(tmp_path / "set", tmp_path / "set/manifest.jsonl", Options())
     assert loaded.notes[0] == "read as osv5m"
     assert loaded.skipped == {"no coordinates": 1, "image missing": 1}
+    again = import_dataset(tmp_path / "set", tmp_path / "set/manifest.jsonl", Options("osv5m"))
+    assert again.samples == loaded.samples and again.rows == 3  # not of the manifest written before
     (sample,) = loaded.samples
     assert sample.prompt().truth.levels == ("Germany", "Bavaria", "Upper Bavaria")
     assert (sample.uid, sample.split, sample.licence) == ("77", "test", "CC BY-SA 4.0")

@@ -71,7 +71,8 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
 
 
 def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
-    if _has_manifest(source):
+    kind_of(options.kind, (), "")  # refuses a name that no kind has
+    if _has_manifest(source) and options.kind in ("auto", "photos"):
         return kind_of("photos", (), ""), iter(())
     try:
         files = [] if options.kind == "exif" else data_files(source)
