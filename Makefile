@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint doctor clean
+.PHONY: help setup demo cluster-demo test lint doctor clean
 
 # Settings, all optional: `make setup EXTRA=gpu`, `make demo ARGS="run.dir=runs/mine"`, `make test ARGS="tests/unit -k geo"`
 PYTHON ?= python3.11
@@ -18,13 +18,16 @@ STAMP := .venv/.set-up-$(EXTRA)
 
 help: ## this list
 	@echo "GeoAgent-RL"
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Settings: PYTHON=$(PYTHON) EXTRA=$(EXTRA) TORCH_CPU_INDEX=$(TORCH_CPU_INDEX) ARGS=\"...\""
 
 setup: $(STAMP) ## everything the other commands need, in .venv (they run it themselves)
 
 demo: $(STAMP) ## the main job on this machine: data, SFT, GRPO, evaluation, report
 	@$(BIN)/geoagent-rl demo $(ARGS)
+
+cluster-demo: $(STAMP) ## a run on a small Ray cluster on this machine: scaled, hurt and finished
+	@$(BIN)/geoagent-rl cluster-demo $(ARGS)
 
 test: $(STAMP) ## the linter and every test (as root also installs Debian's Chromium where there is no browser)
 	@$(BIN)/python tests/browser/chromium.py

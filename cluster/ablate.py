@@ -1,8 +1,8 @@
 """`geoagent-rl ablate`: plans the jobs of an ablation, runs them, and writes one table.
 
-OUT/config.yaml and OUT/rows.json say what is run; OUT/seed-N/ROW are run directories; OUT/ablation.{md,json,html} is
-the outcome so far, written anew after every job. A finished row is never run again; a killed one goes on. Jobs run as
-processes of this machine, or as Ray jobs of a cluster whose nodes all see OUT; each is `python -m cluster.ablate_job`.
+OUT/config.yaml and OUT/rows.json say what is run; OUT/seed-N/ROW are run directories; OUT/ablation.{md,json,html,svg}
+is the outcome so far, written anew after every job. A finished row is never run again; a killed one goes on. Jobs run
+as processes of this machine, or as Ray jobs of a cluster whose nodes all see OUT: `python -m cluster.ablate_job`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cluster.steps import say
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.evaluation.ablation_page import markdown, write_ablation
+from geoagent_rl.evaluation.ablation_page import markdown, picture, write_ablation
 from geoagent_rl.evaluation.ablations import Row, summarise
 from geoagent_rl.rundir import replace_text
 from geoagent_rl.types import InfraError, UserError
@@ -116,6 +116,7 @@ def write_outcome(rows: Sequence[Row], out: Path) -> str:
     text = markdown(outcome)
     replace_text(out / "ablation.json", json.dumps(outcome, indent=1))
     replace_text(out / "ablation.md", text)
+    replace_text(out / "ablation.svg", picture(outcome))
     write_ablation(out / "ablation.html", outcome, f"GeoAgent-RL · ablation {out.name}")
     return text
 

@@ -13,7 +13,7 @@ import typer
 
 import cluster.cli_cluster  # noqa: F401  attaches its commands
 from cluster.cli_ablate import ablate
-from cluster.cli_live import scale, status
+from cluster.cli_live import cluster_demo, scale, status
 from cluster.monitor.command import monitor
 from cluster.storage import storage_root
 from geoagent_rl.cli import Json, app, run_app
@@ -26,6 +26,7 @@ reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_i
 app.add_typer(reward_app, name="reward")
 app.command()(scale)
 app.command()(status)
+app.command()(cluster_demo)
 app.command()(monitor)
 app.command()(ablate)
 

@@ -1,8 +1,11 @@
-"""The commands on a run that is going on: scale and status. cluster/cli.py adds them."""
+"""The commands on a run that is going on, scale and status, and the cluster demo. cluster/cli.py adds them."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,3 +40,16 @@ def status(run: Run = "", as_json: Json = False) -> None:
 
         found = state.status(live.run_id, live.run_dir)
         print(json.dumps(found) if as_json else state.show(found))
+
+
+def cluster_demo(
+    run_dir: Annotated[str, typer.Option(help="Where the run goes; default: runs/cluster-demo-<time>.")] = "",
+) -> None:
+    """A run on a small Ray cluster on this machine that is scaled and loses a node meanwhile."""
+    from cluster.local_nodes import QUICK
+
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    os.environ.update(QUICK)  # before Ray is imported
+    from cluster.cluster_demo import run_cluster_demo
+
+    run_cluster_demo(Path(run_dir or f"runs/cluster-demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve())

@@ -109,7 +109,7 @@ app.command("serve-model")(serve_model)
 PANELS = {
     "Start here": ("doctor", "demo"),
     "Train": ("sft", "train", "ablate"),
-    "On a cluster": ("plan", "submit", "status", "scale", "monitor"),
+    "On a cluster": ("plan", "submit", "jobs", "status", "scale", "monitor", "cluster-demo"),
     "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
     "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),
 }

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each of our processes; TRL's threads are set below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, would let everything else go first
 
 import ray  # noqa: E402
 import tiny_random  # noqa: E402
@@ -34,7 +35,8 @@ from PIL import Image  # noqa: E402
 from shapes import demo_policy  # noqa: E402
 
 from actors.learner_group import LearnerGroup  # noqa: E402
-from actors.rollout import RemoteRollout, RolloutEngine  # noqa: E402
+from actors.remote_rollout import RemoteRollout  # noqa: E402
+from actors.rollout import RolloutEngine  # noqa: E402
 from geoagent_rl import driver  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
 from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
