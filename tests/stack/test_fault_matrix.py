@@ -12,8 +12,8 @@ import dataclasses
 
 import pytest
 import reward_services
-from faults import Stack, trouble, until
 from reward_fakes import PROMPT, completion, rollout
+from service_faults import Stack, trouble, until
 
 import actors.serving
 from actors.reward_worker import GeoEmbedWorker
