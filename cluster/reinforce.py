@@ -161,7 +161,11 @@ class AfterStep:
         self.save_seconds = time.monotonic() - start
 
     async def saved(self) -> None:
-        """Waits for the checkpoint that is being written."""
+        """Waits for the checkpoint that is being written; tries once more to write the records that wait for room."""
+        for name in list(self.run.waiting):
+            self.run.append(name, [])
+        for problem in self.run.take_problems():
+            say(f"WARNING: {problem}")
         self.warn(await self.group.save_problems(wait=True))
         self.tidy()
 
