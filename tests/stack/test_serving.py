@@ -19,7 +19,6 @@ from actors.serving import GeoEmbedClient, start_services
 from cluster.scale import scale
 from cluster.status import status
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import GeocoderConfig
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LevelPair, Verdict
 from geoagent_rl.types import InfraError, UserError
@@ -231,32 +230,6 @@ def test_a_stopped_run_leaves_nothing_behind_and_its_next_life_has_its_cache(run
 
 async def _stats(geo):
     return await geo.handle.stats.remote()
-
-
-def test_load_starts_replicas_up_to_the_maximum_and_then_nobody_does_it_by_hand(ray_local, tmp_path):
-    running = Running(tmp_path, geocoder=GeocoderConfig(max_replicas=2, target_ongoing=1.0))
-
-    async def work():
-        geo, numbers, grown = running.services.services.semantic, itertools.count(), False
-
-        async def load():
-            while not grown:  # no real names: the encoder has to look at each
-                pairs = [LevelPair("place", f"Irgendwo{next(numbers)}", "Nirgendwo") for _ in range(200)]
-                await geo.similarities(pairs)
-
-        loads = [asyncio.create_task(load()) for _ in range(4)]
-        async with asyncio.timeout(90):
-            while (await asyncio.to_thread(status, "test"))["services"]["geocoder"]["replicas"] != {"RUNNING": 2}:
-                await asyncio.sleep(0.2)
-        grown = True
-        await asyncio.gather(*loads)
-
-    try:
-        running.do(work())
-        with pytest.raises(UserError, match="scales its geocoder by load, up to reward.geocoder.max_replicas"):
-            scale("test", {"geocoder": 3})
-    finally:
-        running.stop()
 
 
 class BrokenJudge:
