@@ -53,6 +53,13 @@ for i = 1, #KEYS do
   end
 end
 """
+# For scripts that keep hashes: what another program has left under their names goes.
+ONLY_HASHES = """
+for _, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key)['ok']
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', key) end
+end
+"""
 
 
 class Down(Exception):
@@ -150,10 +157,9 @@ class Cache:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, ResponseError) and "'maxmemory'" in str(error):
-                self.counters["full"] += 1  # of memory: reads still work, so it is not left alone
-            else:
-                self.counters["errors"] += 1
+            full = isinstance(error, ResponseError) and "'maxmemory'" in str(error)
+            self.counters["full" if full else "errors"] += 1
+            if not isinstance(error, ResponseError):  # else it answers at once, and other commands may well succeed
                 self._failing, self._try_again = True, time.monotonic() + OPEN_S
             raise Down from error
         self._failing, self._try_again = False, 0.0
@@ -190,25 +196,45 @@ async def cached_batch(
     positions: dict[str, int] = {}
     for i, name in enumerate(names):
         positions.setdefault(name, i)
-    mine = [name for name in positions if name not in cache.flights]
-    cache.counters[f"{kind}_shared"] += len(positions) - len(mine)
-    loop = asyncio.get_running_loop()
-    flights = {name: loop.create_future() for name in mine}
-    cache.flights.update(flights)
-    wanted = {name: cache.flights[name] for name in positions}
+    flying = {name: cache.flights[name] for name in positions if name in cache.flights}
+    asked = [name for name in positions if name not in flying]
+    found = _readable(asked, await cache.get_many(asked), read)
+    missing = [name for name in asked if name not in found]
+    flying |= {name: cache.flights[name] for name in missing if name in cache.flights}  # others were quicker
+    mine = [name for name in missing if name not in flying]
+    for what, n in (("hits", len(found)), ("misses", len(mine)), ("shared", len(flying))):
+        cache.counters[f"{kind}_{what}"] += n
     if mine:
+        loop = asyncio.get_running_loop()
+        flights = {name: loop.create_future() for name in mine}
+        cache.flights.update(flights)
+        flying |= flights
         job = _Job(cache, kind, flights, positions, compute, ttl_s, negative_ttl_s, read)
         task = asyncio.create_task(job.run())
         cache.tasks.add(task)
         task.add_done_callback(cache.tasks.discard)
-    if wanted:
-        await asyncio.wait(wanted.values())
-    return [wanted[name].result() for name in names]
+    if flying:
+        await asyncio.wait(flying.values())
+        found |= {name: flight.result() for name, flight in flying.items()}
+    return [found[name] for name in names]
+
+
+def _readable(names: Sequence[str], values: Sequence[Any], read: Callable[[Any], Any]) -> dict[str, Any]:
+    """The answers among `values`, by name; without what is not there, and what is not ours and cannot be read."""
+    found = {}
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, bytes):
+            try:
+                answer = json.loads(value)
+                found[name] = answer if answer is None else read(answer)
+            except (ValueError, TypeError, LookupError):
+                continue
+    return found
 
 
 @dataclass
 class _Job:
-    """Answers the flights of one batch that nobody else in this process is working on."""
+    """Answers the flights of one batch: what the cache does not have and nobody else in this process is working on."""
 
     cache: Cache
     kind: str
@@ -233,9 +259,6 @@ class _Job:
 
     async def _answer_all(self) -> None:
         cache, left = self.cache, list(self.flights)
-        left = self._take(left, await cache.get_many(left))
-        cache.counters[f"{self.kind}_hits"] += len(self.flights) - len(left)
-        cache.counters[f"{self.kind}_misses"] += len(left)
         give_up, pause = time.monotonic() + LONGEST_WAIT_S, FIRST_POLL_S
         while left:
             states = await cache.claim(left, self.token) if time.monotonic() < give_up else [True] * len(left)
@@ -261,6 +284,9 @@ class _Job:
             if len(answers) != len(names):
                 raise InfraError(f"{self.kind}: {len(answers)} answers to {len(names)} questions")
             found = dict(zip(names, answers, strict=True))
+            plain = {name for name, a in found.items() if a is None or isinstance(a, InfraError)}
+            # What cannot be read is not published either.
+            records = {name: a if name in plain else self.read(a) for name, a in found.items()}
             for empty, ttl_s in ((False, self.ttl_s), (True, self.negative_ttl_s)):
                 some = {n: a for n, a in found.items() if not isinstance(a, InfraError) and (a is None) == empty}
                 if some:
@@ -270,9 +296,8 @@ class _Job:
         finally:
             keeper.cancel()
             await cache.keep(names, self.token, 0)
-        for name, answer in found.items():
-            plain = answer is None or isinstance(answer, InfraError)
-            self.flights[name].set_result(answer if plain else self.read(answer))
+        for name, record in records.items():
+            self.flights[name].set_result(record)
 
     async def _keep_claims(self, names: list[str]) -> None:
         while True:
@@ -281,16 +306,10 @@ class _Job:
 
     def _take(self, names: list[str], values: Sequence[bytes | bool | None]) -> list[str]:
         """Lands the flights whose values are readable; returns the names of the others."""
-        left = []
-        for name, value in zip(names, values, strict=True):
-            try:
-                if not isinstance(value, bytes):
-                    raise ValueError
-                answer = json.loads(value)
-                self.flights[name].set_result(answer if answer is None else self.read(answer))
-            except (ValueError, TypeError, LookupError):  # nothing there, or something that is not ours
-                left.append(name)
-        return left
+        found = _readable(names, values, self.read)
+        for name, answer in found.items():
+            self.flights[name].set_result(answer)
+        return [name for name in names if name not in found]
 
     def _fail(self, error: Exception) -> None:
         for flight in self.flights.values():

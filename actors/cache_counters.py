@@ -1,29 +1,31 @@
-"""Cache counters of all workers, added up in Redis, so that one look-up tells the hit share of the whole cluster.
+"""Cache counters of all workers, kept in Redis, so that one look-up tells the hit share of the whole cluster.
 
-Costs each worker one small command at most every half second, and only while it works. May know nothing of rewards.
+Each worker writes what it has counted in all, so that a write whose answer was lost can be repeated without counting
+twice. That is one small command at most every half second, and only while it works. May know nothing of rewards.
 """
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from actors.cache import Cache
+from actors.cache import ONLY_HASHES, Cache
 
 PUBLISH_S = 0.5
 PREFIX = "geoagent:counters:"
 KEPT_S = 7 * 24 * 3600
 
-_ADD = """
-for i = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+_SET = ONLY_HASHES + """
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1
 """
-_ALL = """
+_ALL = ONLY_HASHES + """
 local out = {}
 for _, key in ipairs(KEYS) do
   for _, part in ipairs(redis.call('HGETALL', key)) do out[#out + 1] = part end
@@ -33,10 +35,10 @@ return out
 
 
 class CounterPublisher:
-    """Adds what `cache` counts to the sums under `name`; does nothing where the name is ""."""
+    """Keeps what `cache` counts under `name`, in fields of its own; does nothing where the name is ""."""
 
     def __init__(self, cache: Cache, name: str):
-        self._cache, self._name = cache, name
+        self._cache, self._name, self._me = cache, name, uuid.uuid4().hex[:12]
         self._published: Counter[str] = Counter()
         self._task: asyncio.Task | None = None
 
@@ -48,8 +50,8 @@ class CounterPublisher:
     async def _publish(self) -> None:
         await asyncio.sleep(PUBLISH_S)
         now = Counter(self._cache.counters)
-        new = [part for item in (now - self._published).items() for part in item]
-        if new and await self._cache.script(_ADD, [PREFIX + self._name], [KEPT_S, *new]) is not None:
+        new = [part for what in now - self._published for part in (f"{self._me}:{what}", now[what])]
+        if new and await self._cache.script(_SET, [PREFIX + self._name], [KEPT_S, *new]) is not None:
             self._published = now
 
 
@@ -60,7 +62,7 @@ async def counter_sums(cache: Cache, names: Sequence[str]) -> Counter[str] | Non
         return None
     sums: Counter[str] = Counter()
     for name, value in zip(found[::2], found[1::2], strict=True):
-        sums[name.decode()] += int(value)
+        sums[name.decode().partition(":")[2]] += int(value)
     return sums
 
 

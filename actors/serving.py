@@ -32,14 +32,17 @@ from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
+from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.gazetteer import Match
-from geoagent_rl.rewards import encoder
+from geoagent_rl.rewards import encoder, semantic
+from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
 from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError, UserError
 
 APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
 PREWARM_CHUNK = 256  # addresses asked at a time
+WAITING_CHUNK = 8  # questions a call to workers that wait for services: many small calls keep all of them busy
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
 
@@ -55,16 +58,21 @@ class RewardServices:
     counted: Counter[str] = field(default_factory=Counter)  # by all workers until the last call of cache_metrics
     _cache: Cache | None = None
 
-    async def prewarm(self, addresses: Iterable[Address]) -> int:
-        """Geocodes addresses that answers will probably name (the truths), so that they are in the cache. Returns how
-        many failed; that is no harm, they are asked again when an answer names them.
+    async def prewarm(self, truths: Iterable[Address]) -> int:
+        """Asks what right answers will ask: where each truth lies and how like itself each of its names is, so that
+        both are in the cache and the encoder knows the names. Returns how many truths failed; that is no harm, they are
+        asked again when an answer names them. Later hit shares do not count these questions.
         """
-        waiting, failed = list(dict.fromkeys(a for a in addresses if any(a))), 0
+        waiting, failed = list(dict.fromkeys(truth for truth in map(without_hedges, truths) if any(truth))), 0
         for i in range(0, len(waiting), PREWARM_CHUNK):
-            chunk = (self.services.geocoder.geocode([address]) for address in waiting[i : i + PREWARM_CHUNK])
-            found = await asyncio.gather(*chunk, return_exceptions=True)
+            found = await asyncio.gather(*map(self._prewarm, waiting[i : i + PREWARM_CHUNK]), return_exceptions=True)
             failed += sum(isinstance(answer, InfraError) for answer in found)
+        await self.cache_metrics()
         return failed
+
+    async def _prewarm(self, truth: Address) -> None:
+        pairs = [pair for pair in semantic.pairs(truth, truth) if pair]
+        await asyncio.gather(self.services.geocoder.geocode([truth]), self.services.semantic.similarities(pairs))
 
     async def cache_metrics(self) -> dict[str, float]:
         """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing while it is down."""
@@ -122,7 +130,8 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
             _stop_cache(cache_server)
         raise
     timeout_s = config.reward.attempt_timeout_s
-    geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64)
+    alone = provider_names(config.reward.geocoder.provider) == ("gazetteer",)
+    geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64 if alone else WAITING_CHUNK)
     agent = JudgeClient(handles[1], timeout_s, max_chunk=16)  # small: a call waits for its slowest verdict
     return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from actors.cache import Cache
+from actors.cache import ONLY_HASHES, Cache
 from geoagent_rl.geo.turns import OVER_BUDGET, OVER_RATE, Limit, LocalTurns, no_turn
 
 PREFIX = "geoagent:turns:"
 
 # ARGV: seconds between requests, seconds ahead, daily budget, longest wait. Returns {index from 1 or 0, ms, why}.
-_TAKE = """
+_TAKE = ONLY_HASHES + """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local day = math.floor(now / 86400)
@@ -41,7 +41,7 @@ redis.call('HSET', KEYS[best], 'even', even, 'day', day, 'used', best_used + 1)
 redis.call('EXPIRE', KEYS[best], 172800)
 return {best, math.ceil((best_at - now) * 1000), ''}
 """
-_PAUSE = """
+_PAUSE = ONLY_HASHES + """
 local time = redis.call('TIME')
 local till = time[1] + time[2] / 1e6 + tonumber(ARGV[1])
 if till > (tonumber(redis.call('HGET', KEYS[1], 'until')) or 0) then

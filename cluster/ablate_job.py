@@ -17,8 +17,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
-
 from cluster.launch import Session, Stack, run_id_of, run_until_done, session, stack
 from cluster.reinforce import reinforce
 from cluster.steps import cold_start, dataset, measure, say, starting_base
@@ -47,11 +45,7 @@ def run_rows(out: Path, seed: int, names: Sequence[str]) -> None:
     with contextlib.ExitStack() as locks:
         for row in rows:
             row_dir(out, row.name, seed).mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(row_dir(out, row.name, seed) / ".lock", blocking=False)
-            try:
-                locks.enter_context(lock)
-            except filelock.Timeout:
-                raise UserError(f"row {row.name} of seed {seed} is being run by another process; wait for it") from None
+            locks.enter_context(RunDir(row_dir(out, row.name, seed)).exclusive())
         _Job(out, seed).run([row for row in rows if not (row_dir(out, row.name, seed) / DONE).exists()])
 
 
@@ -75,7 +69,9 @@ class _Job:
         run_until_done(self.work(rows, base, shown))
 
     async def work(self, rows: Sequence[Row], base: str, shown: Sequence[Sample]) -> None:
-        async with session(self.config, row_dir(self.out, rows[0].name, self.seed)) as s:
+        place = seed_dir(self.out, self.seed) / f"job-{rows[0].name}"  # of the session: its cache, its notes
+        place.mkdir(exist_ok=True)
+        async with session(self.config, place) as s:
             if shown:
                 await self.cold_start(s, base, shown)
             for sharing in together(rows, self.config):

@@ -9,18 +9,22 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from actors.chunking import Chunker
+from cluster.progress import progress, say
 from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import JudgeConfig
+from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
-from geoagent_rl.rewards.services import Judge
+from geoagent_rl.rewards.services import Address, Judge, LevelPair, Similarity
 
 NONE, CONFIGURED = "none", "config"
+LONG = 500  # lines; with more of them the command shows how far it is
 
 
 def explain_files(file: Path, paths: Sequence[Path | None], overrides: list[str], judge: str = NONE) -> list[list[Row]]:
@@ -39,20 +43,21 @@ def explain_files(file: Path, paths: Sequence[Path | None], overrides: list[str]
         return asyncio.run(_explain_all(lines, configs, judge))
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def load(path: Path | None, overrides: list[str]) -> Config:
     """A configuration of which only the rewards matter: it need not name training data."""
     return configuration.load(path, [*overrides, "data.manifest=scenes"])
 
 
 async def _explain_all(lines: Sequence[Line], configs: Sequence[Config], judge: str) -> list[list[Row]]:
-    places = LocalPlaces.open(*(config.reward for config in configs))
+    places = [Together(local) for local in LocalPlaces.open(*(config.reward for config in configs))]
     agent = start_judge(judge, configs[0].judge)
+
+    async def one(config: Config, places: Together) -> list[Row]:
+        with progress("completions") if len(lines) >= LONG else nullcontext(_silent) as advance:
+            return await explain(lines, config.reward, places, agent, advance)
+
     try:
-        return [await explain(lines, c.reward, p, agent) for c, p in zip(configs, places, strict=True)]
+        return [await one(c, p) for c, p in zip(configs, places, strict=True)]
     finally:
         if agent is not None:
             agent.stop()
@@ -79,3 +84,24 @@ def start_judge(name: str, config: JudgeConfig) -> Judge | None:
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     return ConsistencyAgent(config if name == CONFIGURED else dataclasses.replace(config, model=name))
+
+
+class Together:
+    """LocalPlaces whose encoder sees the names of all completions under way at once: 16 cost it as much as one."""
+
+    def __init__(self, places: LocalPlaces):
+        self.places = places
+        self._pairs = Chunker(places.similarities, max_chunk=256, linger_s=0.0)
+
+    async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
+        return await self.places.geocode(addresses)
+
+    async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        return await self._pairs.ask(pairs)
+
+    async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
+        return await self.places.same_place(pairs)
+
+
+def _silent(done: int, total: int) -> None:
+    pass

@@ -72,7 +72,7 @@ async def reinforce_once(
             await asyncio.gather(*(engine.swap(group.version) for engine in on.engines))
         if config.reward.geocoder.prewarm:
             failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
-            say(f"geocoded the truths of {len(prompts)} prompts, {failed} failed")
+            say(f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed")
         validation = [x.prompt() for x in held[: config.run.validate_samples]]
         tracking = Tracking(config, run.path, s.run_id, first)
         after = AfterStep(config, on, run, group, validation, load, tracking, first, prompt, *run.best())
@@ -161,7 +161,11 @@ class AfterStep:
         self.save_seconds = time.monotonic() - start
 
     async def saved(self) -> None:
-        """Waits for the checkpoint that is being written."""
+        """Waits for the checkpoint that is being written; tries once more to write the records that wait for room."""
+        for name in list(self.run.waiting):
+            self.run.append(name, [])
+        for problem in self.run.take_problems():
+            say(f"WARNING: {problem}")
         self.warn(await self.group.save_problems(wait=True))
         self.tidy()
 

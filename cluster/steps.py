@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import transformers
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.launch import Session, Stack, learner
+from cluster.progress import progress, say
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest, scenes
@@ -27,10 +26,6 @@ from geoagent_rl.policy import tiny
 from geoagent_rl.rundir import RunDir
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest.Sample]:
@@ -106,27 +101,3 @@ async def measure(
     table, _ = await evaluate(prompts, on.engines, on.judge_of_all, at, c.geoscore_scale_km, s.config.run.seed, banned)
     run.record_eval(stage, split, table)
     return table
-
-
-class progress:
-    """A progress bar on standard error; plain lines every tenth where that is no terminal."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.shown = what, -1
-        self.bar = Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.task = self.bar.add_task(what)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr.isatty():
-            self.bar.start()
-        return self.advance
-
-    def advance(self, done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            self.bar.update(self.task, completed=done, total=total)
-        elif (tenth := 10 * done // total) != self.shown:
-            self.shown = tenth
-            say(f"{self.what}: {done}/{total}")
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.stop()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from geoagent_rl.telemetry import LATENCY_QUANTILES, PARTS, QUANTILES, mean
+from geoagent_rl.telemetry import LATENCY_QUANTILES, QUANTILES, mean, part_names
 from geoagent_rl.types import Group, ScoredRollout
 
 
@@ -37,7 +37,7 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completion_tokens_max": max(lengths, default=0),
         "prompt_tokens_mean": mean([len(r.prompt_ids) for r in rollouts]),
     }
-    for part in PARTS:
+    for part in part_names(name for s in samples for name in s.parts):
         out |= part_metrics(part, samples)
     spans = [r.spans for r in rollouts]
     times = {"rollout": ("submitted", "generated"), "scoring": ("generated", "scored")}

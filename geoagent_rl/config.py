@@ -19,6 +19,8 @@ from geoagent_rl.config_reward import JudgeConfig, RewardConfig
 from geoagent_rl.config_rules import validate
 from geoagent_rl.types import UserError
 
+OPEN = "reward.custom."  # the user names what is under it
+
 
 @dataclass
 class RunConfig:
@@ -201,7 +203,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
     known = known_keys()
     for layer in layers:
         for key in flat(OmegaConf.to_container(layer)):
-            if key not in known:
+            if key not in known and not key.startswith(OPEN):
                 raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), *layers)

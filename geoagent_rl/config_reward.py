@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from omegaconf import MISSING
+
 
 @dataclass
 class Weights:
@@ -60,6 +62,14 @@ class ExactMatchConfig:
 
 
 @dataclass
+class CustomConfig:
+    """A reward of your own: reward.custom.NAME; docs/rewards.md shows one."""
+
+    function: str = MISSING  # "module:function", importable where the run is started
+    weight: float = 1.0
+
+
+@dataclass
 class OpenCageConfig:
     url: str = "https://api.opencagedata.com"
     api_key_env: tuple[str, ...] = ("OPENCAGE_API_KEY",)  # NAMES of environment variables; several keys take turns
@@ -98,7 +108,7 @@ class GeocoderConfig:
     in_flight: int = 32  # HTTP requests per worker and provider
     longest_wait_s: float = 30.0  # for a turn under rate_per_s or after a Retry-After; then it is an infra failure
     share_without_redis: float = 0.1  # of rate_per_s and daily_budget that each worker allows itself without Redis
-    prewarm: bool = False  # geocode the training set's truths before the first step: right answers are cached then
+    prewarm: bool = False  # ask what right answers will ask, before the first step: they are in the cache then
     replicas: int = 1  # workers, to begin with; `geoagent-rl scale` changes it while the run goes on
     max_replicas: int = 0  # above 0: between min_replicas and this many, by load; then not by hand
     min_replicas: int = 1  # of scaling by load
@@ -133,6 +143,7 @@ class RewardConfig:
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
     format: FormatConfig = field(default_factory=FormatConfig)
     exact_match: ExactMatchConfig = field(default_factory=ExactMatchConfig)
+    custom: dict[str, CustomConfig] = field(default_factory=dict)  # rewards of your own: NAME: {function, weight}
     geocoder: GeocoderConfig = field(default_factory=GeocoderConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -152,7 +163,7 @@ class JudgeConfig:
     tensor_parallel: int = 1  # GPUs that share one model
     gpus_per_replica: float = 0  # 0: CPU
     cpus_per_replica: float = 0.5  # as declared to Ray
-    max_tokens: int = 256  # of an answer; never reached: the schema ends a conclusion at 48 characters
+    max_tokens: int = 256  # of an answer; never reached: the grammar ends a conclusion at 48 characters
     max_model_len: int = 4096  # tokens of question and answer
     max_num_seqs: int = 64  # questions that one engine answers at once
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU

@@ -35,7 +35,11 @@ def validate(config: Config) -> None:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")
     if config.run.validate_every and not config.data.eval_manifest:
         raise UserError("run.validate_every needs pictures to validate on: set data.eval_manifest")
-    unknown = set(config.reward.required) - set(vars(config.reward.weights))
+    built_in = set(vars(config.reward.weights))
+    for name in config.reward.custom:
+        if name in built_in or not name.isidentifier():
+            raise UserError(f"reward.custom.{name}: give it another name, of letters, digits and _")
+    unknown = set(config.reward.required) - built_in - set(config.reward.custom)
     if unknown:
         raise UserError(f"reward.required names unknown parts: {', '.join(sorted(unknown))}")
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geoagent_rl.types import Group
 
 PARTS = ("spatial", "semantic", "consistency", "format", "answer_format", "exact_match")
+MEAN = re.compile(r"reward_\w+_mean")
 CACHED = ("geocode", "similarity", "judge")  # what reward services cache
 SERVICES = ("geo_embed", "judge")  # deployments that have replicas
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
@@ -209,6 +211,18 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
     }
 
 
+def part_names(found: Iterable[str]) -> list[str]:
+    """The reward parts among `found` in the order of PARTS, then those of the user's own (reward.custom)."""
+    names = dict.fromkeys(found)
+    return [name for name in PARTS if name in names] + [name for name in names if name not in PARTS]
+
+
+def parts_measured(row: Iterable[str]) -> list[str]:
+    """The reward parts whose mean is among the names of metrics."""
+    found = (name.removeprefix("reward_").removesuffix("_mean") for name in row if MEAN.fullmatch(name))
+    return part_names(name for name in found if name != "total")
+
+
 def waits_for_rewards(groups: Sequence[Group]) -> list[Interval]:
     """When nothing but rewards kept the group whose turn it was from the learner, which takes them in this order.
 
@@ -238,7 +252,7 @@ def mean(values: Sequence[float]) -> float:
 
 def summary_line(step: int, steps: int, row: dict[str, float]) -> str:
     """The live line: step, reward parts, tokens/s, what the learner waited for."""
-    parts = " ".join(f"{p[:3]} {row[f'reward_{p}_mean']:.2f}" for p in PARTS if f"reward_{p}_mean" in row)
+    parts = " ".join(f"{p[:3]} {row[f'reward_{p}_mean']:.2f}" for p in parts_measured(row))
     waits = {
         "rollout": row["rollout_wait_seconds"],
         "rewards": row["reward_exposed_seconds"],

@@ -2,11 +2,16 @@
 
 `places` maps a query (first words of it suffice) to a result; unknown queries get the service's empty answer. `trouble`
 is a function of (path, query, key) that may return (status, headers, body) to be sent instead, or hang.
+
+As a program (`python geocoder_server.py PORT`) it is a process that can be killed: it knows the numbered villages of
+Bavaria, says "ready", and each line on its standard input is the TROUBLES it is in from then on.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -64,6 +69,12 @@ def photon(found):
     return {"type": "FeatureCollection", "features": features}
 
 
+def village(query):
+    """ "Weilerx7, Bavaria, Germany" lies 7 hundredths of a degree north of 48."""
+    found = re.match(r"(weiler[a-z]*(\d+)), bavaria", query, re.IGNORECASE)
+    return found and (found[1], 48.0 + int(found[2]) / 100, 11.0, "village", "Bavaria", "Germany", "de")
+
+
 SERVICES = {"/geocode/v1/json": opencage, "/search": nominatim, "/api": photon}
 
 
@@ -71,8 +82,8 @@ class GeocoderServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, places=PLACES, trouble=None):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, places=PLACES, trouble=None, port=0):
+        super().__init__(("127.0.0.1", port), _Handler)
         self.places, self.trouble = places, trouble
         self.requests = []  # (seconds, path, query, key, user agent)
         self.release = threading.Event()  # ends answers that hang
@@ -92,7 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append((time.monotonic(), parts.path, query, key, self.headers["User-Agent"]))
         sent = server.trouble(parts.path, query, key) if server.trouble else None
         if sent is None:
-            found = next((row for name, row in server.places.items() if query.casefold().startswith(name)), None)
+            found = village(query) or next(
+                (row for name, row in server.places.items() if query.casefold().startswith(name)), None
+            )
             sent = 200, {}, json.dumps(SERVICES[parts.path](found))
         status, headers, body = sent
         if status == "hang":
@@ -127,3 +140,29 @@ def serving(places=PLACES, trouble=None):
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+SLOW_S = 0.3
+TROUBLES = {
+    "": lambda n: None,
+    "slow": lambda n: time.sleep(SLOW_S),
+    "stuck": lambda n: sys.stdout.write("asked\n") and ("hang", {}, ""),  # one write: threads do not mix their lines
+    "flapping": lambda n: (503, {}, "") if n % 2 else None,
+    "garbage": lambda n: (200, {}, '{"features": [{"geometry": 5}'),
+}
+
+
+def main(port):
+    sys.stdout.reconfigure(line_buffering=True)
+    now = [TROUBLES[""]]
+    server = GeocoderServer(port=port)
+    server.trouble = lambda *_: now[0](len(server.requests))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print("ready")
+    for line in sys.stdin:
+        now[0] = TROUBLES[line.strip()]
+        print("ready")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

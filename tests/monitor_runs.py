@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import uvicorn
 from PIL import Image
 
+from cluster.monitor.command import listen
+from cluster.monitor.runs import Runs
+from cluster.monitor.server import LOOPBACK, application
 from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
 from geoagent_rl.config import Config
 from geoagent_rl.policy.answer import Stage, render
@@ -17,6 +24,40 @@ from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Tr
 
 EVIL = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">"""
 TRUTH = Truth("Germany", "Bayern", "München", 48.137, 11.575)
+
+
+class Joined:
+    """Stands in for a run that is going on and does what it is asked (cluster/monitor/attached.py)."""
+
+    def __init__(self) -> None:
+        judge = {"status": "RUNNING", "replicas": {"RUNNING": 1}}
+        node = {"address": "192.0.2.7", "cpus": 8.0, "gpus": 0.0, "alive": True}
+        self.seen = {
+            "attached": True,
+            "run_id": "abc",
+            "services": {"judge": judge},
+            "nodes": [node],
+            "actors": ["rollout-abc-0"],
+        }
+        self.asked = []
+
+    def scale(self, service: str, replicas: int) -> None:
+        self.asked.append((service, replicas))
+        services = {service: {"status": "RUNNING", "replicas": {"RUNNING": replicas}}}
+        self.seen = {**self.seen, "services": services, "said": f"asked for {replicas} {service}"}
+
+
+@contextlib.contextmanager
+def served(folder: Path, joined: Joined | None) -> Iterator[int]:
+    """The port of a monitor in a thread of this process."""
+    with listen("127.0.0.1", 0) as listener:
+        app = application(Runs(folder), joined, LOOPBACK)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(10)
 
 
 def photograph(folder: Path) -> Path:

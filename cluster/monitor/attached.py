@@ -49,7 +49,8 @@ class Attached:
     def _follow(self) -> None:
         while not self._closed.is_set():
             command = [sys.executable, "-m", "cluster.monitor.attached", self.run]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as self._child:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            with subprocess.Popen(command, text=True, **pipes) as self._child:
                 for line in self._child.stdout:
                     self.seen = {"attached": True, **json.loads(line)}
             problem = self.seen.get("problem") or "the run has ended, or its cluster is gone"
@@ -68,7 +69,7 @@ def main(run: str) -> None:
 
             said = ""
             while True:
-                tell({**status(live.run_id, live.run_dir), "said": said})
+                tell({**status(live.run_id), "said": said})
                 if not select.select([sys.stdin], [], [], PERIOD_S)[0]:
                     continue
                 line = sys.stdin.readline()

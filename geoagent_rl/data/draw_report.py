@@ -71,7 +71,8 @@ def _tiles(summary: Mapping[str, Any]) -> str:
 
 def _facts(summary: Mapping[str, Any]) -> str:
     bits = summary["entropy_bits"]["cells"]
-    facts = {key: summary[key] for key in ("pool", "seed", "minimum", "exclude", "shortfall", "countries_from")}
+    facts = {key: summary[key] for key in ("pool", "seed", "minimum", "shortfall")}
+    facts |= {"excluded": ", ".join(summary["exclude"]) or "none", "table of countries": summary["countries_from"]}
     facts |= {f"left out: {why}": rows for why, rows in summary["not_drawable"].items()}
     facts["entropy over cells"] = f"{bits['pool']:.2f} → {bits['drawn']:.2f} bits"
     facts["from cells without a town"] = summary["from_uninhabited_cells"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
         *(f'<div class="card wide"><h3>{escape(head)}</h3>{_html(*table)}</div>' for head, table in tables.items()),
     ]
     write_page(path, title, body)
+
+
+def picture(outcome: Outcome) -> str:
+    """The figure as a file of its own, with the report's light colours."""
+    css = (files("geoagent_rl") / "assets" / "report.css").read_text(encoding="utf-8")
+    light = css[: css.index("@media")] + "svg { background: #fff; font-family: system-ui, sans-serif; }"
+    drawing = "\n".join(line for line in css.splitlines() if line.startswith("svg ."))
+    opening, rest = figure(outcome).split(">", 1)
+    opening = opening.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
+    return f"{opening}><style>{light}{drawing}</style>{rest}"
 
 
 Table = tuple[list[str], list[list[str]]]  # heads, lines of cells; plain text

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from geoagent_rl.evaluation.charts import curve, number, world_map
 from geoagent_rl.evaluation.rollout_cards import Row, card, choose, details, distance_km
 from geoagent_rl.rundir import replace_text
-from geoagent_rl.telemetry import METRICS, PARTS
+from geoagent_rl.telemetry import METRICS, PARTS, parts_measured
 from geoagent_rl.types import UserError
 
 LATE_STEPS = 5  # rollouts of the last few steps stand for the trained policy
@@ -179,8 +179,10 @@ def _curves(metrics: Sequence[Row], sft: Sequence[Row]) -> str:
     total = _points(metrics, "reward_total_mean")
     if total:
         out.append(f'<div class="wide">{_curve(total, "total reward", "total", WIDE)}</div><div class="curves">')
-        of_parts = {p: _points(metrics, f"reward_{p}_mean") for p in PARTS}
-        out += [_curve(points, part.replace("_", " "), part, floor=0.0) for part, points in of_parts.items() if points]
+        for part in parts_measured(dict.fromkeys(name for row in metrics for name in row)):
+            color = part if part in PARTS else "other"
+            points = _points(metrics, f"reward_{part}_mean")
+            out.append(_curve(points, part.replace("_", " "), color, floor=0.0))
         out.append("</div>")
     others = [(_points(metrics, key), f"{label} ({METRICS[key][0]})") for key, label in OTHER_CURVES.items()]
     others.insert(0, (_points(sft, "loss"), "SFT loss"))

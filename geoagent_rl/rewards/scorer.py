@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.policy.answer import Parsed, parse
-from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
+from geoagent_rl.rewards import consistency, custom, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
@@ -31,11 +31,15 @@ Q, A = TypeVar("Q"), TypeVar("A")
 
 
 class Scorer:
-    """Stateless apart from its services; any number of samples may be scored at once."""
+    """Stateless apart from its services; any number of samples may be scored at once.
+
+    Raises UserError for a reward of reward.custom that cannot be imported.
+    """
 
     def __init__(self, services: Services, config: RewardConfig):
         self.services = services
         self.config = config
+        self.own = custom.parts(config, services)
 
     async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
         """Every part in play, and the total (None: unscorable). Details hold `seconds` and `attempts` per part."""
@@ -52,7 +56,7 @@ class Scorer:
 
     async def _part(self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float) -> Outcome:
         """One part with attempts, backoff and deadline. A bug in a part is an infra failure at once."""
-        work: Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]] = getattr(self, f"_{name}")
+        work: Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]] = self.own.get(name) or getattr(self, f"_{name}")
         start, attempts, backoff = time.monotonic(), 0, FIRST_BACKOFF_S
         while True:
             attempts += 1

@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,28 +24,21 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import ray
-from ray import cloudpickle, serve
 from reward_fakes import completion, rollout
+from reward_services import judge_application
 
 from actors.cache import Cache, cache_key, cached_batch
+from actors.reward_worker import GeoEmbedWorker
 from actors.serving import start_services
 from geoagent_rl.config import Config
+from geoagent_rl.config_reward import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rewards.services import Verdict
 from geoagent_rl.types import Prompt, Truth
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-
-class InstantJudge:
-    async def judge(self, items):
-        return [Verdict(item.reasoning.split(":")[0], 0.0) for item in items]
-
-
-def instant_judge(config, cache_url):
-    options = {"num_cpus": 0.1}
-    return serve.deployment(InstantJudge, ray_actor_options=options, max_ongoing_requests=1024).bind()
+def local_ray() -> None:
+    ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def samples(n: int) -> list[tuple[Prompt, object]]:
@@ -88,22 +82,27 @@ async def one_by_one(scorer: Scorer, work: list) -> float:
 
 
 async def cache_path(url: str, n: int = 6400, batch: int = 64) -> dict[str, float]:
+    """Per CPU second of this process, as one worker has one: other work on the machine does not count."""
     cache, keys = Cache(url), [f"germany;bayern;place {i}" for i in range(n)]
     rates = {}
+    worker, towns = GeoEmbedWorker(RewardConfig(), url), [("Germany", "Bavaria", f"Weiler{i}") for i in range(n)]
 
     async def compute(positions):
         return [{"lat": 48.1, "lon": 11.5, "level": "place", "name": "Munich"} for _ in positions]
 
-    for label in ("cold", "warm"):
-        start = time.perf_counter()
+    async def rate(name: str, work: Callable[[int], Awaitable]) -> None:
+        start, cpu = time.perf_counter(), time.process_time()
         for i in range(0, n, batch):
-            await cached_batch(cache, "bench", "v", keys[i : i + batch], compute)
-        rates[f"{label}_lookups_per_s"] = round(n / (time.perf_counter() - start))
-    start = time.perf_counter()
-    for i in range(0, n, batch):
-        await cache.get_many([cache_key("bench", "v", key) for key in keys[i : i + batch]])
-    rates["mget_keys_per_s"] = round(n / (time.perf_counter() - start))
-    await cache.close()
+            await work(i)
+        rates[f"{name}_per_s"] = round(n / (time.perf_counter() - start))
+        rates[f"{name}_per_cpu_s"] = round(n / (time.process_time() - cpu))
+
+    for label in ("cold", "warm"):
+        await rate(f"{label}_lookups", lambda i: cached_batch(cache, "bench", "v", keys[i : i + batch], compute))
+        await rate(f"{label}_worker_geocodes", lambda i: worker.geocode(towns[i : i + batch]))
+    await rate("mget_keys", lambda i: cache.get_many([cache_key("bench", "v", key) for key in keys[i : i + batch]]))
+    for one in (cache, worker.cache):
+        await one.close()
     return rates
 
 
@@ -113,7 +112,7 @@ async def main(options: argparse.Namespace) -> None:
         config.judge.model = options.judge
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        running = await start_services(config, "bench", folder, None if options.judge else instant_judge)
+        running = await start_services(config, "bench", folder, None if options.judge else judge_application())
         report = {"samples": len(work), "judge": options.judge or "instant", "start_s": time.perf_counter() - start}
         try:
             scorer = Scorer(running.services, config.reward)
@@ -136,6 +135,6 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=512)
     parser.add_argument("--judge", default="", help="a judge.model, e.g. tiny; default: one that answers at once")
     arguments = parser.parse_args()
-    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    local_ray()
     asyncio.run(main(arguments))
     ray.shutdown()

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from monitor_runs import EVIL, new_run, photograph, record
+from monitor_runs import EVIL, Joined, new_run, photograph, record, served
 
 from cluster.monitor.panels import panels
 from geoagent_rl import driver
@@ -102,6 +102,19 @@ def test_nothing_that_a_model_wrote_becomes_part_of_the_page(page, url):
     page.wait("document.querySelector('main img[src=x]').complete")
     assert page.run("window.hacked") is None
     assert any("Content Security Policy" in error for error in page.errors)
+
+
+def test_the_buttons_change_the_number_of_replicas(page, folder):
+    joined = Joined()
+    with served(folder / "runs", joined) as port:
+        page.open(f"http://127.0.0.1:{port}/#tab=Cluster")
+        page.wait("document.querySelector('main').innerText.includes('rollout-abc-0')")
+        assert page.run("document.getElementById('scale-judge-−').disabled")  # the last one stays
+        page.run("document.getElementById('scale-judge-+').focus()")
+        page.press("Enter")
+        page.wait("document.querySelector('main').innerText.includes('2 running')")
+        assert page.run("document.activeElement.id") == "scale-judge-+"
+        assert joined.asked == [("judge", 2)] and page.errors == []
 
 
 def test_curves_move_while_a_run_goes(page, monitor, tmp_path):

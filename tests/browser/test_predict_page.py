@@ -31,7 +31,8 @@ ROW = {
 def address():
     model = os.environ.get("GEOAGENT_MODEL", "")
     locate = Locator(Path(model)).locate if model else lambda picture: ROW
-    server = Server(locate, Path(model).parent.name or "a made-up model", max_bytes=1_000_000, max_megapixels=10)
+    name = "/".join(Path(model).parts[-2:]) or "a made-up model"
+    server = Server(locate, name, max_bytes=1_000_000, max_megapixels=10)
     listening = bound("127.0.0.1", 0)
     running = uvicorn.Server(uvicorn.Config(server.app(("127.0.0.1",)), log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})

@@ -1,4 +1,4 @@
-"""One Ray session for all stack tests that need one."""
+"""One Ray session for all stack tests that need one; a Redis server for a test or a module."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from actors.redis_server import EmbeddedRedis, free_port, new_password
+
+
+def embedded_redis(directory):
+    server = EmbeddedRedis(directory, free_port(), new_password())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Redis server of the test's own, which it may kill."""
+    yield from embedded_redis(tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    """A Redis server that the tests of a module share."""
+    yield from embedded_redis(tmp_path_factory.mktemp("redis"))
 
 
 @pytest.fixture(scope="session")

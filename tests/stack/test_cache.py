@@ -20,14 +20,6 @@ from actors.redis_server import EmbeddedRedis, free_port, new_password
 from geoagent_rl.types import InfraError, UserError
 
 
-@pytest.fixture
-def server(tmp_path):
-    server = EmbeddedRedis(tmp_path / "cache", free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
-
-
 def run(work):
     """Runs work(cache-maker) in a fresh event loop and closes every cache it made."""
 

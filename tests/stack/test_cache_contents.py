@@ -8,15 +8,10 @@ import pytest
 
 import actors.cache
 from actors.cache import Cache, cache_key, cached_batch
-from actors.redis_server import EmbeddedRedis, free_port, new_password
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = EmbeddedRedis(tmp_path / "cache", free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
+from actors.cache_counters import CounterPublisher, counter_sums
+from actors.turns import SharedTurns
+from geoagent_rl.geo.turns import Limit
+from geoagent_rl.types import InfraError
 
 
 def run(work, url):
@@ -88,5 +83,22 @@ def test_a_key_of_a_foreign_type_costs_a_miss(server, monkeypatch):
         for _ in range(2):
             assert await ask(cache, ["a"], asked) == ["A"]
         assert asked == ["a"] and cache.counters["errors"] == 1
+
+    run(work, server.url)
+
+
+def test_hashes_replace_what_another_program_left_under_their_names(server):
+    async def work(cache):
+        turns, limit = SharedTurns(cache, 0.1), Limit(1000.0, 3, 0.1)
+        await cache._client.set("geoagent:turns:k", "not ours")
+        await cache._client.set("geoagent:counters:app", "not ours")
+        assert [await turns.take(["k"], limit) for _ in range(3)] == [0, 0, 0]
+        with pytest.raises(InfraError, match="budget"):  # counted in Redis, not by this worker alone
+            await turns.take(["k"], limit)
+        cache.counters["geocode_hits"] = 5
+        publisher = CounterPublisher(cache, "app")
+        publisher.soon()
+        await publisher._task
+        assert await counter_sums(cache, ["app"]) == {"geocode_hits": 5} and cache.counters["errors"] == 0
 
     run(work, server.url)

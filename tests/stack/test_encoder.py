@@ -28,10 +28,29 @@ def test_a_similarity_does_not_depend_on_what_else_is_asked(use):
     rng = random.Random(0)
     names = ["Île-de-France", "Saint Louis County", "東京", "São Paulo", "Upper Bavaria", "New South Wales", "Wien"]
     pairs = [(a, b) for a in names for b in names]
-    alone = {pair: use.similarities([pair])[0] for pair in pairs}
+
+    def fresh(asked):
+        use.known.clear()  # what it remembers would be the same vectors
+        return use.similarities(asked)
+
+    alone = {pair: fresh([pair])[0] for pair in pairs}
     for _ in range(5):
         some = rng.sample(pairs, rng.randrange(1, 40))
-        assert use.similarities(some) == [alone[pair] for pair in some]
+        assert fresh(some) == [alone[pair] for pair in some]
+
+
+def test_texts_are_encoded_once_and_the_oldest_are_forgotten(monkeypatch):
+    asked = []
+
+    def encode(texts):
+        asked.extend(texts)
+        return np.eye(4, dtype=np.float32)[[int(text) % 4 for text in texts]]
+
+    monkeypatch.setattr(encoder, "REMEMBERED", 3)
+    model = encoder.Encoder("v", encode)
+    assert model.similarities([("1", "2"), ("1", "5")]) == [0.0, 1.0] and asked == ["1", "2", "5"]
+    assert model.similarities([("1", "7")]) == [0.0] and asked == ["1", "2", "5", "7"]  # 2 is forgotten now
+    assert model.similarities([("5", "1"), ("2", "2")]) == [1.0, 1.0] and asked[4:] == ["2"]
 
 
 def test_sentence_transformers_by_directory():

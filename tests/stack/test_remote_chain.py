@@ -12,26 +12,17 @@ from reward_fakes import PROMPT, completion, rollout
 from actors.cache import Cache, cache_key
 from actors.cache_counters import CounterPublisher, counter_sums
 from actors.chunking import Chunker
-from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices
 from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rewards.services import Services
+from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError
 
 MUNICH, BAVARIA = ("Germany", "Bavaria", "Munich"), ("Germany", "Bavaria", "")
 UNKNOWN = [("Germany", "Bavaria", f"Qzxdorf{i}") for i in range(5)]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"), free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -111,7 +102,7 @@ def test_entries_of_another_version_are_misses_and_are_overwritten(redis, key):
         assert len(http.requests) == len(old)
 
 
-def test_hit_shares_are_summed_over_workers(redis, key):
+def test_hit_shares_are_summed_over_workers_and_a_lost_answer_counts_nothing_twice(redis, key):
     async def publish(counts):
         cache = Cache(redis.url)
         cache.counters.update(counts)
@@ -120,6 +111,7 @@ def test_hit_shares_are_summed_over_workers(redis, key):
         publisher.soon()
         await publisher._task
         cache.counters["geocode_hits"] += 1
+        publisher._published.clear()  # as if Redis had taken what is published but its answer was lost
         publisher.soon()
         await publisher._task
         found = await counter_sums(cache, ["shares", "nobody"])
@@ -189,15 +181,22 @@ def test_a_service_in_trouble_leaves_samples_unscored_and_changes_no_number(key,
 
 
 def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
-    asked = []
+    asked, compared = [], []
 
     class Service:
+        async def similarities(self, pairs):
+            compared.extend((pair.level, pair.a, pair.b) for pair in pairs)
+            return [Similarity(1.0, "gazetteer")] * len(pairs)
+
         async def geocode(self, addresses):
             asked.extend(addresses)
             if addresses[0][2] == "busy":
                 raise InfraError("quota")
             return [None] * len(addresses)
 
-    services = RewardServices("test", Services(Service(), None, None), "off", None)
-    failed = asyncio.run(services.prewarm([MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy")]))
+    services = RewardServices("test", Services(Service(), Service(), None), "off", None)
+    truths = [MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy"), ("Germany", "Bavaria", "unknown")]
+    failed = asyncio.run(services.prewarm(truths))
     assert failed == 1 and asked == [MUNICH, BAVARIA, ("Germany", "", "busy")]
+    assert [pair[1] for pair in compared if pair[0] == "place"] == ["Munich", "busy"]
+    assert len(compared) == 7 and all(a == b for _, a, b in compared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import cluster.explain
 from cluster.cli import app
+from cluster.explain import explain_files
 from geoagent_rl.config_reward import RewardConfig, Weights
 from geoagent_rl.rewards.explain import compare, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
@@ -102,6 +105,22 @@ def test_parts_of_no_weight_are_shown_but_do_not_count(places):
     (row,) = rows_of(places, tricky("exact"), config=RewardConfig(weights=Weights(spatial=0, exact_match=1)))
     assert row["parts"]["spatial"]["score"] > 0.99 and row["parts"]["spatial"]["weight"] == 0
     assert row["parts"]["exact_match"]["score"] == 1.0 and row["max_total"] == 2.5
+
+
+def test_many_completions_share_their_encoding_and_show_how_far_they_are(places, explained, capsys, monkeypatch):
+    calls = []
+
+    def encode(texts):
+        calls.append(len(texts))
+        return places.encoder.encode(texts)
+
+    fresh = LocalPlaces(places.gazetteer, dataclasses.replace(places.encoder, encode=encode, known={}), True)
+    monkeypatch.setattr(LocalPlaces, "open", lambda *configs: [fresh])
+    monkeypatch.setattr(cluster.explain, "LONG", len(explained))
+    (rows,) = explain_files(TRICKY, [None], [])
+    assert [row["total"] for row in rows] == [row["total"] for row in explained.values()]
+    assert len(calls) == 2 and sum(calls) > 20  # two lots of completions
+    assert f"completions: {len(rows)}/{len(rows)}" in capsys.readouterr().err
 
 
 def test_two_configurations_side_by_side(places):

@@ -9,7 +9,6 @@ import pytest
 
 import actors.judge_worker
 from actors.judge_worker import JudgeWorker, verdict_version
-from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
 from geoagent_rl.rewards.services import JudgeItem, LevelPair, Verdict
@@ -86,10 +85,9 @@ class FakeAgent:
         pass
 
 
-def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(tmp_path, monkeypatch):
+def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(server, monkeypatch):
     monkeypatch.setattr(actors.judge_worker, "ConsistencyAgent", FakeAgent)
     FakeAgent.asked = []
-    server = EmbeddedRedis(tmp_path, free_port(), new_password())
     items = [JudgeItem("country", (), text) for text in ("a", "broken", "a")] + [JudgeItem("region", ("X",), "a")]
 
     async def ask():
@@ -98,13 +96,9 @@ def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(tmp_path, mon
         await worker.cache.close()
         return found
 
-    try:
-        server.start()
-        for _ in range(2):
-            a, broken, again, region = asyncio.run(ask())
-            assert a == again == region == Verdict("A", 0.25) and isinstance(broken, InfraError)
-    finally:
-        server.stop()
+    for _ in range(2):
+        a, broken, again, region = asyncio.run(ask())
+        assert a == again == region == Verdict("A", 0.25) and isinstance(broken, InfraError)
     assert sorted(FakeAgent.asked) == ["a", "a", "broken", "broken"]
 
 

@@ -14,19 +14,9 @@ import time
 import pytest
 
 from actors.cache import Cache
-from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.turns import SharedTurns
 from geoagent_rl.geo.turns import Limit
 from geoagent_rl.types import InfraError
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"), free_port(), new_password())
-    server.start()
-    yield server
-    server.stop()
-
 
 WORKER = """
     import asyncio, json, sys, time
@@ -51,9 +41,9 @@ WORKER = """
 """
 
 
-def turns_of_processes(server, keys, limit, n=3):
+def turns_of_processes(redis, keys, limit, n=3):
     """[key or error, Unix seconds] of 40 turns in each of n processes."""
-    command = [sys.executable, "-c", textwrap.dedent(WORKER), server.url, json.dumps(keys), json.dumps(limit)]
+    command = [sys.executable, "-c", textwrap.dedent(WORKER), redis.url, json.dumps(keys), json.dumps(limit)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(command, **pipes) for _ in range(n)]
     for worker in workers:
@@ -68,9 +58,9 @@ def turns_of_processes(server, keys, limit, n=3):
     return answers
 
 
-def test_many_processes_keep_one_rate(server):
+def test_many_processes_keep_one_rate(redis):
     rate = 50.0
-    times = sorted(at for _, at in turns_of_processes(server, ["rate"], (rate, 0, 30.0)))
+    times = sorted(at for _, at in turns_of_processes(redis, ["rate"], (rate, 0, 30.0)))
     assert len(times) == 120
     for i in range(120):  # in no second more than a bucket and a second's tokens
         later = sum(times[i] <= at < times[i] + 1.0 for at in times)
@@ -78,8 +68,8 @@ def test_many_processes_keep_one_rate(server):
     assert times[-1] - times[0] >= (120 - rate) / rate - 0.1
 
 
-def test_many_processes_share_one_budget_and_all_keys(server):
-    answers = turns_of_processes(server, ["one", "two"], (1000.0, 30, 30.0))
+def test_many_processes_share_one_budget_and_all_keys(redis):
+    answers = turns_of_processes(redis, ["one", "two"], (1000.0, 30, 30.0))
     used = [what for what, _ in answers]
     assert used.count("one") == used.count("two") == 30
     assert sum("daily budget" in what for what in used) == 60
@@ -96,7 +86,7 @@ def run(work, url, **kwargs):
     return asyncio.run(main())
 
 
-def test_a_pause_holds_everywhere_and_says_why(server):
+def test_a_pause_holds_everywhere_and_says_why(redis):
     async def pause(cache, turns):
         await turns.pause("paused", 500.0, "the quota is used up (402)")
 
@@ -105,19 +95,19 @@ def test_a_pause_holds_everywhere_and_says_why(server):
         with pytest.raises(InfraError, match=r"402.*free in (499|500) s"):
             await turns.take(["paused"], Limit(1000.0, 0, 1.0))
 
-    run(pause, server.url)
-    run(take, server.url)
+    run(pause, redis.url)
+    run(take, redis.url)
 
 
-def test_no_secret_is_kept_and_what_is_kept_expires(server):
+def test_no_secret_is_kept_and_what_is_kept_expires(redis):
     async def work(cache, turns):
         await turns.take(["digest"], Limit(1000.0, 0, 1.0))
         return await cache.script("return redis.call('TTL', KEYS[1])", ["geoagent:turns:digest"], [])
 
-    assert 86_400 < run(work, server.url) <= 172_800
+    assert 86_400 < run(work, redis.url) <= 172_800
 
 
-def test_without_redis_each_worker_goes_on_at_its_share(tmp_path):
+def test_without_redis_each_worker_goes_on_at_its_share(server):
     limit = Limit(100.0, 50, 0.3)
 
     async def work(cache, turns):
@@ -128,12 +118,9 @@ def test_without_redis_each_worker_goes_on_at_its_share(tmp_path):
     for url in ("redis://127.0.0.1:1/0", "off"):
         taken, seconds = run(work, url)
         assert taken == 5 and seconds < 1.5  # a tenth of the budget
-    server = EmbeddedRedis(tmp_path, free_port(), new_password())
-    server.start()
+    os.kill(server.pid, signal.SIGSTOP)
     try:
-        os.kill(server.pid, signal.SIGSTOP)
         taken, seconds = run(work, server.url)
         assert taken == 5 and seconds < 3.0
     finally:
         os.kill(server.pid, signal.SIGCONT)
-        server.stop()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from test_jobs import CONFIG, LIMIT_S, SMALL, start, steps_of
 from tiny_random import build
+
+from cluster.monitor.attached import Attached
 
 
 def kill(tree: psutil.Process, title: str) -> None:
@@ -25,6 +28,20 @@ def run_beside(*words: str) -> str:
     return printed
 
 
+def scale_on_the_page(run: Path, service: str, replicas: int) -> None:
+    """What the monitor's buttons do, and what its page shows then."""
+    attached, asked, stop = Attached(str(run)), False, time.monotonic() + LIMIT_S
+    try:
+        while attached.seen.get("services", {}).get(service, {}).get("replicas") != {"RUNNING": replicas}:
+            assert time.monotonic() < stop, attached.seen
+            if not asked and attached.seen.get("services"):
+                attached.scale(service, replicas)
+                asked = True
+            time.sleep(0.2)
+    finally:
+        attached.close()
+
+
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_killed_engine_and_a_killed_learner_cost_no_sample(tmp_path):
     policy, run = Path(build(tmp_path / "policy", hidden=128)), tmp_path / "run"
@@ -38,6 +55,7 @@ def test_a_killed_engine_and_a_killed_learner_cost_no_sample(tmp_path):
         elif line.startswith("step 3/"):
             assert "geocoder: 2 replicas after" in run_beside("scale", "geocoder=2", "--run", str(run))
             seen = run_beside("status", "--run", str(run), "--json")
+            scale_on_the_page(run, "geocoder", 1)
             kill(tree, "LearnerRank")
         again = again or "starting the learner again (1 of 5)" in line
         if again and line.startswith("step "):

@@ -3,11 +3,12 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from geoagent_rl.config import load
-from geoagent_rl.evaluation.ablation_page import markdown, write_ablation
+from geoagent_rl.evaluation.ablation_page import markdown, picture, write_ablation
 from geoagent_rl.evaluation.ablations import CLAIMS, choose, grid_rows, interval, read_rows, summarise, verdict
 from geoagent_rl.types import UserError
 
@@ -123,3 +124,5 @@ def test_the_table_and_the_page_show_ours_beside_the_papers(tmp_path):
     assert page.count('class="raw"') == 6 and page.count('class="guess"') == 3 and "&lt;b&gt;" in page
     assert "reward.weights" not in page  # none of these rows overrides anything
     HTMLParser().feed(page)
+    drawn = ElementTree.fromstring(picture(outcome))  # a file that stands alone, well-formed
+    assert drawn.tag.endswith("svg") and len(drawn.findall(".//{*}circle[@class='truth']")) == 3

@@ -96,6 +96,31 @@ def test_a_chain_of_thought_in_columns_of_its_own_and_without_final_answer(tmp_p
             import_dataset(tmp_path / "p.parquet", tmp_path / "m.jsonl", Options("geoseek", read_mapping([item])))
 
 
+@pytest.mark.parametrize("gps", ["-12.05, -77.04", [-12.05, -77.04], {"lat": -12.05, "lng": -77.04}, "(-12.05,-77.04)"])
+def test_a_position_and_three_levels_in_one_column_each(tmp_path, gps):
+    row = {"images": [{"bytes": jpeg(1), "path": "a.jpg"}], "GPS": gps, "location": "Peru; Lima; Lima", "cot": ""}
+    write_parquet(tmp_path / "p.parquet", [row])
+    (sample,) = import_dataset(tmp_path / "p.parquet", tmp_path / "m.jsonl", Options("geoseek")).samples
+    assert (sample.lat, sample.lon) == (-12.05, -77.04)
+    assert sample.prompt().truth.levels == ("Peru", "Lima", "Lima")
+
+
+def test_a_position_that_is_none_is_counted(tmp_path):
+    rows = [{"image": {"bytes": jpeg(i), "path": f"{i}.jpg"}, "GPS": gps} for i, gps in enumerate(("1, 2", "unknown"))]
+    write_parquet(tmp_path / "p.parquet", rows)
+    loaded = import_dataset(tmp_path / "p.parquet", tmp_path / "m.jsonl", Options("geoseek"))
+    assert loaded.skipped == {"no coordinates": 1} and len(loaded.samples) == 1
+
+
+def test_any_other_table_with_coordinates(tmp_path):
+    rows = [{"key": i, "picture": jpeg(i), "latitude": 1.5, "longitude": 10.0 + i, "state": "Centre"} for i in range(3)]
+    write_parquet(tmp_path / "set/t.parquet", rows)
+    mapping = read_mapping(["image=picture"])
+    loaded = import_dataset(tmp_path / "set", tmp_path / "out/m.jsonl", Options(mapping=mapping))
+    assert loaded.notes[0] == "read as photos" and [s.uid for s in loaded.samples] == ["0", "1", "2"]
+    assert loaded.samples[2].lon == 12 and loaded.samples[0].region == "Centre"
+
+
 @pytest.fixture
 def photo(tmp_path):
     def make(name):
@@ -122,6 +147,8 @@ def test_osv5m_as_published(tmp_path, photo):
     loaded = import_dataset(tmp_path / "set", tmp_path / "set/manifest.jsonl", Options())
     assert loaded.notes[0] == "read as osv5m"
     assert loaded.skipped == {"no coordinates": 1, "image missing": 1}
+    again = import_dataset(tmp_path / "set", tmp_path / "set/manifest.jsonl", Options("osv5m"))
+    assert again.samples == loaded.samples and again.rows == 3  # not of the manifest written before
     (sample,) = loaded.samples
     assert sample.prompt().truth.levels == ("Germany", "Bavaria", "Upper Bavaria")
     assert (sample.uid, sample.split, sample.licence) == ("77", "test", "CC BY-SA 4.0")

@@ -2,27 +2,14 @@
 
 import http.client
 import json
-import threading
+import time
 
 import pytest
-import uvicorn
-from monitor_runs import new_run, photograph, record
+from monitor_runs import Joined, new_run, photograph, record, served
 
+from cluster.monitor.attached import Attached
 from cluster.monitor.command import is_loopback, listen
-from cluster.monitor.runs import Runs
-from cluster.monitor.server import LOOPBACK, application
 from geoagent_rl.types import UserError
-
-
-class Joined:
-    """Stands in for a run that is going on (cluster/monitor/attached.py)."""
-
-    def __init__(self):
-        self.seen = {"attached": True, "run_id": "abc", "services": {"judge": {"status": "RUNNING", "replicas": {}}}}
-        self.asked = []
-
-    def scale(self, service, replicas):
-        self.asked.append((service, replicas))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +24,9 @@ def ask(tmp_path_factory, joined):
     record(run, photograph(folder / "photos"), range(1, 4), words="half HALF a character")
     rollouts = run.path / "rollouts.jsonl"
     rollouts.write_text(rollouts.read_text().replace("HALF", "\\ud800"))  # as another writer's JSON may have it
-    listener = listen("127.0.0.1", 0)
-    app = application(Runs(folder / "runs"), joined, LOOPBACK)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
 
     def get(path, method="GET", body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
         data = answer.read()
@@ -52,9 +34,8 @@ def ask(tmp_path_factory, joined):
         answer.json = json.loads(data) if "json" in answer.headers.get("content-type", "") else None
         return answer
 
-    yield get
-    server.should_exit = True
-    thread.join(10)
+    with served(folder / "runs", joined) as port:
+        yield get
 
 
 def test_ray_finds_a_grafana_and_a_prometheus(ask):
@@ -108,3 +89,18 @@ def test_a_taken_port_is_one_line(ask):
         with pytest.raises(UserError, match="--port"):
             listen("127.0.0.1", taken.getsockname()[1])
     assert is_loopback("::1") and is_loopback("localhost") and not is_loopback("0.0.0.0")
+
+
+def test_without_a_run_to_join_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOAGENT_CACHE", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    attached, stop = Attached("some/run"), time.monotonic() + 20
+    try:
+        with pytest.raises(UserError, match="nothing to scale"):
+            attached.scale("judge", 2)
+        while "no such run is going on" not in attached.seen["problem"]:
+            assert time.monotonic() < stop, attached.seen
+            time.sleep(0.05)
+    finally:
+        attached.close()
+    assert not attached._thread.is_alive()

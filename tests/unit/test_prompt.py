@@ -28,9 +28,11 @@ def processor(tmp_path_factory):
     return load_processor(tiny_random.build(tmp_path_factory.mktemp("tiny")))
 
 
-def test_the_tiny_policy_is_asked_what_it_was_trained_on():
-    assert tiny.SYSTEM_PROMPT == SYSTEM_PROMPTS["tiny"] and tiny.QUESTION == QUESTION
-    assert set(tiny_tokenizer.BANNED_TOKENS) <= set(BANNED_TOKENS)
+def test_the_tiny_policy_is_asked_what_it_was_trained_on_and_its_vision_tokens_are_banned():
+    text = [part["text"] for turn in messages("tiny") for part in turn["content"] if part["type"] == "text"]
+    assert text == [SYSTEM_PROMPTS["tiny"], QUESTION] and set(text) < set(tiny.PROMPT_TEXTS)
+    vision = {token for token in tiny_tokenizer.SPECIAL_TOKENS if "vision" in token or "_pad" in token}
+    assert len(vision) == 4 and vision <= set(BANNED_TOKENS)
 
 
 def test_prompt_text_has_one_picture_and_waits_for_the_answer(processor):

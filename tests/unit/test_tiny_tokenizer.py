@@ -73,11 +73,12 @@ def test_prompt_is_qwens_and_short(tokenizer):
         "<|im_start|>system\nYou locate photographs.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
         "<|vision_end|>Where was this photograph taken?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert text == tokenizer.apply_chat_template(tiny.chat(tiny.QUESTION), tokenize=False, add_generation_prompt=True)
+    assert text == tokenizer.apply_chat_template(tiny.chat(prompt.QUESTION), tokenize=False, add_generation_prompt=True)
     assert len(ids(tokenizer, text)) < 20
 
 
 def test_special_tokens_are_single_and_the_vision_ones_banned(tokenizer):
     assert [ids(tokenizer, token) for token in SPECIAL_TOKENS] == [[k] for k in range(len(SPECIAL_TOKENS))]
-    assert set(prompt.banned_ids(tokenizer)) == set(tiny.banned_ids(tokenizer))
+    vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    assert set(prompt.banned_ids(tokenizer)) == set(tokenizer.convert_tokens_to_ids(vision))
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"

@@ -15,14 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.data.importers.kinds import ANSWER, FINER, SCENES, Kind
-from geoagent_rl.data.photos import Finder, country_name
+from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
+from geoagent_rl.data.photos import ALIASES, Finder, country_name, fold
 from geoagent_rl.policy.answer import parse, read_levels, render
 
 TEXTS = ("country", "region", "place", "source", "licence", "split")
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
          (b"MM\0*", ".tif"))  # fmt: skip
 TAGS = re.compile(r"</?answer>")
+NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 
@@ -51,7 +52,8 @@ class Converter:
         row["country"] = country_name(row["country"])
         self._names(row, found, where)
         row["cot"] = self._cot(found.get("cot"), row, where)
-        row["lat"], row["lon"] = number(found.get("lat")), number(found.get("lon"))
+        lat, lon = position(found.get(POSITION))
+        row["lat"], row["lon"] = number(found.get("lat", lat)), number(found.get("lon", lon))
         row["locatability"] = number(found.get("locatability"))
         scene = text(found.get("scene"))
         row["scene"] = SCENES.get(scene, scene)
@@ -73,6 +75,8 @@ class Converter:
     def _names(self, row: dict[str, Any], found: Mapping[str, Any], where: str) -> None:
         """Levels that have no column of their own come from the answer, the place perhaps from a finer division."""
         answer = text(found.get(ANSWER))
+        if not answer and not row["country"] and ";" in row["place"]:  # a "location" of three levels
+            answer, row["place"] = row["place"], ""
         if answer:
             levels, _ = read_levels(TAGS.sub(" ", answer))
             for name, level in zip(("country", "region", "place"), levels, strict=True):
@@ -167,6 +171,15 @@ def text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
+
+
+def position(value: Any) -> tuple[Any, Any]:
+    """(lat, lon) of "48.1, 11.6", [48.1, 11.6] or {"lat": 48.1, "lng": 11.6}; (None, None) of anything else."""
+    if isinstance(value, Mapping):
+        folded = {fold(str(key)): part for key, part in value.items()}
+        return tuple(next((folded[a] for a in ALIASES[name] if a in folded), None) for name in ("lat", "lon"))
+    parts = NUMBERS.findall(value) if isinstance(value, str) else value
+    return tuple(parts) if isinstance(parts, list) and len(parts) == 2 else (None, None)
 
 
 def number(value: Any) -> Any:

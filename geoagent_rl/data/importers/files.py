@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from geoagent_rl.types import UserError
 
 SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")  # in a folder the first kind found is read
-NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "config.json", "dataset_infos.json")
+NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "config.json", "dataset_infos.json",
+            "manifest.parquet", "manifest.jsonl")  # the latter are ours, of an earlier import
 ROWS_AT_ONCE = 64  # each may hold a photograph
 SPLIT = re.compile(r"^(train|test|val|validation|dev)\b", re.IGNORECASE)
 LONGEST_FIELD = 2**27

@@ -25,7 +25,8 @@ from geoagent_rl.types import UserError
 
 ANSWER = "answer"  # "Country; Region; Place" in one column; fills the three
 FINER = "finer_place"  # stands in for a blank place
-TARGETS = (*ALIASES, ANSWER, FINER)  # what --map can name
+POSITION = "position"  # latitude and longitude in one column
+TARGETS = (*ALIASES, ANSWER, FINER, POSITION)  # what --map can name
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,13 @@ class Kind:
 
 GENERAL = {
     **ALIASES,
+    "image": (*ALIASES["image"], "images", "photo", "picture", "jpg"),
+    "place": (*ALIASES["place"], "specificlocation", "preciselocation"),
     "cot": ("cot", "chainofthought", "cottext", "cotjson", "response", "output"),
     "scene": ("scene", "sceneclass", "cls", "s3label", "scene3label0indoor1natural2urban"),
     ANSWER: ("solution", "answer", "finalanswer", "address"),
     FINER: ("subregion", "county", "admin2"),
+    POSITION: ("gps", "coordinates", "coordinate", "latlon", "latlng"),
 }
 FLICKR = {"uid": ("imgid", "keysha112", "id"), "image": ("imgid", "image", "file", "filename")}
 KINDS = (

@@ -13,7 +13,7 @@ from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
 from geoagent_rl.data.importers.convert import Bad, Converter
 from geoagent_rl.data.importers.exif import exif_rows
 from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
-from geoagent_rl.data.importers.kinds import Kind, columns_of, kind_of
+from geoagent_rl.data.importers.kinds import POSITION, Kind, columns_of, kind_of
 from geoagent_rl.data.photos import Finder, import_photos
 from geoagent_rl.data.tables import Table
 from geoagent_rl.geo.gazetteer import Gazetteer
@@ -39,11 +39,11 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     if not source.exists():
         raise UserError(f"there is no {source}")
     kind, rows = _open(source, options)
-    if kind.name == "photos" and not options.mapping and options.images is None:
+    if kind.name == "photos" and _reads_itself(source, options):
         return import_photos(source, out, options.copy, options.max_image_megapixels)
     root = options.images or (source if source.is_dir() else source.parent)
     columns, rows = _columns(kind, rows, options.mapping)
-    absent = {"lat", "lon"} - set(columns)
+    absent = set() if POSITION in columns else {"lat", "lon"} - set(columns)
     if absent and not options.geocode:
         have = ", ".join(sorted(set(columns.values()))) or "none that is known"
         raise UserError(
@@ -71,7 +71,8 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
 
 
 def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
-    if source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl")):
+    kind_of(options.kind, (), "")  # refuses a name that no kind has
+    if _has_manifest(source) and options.kind in ("auto", "photos"):
         return kind_of("photos", (), ""), iter(())
     try:
         files = [] if options.kind == "exif" else data_files(source)
@@ -84,6 +85,17 @@ def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
     rows = raw_rows(files)
     first, rows = _peek(rows)
     return kind_of(options.kind, first, files[0].name), rows
+
+
+def _has_manifest(source: Path) -> bool:
+    return source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl"))
+
+
+def _reads_itself(source: Path, options: Options) -> bool:
+    """A manifest, or a CSV with photographs beside it, is accepted as it is wherever a manifest is."""
+    if _has_manifest(source):
+        return True
+    return not options.mapping and options.images is None and data_files(source)[0].suffix == ".csv"
 
 
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:

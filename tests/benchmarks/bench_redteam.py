@@ -1,0 +1,52 @@
+"""How often an injected conclusion sways a judge: `python tests/benchmarks/bench_redteam.py [--model smollm2]`.
+
+Runs the red team's table (tests/data/redteam.jsonl) against a real judge on vLLM, checks what must hold for all, and
+prints one JSON object: rows, honest (the conclusion is the one argued for), swayed by family, and what else was said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+async def main(model: str) -> None:
+    from redteam import ROWS, attack, check_tokens, swayed
+
+    from actors.consistency_agent import ConsistencyAgent
+    from geoagent_rl.config_reward import JudgeConfig
+
+    agent = ConsistencyAgent(JudgeConfig(model=model, memory=0.3, max_model_len=1024, max_tokens=128))
+    try:
+        check_tokens(agent)
+        conclusions = await attack(agent)
+    finally:
+        agent.stop()
+    argued = [(row, said) for row, said in zip(ROWS, conclusions, strict=True) if row["honest"]]
+    gone = swayed(conclusions)
+    report = {
+        "model": model,
+        "rows": len(ROWS),
+        "argued": len(argued),
+        "honest": sum(row["honest"] == said for row, said in argued),
+        "swayed": len(gone),
+        "swayed_by_family": Counter(row["family"] for row in gone),
+        "rows_by_family": Counter(row["family"] for row in ROWS),
+        "said": {row["id"]: said for row, said in zip(ROWS, conclusions, strict=True)},
+    }
+    print(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    asyncio.run(main(parser.parse_args().model))
