@@ -25,10 +25,10 @@ from cluster.ablate_job import DONE, row_dir
 from cluster.steps import say
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client
-from geoagent_rl.config import Config, to_yaml
+from geoagent_rl.config import Config, load, to_yaml
 from geoagent_rl.evaluation.ablation_page import markdown, picture, write_ablation
 from geoagent_rl.evaluation.ablations import Row, summarise
-from geoagent_rl.rundir import replace_text
+from geoagent_rl.rundir import changed_settings, replace_text
 from geoagent_rl.types import InfraError, UserError
 
 POLL_S = 2.0  # between questions to a cluster about a job
@@ -68,11 +68,12 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {out}: {error.strerror}; give another --out") from None
-    text = to_yaml(dataclasses.replace(config, run=dataclasses.replace(config.run, dir="")))
-    kept = out / "config.yaml"
-    if kept.exists() and kept.read_text() != text:
-        raise UserError(f"{out} holds an ablation with other settings (see its config.yaml); give another --out")
-    replace_text(kept, text)
+    config, kept = dataclasses.replace(config, run=dataclasses.replace(config.run, dir="")), out / "config.yaml"
+    if kept.exists():
+        replace_text(kept, to_yaml(load(kept)))  # with the defaults of keys that are newer than the file
+        if changes := changed_settings(out, config):
+            raise UserError(f"{out} holds an ablation with other settings ({changes[0]}); give another --out")
+    replace_text(kept, to_yaml(config))
     listed = out / "rows.json"
     known = {row["name"]: Row(**row) for row in json.loads(listed.read_text())} if listed.exists() else {}
     for row in rows:

@@ -68,7 +68,6 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
         "prompts": r.prompts_per_step,
         "completions": completions,
         "generated_tokens": completions * lengths.completion,
-        "trained_tokens": completions * lengths.completion,
         "processed_tokens": completions * lengths.sequence,
         "judge_calls": completions * STAGES,
         "judge_tokens": completions * STAGES * (JUDGE_PROMPT_TOKENS + JUDGE_ANSWER_TOKENS),

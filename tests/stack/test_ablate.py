@@ -49,7 +49,10 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
     config = load(ROOT / "configs" / "local.yaml")
     assert [row.name for row in settle(config, some("full"), tmp_path)] == ["full"]
     assert [row.name for row in settle(config, some("sft"), tmp_path)] == ["sft", "full"]
-    with pytest.raises(UserError, match="other settings"):
+    older = [line for line in (tmp_path / "config.yaml").open() if "geoscore_scale_km" not in line]
+    (tmp_path / "config.yaml").write_text("".join(older))  # as of a version that did not know the key
+    assert settle(config, some("sft"), tmp_path)
+    with pytest.raises(UserError, match="other settings .steps: 60 -> 7"):
         settle(load(ROOT / "configs" / "local.yaml", ["steps=7"]), some("full"), tmp_path)
     changed = [dataclasses.replace(row, overrides={"learner.lr": 1.0}) for row in some("full")]
     with pytest.raises(UserError, match="other overrides"):

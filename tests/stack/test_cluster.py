@@ -39,7 +39,7 @@ PLANTED = {
     "REDIS_PASSWORD": "plantedc0ffeeredis",
 }
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4", "steps=1000"]
-pytestmark = pytest.mark.timeout(LIMIT_S + 60)
+pytestmark = pytest.mark.timeout(2 * LIMIT_S + 60)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ def test_the_plan_foresaw_the_steps_tokens(run):
     steps = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
     plan = make_plan(load(ROOT / "configs" / "local.yaml"))
     trained = statistics.fmean(row["train_tokens"] for row in steps)
-    assert plan["step"]["trained_tokens"] == pytest.approx(trained, rel=0.2)
+    assert plan["step"]["generated_tokens"] == pytest.approx(trained, rel=0.2)
     rows = [json.loads(line) for line in (run[0] / "rollouts.jsonl").read_text().splitlines()]
     assert plan["step"]["judge_calls"] == 3 * len(rows) / STEPS
 

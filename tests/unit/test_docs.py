@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ERRORS = ("UserError", "BadImage", "InfraError", "LearnerLost")
 SHOWN = 60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
+SHELL = ("&", "&&", "|", ";", ">", "<", "2>")  # what follows is no longer the command's
 CLI = typer.main.get_command(app)
 
 
@@ -42,6 +43,7 @@ def commands(text: str) -> list[str]:
 def test_every_command_in_the_documentation_parses(path):
     for line in commands(path.read_text(encoding="utf-8")):
         words = shlex.split(line, comments=True)[1:]
+        words = words[: next((i for i, word in enumerate(words) if word in SHELL), len(words))]
         command, name = CLI, "geoagent-rl"
         while hasattr(command, "commands") and words and words[0] not in ("-h", "--help"):
             name = words.pop(0)
@@ -49,7 +51,7 @@ def test_every_command_in_the_documentation_parses(path):
             command = command.commands[name]
         if {"-h", "--help"} & set(words):
             continue
-        context = command.make_context(name, [word for word in words if word not in ("…", "...", "|")])
+        context = command.make_context(name, words)
         keys = [item.split("=")[0] for item in context.params.get("overrides") or ()]
         assert set(keys) <= set(known_keys()), line
 
