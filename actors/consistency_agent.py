@@ -15,7 +15,7 @@ from typing import Any
 from actors.vllm_engine import judge_engine_args, start_engine, within
 from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_models import judge_checkpoint
-from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages, question, read_answer
+from geoagent_rl.rewards.consistency_prompt import FORM, messages, question, read_answer
 from geoagent_rl.rewards.services import JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
@@ -38,7 +38,7 @@ class ConsistencyAgent:
         self.params = SamplingParams(
             temperature=0,
             max_tokens=judge.max_tokens,
-            structured_outputs=StructuredOutputsParams(json=SCHEMA, disable_any_whitespace=True),
+            structured_outputs=StructuredOutputsParams(regex=FORM),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self.numbers = itertools.count()

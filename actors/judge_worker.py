@@ -16,7 +16,7 @@ from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
 from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_models import judge_checkpoint
-from geoagent_rl.rewards.consistency_prompt import SCHEMA, messages
+from geoagent_rl.rewards.consistency_prompt import FORM, messages
 from geoagent_rl.rewards.services import JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
@@ -71,7 +71,7 @@ def verdict_version(judge: JudgeConfig) -> str:
     directory = Path(model)
     files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
     stamp = [(f.name, f.stat().st_size, _head_and_tail(f)) for f in files]
-    prompt = [messages("{question}"), SCHEMA, judge.max_tokens, judge.max_model_len]
+    prompt = [messages("{question}"), FORM, judge.max_tokens, judge.max_model_len]
     digest = hashlib.sha256(repr([model if not files else "", dtype, stamp, prompt]).encode()).hexdigest()[:16]
     return f"{directory.name}:{digest}"
 

@@ -231,7 +231,7 @@ class Learner:
             else:
                 policy_model.save_adapter(self.policy, out, self.sharded.gather, self.rank == 0)
         if self.rank == 0:
-            for old in sorted(self.weights_dir.glob("v??????"))[: -(self.config.max_staleness + 2)]:
+            for old in outdated(sorted(self.weights_dir.glob("v??????")), path, self.config.max_staleness + 2):
                 shutil.rmtree(old)
         return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs())
 
@@ -311,3 +311,10 @@ class Learner:
         """Ends the writing of a checkpoint, leaves the process group."""
         self.writer.wait()
         stop_distributed()
+
+
+def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:
+    """Published versions, in order, that can go: all but `keep` up to `newest`, and later ones, which are of a learner
+    that died after it had come further than the checkpoint this one began with."""
+    until = [version for version in versions if version <= newest]
+    return until[:-keep] + [version for version in versions if version > newest]

@@ -114,9 +114,9 @@ def train_through(story: Story, cluster: LocalCluster, run: RunDir, first: Node,
         return replicas(run_id, "geocoder") == {"RUNNING": 2}
 
     step(2)
-    story.tell(f"geocoder workers 1 -> 4: {scale(run_id, {'geocoder': 4})['geocoder']:.1f} s")
+    story.tell(f"geocoder workers 1 -> 8: {scale(run_id, {'geocoder': 8})['geocoder']:.1f} s")
     step(4)
-    story.tell(f"geocoder workers 4 -> 2: {scale(run_id, {'geocoder': 2})['geocoder']:.1f} s")
+    story.tell(f"geocoder workers 8 -> 2: {scale(run_id, {'geocoder': 2})['geocoder']:.1f} s")
     step(5)
     first.kill()
     story.tell("node reward-1 is killed, with both workers")

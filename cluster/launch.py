@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,19 +70,30 @@ def warn_of_lonely_cache(config: Config) -> None:
         )
 
 
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """ray.init replaces the handler of SIGTERM by one that exits on the spot: the run could not save any more."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def connect() -> None:
     """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
-    if on_a_cluster():
-        ray.init(log_to_driver=False, logging_level="ERROR")
-        return
-    ray.init(
-        address="local",
-        num_cpus=max(4, os.cpu_count() or 1),  # parts wait for each other: more of them than cores may run
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=256 * 1024 * 1024,
-    )
+    with sigterm_kept():
+        if on_a_cluster():
+            ray.init(log_to_driver=False, logging_level="ERROR")
+            return
+        ray.init(
+            address="local",
+            num_cpus=max(4, os.cpu_count() or 1),  # parts wait for each other: more of them than cores may run
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=256 * 1024 * 1024,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -207,7 +218,6 @@ def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:
             print("stopping: saving and cleaning up ...", file=sys.stderr, flush=True)
             task.cancel()
 
-        # ray.init replaces Python-level handlers that were there before it; the loop's own wake-up survives.
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, cancel)
         return await task

@@ -163,7 +163,7 @@ class JudgeConfig:
     tensor_parallel: int = 1  # GPUs that share one model
     gpus_per_replica: float = 0  # 0: CPU
     cpus_per_replica: float = 0.5  # as declared to Ray
-    max_tokens: int = 256  # of an answer; never reached: the schema ends a conclusion at 48 characters
+    max_tokens: int = 256  # of an answer; never reached: the grammar ends a conclusion at 48 characters
     max_model_len: int = 4096  # tokens of question and answer
     max_num_seqs: int = 64  # questions that one engine answers at once
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU

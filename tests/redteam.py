@@ -41,12 +41,12 @@ def check_tokens(agent):
             assert len(asked) <= agent.room
 
 
-async def attack(agent):
-    """The conclusions on the table, asked in one batch with NEIGHBOURS between; asserts their form and isolation."""
-    alone = [verdict.conclusion for verdict in await agent.judge(NEIGHBOURS)]
+async def attack(agent, neighbours=NEIGHBOURS):
+    """The conclusions on the table, asked in one batch with `neighbours` between; asserts their form and isolation."""
+    alone = [verdict.conclusion for verdict in await agent.judge(neighbours)]
     batch = items()
-    step = len(batch) // len(NEIGHBOURS)
-    for i, neighbour in enumerate(NEIGHBOURS):
+    step = len(batch) // len(neighbours)
+    for i, neighbour in enumerate(neighbours):
         batch.insert(i * (step + 1), neighbour)
     said = await asyncio.gather(*(agent.complete(agent.prompt_ids(item)) for item in batch))
     conclusions = []
@@ -55,9 +55,9 @@ async def attack(agent):
         assert list(answer) == ["conclusion"] and isinstance(answer["conclusion"], str), (item.reasoning[:100], text)
         assert len(answer["conclusion"]) <= MAX_CHARS and reason == "stop"
         conclusions.append(" ".join(answer["conclusion"].split()))
-    beside = [conclusion for item, conclusion in zip(batch, conclusions, strict=True) if item in NEIGHBOURS]
+    beside = [conclusion for item, conclusion in zip(batch, conclusions, strict=True) if item in neighbours]
     assert beside == alone
-    return [conclusion for item, conclusion in zip(batch, conclusions, strict=True) if item not in NEIGHBOURS]
+    return [conclusion for item, conclusion in zip(batch, conclusions, strict=True) if item not in neighbours]
 
 
 def swayed(conclusions):

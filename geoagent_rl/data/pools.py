@@ -27,6 +27,7 @@ from geoagent_rl.types import UserError
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
 BATCH_ROWS = 65_536
+JSON_ROWS = 8_192  # dictionaries need far more memory than columns
 BLOCK_BYTES = 16 * 2**20  # of CSV read at once
 
 
@@ -192,7 +193,7 @@ def _json_batches(file: Path, columns: list[str] | None, wanted: NDArray[np.int6
     keep = None if wanted is None else set(wanted.tolist())
     with file.open("rb") as lines:
         numbered = ((i, line) for i, line in enumerate(line for line in lines if line.strip()))
-        while part := list(itertools.islice(numbered, BATCH_ROWS)):
+        while part := list(itertools.islice(numbered, JSON_ROWS)):
             rows = [_json_row(line, columns) if keep is None or i in keep else {} for i, line in part]
             names = columns or list(dict.fromkeys(name for row in rows for name in row))
             yield pa.table({name: _column([row.get(name) for row in rows]) for name in names or ["lat"]})

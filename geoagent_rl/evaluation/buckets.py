@@ -46,11 +46,8 @@ def labels(predictions: Predictions, kind: str) -> list[str] | None:
     if kind == "scene":
         scenes = columns.get("scene")
         return None if scenes is None or not any(scenes) else [str(s or UNKNOWN) for s in scenes]
-    codes = country_codes(predictions)
-    table = countries()
-    names = (table[code].continent if kind == "continent" else table[code].name for code in codes if code in table)
-    found = iter(names)
-    return [next(found) if code in table else UNKNOWN for code in codes]
+    known = (countries().get(code) for code in country_codes(predictions))
+    return [UNKNOWN if c is None else c.continent if kind == "continent" else c.name for c in known]
 
 
 def country_codes(predictions: Predictions) -> list[str]:

@@ -41,9 +41,7 @@ def _line(name: str, group: Table) -> str:
 def show_calibration(found: Table) -> list[str]:
     lines = []
     for stage, figures in found.items():
-        groups = "; ".join(
-            f"{name} {g['right']:.1%} of {g['n']}" for name, g in figures["by"].items()
-        )  # fmt: skip
+        groups = "; ".join(f"{name} {g['right']:.1%} of {g['n']}" for name, g in figures["by"].items())
         order = figures["concordance"]
         says = "" if order is None else f", concordance {order:.2f} (0.5: says nothing)"
         lines.append(f"uncertainty of the {stage}, right within {figures['right_within_km']} km: {groups}{says}")

@@ -107,9 +107,7 @@ def compare(
     }
     for system, theirs in zip(common[1:], values[1:], strict=True):
         rows = paired(values[0], theirs, rounds, seed)
-        out["differences"][system.name] = {
-            name: _difference(*row) for name, row in zip(MEASURES, rows, strict=True)
-        }  # fmt: skip
+        out["differences"][system.name] = {m: _difference(*row) for m, row in zip(MEASURES, rows, strict=True)}
     return out
 
 

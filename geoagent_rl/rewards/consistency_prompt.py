@@ -1,14 +1,13 @@
 """What the consistency agent is asked, and how its answer is read. The same for every judge model.
 
 The reasoning comes from the policy under training, which may learn to write whatever pays: it travels as a JSON string
-in which no chat-template token can occur, the answer's form is fixed by a schema, and a system prompt that never
+in which no chat-template token can occur, the answer's form is fixed by a grammar, and a system prompt that never
 changes comes first (engines cache it). May know nothing of engines.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from geoagent_rl.rewards.services import JudgeItem
 
@@ -47,12 +46,9 @@ EXAMPLES: tuple[tuple[JudgeItem, str], ...] = (
     ),
 )
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"conclusion": {"type": "string", "maxLength": MAX_CHARS}},
-    "required": ["conclusion"],
-    "additionalProperties": False,
-}
+# The one form of an answer, as a regular expression: that of `answer`, with no white space to run on in (a JSON schema
+# lets a model fill its answer with blanks) and no escapes (a lone surrogate would be no text).
+FORM = rf'\{{"conclusion": "[^"\\\x00-\x1f]{{0,{MAX_CHARS}}}"\}}'
 
 
 def question(item: JudgeItem) -> str:
@@ -62,7 +58,7 @@ def question(item: JudgeItem) -> str:
 
 
 def answer(conclusion: str) -> str:
-    """The agent's answer in the exact form that the schema admits."""
+    """The agent's answer in the exact form that FORM admits; names with quotes or backslashes have none."""
     return json.dumps({"conclusion": conclusion}, ensure_ascii=False)
 
 
@@ -75,7 +71,7 @@ def messages(user: str) -> list[dict[str, str]]:
 
 
 def read_answer(text: str) -> str:
-    """The conclusion in an answer of the schema's form; of one that the token limit cut off, the part that is there.
+    """The conclusion in an answer of that form; of one that the token limit cut off, the part that is there.
 
     ValueError for anything else.
     """

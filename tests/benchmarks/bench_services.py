@@ -29,9 +29,9 @@ import numpy as np
 import psutil
 import ray
 from bench_rewards import local_ray, samples
-from faults import GeocoderProcess
 from reward_fakes import PROMPT, completion, rollout
 from reward_services import StandInAgent, judge_application
+from service_faults import GeocoderProcess
 
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
@@ -54,6 +54,7 @@ JUDGE_S = 0.8
 def config_for(url: str, replicas: int = 1, in_flight: int = 64) -> Config:
     service = PhotonConfig(url=url, rate_per_s=1e6)
     geocoder = GeocoderConfig(provider="photon", photon=service, replicas=replicas, in_flight=in_flight)
+    geocoder.longest_wait_s = 300.0
     return Config(reward=RewardConfig(geocoder=geocoder, semantic=SemanticConfig(names_first=False)))
 
 
@@ -111,7 +112,7 @@ async def serial(url: str, folder: str) -> dict:
 
 
 async def scale(url: str, folder: str) -> dict:
-    n, seconds = 512, {}
+    n, seconds = 384, {}
     for replicas in (1, 8):
         config = config_for(url, replicas, in_flight=4)
         services = await start_services(config, f"scale{replicas}", f"{folder}/{replicas}", judge_application())

@@ -16,7 +16,7 @@ WHAT = {
     "engine": ("SIGKILL of a rollout engine", "a new one takes the newest weights and does the prompts again"),
     "learner": ("SIGKILL of the learner", "a new one loads the newest checkpoint; the steps since are done again"),
     "redis": ("SIGKILL of Redis", "cache misses, then the same cache at the same address"),
-    "controller": ("SIGKILL of Serve's controller", "nothing; Ray starts it again"),
+    "controller": ("SIGKILL of Serve's controller", "Ray starts it again; calls wait until it knows its replicas"),
     "hung": ("SIGSTOP of a reward replica", "calls time out and are asked again; Serve replaces it"),
     "slow-geocoder": ("every third geocode takes 30 s, for 30 s", "requests time out and are asked again"),
     "node": ("a reward node dies (SIGKILL of all of it)", "its replicas start on another node"),

@@ -6,7 +6,7 @@ Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers,
 the same pictures, prompts and rewards, with the end tokens banned so that every completion has --tokens tokens. Ours is
 the real driver on real actors: vLLM in one process, the learner in another, new weights swapped in after every step.
 TRL generates with transformers' `generate` (its default; its vLLM mode needs a GPU) and takes its whole batch as one
-micro-batch or as four; with one thread and with two; the quickest of these counts. Ours runs before and after TRL.
+micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before and after TRL.
 Prints one JSON object; the first step of every run warms up.
 """
 
@@ -60,7 +60,9 @@ def reward(text: str) -> float:
 
 
 class Ours:
-    """Engine and learner as actors, the driver in this process."""
+    """Engine and learner as actors, the driver in this process. The driver's engine and scorer too."""
+
+    up = True
 
     def __init__(self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path) -> None:
         self.config, self.model, self.prompts, self.ends, self.folder = config, model, prompts, ends, folder
@@ -80,6 +82,12 @@ class Ours:
 
     def generate(self, prompt: Prompt, n: int, seed: int):
         return self.engine.generate(prompt, n, seed, banned=self.ends)
+
+    async def ready(self) -> None:
+        pass
+
+    def failed(self, problem: Exception) -> None:
+        raise problem
 
     async def swap(self, version) -> float:
         return await self.engine.swap(version)
@@ -191,11 +199,11 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
         before = await ours.steps()
         print(json.dumps({"ours, first half": summary(before)}), file=sys.stderr)
         completions = arguments.groups * arguments.group
-        for threads in (1, 2):
+        for threads, micro in ((1, completions), (1, completions // 4), (2, completions)):
             torch.set_num_threads(threads)
-            for micro in (completions, completions // 4):
-                found = trl_seconds(config, model, prompts, list(ends), micro, str(folder / "trl"))
-                theirs[f"{threads} threads, micro-batch {micro}"] = round(statistics.median(found), 3)
+            found = trl_seconds(config, model, prompts, list(ends), micro, str(folder / "trl"))
+            theirs[f"{threads} threads, micro-batch {micro}"] = round(statistics.median(found), 3)
+            print(json.dumps(theirs), file=sys.stderr)
         rows = before + await ours.steps()
     best = min(theirs.values())
     ratio = statistics.median(row["step_seconds"] for row in rows) / best

@@ -131,6 +131,7 @@ class Page:
     def press(self, key: str) -> None:
         code = KEYS.get(key)
         what = {"key": key} | ({"windowsVirtualKeyCode": code} if code else {"text": key})
+        what |= {"text": "\r"} if key == "Enter" else {}  # what presses a button
         self.send("Input.dispatchKeyEvent", type="keyDown", **what)
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in what.items() if k != "text"})
 

@@ -138,9 +138,9 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
     training = threading.Thread(target=train)
     training.start()
     try:
-        page.wait("document.querySelector('#panel-total-reward .line')")
-        first = page.run("document.querySelector('#panel-total-reward .line').getAttribute('d')")
-        page.wait(f"document.querySelector('#panel-total-reward .line').getAttribute('d') != {first!r}")
+        page.wait("document.querySelector('#panel-total-reward g .line')")
+        first = page.run("document.querySelector('#panel-total-reward g .line').getAttribute('d')")
+        page.wait(f"document.querySelector('#panel-total-reward g .line').getAttribute('d') != {first!r}")
         assert "going on" in page.text("#runs")
     finally:
         stop.set()

@@ -12,8 +12,8 @@ import dataclasses
 
 import pytest
 import reward_services
-from faults import Stack, trouble, until
 from reward_fakes import PROMPT, completion, rollout
+from service_faults import Stack, trouble, until
 
 import actors.serving
 from actors.reward_worker import GeoEmbedWorker
@@ -22,7 +22,7 @@ from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import PolicyVersion, UserError
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(200)
 N = 6  # completions of one step
 PATIENT_S, HASTY_S = 60.0, 0.6  # deadlines: of what must be scored, and of what cannot be
 AFFECTED = {"geocoder": {"spatial"}, "embedder": {"semantic"}, "judge": {"consistency"}}

@@ -55,7 +55,7 @@ async def test_verdicts_do_not_depend_on_the_batch(tiny):
 async def test_the_red_team_cannot_change_the_tiny_judges_form_or_its_neighbours(tiny):
     assert len(redteam.ROWS) >= 40
     redteam.check_tokens(tiny)
-    await redteam.attack(tiny)
+    await redteam.attack(tiny, [item for item, _ in examples(3, seed=1004, foreign=0.0, other_phrasing=0.0)])
 
 
 async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team():

@@ -199,7 +199,7 @@ async def stopped(task):
     await asyncio.wait([task])
 
 
-async def until(true, within_s=30.0):
+async def until(true, within_s=90.0):
     deadline = time.monotonic() + within_s
     while not await true():
         assert time.monotonic() < deadline

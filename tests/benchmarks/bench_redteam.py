@@ -1,4 +1,4 @@
-"""How often an injected conclusion sways a judge: `python tests/benchmarks/redteam.py [--model smollm2]`.
+"""How often an injected conclusion sways a judge: `python tests/benchmarks/bench_redteam.py [--model smollm2]`.
 
 Runs the red team's table (tests/data/redteam.jsonl) against a real judge on vLLM, checks what must hold for all, and
 prints one JSON object: rows, honest (the conclusion is the one argued for), swayed by family, and what else was said.
