@@ -66,8 +66,13 @@ def clean(stack):
 
 
 class Engine:
+    up = True
+
     def __init__(self, texts):
         self.texts = texts
+
+    def failed(self, problem):
+        pass
 
     async def generate(self, prompt, n, seed):
         for i in range(n):
