@@ -5,7 +5,9 @@ The configuration is checked before anything heavy is imported, so a mistake sho
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -88,7 +90,8 @@ def eval_run(
     from cluster.evaluate import run_eval_job
     from geoagent_rl.evaluation.eval_text import show_score
 
-    file, table = run_eval_job(settings, model, judge)
+    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout, which is the result's
+        file, table = run_eval_job(settings, model, judge)
     print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
 
 
