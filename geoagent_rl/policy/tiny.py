@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -26,7 +27,9 @@ from geoagent_rl.data import scene_draw, scene_objects, scene_text, scene_world,
 from geoagent_rl.policy import tiny_tokenizer
 from geoagent_rl.policy.prompt import QUESTION, TINY_SYSTEM
 from geoagent_rl.policy.tiny_tokenizer import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
+from geoagent_rl.types import InfraError
 
+BUILD_TIMEOUT_S = 1800.0  # for another process that is training the same base: minutes
 CAPTION_QUESTION = "What can be seen in this photograph?"
 PIECE_QUESTION = "Write a part of the report on this photograph."
 PROMPT_TEXTS = (TINY_SYSTEM, QUESTION, CAPTION_QUESTION, PIECE_QUESTION)
@@ -185,25 +188,31 @@ def build(
 ) -> Path:
     """The directory of the trained tiny base (model, tokenizer, processor); trains it unless the cache has it.
 
-    Atomic: a directory under its final name is complete. The same seed gives the same bytes on the same machine.
+    Atomic: a directory under its final name is complete, and of several builders one trains and the others wait. The
+    same seed gives the same bytes on the same machine. Raises InfraError when that other builder does not end.
     """
     recipe = recipe or Recipe()
     final = Path(cache_dir) / f"tiny-{seed}-{fingerprint(recipe, seed)}"
     if final.exists():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{final}.lock", timeout=BUILD_TIMEOUT_S):
+            if not final.exists():
+                _train_into(final, recipe, seed, progress)
+    except Timeout:
+        raise InfraError(f"another process has been training {final} for {BUILD_TIMEOUT_S:g} s") from None
+    return final
+
+
+def _train_into(final: Path, recipe: Recipe, seed: int, progress: Callable[[int, int, float], None] | None) -> None:
     work = Path(tempfile.mkdtemp(prefix=".tiny-", dir=final.parent))
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # reproducible sums; two threads were measured not to be faster
         processor = tiny_tokenizer.save_processor(work, phrases(), recipe.image_pixels)
         train_base(recipe, seed, processor, progress).save_pretrained(work)
-        try:
-            os.rename(work, final)
-        except OSError:  # somebody else finished first
-            if not final.exists():
-                raise
+        os.rename(work, final)
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(work, ignore_errors=True)
-    return final

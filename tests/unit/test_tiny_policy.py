@@ -1,5 +1,6 @@
 """The tiny policy is built reproducibly and loads as an ordinary Qwen2.5-VL checkpoint."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ def test_a_second_build_is_a_look_up(built):
     steps = []
     assert tiny.build(built.parent, seed=3, recipe=SMALL, progress=lambda *a: steps.append(a)) == built
     assert steps == []
+
+
+def test_of_two_builders_one_trains_and_the_other_waits(tmp_path):
+    steps = []
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(tiny.build, tmp_path, 3, SMALL, lambda *a: steps.append(a)) for _ in range(2)]
+    assert len({future.result() for future in both}) == 1 and len(steps) == SMALL.steps
 
 
 def test_any_change_of_the_recipe_changes_the_name():
