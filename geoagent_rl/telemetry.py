@@ -105,8 +105,8 @@ LATENCIES: dict[str, tuple[str, str]] = {
         for q, at in LATENCY_QUANTILES.items()
     },
     "rollout_queue_mean": ("samples", "completions being generated or waiting for it, averaged over the step"),
-    "reward_queue_mean": ("samples", "samples being scored or waiting for it, averaged over the step"),
-    "reward_queue_max": ("samples", "most samples being scored or waiting for it at one time"),
+    "scoring_queue_mean": ("samples", "samples being scored or waiting for it, averaged over the step"),
+    "scoring_queue_max": ("samples", "most samples being scored or waiting for it at one time"),
 }
 CACHES: dict[str, tuple[str, str]] = {
     "cache_hit_share": ("share", "reward service items answered from the cache"),
@@ -206,8 +206,8 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
         "bound_seconds": bound,
         "efficiency": bound / wall if wall > 0 else 1.0,
         "rollout_queue_mean": length(generations) / max(wall, 1e-9),
-        "reward_queue_mean": length(scorings) / max(wall, 1e-9),
-        "reward_queue_max": most_at_once(scorings),
+        "scoring_queue_mean": length(scorings) / max(wall, 1e-9),
+        "scoring_queue_max": most_at_once(scorings),
     }
 
 

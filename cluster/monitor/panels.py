@@ -75,7 +75,7 @@ def learning() -> list[Panel]:
 def speed() -> list[Panel]:
     busy = ("rollout_busy_seconds", "reward_busy_seconds", "learn_busy_seconds", "bound_seconds")
     waits = ("reward_exposed_seconds", "rollout_wait_seconds", "swap_seconds")
-    queues = ("reward_queue_mean", "reward_queue_max", "rollout_queue_mean")
+    queues = ("scoring_queue_mean", "scoring_queue_max", "rollout_queue_mean")
     return [
         Panel("Speed", "Step time and T*", ("step_seconds", *busy), wide=True),
         Panel("Speed", "What the learner waits for", waits),

@@ -1,7 +1,7 @@
 import pytest
 
 from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
-from geoagent_rl.telemetry import METRICS, StepClock, gaps, most_at_once, overlap, time_metrics, union
+from geoagent_rl.telemetry import METRICS, StepClock, gaps, most_at_once, overlap, parts_measured, time_metrics, union
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 
@@ -61,6 +61,7 @@ def test_unscorable_samples_are_counted_apart_from_the_means():
 def test_every_metric_is_named_in_the_table():
     row = sample_metrics([group((1, 2, 1.0))]) | time_metrics(StepClock(0.0, 3.0), [group((1, 2, 1.0))])
     assert set(row) <= set(METRICS)
+    assert parts_measured(row) == ["spatial"]  # no other metric looks like a part of the reward
 
 
 def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
@@ -78,7 +79,7 @@ def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
 def test_queues_are_counted_inside_the_step():
     # Two samples: generated in 0-1 and 0-2, scored in 1-5 and 2-5; the step lasts from 1 to 5.
     row = time_metrics(StepClock(1.0, 5.0), [group((1.0, 5.0, 1.0), (2.0, 5.0, 0.0))])
-    assert row["rollout_queue_mean"] == 0.25 and row["reward_queue_mean"] == 7 / 4 and row["reward_queue_max"] == 2
+    assert row["rollout_queue_mean"] == 0.25 and row["scoring_queue_mean"] == 7 / 4 and row["scoring_queue_max"] == 2
     assert most_at_once([]) == 0 and most_at_once([(0, 1), (1, 2)]) == 1
 
 
