@@ -112,7 +112,7 @@ async def serial(url: str, folder: str) -> dict:
 
 
 async def scale(url: str, folder: str) -> dict:
-    n, seconds = 384, {}
+    n, seconds = 1536, {}  # some steps of work: with few calls, how the router happens to spread them decides
     for replicas in (1, 8):
         config = config_for(url, replicas, in_flight=4)
         services = await start_services(config, f"scale{replicas}", f"{folder}/{replicas}", judge_application())
