@@ -130,7 +130,7 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         engines = [supervised_engine(s, i, model_dir) for i in range(config.rollout.engines)]
         cleanup.push_async_callback(close_engines, engines)
         starting = asyncio.gather(*(engine_up(engine.engine) for engine in engines))
-        cleanup.callback(starting.cancel)
+        cleanup.push_async_callback(given_up, starting)
         if 0 < config.rollout.gpus_per_engine < 1:
             await asyncio.shield(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
@@ -139,6 +139,12 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
+
+
+async def given_up(work: asyncio.Future) -> None:
+    """Cancels it and hears its end, which nobody else may be waiting for."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
 
 
 def weights_root(run_dir: Path) -> Path:
