@@ -41,6 +41,8 @@ class Engine(Protocol):
 
     async def ready(self) -> None: ...
 
+    async def answers(self) -> bool: ...
+
     def generate(
         self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
     ) -> AsyncIterator[Rollout]: ...
@@ -156,10 +158,11 @@ async def generate_and_score(
     **sampling: Any,
 ) -> list[ScoredRollout]:
     """The n scored samples of a prompt, in index order. A failed engine's work is started again, with the same seed, on
-    the next one that works; timeout_s is for each attempt, scoring included.
+    the next one that works; timeout_s is for each attempt, scoring included. An engine that is found dead before it
+    gets the work costs no attempt: those of one machine die together.
     """
     for attempt in range(ATTEMPTS):
-        engine = await first_up(engines, turn + attempt)
+        engine = await first_up(engines, turn + attempt, proven=attempt > 0)
         try:
             async with asyncio.timeout(timeout_s):
                 return await stream_scores(engine, scorer, prompt, n, seed, **sampling)
@@ -169,11 +172,12 @@ async def generate_and_score(
     raise InfraError(f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}")
 
 
-async def first_up(engines: Sequence[Engine], turn: int) -> Engine:
-    """The engine whose turn it is, or the next one that works; waits while none does. InfraError: all are lost."""
+async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -> Engine:
+    """The engine whose turn it is, or the next one that works; waits while none does. proven: each is asked before it
+    is believed. InfraError: all are lost."""
     order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
     for engine in order:
-        if engine.up:
+        if engine.up and (not proven or await engine.answers()):
             return engine
     waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
     try:
