@@ -146,12 +146,12 @@ def request_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Largest difference; infinite when the lengths differ or a value is not a number."""
+def mean_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Mean absolute difference; infinite when the lengths differ or a value is not a number."""
     if len(a) != len(b):
         return float("inf")
-    gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    return max(gaps, default=0.0) if all(g == g for g in gaps) else float("inf")
+    gap = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / max(len(a), 1)
+    return gap if gap == gap else float("inf")
 
 
 def one_line(error: BaseException) -> str:
