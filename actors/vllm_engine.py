@@ -75,7 +75,9 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "use_tqdm_on_load": False,
     }
     if gpus > 0:
-        return args | {"gpu_memory_utilization": section.memory}
+        # By itself vLLM would take Ray for several GPUs inside a placement group, and refuse a bundle that has them all.
+        processes = {"distributed_executor_backend": "mp"} if section.tensor_parallel > 1 else {}
+        return args | processes | {"gpu_memory_utilization": section.memory}
     return args | {
         "enforce_eager": True,
         "kv_cache_memory_bytes": int(section.memory * GIB),
