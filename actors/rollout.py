@@ -24,10 +24,10 @@ BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax i
 SWAP_TIMEOUT_S = 120.0
 TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
-# Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens say nothing in bfloat16,
-# whose logits are rounded to steps of 0.125 from 16 on: two attention kernels under SmolLM2-135M differ by 0.03 to 0.05
-# on average and by up to 0.37 at one token. The gap belongs to the weights, so a false alarm would come again in every
-# engine and every life.
+# Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens say nothing in
+# bfloat16, whose logits are rounded to steps of 0.125 from 16 on: two attention kernels under SmolLM2-135M differ by
+# 0.03 to 0.05 on average and by up to 0.37 at one token. The gap belongs to the weights, so a false alarm would come
+# again in every engine and every life.
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.2}
 
 

@@ -75,7 +75,7 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "use_tqdm_on_load": False,
     }
     if gpus > 0:
-        # By itself vLLM would take Ray for several GPUs inside a placement group, and refuse a bundle that has them all.
+        # vLLM's own choice for several GPUs inside a placement group is Ray, which refuses a bundle that has them all.
         processes = {"distributed_executor_backend": "mp"} if section.tensor_parallel > 1 else {}
         return args | processes | {"gpu_memory_utilization": section.memory}
     return args | {

@@ -155,7 +155,7 @@ async def test_a_picture_that_cannot_be_decoded_costs_one_prompt_not_the_run():
 
 
 async def test_storage_that_a_node_does_not_see_stops_the_run():
-    """The engine there gives no samples at all, so nothing is unscorable: a quarter of the pictures is a quarter lost."""
+    """The engine there gives no samples at all, so nothing is unscorable."""
 
     class Blind(FakeEngine):
         async def generate(self, prompt, n, seed):
