@@ -17,7 +17,7 @@ import tiny_random
 from learner_cases import config, group
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from actors.learner_group import LearnerGroup
+from actors.learner_group import LearnerGroup, groups_together
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.types import InfraError
 
@@ -112,3 +112,23 @@ async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
     monkeypatch.setattr("actors.learner_group.NOTICE_S", 0.2)
     with pytest.raises(InfraError, match=message):
         await LearnerGroup([], timeout_s=0.2).answers("step", [Answer(outcome) for outcome in outcomes])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "size", "loss", "calls"),
+    [(4, 4, "grpo", [1, 1, 1, 1, 1]), (8, 4, "grpo", [2, 2, 1]), (9, 4, "dapo", [3, 2]), (8, 4, "bnpo", [1] * 5)],
+)
+async def test_groups_are_sent_so_many_at_a_time_that_every_rank_has_work(ranks, size, loss, calls, monkeypatch):
+    c = config(ranks=ranks, loss=loss)
+    c.rollout.group_size = size
+    learner, seen = LearnerGroup([], 1.0, groups_together(c)), []
+
+    async def everywhere(method, *groups):
+        seen.append((method, groups))
+
+    monkeypatch.setattr(learner, "everywhere", everywhere)
+    for group_number in range(5):
+        await learner.accumulate(group_number)
+    await learner.step()
+    assert seen.pop()[0] == "step" and [len(groups) for _, groups in seen] == calls
+    assert [number for _, groups in seen for number in groups] == [0, 1, 2, 3, 4]
