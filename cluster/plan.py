@@ -159,8 +159,8 @@ def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] |
     most = r.prompts_per_step * (1 + config.max_staleness)  # a prompt's completions are one engine's work
     if r.engines > most:
         found.append(
-            f"{r.engines - most} of {r.engines} rollout engines have nothing to do: at most {most} prompts are under way "
-            "(rollout.prompts_per_step, and as many more for each max_staleness)"
+            f"{r.engines - most} of {r.engines} rollout engines have nothing to do: at most {most} prompts are under "
+            "way (rollout.prompts_per_step, and as many more for each max_staleness)"
         )
     for row in roles:
         if row.get("fits") is False:
