@@ -184,10 +184,18 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
     if rank in dead:
         return LearnerLost(f"learner rank {rank} died in {what!r}: {one_line(error)}")
     cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+    if of_the_machine(cause):
+        return LearnerLost(f"learner rank {rank} failed in {what!r}: {type(cause).__name__}: {one_line(cause)}")
     if not lost_contact(error):
         return cause
     suspect = f", and rank {late} does not answer" if late else ""
     return LearnerLost(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether it is one of a disk or of memory: a new life may fare better, and if none does, the run says so in one
+    line instead of a stack trace."""
+    return isinstance(error, OSError) or type(error).__name__ in ("OutOfMemoryError", "SafetensorError")
 
 
 def one_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import pytest
 import tiny_random
 from learner_cases import config, group
 from ray.exceptions import ActorDiedError, RayTaskError
+from torch import OutOfMemoryError
 
 from actors.learner_group import LearnerGroup, groups_together
 from geoagent_rl.grpo.schedule import grpo_phase
@@ -106,6 +107,8 @@ GLOO = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting
         ((failed(GLOO), failed(GLOO)), "learner rank 0 lost the others in 'step': .*Timed out"),
         ((failed(GLOO), ActorDiedError()), "learner rank 1 died in 'step'"),
         ((failed(InfraError("rank 0: no sample")), None), "rank 0: no sample"),
+        ((failed(GLOO), failed(OutOfMemoryError("CUDA out of memory"))), "learner rank 1 failed in 'step': OutOfMem"),
+        ((failed(OSError(28, "No space left on device")), 7), "learner rank 0 failed in 'step': OSError: .*No space"),
     ],
 )
 async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
