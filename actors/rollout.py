@@ -98,6 +98,9 @@ class RolloutEngine:
             engine_input = await self.render(prompt)
             temperature = self.config.rollout.temperature if temperature is None else temperature
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
+            if room < 1:  # vLLM would refuse the request in words of its own
+                where, why = f"{prompt.uid} ({prompt.image})", "no token is left for an answer"
+                raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {why}")
             for index in range(n):
                 params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room, banned)
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
