@@ -107,12 +107,13 @@ async def session(config: Config, run_dir: Path, only_learner: bool = False) -> 
         cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
         connect()
-        run_id, root = run_id_of(run_dir), weights_root(config, run_dir)
-        for left in root.glob(f"geoagent-{run_id}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        run_id = run_id_of(run_dir)
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
+        root = weights_root(config, run_dir)  # of the nodes that are there now: reserving may have waited for more
+        for left in root.glob(f"geoagent-{run_id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
         cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
         if on_a_cluster():

@@ -1,5 +1,6 @@
 """Where policy versions are published. No Ray is running here."""
 
+import contextlib
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -31,3 +32,26 @@ def test_shared_memory_is_used_where_it_has_room(nodes, free, config, overrides,
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2 * free, free, free))
     found = launch.weights_root(load(CONFIGS / f"{config}.yaml", overrides), tmp_path)
     assert found == (launch.SHARED_MEMORY if shared else tmp_path)
+
+
+async def test_nodes_that_come_while_the_run_waits_for_them_count(monkeypatch, tmp_path):
+    """On a cluster that grows, the head is alone until placement asks for more (placement.wait_s)."""
+    nodes = [{}]
+
+    class Place:
+        def release(self):
+            pass
+
+    async def reserve(config, run_id, only_learner):
+        nodes.append({})
+        return Place()
+
+    monkeypatch.setattr(launch, "connect", lambda: None)
+    monkeypatch.setattr(launch, "reserve", reserve)
+    monkeypatch.setattr(launch, "warn_of_lonely_cache", lambda config: None)
+    monkeypatch.setattr(launch, "on_a_cluster", lambda: True)
+    monkeypatch.setattr(launch, "janitor", lambda run_id, weights: contextlib.nullcontext())
+    monkeypatch.setattr(launch.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(launch.ray, "shutdown", lambda: None)
+    async with launch.session(load(CONFIGS / "local.yaml"), tmp_path) as s:
+        assert s.weights_dir.parent == tmp_path
