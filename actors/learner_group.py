@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from geoagent_rl.config import Config
+from geoagent_rl.config import Config, LearnerConfig
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import LearnerLost
 from geoagent_rl.sft import Demonstration
@@ -25,6 +25,14 @@ from geoagent_rl.types import Group, InfraError, PolicyVersion
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
 NOTICE_S = 30.0  # from a broken collective call to the news whose process is gone: at once, or a node's health check
+
+
+def rank_environment(c: LearnerConfig) -> dict[str, str]:
+    """Of a rank's process. On a CPU it has a thread for each whole core of its own, whatever the shell says: the order
+    in which numbers are added up, and so the last bits of a run that is resumed, depend on how many there are."""
+    if c.gpus_per_rank > 0:
+        return QUIET
+    return QUIET | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(c.cpus_per_rank)))}
 
 
 class LearnerRank:
@@ -75,7 +83,7 @@ class LearnerGroup:
         InfraError when a rank does not come up within learner.timeout_s.
         """
         c = config.learner
-        env = QUIET | ({} if c.gpus_per_rank > 0 else {"DS_ACCELERATOR": "cpu"})
+        env = rank_environment(c)
         actors = []
         for rank in range(c.ranks):
             options = {"num_cpus": c.cpus_per_rank, "num_gpus": c.gpus_per_rank, "runtime_env": {"env_vars": env}}

@@ -56,6 +56,28 @@ def test_streamed_steps_equal_plain_torch(place, learners):
     assert rows[0]["kl"] == 0 and rows[2]["kl"] > 0 and rows[0]["clip_fraction"] == 0
 
 
+def test_a_cpu_rank_has_a_thread_for_each_core_of_its_own(monkeypatch):
+    from actors.learner_group import rank_environment
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    threads = {cores: rank_environment(config(cpus_per_rank=cores).learner)["OMP_NUM_THREADS"] for cores in (0.5, 1, 2)}
+    assert threads == {0.5: "1", 1: "1", 2: "2"}
+    assert "OMP_NUM_THREADS" not in rank_environment(config(cpus_per_rank=4, gpus_per_rank=1).learner)
+
+
+def test_steps_on_two_threads_repeat_to_the_last_bit(place, learners):
+    """What exact resume needs where learner.cpus_per_rank is 2: who adds up what does not depend on who is free."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first, second = learners(name="first"), learners(name="second")
+        rows = [[row["loss"], row["grad_norm"]] for row in run(first, place, 3)]
+        assert rows == [[row["loss"], row["grad_norm"]] for row in run(second, place, 3)]
+        assert first.version.probe_logprobs == second.version.probe_logprobs
+    finally:
+        torch.set_num_threads(threads)
+
+
 def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]:
     from geoagent_rl.data.images import open_image
     from geoagent_rl.grpo.batching import collate, train_samples
