@@ -162,7 +162,8 @@ def running(part: str, number: int) -> bool:
         found = [app for name, app in serve.status().applications.items() if name.endswith(part)]
     except (RayError, RayServeException, TimeoutError):  # its controller is away
         return False
-    return [d.replica_states for app in found for d in app.deployments.values()] == [{"RUNNING": number}]
+    states = [d.replica_states for app in found for d in app.deployments.values()]
+    return [{state: n for state, n in counts.items() if n} for counts in states] == [{"RUNNING": number}]
 
 
 def workers() -> bool:
