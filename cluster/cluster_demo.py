@@ -24,6 +24,7 @@ from geoagent_rl.types import InfraError
 
 STEPS, PROMPTS, GROUP = 40, 4, 4  # so many that training outlasts the story
 SUBMIT_S = 90.0  # for the head's agent, which takes jobs and comes up last
+LAST_WORDS = 400  # characters of its log, in the error where the job fails
 WAIT_S = 900.0  # for a step: the first one waits for the tiny policy, which is trained where it is not cached
 OVERRIDES = [
     f"steps={STEPS}",
@@ -95,14 +96,19 @@ def run_cluster_demo(run_dir: Path) -> None:
 
 
 def ending(cluster: LocalCluster, job: str) -> Callable[[], str]:
-    """The job's final status, "" while it runs."""
+    """The job's final status, "" while it runs; with its last words where it did not succeed."""
     from ray.job_submission import JobSubmissionClient
 
     jobs = JobSubmissionClient(cluster.dashboard)
 
     def status() -> str:
         now = jobs.get_job_status(job)
-        return now.value if now.is_terminal() else ""
+        if not now.is_terminal():
+            return ""
+        if now.value == "SUCCEEDED":
+            return now.value
+        words = f"{now.value}: {jobs.get_job_info(job).message} {jobs.get_job_logs(job)[-LAST_WORDS:]}"
+        return " ".join(words.split())
 
     return status
 
