@@ -44,7 +44,6 @@ APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
 PREWARM_CHUNK = 256  # addresses asked at a time
 WAITING_CHUNK = 8  # questions a call to workers that wait for services: many small calls keep all of them busy
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
-PATIENCE = 1 / 3  # of reward.attempt_timeout_s: what has no answer by then is asked once more beside it
 ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
 
 
@@ -267,34 +266,16 @@ class _Client:
         return await self._chunkers[method].ask(questions)
 
     async def _call(self, method: str, chunk: list[Any]) -> list[Any]:
-        """The answers. A replica that hangs keeps its calls until Serve gives it up (50 s): a call that waits long is
-        made a second time, which Serve's router gives to a replica with less to do. Workers share flights, so a
-        question that is only slow is not worked out twice."""
-        calls = [asyncio.create_task(self._once(method, chunk))]
+        response = None
         try:
             async with asyncio.timeout(self.timeout_s):
-                done, _ = await asyncio.wait(calls, timeout=PATIENCE * self.timeout_s)
-                if not done:
-                    calls.append(asyncio.create_task(self._once(method, chunk)))
-                for finished in asyncio.as_completed(calls):
-                    try:
-                        return await finished
-                    except (RayError, RayServeException) as error:
-                        problem = error
+                response = getattr(self.handle, method).remote(chunk)
+                return await response
         except TimeoutError:
-            raise InfraError(f"{method}: no answer within {self.timeout_s:.3g} s") from None
-        finally:
-            for call in calls:
-                call.cancel()
-        raise InfraError(f"{method}: {_line(problem)}") from problem
-
-    async def _once(self, method: str, chunk: list[Any]) -> list[Any]:
-        response = getattr(self.handle, method).remote(chunk)
-        try:
-            return await response
-        except asyncio.CancelledError:
             response.cancel()
-            raise
+            raise InfraError(f"{method}: no answer within {self.timeout_s:.3g} s") from None
+        except (RayError, RayServeException) as error:
+            raise InfraError(f"{method}: {_line(error)}") from error
 
 
 class GeoEmbedClient(_Client):

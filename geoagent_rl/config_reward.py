@@ -148,7 +148,7 @@ class RewardConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     deadline_s: float = 120.0  # for one sample, retries included
-    attempt_timeout_s: float = 60.0  # of one try at one part; after a third of it the try is made elsewhere as well
+    attempt_timeout_s: float = 60.0  # of one try at one part
     max_unscorable_share: float = 0.2  # above it the run stops
 
 

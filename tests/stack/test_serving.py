@@ -13,7 +13,6 @@ import time
 import psutil
 import pytest
 from ray import cloudpickle, serve
-from ray.exceptions import RayActorError
 from reward_fakes import LEVELS, PROMPT, completion, rollout
 
 from actors.serving import GeoEmbedClient, start_services
@@ -185,57 +184,6 @@ def test_a_hung_replica_is_an_infra_error_in_time(running):
         assert (await running.services.services.geocoder.geocode([LEVELS]))[0].name == "Munich"
 
     running.do(work())
-
-
-class Handle:
-    """A Serve handle to two replicas, of which the first takes calls and never answers; `other` is the second."""
-
-    def __init__(self, other):
-        self.other, self.calls, self.cancelled = other, 0, 0
-
-    @property
-    def geocode(self):
-        return self
-
-    def remote(self, chunk):
-        self.calls += 1
-        return Response(self) if self.calls == 1 else self.other(chunk)
-
-    async def stuck(self):
-        await asyncio.Event().wait()
-
-
-class Response:
-    def __init__(self, handle):
-        self.handle = handle
-
-    def __await__(self):
-        return self.handle.stuck().__await__()
-
-    def cancel(self):
-        self.handle.cancelled += 1
-
-
-def test_a_call_that_hangs_is_asked_once_more_elsewhere():
-    async def answers(chunk):
-        return [f"{question}!" for question in chunk]
-
-    async def fails(chunk):
-        raise RayActorError()
-
-    async def ask(other, timeout_s):
-        client = GeoEmbedClient(handle := Handle(other), timeout_s)
-        try:
-            return await client.geocode(["a", "b"]), handle
-        except InfraError as error:
-            return str(error), handle
-        finally:
-            await client.close()
-
-    answer, handle = asyncio.run(ask(answers, 0.3))
-    assert answer == ["a!", "b!"] and (handle.calls, handle.cancelled) == (2, 1)
-    answer, handle = asyncio.run(ask(fails, 0.3))  # the first may still answer
-    assert answer == "geocode: no answer within 0.3 s" and (handle.calls, handle.cancelled) == (2, 1)
 
 
 def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number(running):
