@@ -64,6 +64,15 @@ class RestartedEngine:
         if self.lost is not None:
             raise self.lost
 
+    async def answers(self) -> bool:
+        """Whether it does a short request now. One that does not is started again, in the background."""
+        try:
+            await self.engine.check()
+        except InfraError as problem:
+            if self.up:
+                self._begin_recovery(problem, must_restart=True)
+        return self.up
+
     async def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]:
         async for rollout in self.engine.generate(prompt, n, seed, **sampling):
             yield rollout
