@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -131,6 +132,7 @@ class RestartedEngine:
             return problem
 
     async def _restart(self, problem: Exception) -> None:
+        start = time.monotonic()
         while self.restarts < self.max_restarts:
             self.restarts += 1
             log.warning("%s: %s; starting it again (%d of %d)", self.name, problem, self.restarts, self.max_restarts)
@@ -138,6 +140,7 @@ class RestartedEngine:
                 await self.engine.end()
                 self.engine, self._taken = await self.start(self.restarts), None
                 await self._catch_up()
+                log.warning("%s works again, after %.0f s", self.name, time.monotonic() - start)
                 return
             except (InfraError, UserError) as error:
                 problem = error
