@@ -82,7 +82,8 @@ def test_rollouts_are_paged_sorted_and_searched(tmp_path):
 
 def test_a_long_file_is_indexed_bit_by_bit_and_the_newest_rows_are_there_at_once(tmp_path):
     run = new_run(tmp_path)
-    rows = [{"step": i // 8, "uid": f"p{i}", "text": "x" * (i % 50), "total": 1.0, "advantage": 0.5} for i in range(5000)]
+    scores = {"total": 1.0, "advantage": 0.5}
+    rows = [{"step": i // 8, "uid": f"p{i}", "text": "x" * (i % 50), **scores} for i in range(5000)]
     run.append("rollouts.jsonl", rows)
     seen = Run(run.path)
     seen.rollouts.refresh = lambda: Rollouts.refresh(seen.rollouts, budget_s=0.0)  # 1000 rows at a time
