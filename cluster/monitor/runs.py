@@ -64,7 +64,7 @@ class Run:
         state = f"{inode}-{self.steps.generation}-{self.steps.rows}-{smooth}"
         if state == known:
             return {"state": state}
-        return {"state": state, "curves": {n: self.steps.curve(n, smooth) for n in names if n in self.steps.columns}}
+        return {"state": state, "curves": {name: self.steps.curve(name, smooth) for name in names}}
 
     def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:
         """One page of rollouts, short. text: part of a uid. failed: only those with a part not judged on its merits.

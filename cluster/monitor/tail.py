@@ -19,15 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas  # noqa: F401 - to_numpy() of pyarrow loads it: better at the start than while a page waits
+import pyarrow as pa
+import pyarrow.json
 from numpy.typing import NDArray
 
+from geoagent_rl.telemetry import METRICS
+
 CHUNK = 1 << 22  # bytes
-ROWS = 1000  # of metrics.jsonl that are in memory as dictionaries
+ROWS = 10_000  # of metrics.jsonl that are in memory as text
 POINTS = 400  # that a curve is drawn with; a longer one is thinned to so many means
 # The ends of a row as RunDir writes it. A completion cannot forge them: inside a JSON string every quote is escaped.
 _HEAD = re.compile(rb'\{"step": (\d+), "uid": ("(?:[^"\\]|\\.)*")')
 _TAIL = re.compile(rb'"total": (null|NaN|[-+.\deE]+), "advantage": (?:null|NaN|[-+.\deE]+)\}$')
 _TAIL_BYTES = 120
+# Arrow reads JSON three times as fast as Python: most of the time in which the page opens on a long run.
+SCHEMA = pa.schema([(name, pa.float64()) for name in METRICS])
+PARSE = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+READ = pyarrow.json.ReadOptions(use_threads=False)
 LONG_ROW = 1 << 14  # bytes that one row is thought to have at the most where the last rows are looked for
 
 
@@ -64,24 +73,24 @@ class LineFile:
 
 
 class Steps(LineFile):
-    """metrics.jsonl as columns: {name: what each row has, NaN where it has no number}."""
+    """metrics.jsonl as columns: {metric: what each row has, NaN where it has no number}."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.forget()
 
     def forget(self) -> None:
-        self.columns: dict[str, array[float]] = {}
+        self.columns: dict[str, array[float]] = {name: array("d") for name in METRICS}
         self.rows = 0
 
     def refresh(self) -> None:
         with self._lock:
             lines = self.new_lines()
-            while rows := [_parsed(line) for _, line in itertools.islice(lines, ROWS)]:
-                for name in {*self.columns, *itertools.chain.from_iterable(rows)}:
-                    column = self.columns.setdefault(name, array("d", [math.nan]) * self.rows)
-                    column.extend(_numbers([row.get(name, math.nan) for row in rows]))
-                self.rows += len(rows)
+            while some := [line for _, line in itertools.islice(lines, ROWS)]:
+                table = _table(some)
+                for name, column in self.columns.items():
+                    column.frombytes(table[name].to_numpy().tobytes())
+                self.rows += table.num_rows
 
     def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
         """[steps, values] as drawn: numbers only, averaged over `smooth` steps, at most POINTS points, six digits."""
@@ -176,17 +185,18 @@ def _ends(line: bytes) -> tuple[int, str, float]:
     return int(head[1]), plain, math.nan if total == b"null" else float(total)
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """A line that is no JSON (a machine that lost its power leaves such) is a row that says nothing."""
+def _table(lines: list[bytes]) -> pa.Table:
+    """The metrics of these rows; null or NaN where there is no number. A line that is no JSON (a machine that lost its
+    power leaves such) is a row without any."""
     try:
-        return json.loads(line)
+        return pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
+    except pa.ArrowInvalid:
+        return pa.Table.from_pylist([_numbers(line) for line in lines], SCHEMA)
+
+
+def _numbers(line: bytes) -> dict[str, float]:
+    try:
+        row = json.loads(line)
     except ValueError:
         return {}
-
-
-def _numbers(values: list[Any]) -> array[float]:
-    """What is no number becomes NaN."""
-    try:
-        return array("d", values)
-    except TypeError:
-        return array("d", [v if isinstance(v, (int, float)) else math.nan for v in values])
+    return {name: float(value) for name, value in row.items() if isinstance(value, (int, float))}
