@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config_reward import JudgeConfig
+from geoagent_rl.config_rules import LORA_RANKS
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
         kept = config.max_staleness + 2
         args |= {
             "enable_lora": True,
-            "max_lora_rank": config.policy.lora_rank,
+            "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= config.policy.lora_rank),
             "max_loras": config.max_staleness + 1,
             "max_cpu_loras": kept,
         }
@@ -75,7 +76,9 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "use_tqdm_on_load": False,
     }
     if gpus > 0:
-        return args | {"gpu_memory_utilization": section.memory}
+        # vLLM's own choice for several GPUs inside a placement group is Ray, which refuses a bundle that has them all.
+        processes = {"distributed_executor_backend": "mp"} if section.tensor_parallel > 1 else {}
+        return args | processes | {"gpu_memory_utilization": section.memory}
     return args | {
         "enforce_eager": True,
         "kv_cache_memory_bytes": int(section.memory * GIB),
@@ -146,12 +149,12 @@ def request_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Largest difference; infinite when the lengths differ or a value is not a number."""
+def mean_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Mean absolute difference; infinite when the lengths differ or a value is not a number."""
     if len(a) != len(b):
         return float("inf")
-    gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    return max(gaps, default=0.0) if all(g == g for g in gaps) else float("inf")
+    gap = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / max(len(a), 1)
+    return gap if gap == gap else float("inf")
 
 
 def one_line(error: BaseException) -> str:

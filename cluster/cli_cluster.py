@@ -48,7 +48,7 @@ def plan(
 def submit(
     overrides: Overrides = None,
     config: ConfigFile = Path("configs/paper.yaml"),
-    command: Annotated[str, typer.Option(help="train, sft, 'eval run' or demo.")] = "train",
+    command: Annotated[str, typer.Option(help="train, 'train --resume', sft, 'eval run' or demo.")] = "train",
     address: Address = "",
     working_dir: Annotated[Path, typer.Option(help="The folder to upload: code and configurations.")] = Path("."),
     env: Annotated[
@@ -66,7 +66,7 @@ def submit(
         return
     server = jobs.client(address)
     try:
-        job_id = server.submit_job(**ready)
+        job_id = jobs.hand_in(server, **ready)
     except RuntimeError as error:
         raise UserError(f"the job server did not take the job: {' '.join(str(error).split())[:200]}") from None
     print(job_id, flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.launch import Session, close_engines, engine_up, run_until_done, session, stack, supervised_engine
-from cluster.steps import dataset, progress, say, starting_base, starting_policy
+from cluster.steps import checkpoint, dataset, progress, say, starting_base, starting_policy
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
@@ -46,7 +46,7 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
     if len(samples) > config.eval.samples:
         say(f"the first {config.eval.samples} of {len(samples)} photographs; eval.samples={len(samples)} takes all")
     samples = samples[: config.eval.samples]
-    base = model or starting_base(config)
+    base = checkpoint(model) if model else starting_base(config)
     asked = {
         "model": str(Path(base).resolve()) if Path(base).exists() else base, "judge": judge,
         "manifest": config.data.eval_manifest, **dataclasses.asdict(config.eval), "seed": config.run.seed,
@@ -123,7 +123,7 @@ async def engines_only(s: Session, model_dir: str) -> AsyncIterator[Engines]:
     (places,) = LocalPlaces.open(reward)
     engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
     try:
-        await asyncio.gather(*(engine_up(engine.engine) for engine in engines))
+        await asyncio.gather(*(engine_up(engine.engine, s.config) for engine in engines))
         yield Engines(engines, Scorer(Services(places, places, None), reward))
     finally:
         await close_engines(engines)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.utils.hub import cached_file
 
 from cluster.launch import Session, Stack, learner
 from cluster.progress import progress, say
@@ -24,6 +25,7 @@ from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.policy import tiny
 from geoagent_rl.rundir import RunDir
+from geoagent_rl.types import UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
 
@@ -49,7 +51,19 @@ def tiny_base(config: Config) -> str:
 def starting_base(config: Config) -> str:
     """The checkpoint that policy.model names, or the tiny base below it. Call it outside any event loop, where Ctrl-C
     ends its minutes of training at once."""
-    return tiny_base(config) if config.policy.model in ("tiny", "tiny-base") else config.policy.model
+    return tiny_base(config) if config.policy.model in ("tiny", "tiny-base") else checkpoint(config.policy.model)
+
+
+def checkpoint(model: str) -> str:
+    """`model`, a directory or a hub name. Raises UserError, before anything is started, where there is no such one."""
+    try:
+        cached_file(model, "config.json")
+    except OSError as error:
+        raise UserError(
+            f"no checkpoint {model}: give a directory with config.json and weights, or a Hugging Face model that can "
+            f"be had from here ({str(error).splitlines()[0][:200]})"
+        ) from None
+    return model
 
 
 async def starting_policy(s: Session, run: RunDir, base: str) -> str:

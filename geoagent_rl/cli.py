@@ -130,7 +130,8 @@ def arrange() -> None:
 
 
 def run_app() -> None:
-    """Runs the command line. A UserError or InfraError is one line and exit code 1; --debug shows the trace."""
+    """Runs the command line. What a user can mend (also a file or folder that the system refuses) is one line and exit
+    code 1; --debug shows the trace."""
     arrange()
     debug = "--debug" in sys.argv
     if debug:
@@ -141,5 +142,16 @@ def run_app() -> None:
         if debug:
             raise
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if debug:
+            raise
+        sys.exit(f"error: {refused(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def refused(error: OSError) -> str:
+    """One line on what the system would not do."""
+    about = f"{error.filename}: " if error.filename else ""
+    reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
+    return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"

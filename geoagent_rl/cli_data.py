@@ -84,7 +84,8 @@ def data_import(
 
     options = Options(kind, read_mapping(mapping or ()), images, copy, fill_names, geocode)
     loaded = import_dataset(source, out, options)
-    print("\n".join(loaded.notes), file=sys.stderr)
+    for note in loaded.notes:
+        print(note, file=sys.stderr)
     print(f"{out}: {len(loaded.samples)} of {loaded.rows} rows")
 
 
@@ -146,9 +147,11 @@ def data_contamination(
     import numpy as np
 
     from geoagent_rl.data.contamination import overlap, read_side, show_overlap
-    from geoagent_rl.data.draw import write_rows
+    from geoagent_rl.data.draw import check_out, write_rows
 
     first, second = read_side(a, photographs), read_side(b, photographs)
+    if clean:
+        check_out(first.pool, clean)
     found = overlap(first, second, km, bits)
     print(json.dumps(found.report) if as_json else "\n".join(show_overlap(found.report, (a.name, b.name))))
     if clean:
@@ -163,8 +166,10 @@ def data_cot_check(
 ) -> None:
     """Check chains of thought: three stages, conclusions that equal the answer, reasoning lengths."""
     from geoagent_rl.data.cot_check import check_chains, show_chains
-    from geoagent_rl.data.manifest import read, write
+    from geoagent_rl.data.manifest import check_name, read, write
 
+    if keep:
+        check_name(keep)
     checked = check_chains(read(manifest))
     if keep:
         write(keep, checked.passed)
@@ -188,19 +193,23 @@ def data_locatability(
     import os
 
     from geoagent_rl.data import locatability as scoring
-    from geoagent_rl.data.manifest import read, write
+    from geoagent_rl.data.manifest import check_name, read, write
 
     if bool(scores) == bool(endpoint) or (endpoint and not model):
         raise UserError("give either --scores FILE, or --endpoint URL with --model NAME")
+    check_name(out)
     samples = read(manifest)
     if scores:
         found, reasons = scoring.read_scores(scores), {}
     else:
         asked = scoring.Endpoint(endpoint, model, os.environ.get(key_env, ""), timeout_s, concurrent=concurrent)
         found, reasons = asyncio.run(scoring.ask_all(samples, asked, scoring.kept_beside(out, model)))
+    given = sum(s.uid in found for s in samples)
+    if scores and not given:
+        theirs, ours = next(iter(found), "none"), samples[0].uid
+        raise UserError(f"{scores} scores no sample of {manifest}: its uids are like {theirs!r}, those like {ours!r}")
     write(out, scoring.with_scores(samples, found))
     for uid, reason in list(reasons.items())[:3]:
         print(f"no score: {uid}: {reason}", file=sys.stderr)
-    given = sum(s.uid in found for s in samples)
     strangers = len(set(found) - {s.uid for s in samples})
     print(f"{out}: {given} of {len(samples)} samples scored" + (f", {strangers} scores of others" if strangers else ""))

@@ -45,7 +45,7 @@ def serve_model(
     host: Annotated[str, typer.Option(help="Address to listen on. There is no login: keep it on loopback.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0: any free one.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8090,
     max_upload_mb: Annotated[float, typer.Option(help="Larger uploads are refused.")] = 20.0,
     max_megapixels: Annotated[float, typer.Option(help="Larger pictures are refused before they are decoded.")] = 80.0,
     max_tokens: Tokens = 1024,

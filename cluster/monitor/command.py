@@ -20,7 +20,7 @@ def monitor(
     folder: Annotated[
         Path, typer.Argument(metavar="[RUNS_DIR|RUN_DIR]", help="The folder of your runs, or one run.")
     ] = Path("runs"),
-    port: Annotated[int, typer.Option(help="0: any free port.")] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = DEFAULT_PORT,
     host: Annotated[
         str, typer.Option(help="The address to listen on; other machines reach it only if not loopback.")
     ] = ("127.0.0.1"),

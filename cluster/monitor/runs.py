@@ -57,18 +57,22 @@ class Run:
         times = [p.stat().st_mtime for p in (self.steps.path, self.path / "config.yaml") if p.exists()]
         return times[0] if times else 0.0
 
-    def series(self, names: list[str], after: int, generation: str) -> dict[str, Any]:
-        """The rows from number `after` on, unless the file is another one than in `generation`: then all of them."""
+    def series(self, names: list[str], smooth: int, known: str) -> dict[str, Any]:
+        """{state, curves: {name: [steps, values]}}, as drawn; {state} alone while that is `known` already."""
         self.steps.refresh()
-        known = f"{self.steps.path.stat().st_ino if self.steps.path.exists() else 0}-{self.steps.generation}"
-        first = after if generation == known else 0
-        columns = {n: self.steps.numbers(n, first) for n in ["step", *names] if n in self.steps.columns}
-        return {"generation": known, "first": first, "rows": self.steps.rows, "columns": columns}
+        inode = self.steps.path.stat().st_ino if self.steps.path.exists() else 0
+        state = f"{inode}-{self.steps.generation}-{self.steps.rows}-{smooth}"
+        if state == known:
+            return {"state": state}
+        return {"state": state, "curves": {name: self.steps.curve(name, smooth) for name in names}}
 
     def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:
-        """One page of rollouts, short. text: part of a uid. failed: only those with a part not judged on its merits."""
+        """One page of rollouts, short. text: part of a uid. failed: only those with a part not judged on its merits.
+
+        Before all are indexed it is a page of those that are; only the newest are there at once.
+        """
         share = self.rollouts.refresh()
-        r = self.rollouts
+        r, first = self.rollouts, page * PAGE
         found = [
             i for i in range(len(r.uids))
             if (step is None or r.steps[i] == step) and (not failed or r.failed[i]) and text in r.uids[i]
@@ -78,22 +82,24 @@ class Run:
             found.sort(key=r.totals.__getitem__, reverse=sort == "best")
         elif sort == "newest":
             found.reverse()
-        rows = [self.short(i) for i in found[page * PAGE : (page + 1) * PAGE]]
+        places = [r.offsets[i] for i in found[first : first + PAGE]]
+        if share < 1 and sort == "newest" and step is None and not failed and not text:
+            places = r.last(first + PAGE)[first:]
+        rows = [self.short(at) for at in places]
         return {"indexed": share, "found": len(found), "all": len(r.uids), "page": page, "size": PAGE, "rows": rows}
 
-    def short(self, number: int) -> dict[str, Any]:
-        row = self.rollouts.row(number)
+    def short(self, at: int) -> dict[str, Any]:
+        row = self.rollouts.row(at)
         answer = row.get("text", "").rpartition("<answer>")[2].partition("</answer>")[0]
         keys = ("uid", "index", "step", "total", "version")
-        return {"number": number, "answer": answer[:120], **{key: row.get(key) for key in keys}}
+        return {"at": at, "answer": answer[:120], **{key: row.get(key) for key in keys}}
 
-    def image(self, number: int, longest: int) -> bytes:
+    def image(self, at: int, longest: int) -> bytes:
         """The photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises BadImage.
 
         Only files inside the folder of the run's manifest (or rendered by the run) are opened.
         """
-        self.rollouts.refresh()
-        path = Path(str(self.rollouts.row(number).get("image", "")))
+        path = Path(str(self.rollouts.row(at).get("image", "")))
         was = self.setting("run.dir")
         if was and path.is_relative_to(was):  # rendered by the run, whose directory may have been moved since
             path = self.path / path.relative_to(was)

@@ -96,7 +96,7 @@ class Pages:
     def series(self, request: Request) -> Response:
         asked = request.query_params
         names = [name for name in asked.get("names", "").split(",") if name in METRICS]
-        return answer(self.run(request).series(names, number(asked.get("after"), 0), asked.get("generation", "")))
+        return answer(self.run(request).series(names, number(asked.get("smooth"), 1), asked.get("known", "")))
 
     def rollouts(self, request: Request) -> Response:
         asked = request.query_params
@@ -106,10 +106,9 @@ class Pages:
         return answer(self.run(request).page(sort, step, asked.get("uid", ""), asked.get("failed") == "1", page))
 
     def rollout(self, request: Request) -> Response:
-        run, asked = self.run(request), number(request.query_params.get("number"), -1)
-        run.rollouts.refresh()
+        run, at = self.run(request), number(request.query_params.get("at"), -1)
         try:
-            row = run.rollouts.row(asked)
+            row = run.rollouts.row(at)
         except IndexError:
             raise HTTPException(404, "no such rollout") from None
         return answer(view(row, run.setting("reward.weights") or {}))
@@ -118,13 +117,13 @@ class Pages:
         run, asked = self.run(request), request.query_params
         try:
             size = LONGEST.get(asked.get("size", ""), LONGEST["large"])
-            picture = self.picture(run, run.rollouts.generation, number(asked.get("number"), -1), size)
+            picture = self.picture(run, run.rollouts.generation, number(asked.get("at"), -1), size)
         except (IndexError, BadImage) as error:
             raise HTTPException(404, getattr(error, "kind", "no such rollout")) from None
         return Response(picture, media_type="image/jpeg", headers=HEADERS | {"Cache-Control": "private, max-age=600"})
 
-    def picture(self, run: Run, generation: int, number: int, longest: int) -> bytes:
-        return run.image(number, longest)
+    def picture(self, run: Run, generation: int, at: int, longest: int) -> bytes:
+        return run.image(at, longest)
 
     async def scale(self, request: Request) -> Response:
         """{run, service, replicas}. The header is one that a form of another page cannot send."""

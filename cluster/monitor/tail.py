@@ -6,6 +6,7 @@ under another `generation`. A last line without its end is left until it is comp
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -17,11 +18,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 24  # bytes
+import numpy as np
+import pandas  # noqa: F401 - to_numpy() of pyarrow loads it: better at the start than while a page waits
+import pyarrow as pa
+import pyarrow.json
+from numpy.typing import NDArray
+
+from geoagent_rl.telemetry import METRICS
+
+CHUNK = 1 << 22  # bytes
+ROWS = 10_000  # of metrics.jsonl that are in memory as text
+POINTS = 400  # that a curve is drawn with; a longer one is thinned to so many means
 # The ends of a row as RunDir writes it. A completion cannot forge them: inside a JSON string every quote is escaped.
 _HEAD = re.compile(rb'\{"step": (\d+), "uid": ("(?:[^"\\]|\\.)*")')
 _TAIL = re.compile(rb'"total": (null|NaN|[-+.\deE]+), "advantage": (?:null|NaN|[-+.\deE]+)\}$')
 _TAIL_BYTES = 120
+# Arrow reads JSON three times as fast as Python: most of the time in which the page opens on a long run.
+SCHEMA = pa.schema([(name, pa.float64()) for name in METRICS])
+PARSE = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+READ = pyarrow.json.ReadOptions(use_threads=False)
+LONG_ROW = 1 << 14  # bytes that one row is thought to have at the most where the last rows are looked for
 
 
 class LineFile:
@@ -57,33 +73,55 @@ class LineFile:
 
 
 class Steps(LineFile):
-    """metrics.jsonl as columns: {name: [what each row has, None where it has nothing]}."""
+    """metrics.jsonl as columns: {metric: what each row has, NaN where it has no number}."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.columns: dict[str, list[Any]] = {}
-        self.rows = 0
+        self.forget()
 
     def forget(self) -> None:
-        self.columns, self.rows = {}, 0
+        self.columns: dict[str, array[float]] = {name: array("d") for name in METRICS}
+        self.rows = 0
 
     def refresh(self) -> None:
         with self._lock:
-            for _, line in self.new_lines():
-                row = json.loads(line)
-                for name in row.keys() - self.columns.keys():
-                    self.columns[name] = [None] * self.rows
+            lines = self.new_lines()
+            while some := [line for _, line in itertools.islice(lines, ROWS)]:
+                table = _table(some)
                 for name, column in self.columns.items():
-                    column.append(row.get(name))
-                self.rows += 1
+                    column.frombytes(table[name].to_numpy().tobytes())
+                self.rows += table.num_rows
 
-    def numbers(self, name: str, first: int = 0) -> list[float | None]:
-        """A column from row `first` on, with six digits, plenty for a curve; None for what JSON has no number for."""
-        return [_short(value) for value in self.columns[name][first:]]
+    def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
+        """[steps, values] as drawn: numbers only, averaged over `smooth` steps, at most POINTS points, six digits."""
+        x, y = np.array(self.columns["step"]), np.array(self.columns[name])
+        known = np.isfinite(x) & np.isfinite(y)
+        x, y = thinned(x[known]), thinned(smoothed(y[known], smooth))
+        return [np.round(x, 1).tolist(), [float(f"{value:.6g}") for value in y]]
+
+
+def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The centred mean of `window` values; at the ends of as many as there are on both sides."""
+    i = np.arange(len(y))
+    reach = np.minimum(window // 2, np.minimum(i, len(y) - 1 - i))
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    return (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1) if window > 1 else y
+
+
+def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The means of POINTS parts that are alike in length, or the values where there are no more than that."""
+    if len(values) <= POINTS:
+        return values
+    cuts = np.arange(POINTS + 1) * len(values) // POINTS
+    return np.add.reduceat(values, cuts[:-1]) / np.diff(cuts)
 
 
 class Rollouts(LineFile):
-    """Where each row of rollouts.jsonl lies, and what rows are sorted and searched by."""
+    """Where each row of rollouts.jsonl lies, and what rows are sorted and searched by.
+
+    A row goes by its place, the offset of its first byte: it is known, and the row can be read, before the rows that
+    stand before it are indexed.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -94,7 +132,7 @@ class Rollouts(LineFile):
         self.failed = bytearray()  # 1: some part was not judged on its merits
         self.uids: list[str] = []
 
-    def refresh(self, budget_s: float = 1.0) -> float:
+    def refresh(self, budget_s: float = 0.2) -> float:
         """Indexes for at most about `budget_s` seconds; returns which share of the file is indexed."""
         stop = time.monotonic() + budget_s
         with self._lock:
@@ -110,13 +148,29 @@ class Rollouts(LineFile):
             size = self.path.stat().st_size if self.path.exists() else 0
             return self.offset / size if size else 1.0
 
-    def row(self, number: int) -> dict[str, Any]:
-        """Raises IndexError for a row that is not there."""
-        if number < 0:
-            raise IndexError(number)
+    def row(self, at: int) -> dict[str, Any]:
+        """The row whose first byte is byte `at` of the file. Raises IndexError where no row begins."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(max(at - 1, 0))
+                begins = at == 0 or (at > 0 and file.read(1) == b"\n")
+                line = file.readline() if begins else b""
+        except FileNotFoundError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise IndexError(at)
+        return json.loads(line)
+
+    def last(self, count: int) -> list[int]:
+        """Where the last `count` rows begin, the newest first; fewer where they are long. Needs no index."""
+        if not self.path.exists():
+            return []
         with open(self.path, "rb") as file:
-            file.seek(self.offsets[number])
-            return json.loads(file.readline())
+            start = max(0, file.seek(0, os.SEEK_END) - count * LONG_ROW)
+            file.seek(start)
+            tail = file.read()
+        ends = [start + match.end() for match in re.finditer(rb"\n", tail)]
+        return ([0] * (start == 0) + ends)[:-1][: -count - 1 : -1]
 
 
 def _ends(line: bytes) -> tuple[int, str, float]:
@@ -126,11 +180,23 @@ def _ends(line: bytes) -> tuple[int, str, float]:
         row = json.loads(line)
         total = row.get("total")
         return int(row["step"]), str(row["uid"]), math.nan if total is None else float(total)
-    total = tail[1]
-    return int(head[1]), json.loads(head[2]), math.nan if total == b"null" else float(total)
+    uid, total = head[2], tail[1]
+    plain = json.loads(uid) if b"\\" in uid else uid[1:-1].decode("utf-8", "surrogatepass")
+    return int(head[1]), plain, math.nan if total == b"null" else float(total)
 
 
-def _short(value: Any) -> float | None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+def _table(lines: list[bytes]) -> pa.Table:
+    """The metrics of these rows; null or NaN where there is no number. A line that is no JSON (a machine that lost its
+    power leaves such) is a row without any."""
+    try:
+        return pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
+    except pa.ArrowInvalid:
+        return pa.Table.from_pylist([_numbers(line) for line in lines], SCHEMA)
+
+
+def _numbers(line: bytes) -> dict[str, float]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return {name: float(value) for name, value in row.items() if isinstance(value, (int, float))}

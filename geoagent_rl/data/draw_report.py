@@ -49,7 +49,8 @@ def show_draw(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"entropy over {what}: pool {pool:.2f} bits, drawn {drawn:.2f} bits "
                      f"(like {2**pool:.0f} and {2**drawn:.0f} equally frequent ones)")  # fmt: skip
     if summary["countries_short"]:
-        worst = sorted(summary["countries"], key=lambda row: row["available"] - row["requested"])[:3]
+        short = [row for row in summary["countries"] if row["available"] < row["requested"]]
+        worst = sorted(short, key=lambda row: row["available"] - row["requested"])[:3]
         named = ", ".join(f"{row['iso2']} {row['available']} of {row['requested']}" for row in worst)
         lines.append(f"the pool has too few of {summary['countries_short']} countries (most: {named})")
     if summary["from_uninhabited_cells"]:

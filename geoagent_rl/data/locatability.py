@@ -62,7 +62,8 @@ def read_scores(path: Path) -> dict[str, float]:
     try:
         table = readers[path.suffix]()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read: {reason}") from None
     names = {what: next((c for a in aliases for c in table.columns if fold(str(c)) == a), None)
              for what, aliases in COLUMNS.items()}  # fmt: skip
     if absent := [what for what, name in names.items() if name is None]:

@@ -161,8 +161,7 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
     """
     path = Path(path)
     samples = list(samples)
-    if path.suffix not in (".parquet", ".jsonl"):
-        raise UserError(f"{path}: a manifest's name ends in .parquet or .jsonl")
+    check_name(path)
     if not samples:
         raise UserError(f"no samples to write to {path}")
     if len({sample.uid for sample in samples}) < len(samples):
@@ -180,6 +179,12 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def check_name(path: Path) -> None:
+    """Raises UserError for a suffix that no manifest has."""
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise UserError(f"{path}: a manifest's name ends in .parquet or .jsonl")
 
 
 def _whole_table(table: Table) -> str:
@@ -207,7 +212,7 @@ def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float |
     texts = {name: _text(row.get(name)) for name in COLUMNS if name not in NUMBERS}
     for name in ("uid", "image"):
         if not texts[name]:
-            raise _Fault(f"{name} is empty", f"{where}: {name} is empty")
+            raise _Fault(f"{name} is empty", f"{where}: {name} is empty; fill it or remove the row")
     lat, lon = _degrees(row.get("lat"), "lat", 90, where), _degrees(row.get("lon"), "lon", 180, where)
     locatability = _number(row.get("locatability"), "locatability", where)
     texts["image"] = _confined(texts["image"], root, where)
@@ -235,7 +240,7 @@ def _number(value: Any, name: str, where: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise _Fault(f"{name} is not a number", f"{where}: {name} is {str(value)[:40]!r}, not a number")
+        raise _Fault(f"{name} is not a number", f"{where}: {name} is {str(value)[:40]!r}, not a number; correct it")
     return number
 
 
@@ -250,7 +255,7 @@ def _confined(image: str, root: Path, where: str) -> str:
     try:
         path = (root / image).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
-        raise _Fault("image path unusable", f"{where}: {image[:80]!r} is not a path") from None
+        raise _Fault("image path unusable", f"{where}: {image[:80]!r} is not a path; correct it") from None
     if not path.is_relative_to(root):
         hint = f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest"
         raise _Fault("image outside the folder", hint)

@@ -79,7 +79,7 @@ def table(source: Path) -> Table:
     absent = [c for c in ("lat", "lon") if used[c] is None]
     absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
     if absent:
-        raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header)}")
+        raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}")
     finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
     found = Finder(path.parent, files)
@@ -138,7 +138,10 @@ def _only_csv(folder: Path) -> Path:
         return folder / "metadata.csv"
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
-        raise UserError(f"{folder} holds no manifest.parquet or .jsonl, nor just one CSV ({names}); give the file")
+        raise UserError(
+            f"{folder} holds no manifest.parquet or .jsonl, nor just one CSV ({names}); give the file, or make a "
+            "manifest of the folder with `geoagent-rl data import`"
+        )
     return found[0]
 
 

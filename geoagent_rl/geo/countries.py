@@ -52,7 +52,8 @@ def read_countries(path: Path) -> Mapping[str, Country]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a table of countries: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read as a table of countries: {reason}") from None
     return _parse(text.splitlines(), "\t" if path.suffix == ".tsv" else ",", str(path))
 
 

@@ -73,7 +73,7 @@ def main() -> None:
                 row = {"steps": asked.steps, "rollouts": asked.rollouts, "megabytes": sizes}
                 drawn = "document.body.dataset.ready == 'Rewards' && document.querySelectorAll('.line').length > 5"
                 row["curves_s"] = round(timed(page, url, drawn), 2)
-                shown = "document.querySelector('article')?.dataset.number"
+                shown = "document.querySelector('article')?.dataset.at"
                 row["rollouts_s"] = round(timed(page, f"{url}/#tab=Rollouts", shown), 2)
                 page.wait("document.querySelector('[role=status]').innerText.match(/of [0-9,]+$/)", 60)
                 row["indexed"] = page.text("[role=status]")

@@ -80,6 +80,9 @@ class Engine(RemoteRollout):
     async def ready(self) -> None:
         pass
 
+    async def answers(self) -> bool:
+        return True
+
     def failed(self, problem: Exception) -> None:
         raise problem
 

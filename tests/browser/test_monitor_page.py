@@ -68,7 +68,8 @@ def test_a_rollout_opens_with_picture_reasoning_map_and_scores(page, url, screen
     page.open(f"{url}/#tab=Rollouts&runs=second")
     page.wait("document.querySelectorAll('.list [role=option]').length == 24")
     page.press("j")
-    page.wait("document.querySelector('article').dataset.number == '318'")
+    second = page.run("document.querySelectorAll('.list [role=option]')[1].dataset.at")
+    page.wait(f"document.querySelector('article').dataset.at == {second!r}")
     page.wait("document.querySelector('article img').naturalWidth > 0")
     text = page.text("article")
     for said in (

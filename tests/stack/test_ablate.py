@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 from tiny_random import build
 
 from cluster.ablate import Job, Jobs, plan, settle
+from cluster.local_nodes import local_cluster
+from cluster.submit import client
 from geoagent_rl.config import load
 from geoagent_rl.evaluation.ablations import read_rows
 from geoagent_rl.types import InfraError, UserError
@@ -59,8 +60,8 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
         settle(config, changed, tmp_path)
 
 
-def ablate(*words: str) -> subprocess.Popen:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+def ablate(*words: str, **variables: str) -> subprocess.Popen:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | variables
     command = [str(Path(sys.executable).with_name("geoagent-rl")), "ablate", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
 
@@ -97,36 +98,25 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path
     assert process.returncode == 0 and again == printed and errors == ""
 
 
-HEAD = """
-import ray, sys
-print(ray.init(address="local", num_cpus=4, include_dashboard=True, log_to_driver=False, dashboard_port=0,
-               object_store_memory=100 * 2**20, _temp_dir=sys.argv[1]).dashboard_url, flush=True)
-sys.stdin.read()
-"""
+@pytest.mark.timeout(LIMIT_S)
+def test_rows_run_to_their_end_as_a_ray_job_and_a_job_that_fails_shows(tmp_path, capsys):
+    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
+    words = ["--out", str(out), "--rows", "sft,wo-con", "--seeds", "0", f"policy.model={base}", *SMALL]
+    with local_cluster(8, dashboard=True) as cluster:
+        process = ablate("--address", cluster.dashboard, *words, RAY_AUTH_MODE="disabled")
+        printed, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0 and "Traceback" not in errors, errors
+        (job,) = client(cluster.dashboard).list_jobs()
+        assert job.status == "SUCCEEDED" and "cluster.ablate_job" in job.entrypoint
+        for row, stage in (("sft", "sft"), ("wo-con", "grpo")):
+            run = out / "seed-0" / row
+            assert json.loads((run / "eval.json").read_text()).keys() == {stage} and (run / "report.html").exists()
+        assert len((out / "seed-0" / "wo-con" / "rollouts.jsonl").read_text().splitlines()) == 3 * 4
+        assert printed.count("| 1 |") == 2 and "<svg" in (out / "ablation.html").read_text()
 
-
-@pytest.fixture
-def dashboard():
-    """The address of a small cluster's dashboard; the cluster ends with the process that started it."""
-    with tempfile.TemporaryDirectory(prefix="ga-head-", ignore_cleanup_errors=True) as folder:
-        env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # jobs say `python`
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        head = subprocess.Popen([sys.executable, "-c", HEAD, folder], text=True, env=env, **pipes)
-        yield f"http://{head.stdout.readline().strip()}"
-        head.communicate(timeout=60)
-
-
-def test_jobs_run_on_a_cluster_and_their_failures_show(dashboard, tmp_path, capsys):
-    """The job itself finds its row finished; the test above runs the same entry point to the end."""
-    settle(load(ROOT / "configs" / "local.yaml"), some("sft"), tmp_path)
-    (tmp_path / "seed-0" / "sft").mkdir(parents=True)
-    (tmp_path / "seed-0" / "sft" / "row.json").write_text("{}")
-    jobs, ended = Jobs(tmp_path, dashboard), []
-    jobs.run([Job(0, ("sft",))], 1, lambda: ended.append(True))
-    assert ended == [True]
-    (tmp_path / "rows.json").unlink()
-    with pytest.raises(InfraError, match="ended with status FAILED"):
-        jobs.run([Job(0, ("sft",))], 1, lambda: None)
+        (out / "rows.json").unlink()
+        with pytest.raises(InfraError, match="ended with status FAILED"):
+            Jobs(out, cluster.dashboard).run([Job(0, ("sft",))], 1, lambda: None)
     assert "rows.json" in capsys.readouterr().err  # the job's own last words
 
 

@@ -70,15 +70,15 @@ def test_only_the_page_itself_changes_the_number_of_replicas(ask, joined):
 
 
 def test_answers_are_json_whatever_a_model_wrote(ask):
-    found = ask("/api/rollout?run=a&number=0").json
+    found = ask("/api/rollout?run=a&at=0").json
     assert "half ? a character" in found["text"] and found["stages"][0]["judge"].startswith("half")
     assert ask("/api/rollouts?run=a&sort=nonsense&step=x&page=-3").json["found"] == 24
-    assert ask("/api/series?names=kl,/etc/passwd").json["columns"].keys() == {"step", "kl"}
+    assert ask("/api/series?names=kl,/etc/passwd").json["curves"].keys() == {"kl"}
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/series?run=../a", "/api/rollout?run=a&number=99", "/api/image?run=a&number=-1", "/static/..%2fserver.py"],
+    ["/api/series?run=../a", "/api/rollout?run=a&at=99", "/api/image?run=a&at=-1", "/static/..%2fserver.py"],
 )
 def test_what_is_not_there_is_404(ask, path):
     assert ask(path).status == 404

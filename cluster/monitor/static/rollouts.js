@@ -50,24 +50,24 @@ export class Rollouts {
       this.list.replaceChildren(...found.rows.map((row) => this.card(row)));
     }
     if (found.indexed < 1) setTimeout(() => this.load(), 50);
-    if ((open || this.number === undefined) && found.rows.length) await this.open(found.rows[0].number);
+    if ((open || this.at === undefined) && found.rows.length) await this.open(found.rows[0].at);
   }
 
   card(row) {
-    const image = el("img", { src: picture(this.run, row.number, "small"), alt: "", loading: "lazy", width: "84", height: "60" });
+    const image = el("img", { src: picture(this.run, row.at, "small"), alt: "", loading: "lazy", width: "84", height: "60" });
     const total = row.total === null ? "not scorable" : `reward ${number(row.total)}`;
-    return el("button", { type: "button", role: "option", "aria-selected": String(row.number === this.number), "data-number": row.number, on: { click: () => this.open(row.number) } },
+    return el("button", { type: "button", role: "option", "aria-selected": String(row.at === this.at), "data-at": row.at, on: { click: () => this.open(row.at) } },
       image, el("span", {}, el("b", {}, row.answer || "no answer"), el("small", { class: "muted" }, `${total} · step ${row.step}`),
         el("small", { class: "muted" }, `${row.uid} #${row.index}`)));
   }
 
-  async open(which) {
-    this.number = which;
-    for (const card of this.list.children) card.setAttribute("aria-selected", String(Number(card.dataset.number) === which));
-    const run = this.run, found = await ask("/api/rollout", { run, number: which });
-    if (run !== this.run || which !== this.number) return;
-    this.detail.replaceChildren(...shown(run, which, found));
-    this.detail.dataset.number = which;
+  async open(at) {
+    this.at = at;
+    for (const card of this.list.children) card.setAttribute("aria-selected", String(Number(card.dataset.at) === at));
+    const run = this.run, found = await ask("/api/rollout", { run, at });
+    if (run !== this.run || at !== this.at) return;
+    this.detail.replaceChildren(...shown(run, at, found));
+    this.detail.dataset.at = at;
   }
 
   turn(by) {
@@ -78,11 +78,11 @@ export class Rollouts {
 
   key(key) {
     if (key === "j" || key === "k") {
-      const at = this.rows?.findIndex((row) => row.number === this.number) ?? -1;
-      const next = this.rows?.[at + (key === "j" ? 1 : -1)];
+      const i = this.rows?.findIndex((row) => row.at === this.at) ?? -1;
+      const next = this.rows?.[i + (key === "j" ? 1 : -1)];
       if (next) {
-        this.open(next.number);
-        this.list.querySelector(`[data-number="${next.number}"]`)?.focus();
+        this.open(next.at);
+        this.list.querySelector(`[data-at="${next.at}"]`)?.focus();
       }
     } else if (key === "n" || key === "p") this.turn(key === "n" ? 1 : -1);
     else if (key === "/") this.search.focus();
@@ -92,11 +92,11 @@ export class Rollouts {
   }
 }
 
-const picture = (run, number, size) => `/api/image?${new URLSearchParams({ run, number, size })}`;
+const picture = (run, at, size) => `/api/image?${new URLSearchParams({ run, at, size })}`;
 
-function shown(run, which, found) {
+function shown(run, at, found) {
   const total = found.total === null ? "not scorable" : `reward ${number(found.total)}`;
-  const image = el("img", { src: picture(run, which, "large"), alt: `photograph ${found.uid}` });
+  const image = el("img", { src: picture(run, at, "large"), alt: `photograph ${found.uid}` });
   image.addEventListener("error", () => image.replaceWith(el("p", { class: "noimage muted" }, "no picture: it is gone, damaged or outside the run's manifest")));
   return [
     el("h2", {}, total, el("small", { class: "muted" }, ` advantage ${number(found.advantage)}`)),

@@ -37,7 +37,8 @@ class Options:
 def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded:
     """Writes the manifest `out` and returns what became of every row. Raises UserError where none is left."""
     if not source.exists():
-        raise UserError(f"there is no {source}")
+        raise UserError(f"there is no file or folder {source}")
+    manifest.check_name(out)
     kind, rows = _open(source, options)
     if kind.name == "photos" and _reads_itself(source, options):
         return import_photos(source, out, options.copy, options.max_image_megapixels)
@@ -45,10 +46,11 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     columns, rows = _columns(kind, rows, options.mapping)
     absent = set() if POSITION in columns else {"lat", "lon"} - set(columns)
     if absent and not options.geocode:
-        have = ", ".join(sorted(set(columns.values()))) or "none that is known"
+        have = ", ".join(sorted(set(columns.values()))) or "no known column"
+        faults = [f", and {row.where} {row.fault}" for row in itertools.islice(rows, FIRST_ROWS) if row.fault]
         raise UserError(
-            f"{source} has no column for {' and '.join(sorted(absent))} (known: {have}); name it with --map lat=..., "
-            "or let --geocode take the positions of the names"
+            f"{source} has no column for {' and '.join(sorted(absent))} (found: {have}{''.join(faults[:1])}); name it "
+            "with --map lat=..., or let --geocode take the positions of the names"
         )
     converter = Converter(kind, columns, Finder(root, _files(root)), out.parent, options.copy)
     good, bad = _convert(converter, rows)
