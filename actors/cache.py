@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from geoagent_rl.secrets import REDIS_PASSWORD, read_secret
-from geoagent_rl.types import InfraError, UserError
+from geoagent_rl.types import InfraError
 
 OPEN_S = 1.0  # after a failure Redis is left alone for this long; then one call tries again
 LEASE_S = 5.0  # a worker that dies holding a claim blocks others for at most this long
@@ -82,16 +82,13 @@ class Cache:
         self._failing, self._try_again = False, 0.0
         self._client: Redis | None = None
         if url != "off":
-            try:
-                self._client = Redis.from_url(
-                    url,
-                    password=read_secret(os.environ, REDIS_PASSWORD) or None,  # one in the URL comes first
-                    socket_timeout=timeout_s,
-                    socket_connect_timeout=timeout_s,
-                    retry=Retry(NoBackoff(), 0),
-                )
-            except ValueError as error:
-                raise UserError(f"reward.cache.url: {error}; write redis://host:port, embedded or off") from None
+            self._client = Redis.from_url(
+                url,
+                password=read_secret(os.environ, REDIS_PASSWORD) or None,  # one in the URL comes first
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+            )
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """One MGET. None where the cache has nothing or cannot be asked."""

@@ -210,6 +210,8 @@ class Learner:
         if applied:
             self.updates += 1
             self.version = self.publish()
+        if self.config.placement.colocate:
+            torch.cuda.empty_cache()  # the engine, which wakes up now, needs what torch would keep
         metrics["publish_seconds"] = time.monotonic() - learned
         return self.version, metrics
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.vllm_engine import max_gap, one_line, request_seed, rollout_engine_args, start_engine, within
+from actors.vllm_engine import mean_gap, one_line, request_seed, rollout_engine_args, start_engine, within
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
@@ -24,7 +24,11 @@ BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax i
 SWAP_TIMEOUT_S = 120.0
 TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
-PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.15}  # nats, per token: two engines' kernels, not two policies
+# Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens say nothing in
+# bfloat16, whose logits are rounded to steps of 0.125 from 16 on: two attention kernels under SmolLM2-135M differ by
+# 0.03 to 0.05 on average and by up to 0.37 at one token. The gap belongs to the weights, so a false alarm would come
+# again in every engine and every life.
+PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.2}
 
 
 class RolloutEngine:
@@ -237,14 +241,14 @@ class RolloutEngine:
         before, learner_before = self.probe, self.version.probe_logprobs
         after = await self.probe_logprobs()
         if version.probe_logprobs:
-            gap = max_gap(after, version.probe_logprobs)
+            gap = mean_gap(after, version.probe_logprobs)
             if gap > PROBE_TOLERANCE[self.config.policy.dtype]:
                 raise InfraError(
                     f"after the swap to version {version.number} the engine's log-probabilities of the probe differ "
                     f"from the learner's by {gap:.2g} nats: it does not hold those weights"
                 )
         both = learner_before and version.probe_logprobs  # a plain checkpoint comes without
-        moved = max_gap(version.probe_logprobs, learner_before) if both else 0.0
+        moved = mean_gap(version.probe_logprobs, learner_before) if both else 0.0
         if moved > 1e-5 and after == before:
             raise InfraError(
                 f"the swap to version {version.number} left the engine's log-probabilities of the probe unchanged, "

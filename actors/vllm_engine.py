@@ -75,7 +75,9 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "use_tqdm_on_load": False,
     }
     if gpus > 0:
-        return args | {"gpu_memory_utilization": section.memory}
+        # vLLM's own choice for several GPUs inside a placement group is Ray, which refuses a bundle that has them all.
+        processes = {"distributed_executor_backend": "mp"} if section.tensor_parallel > 1 else {}
+        return args | processes | {"gpu_memory_utilization": section.memory}
     return args | {
         "enforce_eager": True,
         "kv_cache_memory_bytes": int(section.memory * GIB),
@@ -146,12 +148,12 @@ def request_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def max_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Largest difference; infinite when the lengths differ or a value is not a number."""
+def mean_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Mean absolute difference; infinite when the lengths differ or a value is not a number."""
     if len(a) != len(b):
         return float("inf")
-    gaps = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    return max(gaps, default=0.0) if all(g == g for g in gaps) else float("inf")
+    gap = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / max(len(a), 1)
+    return gap if gap == gap else float("inf")
 
 
 def one_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from cluster.ablate_job import DONE, row_dir
 from cluster.steps import say
 from cluster.storage import on_storage
-from cluster.submit import STOP_WAIT_S, client
+from cluster.submit import STOP_WAIT_S, client, hand_in
 from geoagent_rl.config import Config, load, to_yaml
 from geoagent_rl.evaluation.ablation_page import markdown, picture, write_ablation
 from geoagent_rl.evaluation.ablations import Row, summarise
@@ -181,7 +181,7 @@ class Jobs:
         server = client(self.address)
         environment = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}}
         try:
-            job = server.submit_job(entrypoint=shlex.join(["python", *words]), runtime_env=environment)
+            job = hand_in(server, entrypoint=shlex.join(["python", *words]), runtime_env=environment)
             while not (status := server.get_job_status(job)).is_terminal():
                 if self.stopping.wait(POLL_S):
                     server.stop_job(job)

@@ -66,7 +66,7 @@ def submit(
         return
     server = jobs.client(address)
     try:
-        job_id = server.submit_job(**ready)
+        job_id = jobs.hand_in(server, **ready)
     except RuntimeError as error:
         raise UserError(f"the job server did not take the job: {' '.join(str(error).split())[:200]}") from None
     print(job_id, flush=True)

@@ -123,7 +123,7 @@ async def engines_only(s: Session, model_dir: str) -> AsyncIterator[Engines]:
     (places,) = LocalPlaces.open(reward)
     engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
     try:
-        await asyncio.gather(*(engine_up(engine.engine) for engine in engines))
+        await asyncio.gather(*(engine_up(engine.engine, s.config) for engine in engines))
         yield Engines(engines, Scorer(Services(places, places, None), reward))
     finally:
         await close_engines(engines)

@@ -36,6 +36,7 @@ from geoagent_rl.rundir import RunDir, run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 ENGINE_START_S = 300.0
+GPU_ENGINE_START_S = 1800.0  # tens of gigabytes from a network disk or the hub, compilation, graphs
 
 
 @dataclass
@@ -129,8 +130,8 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     async with contextlib.AsyncExitStack() as cleanup:
         engines = [supervised_engine(s, i, model_dir) for i in range(config.rollout.engines)]
         cleanup.push_async_callback(close_engines, engines)
-        starting = asyncio.gather(*(engine_up(engine.engine) for engine in engines))
-        cleanup.callback(starting.cancel)
+        starting = asyncio.gather(*(engine_up(engine.engine, config) for engine in engines))
+        cleanup.push_async_callback(given_up, starting)
         if 0 < config.rollout.gpus_per_engine < 1:
             await asyncio.shield(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
@@ -139,6 +140,12 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         everything = dataclasses.replace(config.reward, weights=Weights())
         scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
         yield Stack(model_dir, engines, *scorers, services)
+
+
+async def given_up(work: asyncio.Future) -> None:
+    """Cancels it and hears its end, which nobody else may be waiting for."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
 
 
 def weights_root(run_dir: Path) -> Path:
@@ -154,7 +161,7 @@ def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
     async def start(life: int) -> RemoteRollout:
         engine = start_engine(s, i, model_dir, life)
         try:
-            await engine_up(engine)
+            await engine_up(engine, s.config)
         except BaseException:
             await engine.end()
             raise
@@ -178,10 +185,11 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
     return RemoteRollout(actor, rollout.timeout_s)
 
 
-async def engine_up(engine: RemoteRollout) -> None:
+async def engine_up(engine: RemoteRollout, config: Config) -> None:
     """Waits until it has loaded its model. InfraError or UserError when it does not."""
+    limit_s = GPU_ENGINE_START_S if config.rollout.gpus_per_engine else ENGINE_START_S
     try:
-        await engine.answer(engine.actor.start.remote(), "a rollout engine's start", ENGINE_START_S)
+        await engine.answer(engine.actor.start.remote(), "a rollout engine's start", limit_s)
     except (InfraError, UserError):
         raise
     except Exception as error:  # failure taxonomy: whatever a new process raises, this engine does not start

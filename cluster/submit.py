@@ -26,6 +26,7 @@ COMMANDS = ("train", "sft", "eval run", "demo")
 # Patterns as in .gitignore. Data and runs belong on storage that all nodes see.
 EXCLUDES = ("/.git", ".venv", "/data", "/runs", "checkpoints", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
 UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes
+AGENT_WAIT_S = 60.0  # a new cluster's job server answers before the agent that starts jobs is there
 STOP_WAIT_S = 180  # between SIGTERM and SIGKILL: for the last checkpoint and for taking actors down
 TOKEN_HELP = (
     "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file with the cluster's token (RAY_AUTH_MODE=disabled for a "
@@ -124,6 +125,18 @@ def client(address: str) -> Any:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"no job server at {address}: {reason}; is the address right? If it is: {TOKEN_HELP}") from None
+
+
+def hand_in(jobs: Any, **job: Any) -> str:
+    """submit_job, which a cluster that has just come up refuses for some seconds; the job's id. Raises RuntimeError."""
+    deadline = time.monotonic() + AGENT_WAIT_S
+    while True:
+        try:
+            return jobs.submit_job(**job)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(1.0)
 
 
 async def follow(jobs: Any, job_id: str) -> str:

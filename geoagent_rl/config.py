@@ -202,6 +202,8 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
     layers.append(OmegaConf.from_dotlist(list(overrides)))
     known = known_keys()
     for layer in layers:
+        if OmegaConf.select(layer, "reward.cache.url") is False:  # YAML reads a bare off as false
+            OmegaConf.update(layer, "reward.cache.url", "off")
         for key in flat(OmegaConf.to_container(layer)):
             if key not in known and not key.startswith(OPEN):
                 raise UserError(f"unknown configuration key {key!r}{nearest(key, known)}")

@@ -189,6 +189,11 @@ def check_secrets(config: Config) -> None:
         url = urlsplit(config.reward.cache.url)
     except ValueError as error:
         raise UserError(f"reward.cache.url is no address: {error}") from None
+    if config.reward.cache.url not in ("embedded", "off") and url.scheme not in ("redis", "rediss", "unix"):
+        raise UserError(
+            f"reward.cache.url={config.reward.cache.url} is no address of a Redis server; write embedded, off, "
+            "redis://HOST:6379/0 or rediss://HOST:6380/0"
+        )
     if url.password or url.username:
         raise UserError(
             "reward.cache.url must not contain a password: put it into REDIS_PASSWORD or into a file that "

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
 UNSCORABLE_WINDOW = 5  # steps over which reward.max_unscorable_share is judged
+FUTILE_STEPS = 10  # steps in a row without an update after which a run has nothing left to hope for
 
 
 class Engine(Protocol):
@@ -40,6 +41,8 @@ class Engine(Protocol):
     def up(self) -> bool: ...
 
     async def ready(self) -> None: ...
+
+    async def answers(self) -> bool: ...
 
     def generate(
         self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
@@ -82,7 +85,9 @@ async def train(
     size = config.rollout.prompts_per_step
     running: deque[asyncio.Task[Group]] = deque()
     started = first_step * size if first_prompt is None else first_prompt
-    shares: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
+    unscorable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
+    unreadable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
+    futile = 0
     try:
         for step in range(first_step, config.steps):
             clock, groups = StepClock(start=time.monotonic()), []
@@ -95,9 +100,13 @@ async def train(
                 if trains(groups[-1], config.rollout):
                     await timed(clock.learning, learner.accumulate(groups[-1]))
             prompts = started - len(running)
-            await uninterrupted(finish_step(step + 1, prompts, clock, groups, engines, learner, on_step))
-            shares.append(unscorable_share(groups))
-            stop_if_unscorable(shares, config.reward.max_unscorable_share, groups)
+            row = await uninterrupted(finish_step(step + 1, prompts, clock, groups, engines, learner, on_step))
+            unscorable.append(unscorable_share(groups))
+            stop_if_unscorable(unscorable, config.reward.max_unscorable_share, groups)
+            unreadable.append(row["bad_image_share"])
+            stop_if_unreadable(unreadable, config.reward.max_unscorable_share, groups)
+            futile = futile + 1 if row.get("step_skipped") else 0
+            stop_if_futile(futile, row, config.learner.skip_grad_norm)
     finally:
         for task in running:
             task.cancel()
@@ -112,8 +121,8 @@ async def finish_step(
     engines: Sequence[Engine],
     learner: Learner,
     on_step: OnStep,
-) -> None:
-    """Optimizer step, new weights to all engines, metrics."""
+) -> dict[str, Any]:
+    """Optimizer step, new weights to all engines, metrics, which it returns."""
     version, metrics = await timed(clock.learning, learner.step())
     await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
     clock.end = time.monotonic()
@@ -122,6 +131,7 @@ async def finish_step(
     row |= {**metrics, **time_metrics(clock, groups)}
     row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
     await on_step(step, row, groups)
+    return row
 
 
 async def uninterrupted(work: Awaitable[Any]) -> Any:
@@ -156,10 +166,11 @@ async def generate_and_score(
     **sampling: Any,
 ) -> list[ScoredRollout]:
     """The n scored samples of a prompt, in index order. A failed engine's work is started again, with the same seed, on
-    the next one that works; timeout_s is for each attempt, scoring included.
+    the next one that works; timeout_s is for each attempt, scoring included. An engine that is found dead before it
+    gets the work costs no attempt: those of one machine die together.
     """
     for attempt in range(ATTEMPTS):
-        engine = await first_up(engines, turn + attempt)
+        engine = await first_up(engines, turn + attempt, proven=attempt > 0)
         try:
             async with asyncio.timeout(timeout_s):
                 return await stream_scores(engine, scorer, prompt, n, seed, **sampling)
@@ -169,11 +180,12 @@ async def generate_and_score(
     raise InfraError(f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}")
 
 
-async def first_up(engines: Sequence[Engine], turn: int) -> Engine:
-    """The engine whose turn it is, or the next one that works; waits while none does. InfraError: all are lost."""
+async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -> Engine:
+    """The engine whose turn it is, or the next one that works; waits while none does. proven: each is asked before it
+    is believed. InfraError: all are lost."""
     order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
     for engine in order:
-        if engine.up:
+        if engine.up and (not proven or await engine.answers()):
             return engine
     waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
     try:
@@ -252,3 +264,26 @@ def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[G
         f"{share:.0%} of the last {len(shares)} steps' samples could not be scored (limit reward.max_unscorable_share="
         f"{limit}); mend the reward services, then resume. Last reasons: {'; '.join(sorted(reasons)[:3])}"
     )
+
+
+def stop_if_unreadable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
+    """A picture here and there costs its prompt; many, over a whole window, are storage that some node does not see."""
+    share = sum(shares) / len(shares)
+    lost = [g.prompt.image for g in groups if not g.samples]
+    if len(shares) < UNSCORABLE_WINDOW or share <= limit or not lost:
+        return
+    raise UserError(
+        f"{share:.0%} of the last {len(shares)} steps' pictures could not be opened (limit reward.max_unscorable_share="
+        f"{limit}), the last: {lost[-1]}; see that every node has the storage, then resume"
+    )
+
+
+def stop_if_futile(steps: int, row: Mapping[str, Any], skip_grad_norm: float) -> None:
+    """steps: how many in a row made no update, up to that of `row`."""
+    if steps < FUTILE_STEPS:
+        return
+    norm = row.get("grad_norm", 0.0)  # absent where it was not finite
+    above = f"the gradient's norm is {norm:.3g}, above learner.skip_grad_norm={skip_grad_norm:g}: raise that"
+    broken = "losses or gradients are not finite: lower learner.lr and go back to an older checkpoint"
+    why = "no sample is learnt from" if not row.get("train_tokens") else above if norm > skip_grad_norm > 0 else broken
+    raise UserError(f"{steps} steps in a row changed nothing; {why}, then resume")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -62,6 +63,15 @@ class RestartedEngine:
             await asyncio.wait([self._recovery])
         if self.lost is not None:
             raise self.lost
+
+    async def answers(self) -> bool:
+        """Whether it does a short request now. One that does not is started again, in the background."""
+        try:
+            await self.engine.check()
+        except InfraError as problem:
+            if self.up:
+                self._begin_recovery(problem, must_restart=True)
+        return self.up
 
     async def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]:
         async for rollout in self.engine.generate(prompt, n, seed, **sampling):
@@ -122,6 +132,7 @@ class RestartedEngine:
             return problem
 
     async def _restart(self, problem: Exception) -> None:
+        start = time.monotonic()
         while self.restarts < self.max_restarts:
             self.restarts += 1
             log.warning("%s: %s; starting it again (%d of %d)", self.name, problem, self.restarts, self.max_restarts)
@@ -129,6 +140,7 @@ class RestartedEngine:
                 await self.engine.end()
                 self.engine, self._taken = await self.start(self.restarts), None
                 await self._catch_up()
+                log.warning("%s works again, after %.0f s", self.name, time.monotonic() - start)
                 return
             except (InfraError, UserError) as error:
                 problem = error

@@ -82,12 +82,12 @@ class GeocoderServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, places=PLACES, trouble=None, port=0):
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, places=PLACES, trouble=None, port=0, host="127.0.0.1"):
+        super().__init__((host, port), _Handler)
         self.places, self.trouble = places, trouble
         self.requests = []  # (seconds, path, query, key, user agent)
         self.release = threading.Event()  # ends answers that hang
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://{host}:{self.server_address[1]}"
 
     def asked(self):
         return [query for _, _, query, _, _ in self.requests]
@@ -129,8 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(places=PLACES, trouble=None):
-    server = GeocoderServer(places, trouble)
+def serving(places=PLACES, trouble=None, host="127.0.0.1"):
+    server = GeocoderServer(places, trouble, host=host)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -83,6 +83,9 @@ class Engine:
     async def ready(self):
         pass
 
+    async def answers(self):
+        return True
+
     def failed(self, problem):
         raise problem
 

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.manifest import Sample
-from geoagent_rl.driver import Engine, Scorer, stream_scores
-from geoagent_rl.evaluation.run import CONCURRENT, SAME
+from geoagent_rl.driver import Engine, Scorer, generate_and_score
+from geoagent_rl.evaluation.run import CONCURRENT, SAME, TIMEOUT_S
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.policy.answer import parse
 from geoagent_rl.rewards.services import LEVELS
-from geoagent_rl.types import InfraError, ScoredRollout
+from geoagent_rl.types import InfraError, ScoredRollout, UserError
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
-ATTEMPTS = 2
 
 
 async def locate_all(
@@ -40,7 +39,7 @@ async def locate_all(
 ) -> int:
     """Calls `keep` with each photograph's row, in the order in which they are done; returns how many have none.
 
-    `concurrent` photographs are under way at once; one that fails is tried again, by another engine if there is one.
+    `concurrent` photographs are under way at once; one whose engine fails is tried again, by another if there is one.
 
     A photograph's completions depend on seed and uid only, not on which others are asked or in what order. Raises
     InfraError when every photograph fails.
@@ -48,32 +47,30 @@ async def locate_all(
     free = asyncio.Semaphore(concurrent)
     problems: list[str] = []
 
-    async def ask(engine: Engine, sample: Sample) -> Row:
-        scored = await stream_scores(engine, scorer, sample.prompt(), completions, seed, temperature=temperature)
+    async def ask(i: int, sample: Sample) -> Row:
+        prompt, options = sample.prompt(), {"temperature": temperature}
+        scored = await generate_and_score(engines, i, scorer, prompt, completions, seed, TIMEOUT_S, **options)
         return prediction_row(sample, scored)
 
     async def locate(i: int, sample: Sample) -> None:
         async with free:
-            for attempt in range(ATTEMPTS):
-                try:
-                    return keep(await ask(engines[(i + attempt) % len(engines)], sample))
-                except BadImage as error:
-                    return keep({**_truth(sample), "failure": f"photograph: {error}"})
-                except InfraError as error:
-                    problem = str(error)
-            log.warning("%s: %s", sample.uid, problem)
-            problems.append(problem)
+            try:
+                keep(await ask(i, sample))
+            except BadImage as error:
+                keep({**_truth(sample), "failure": f"photograph: {error}"})
+            except InfraError as error:
+                log.warning("%s: %s", sample.uid, error)
+                problems.append(str(error))
 
-    await _all([locate(i, sample) for i, sample in enumerate(samples)])
+    try:
+        async with asyncio.TaskGroup() as group:
+            for i, sample in enumerate(samples):
+                group.create_task(locate(i, sample))
+    except* UserError as errors:
+        raise errors.exceptions[0] from None
     if samples and len(problems) == len(samples):
         raise InfraError(f"no photograph could be located; the last: {problems[-1]}")
     return len(problems)
-
-
-async def _all(work: Sequence[Awaitable[None]]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for one in work:
-            group.create_task(one)
 
 
 def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Row:

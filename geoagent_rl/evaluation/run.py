@@ -6,17 +6,21 @@ Works against the driver's protocols (engines, scorer): real actors or fakes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from geoagent_rl.data.images import BadImage
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.evaluation.metrics import score_table
 from geoagent_rl.telemetry import mean, part_names
-from geoagent_rl.types import Prompt, ScoredRollout
+from geoagent_rl.types import InfraError, Prompt, ScoredRollout, UserError
 
-CONCURRENT = 64  # photographs under way at once
+log = logging.getLogger(__name__)
+
+CONCURRENT = 64  # photographs under way at once, for each engine
 TIMEOUT_S = 600.0  # for one attempt at one photograph
 SAME = 0.999  # a level whose similarity is this high names the true place
 
@@ -30,12 +34,15 @@ async def evaluate(
     seed: int = 0,
     banned: tuple[int, ...] = (),
 ) -> tuple[dict[str, Any], list[ScoredRollout]]:
-    """One completion per photograph; returns (table, scored rollouts in the order of `prompts`).
+    """One completion per photograph; returns (table, scored rollouts in the order of `prompts`), both without the
+    photographs that cannot be decoded.
 
     `banned` token ids are never sampled (the un-hedging control bans those of "unknown").
     """
-    scored = await locate_all(prompts, engines, scorer, temperature, seed, banned)
-    return tabulate(prompts, scored, geoscore_scale_km), scored
+    found = await locate_all(prompts, engines, scorer, temperature, seed, banned)
+    readable = [prompt for prompt, s in zip(prompts, found, strict=True) if s is not None]
+    scored = [s for s in found if s is not None]
+    return tabulate(readable, scored, geoscore_scale_km), scored
 
 
 async def validate(
@@ -43,7 +50,7 @@ async def validate(
 ) -> float:
     """Mean total reward of one completion per photograph; NaN when none could be scored."""
     scored = await locate_all(prompts, engines, scorer, temperature, seed)
-    return mean([s.total for s in scored if s.total is not None])
+    return mean([s.total for s in scored if s is not None and s.total is not None])
 
 
 async def locate_all(
@@ -53,18 +60,24 @@ async def locate_all(
     temperature: float,
     seed: int,
     banned: tuple[int, ...] = (),
-) -> list[ScoredRollout]:
-    """One scored completion per photograph, in order."""
-    free = asyncio.Semaphore(CONCURRENT)
+) -> list[ScoredRollout | None]:
+    """One scored completion per photograph, in order; None for one that cannot be decoded. Raises InfraError."""
+    free = asyncio.Semaphore(CONCURRENT * len(engines))
 
-    async def locate(i: int, prompt: Prompt) -> ScoredRollout:
+    async def locate(i: int, prompt: Prompt) -> ScoredRollout | None:
         async with free:
             options = {"temperature": temperature, "banned": banned}
             own_seed = seed * 1_000_003 + i
-            return (await generate_and_score(engines, i, scorer, prompt, 1, own_seed, TIMEOUT_S, **options))[0]
+            try:
+                return (await generate_and_score(engines, i, scorer, prompt, 1, own_seed, TIMEOUT_S, **options))[0]
+            except BadImage as error:  # as in training: one photograph, not the run
+                log.warning("%s: left out: %s", prompt.uid, error)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(locate(i, prompt)) for i, prompt in enumerate(prompts)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(locate(i, prompt)) for i, prompt in enumerate(prompts)]
+    except* (UserError, InfraError) as errors:
+        raise errors.exceptions[0] from None
     return [t.result() for t in tasks]
 
 

@@ -108,6 +108,9 @@ class FreeEngine:
     async def ready(self):
         pass
 
+    async def answers(self):
+        return True
+
     def failed(self, problem):
         raise problem
 

@@ -26,38 +26,51 @@ WHAT = {
 }
 
 
+HEAD = """# What happens when parts die
+
+Made by `python tests/benchmarks/faults.py --table docs/faults.md`; see there for how each row is run.
+Real processes on one machine with 2 busy cores and a tiny policy: times are mostly process starts.
+
+| fault | what happens | part whole again | first step after | longest step (usual) | lost | twice | unscorable | \
+steps redone | metrics as undisturbed |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+NOTES = "\n## What the table shows"  # from here on the page is written by hand and stays
+
+
+def write(page: Path, folder: Path) -> None:
+    """Puts the table of everything in `folder` on the page, above its notes."""
+    old = page.read_text() if page.exists() else ""
+    notes = old[old.index(NOTES) :] if NOTES in old else ""
+    page.write_text(table(folder) + notes)
+
+
 def table(folder: Path) -> str:
-    """Markdown of everything in `folder`. Metrics are compared step by step with the undisturbed run's."""
-    pieces = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """Markdown. Metrics are compared step by step with the undisturbed run's, from step 1 to the fault's last."""
+    pieces = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     calm = next((piece["metrics"] for piece in pieces if piece["names"] == ["undisturbed"]), {})
-    lines = [
-        "# What happens when parts die",
-        "",
-        "Made by `python tests/benchmarks/faults.py --table docs/faults.md`; see there for how each row is run.",
-        "Real processes on one machine with 2 busy cores and a tiny policy: times are mostly process starts.",
-        "",
-        "| fault | what happens | part whole again | first step recorded after | longest step (usual) | lost | twice "
-        "| unscorable | steps redone | metrics as undisturbed |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for piece in pieces:
-        same = compared(piece["metrics"], calm)
-        for row in piece["rows"]:
-            what, then = WHAT[row["fault"]]
+    rows = {row["fault"]: (row, piece["metrics"]) for piece in pieces for row in piece["rows"]}
+    lines = []
+    for fault, (what, then) in WHAT.items():
+        if fault in rows:
+            row, metrics = rows[fault]
             usual = f"{row['usual_step_s']:.1f} s" if row["usual_step_s"] else "-"
             times = " | ".join(f"{row[name]:.1f} s" for name in ("whole_s", "resumed_s", "longest_step_s"))
             counts = " | ".join(str(row[name]) for name in ("lost", "twice", "unscorable", "redone"))
+            same = compared(metrics, calm, *row["steps"])
             lines.append(f"| {what} | {then} | {times} ({usual}) | {counts} | {same} |")
-    return "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n"
 
 
-def compared(metrics: dict[str, list[float]], calm: dict[str, list[float]]) -> str:
-    """Of reward, completion length and loss of the steps that both runs have."""
-    both = [step for step in metrics if step in calm]
-    if not both:
-        return "not compared"
-    differing = [step for step in both if metrics[step] != calm[step]]
-    return f"all {len(both)} steps equal" if not differing else f"from step {min(map(int, differing))} on different"
+def compared(metrics: dict[str, list[float]], calm: dict[str, list[float]], first: int, last: int) -> str:
+    """Of reward, completion length and loss, up to a fault's last step."""
+    both = [step for step in map(str, range(1, last + 1)) if step in calm and step in metrics]
+    if str(last) not in both:
+        return f"not compared: the undisturbed run has {len(calm)} steps"
+    differing = [int(step) for step in both if metrics[step] != calm[step]]
+    if not differing:
+        return f"equal up to step {last}"
+    return f"different from step {min(differing)} on" + (", before this fault" if min(differing) < first else "")
 
 
 @contextlib.contextmanager
@@ -91,3 +104,16 @@ def run_folder(small: bool) -> Iterator[str]:
         finally:
             if small:
                 subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextlib.contextmanager
+def blocked(space: str, host_ip: str, node_ip: str) -> Iterator[None]:
+    """While in it, nothing passes between the namespace and this machine; each still reaches itself."""
+    ways = [["ip", "route", "X", "blackhole", node_ip], ["ip", "-n", space, "route", "X", "blackhole", host_ip]]
+    for way in ways:
+        subprocess.run([word.replace("X", "add") for word in way], check=True)
+    try:
+        yield
+    finally:
+        for way in ways:
+            subprocess.run([word.replace("X", "del") for word in way], check=True)

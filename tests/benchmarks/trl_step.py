@@ -86,6 +86,9 @@ class Ours:
     async def ready(self) -> None:
         pass
 
+    async def answers(self) -> bool:
+        return True
+
     def failed(self, problem: Exception) -> None:
         raise problem
 

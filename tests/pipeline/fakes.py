@@ -23,6 +23,9 @@ class FakeEngine:
     async def ready(self):
         pass
 
+    async def answers(self):
+        return True
+
     def failed(self, problem):
         pass
 

@@ -154,6 +154,42 @@ async def test_a_picture_that_cannot_be_decoded_costs_one_prompt_not_the_run():
     assert [r["bad_image_share"] for r in rows] == [0, 0.25, 0, 0, 0]
 
 
+async def test_storage_that_a_node_does_not_see_stops_the_run():
+    """The engine there gives no samples at all, so nothing is unscorable."""
+
+    class Blind(FakeEngine):
+        async def generate(self, prompt, n, seed):
+            if int(prompt.uid[1:]) % 4 == 1:
+                raise BadImage("no such image file", "missing")
+            async for rollout in super().generate(prompt, n, seed):
+                yield rollout
+
+    learner = FakeLearner()
+    with pytest.raises(UserError, match="25% of the last 5 steps' pictures could not be opened.*/images/17.png"):
+        await run(settings("steps=20"), [Blind()], FakeScorer(), learner)
+    assert learner.number == 5
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        ({"train_tokens": 9.0, "grad_norm": 7.0}, "norm is 7, above learner.skip_grad_norm=2"),
+        ({"train_tokens": 9.0}, "not finite"),
+        ({"train_tokens": 0.0, "grad_norm": 0.0}, "no sample is learnt from"),
+    ],
+)
+async def test_steps_that_change_nothing_for_ever_stop_the_run(metrics, says):
+    class Stuck(FakeLearner):
+        async def step(self):
+            version, _ = await super().step()
+            return version, {**metrics, "step_skipped": float(self.number != 4)}
+
+    learner = Stuck()
+    with pytest.raises(UserError, match=f"10 steps in a row changed nothing; .*{says}"):
+        await run(settings("steps=50", "learner.skip_grad_norm=2"), [FakeEngine()], FakeScorer(), learner)
+    assert learner.number == 14  # one that did in between begins the count again
+
+
 async def test_a_step_that_has_begun_is_finished_before_a_run_stops():
     learner, recorded, stepping = FakeLearner(), [], asyncio.Event()
 

@@ -153,6 +153,41 @@ async def test_the_others_go_on_while_one_engine_is_started_again():
     assert restarted.engine.version == 8  # missed swaps and has the newest weights
 
 
+async def test_a_node_that_dies_with_several_engines_is_no_reason_to_stop():
+    """The idle ones have told nobody: the prompt that was under way there must not use up its attempts on them."""
+
+    class OnNode(MortalEngine):
+        async def generate(self, prompt, n, seed, **sampling):
+            async for rollout in super().generate(prompt, n, seed):
+                if prompt.uid == "p0":
+                    await others_are_done.wait()
+                    for engine in node:
+                        engine.dead = True
+                yield rollout
+
+    async def start(life):
+        return MortalEngine(random.Random(0), 0.0)
+
+    class Scorer(FakeScorer):
+        async def score(self, prompt, rollout):
+            scored = await super().score(prompt, rollout)
+            if len(self.seen) == 12:
+                others_are_done.set()
+            return scored
+
+    others_are_done, learner = asyncio.Event(), FakeLearner()
+    node = [OnNode(random.Random(0), 0.0) for _ in range(4)]
+    elsewhere = [MortalEngine(random.Random(0), 0.0) for _ in range(2)]
+    engines = [RestartedEngine(f"engine {i}", engine, start, 5) for i, engine in enumerate([*node, *elsewhere])]
+
+    async def on_step(step, metrics, groups):
+        pass
+
+    await driver.train(settings(), prompt_at, engines, Scorer(), learner, on_step)
+    assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(32)]
+    assert [e.restarts for e in engines] == [1, 1, 1, 1, 0, 0]
+
+
 @pytest.mark.parametrize("where", ["generate", "swap"])
 async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
     lives, chance = [], random.Random(1)

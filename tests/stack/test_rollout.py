@@ -206,6 +206,20 @@ async def test_vllm_accepts_the_arguments_for_gpus(models):
     assert Path(args["model"]).is_dir() and "enforce_eager" not in args
 
 
+async def test_an_engine_of_several_gpus_keeps_them_in_its_placement_groups_bundle(models, monkeypatch):
+    """vLLM's own choice there is Ray, which wants one bundle for each GPU."""
+    from vllm.config.parallel import ParallelConfig
+
+    config = settings("adapter")
+    config.rollout.gpus_per_engine, config.rollout.tensor_parallel = 2, 2
+    args = rollout_engine_args(config, models[0], {})
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.util.get_current_placement_group", lambda: "a bundle of 2 GPUs")
+    chosen = {name: args[name] for name in ("tensor_parallel_size", "distributed_executor_backend")}
+    assert ParallelConfig(**chosen).distributed_executor_backend == "mp"
+    assert ParallelConfig(tensor_parallel_size=2).distributed_executor_backend == "ray"
+
+
 async def test_vllm_accepts_sleep_mode_where_the_platform_has_it(models, monkeypatch):
     from vllm.config.model import current_platform
     from vllm.engine.arg_utils import AsyncEngineArgs

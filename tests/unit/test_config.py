@@ -49,6 +49,7 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("rollout.group_size=1", "at least 2"),
         ("rollout.temperature=0", "greater than 0"),
         ("rollout.swap=magic", "adapter, merged"),
+        ("reward.cache.url=localhost:6379", "embedded, off, redis://"),
         ("max_staleness=-1", "0 or more"),
         ("reward.required=[taste]", "taste"),
         ("reward.spatial.truth=guessed", "coordinates, geocoded"),
@@ -76,6 +77,12 @@ def test_a_missing_file_and_broken_yaml_are_one_line(tmp_path):
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1\nb: 2")
     assert "not readable YAML" in refusal(path=broken)
+
+
+def test_off_is_a_word_although_yaml_reads_it_as_false(tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {manifest: x}\nreward: {cache: {url: off}}\n")
+    said = configuration.load(None, ["data.manifest=x", "reward.cache.url=off"])
+    assert said.reward.cache.url == configuration.load(tmp_path / "c.yaml").reward.cache.url == "off"
 
 
 def test_a_dump_loads_back_to_the_same_configuration(tmp_path):

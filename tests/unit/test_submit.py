@@ -137,3 +137,19 @@ def test_a_clusters_token_is_used_and_not_the_one_of_a_local_ray():
             assert (own, after, mode) == ("theirs", "theirs", "token")
         else:
             assert (own, after, mode) == (None, None, "disabled")
+
+
+def test_a_cluster_that_has_just_come_up_is_asked_again(monkeypatch):
+    monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
+    answers = iter([RuntimeError("No available agent to submit job"), "job-1", RuntimeError("no such environment")])
+
+    class Jobs:
+        def submit_job(self, entrypoint):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert submit.hand_in(Jobs(), entrypoint="x") == "job-1"
+    with pytest.raises(RuntimeError, match="no such environment"):
+        submit.hand_in(Jobs(), entrypoint="x")
