@@ -42,6 +42,7 @@ class ConsistencyAgent:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self.numbers = itertools.count()
+        self.answered, self.hung = time.monotonic(), False
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """One verdict for each item, in order; all are in the engine at once. InfraError when the engine fails."""
@@ -50,7 +51,12 @@ class ConsistencyAgent:
     async def verdict(self, item: JudgeItem) -> Verdict:
         begin = time.monotonic()
         what = f"the consistency agent's verdict on a {item.stage}"
-        text, reason = await within(TIMEOUT_S, what, self.complete(self.prompt_ids(item)))
+        try:
+            text, reason = await within(TIMEOUT_S, what, self.complete(self.prompt_ids(item)))
+        except InfraError:
+            self.hung = self.answered < begin  # nobody has had an answer in all that time
+            raise
+        self.answered, self.hung = time.monotonic(), False
         try:
             conclusion = read_answer(text)
         except ValueError as error:
@@ -71,7 +77,9 @@ class ConsistencyAgent:
         return completion.text, completion.finish_reason
 
     async def check_health(self) -> None:
-        """Ray Serve replaces a replica for which this raises."""
+        """Ray Serve replaces a replica for which this raises: vLLM knows whether it is dead, not whether it hangs."""
+        if self.hung:
+            raise InfraError(f"the consistency agent has given no verdict for {TIMEOUT_S:g} s")
         await self.engine.check_health()
 
     def stop(self) -> None:

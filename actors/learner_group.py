@@ -7,6 +7,7 @@ driver, engines or rewards.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from geoagent_rl.config import Config
+from geoagent_rl.config import Config, LearnerConfig
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import LearnerLost
 from geoagent_rl.sft import Demonstration
@@ -24,6 +25,14 @@ from geoagent_rl.types import Group, InfraError, PolicyVersion
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
 NOTICE_S = 30.0  # from a broken collective call to the news whose process is gone: at once, or a node's health check
+
+
+def rank_environment(c: LearnerConfig) -> dict[str, str]:
+    """Of a rank's process. On a CPU it has a thread for each whole core of its own, whatever the shell says: the order
+    in which numbers are added up, and so the last bits of a run that is resumed, depend on how many there are."""
+    if c.gpus_per_rank > 0:
+        return QUIET
+    return QUIET | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(c.cpus_per_rank)))}
 
 
 class LearnerRank:
@@ -47,10 +56,15 @@ class LearnerRank:
 
 
 class LearnerGroup:
-    """All ranks of the learner. Calls are answered by rank 0; an exception of any rank is raised."""
+    """All ranks of the learner. Calls are answered by rank 0; an exception of any rank is raised.
 
-    def __init__(self, actors: list[Any], timeout_s: float) -> None:
-        self.actors, self.timeout_s = actors, timeout_s
+    together: groups of rollouts that go to the ranks in one call. A group's samples are shared out among all ranks, so
+    ranks beyond its size would have nothing to do.
+    """
+
+    def __init__(self, actors: list[Any], timeout_s: float, together: int = 1) -> None:
+        self.actors, self.timeout_s, self.together = actors, timeout_s, together
+        self.waiting: list[Group] = []
         self.version: PolicyVersion  # of the start; later ones come from `step` and `load`
 
     @classmethod
@@ -69,7 +83,7 @@ class LearnerGroup:
         InfraError when a rank does not come up within learner.timeout_s.
         """
         c = config.learner
-        env = QUIET | ({} if c.gpus_per_rank > 0 else {"DS_ACCELERATOR": "cpu"})
+        env = rank_environment(c)
         actors = []
         for rank in range(c.ranks):
             options = {"num_cpus": c.cpus_per_rank, "num_gpus": c.gpus_per_rank, "runtime_env": {"env_vars": env}}
@@ -78,7 +92,7 @@ class LearnerGroup:
                     placement, placement_group_bundle_index=rank
                 )
             actors.append(ray.remote(LearnerRank).options(name=f"{name}-{rank}", **options).remote())
-        group = cls(actors, c.timeout_s)
+        group = cls(actors, c.timeout_s, groups_together(config))
         try:
             address = await group.answers("address", [actors[0].address.remote()])
             args = (config, model_dir, phase, weights_dir)
@@ -90,12 +104,20 @@ class LearnerGroup:
         return group
 
     async def accumulate(self, group: Group) -> None:
-        await self.everywhere("accumulate", group)
+        self.waiting.append(group)
+        if len(self.waiting) >= self.together:
+            await self.learn_waiting()
+
+    async def learn_waiting(self) -> None:
+        groups, self.waiting = self.waiting, []
+        if groups:
+            await self.everywhere("accumulate", *groups)
 
     async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
         await self.everywhere("accumulate_sft", demonstrations)
 
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        await self.learn_waiting()
         return await self.everywhere("step")
 
     async def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
@@ -146,6 +168,12 @@ class LearnerGroup:
         return futures[0].result()
 
 
+def groups_together(config: Config) -> int:
+    """As many as give every rank a sample; always the same number, because an exact resume repeats every sum. The
+    token mean of bnpo is over one call, which has to be one group."""
+    return 1 if config.learner.loss == "bnpo" else math.ceil(config.learner.ranks / config.rollout.group_size)
+
+
 def lost_contact(error: BaseException | None) -> bool:
     """Whether a rank's exception says only that another rank did not take part in a collective call."""
     cause = error.cause if isinstance(error, RayTaskError) else error
@@ -164,10 +192,18 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
     if rank in dead:
         return LearnerLost(f"learner rank {rank} died in {what!r}: {one_line(error)}")
     cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+    if of_the_machine(cause):
+        return LearnerLost(f"learner rank {rank} failed in {what!r}: {type(cause).__name__}: {one_line(cause)}")
     if not lost_contact(error):
         return cause
     suspect = f", and rank {late} does not answer" if late else ""
     return LearnerLost(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether it is one of a disk or of memory: a new life may fare better, and if none does, the run says so in one
+    line instead of a stack trace."""
+    return isinstance(error, OSError) or type(error).__name__ in ("OutOfMemoryError", "SafetensorError")
 
 
 def one_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
 
 CHECK_S = 60.0  # for one short request; an engine that takes longer counts as hung
 STOP_S = 20.0
+SWAP_S = 400.0  # for a swap: waking, loading, the probe; merged weights wait for completions under way besides
 
 
 class RemoteRollout:
@@ -42,7 +43,8 @@ class RemoteRollout:
                 ray.cancel(stream)
 
     async def swap(self, version: PolicyVersion) -> float:
-        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}")
+        limit_s = SWAP_S + (self.timeout_s if version.kind == "merged" else 0.0)
+        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}", limit_s)
 
     async def sleep(self) -> None:
         await self.answer(self.actor.sleep.remote(), "sleep")

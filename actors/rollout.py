@@ -98,6 +98,9 @@ class RolloutEngine:
             engine_input = await self.render(prompt)
             temperature = self.config.rollout.temperature if temperature is None else temperature
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
+            if room < 1:  # vLLM would refuse the request in words of its own
+                where, why = f"{prompt.uid} ({prompt.image})", "no token is left for an answer"
+                raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {why}")
             for index in range(n):
                 params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room, banned)
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
@@ -191,7 +194,8 @@ class RolloutEngine:
                 await within(SWAP_TIMEOUT_S, "waking the engine", self.engine.wake_up())
                 self.asleep = False
             if version.kind == "merged":
-                await within(SWAP_TIMEOUT_S, "waiting for completions before the swap", self.idle.wait())
+                limit_s = self.config.rollout.timeout_s  # what the completions have
+                await within(limit_s, "waiting for completions before the swap", self.idle.wait())
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
                 self.adapter = None  # what was on the old weights
             else:
@@ -273,8 +277,10 @@ class RolloutEngine:
         return outputs[-1]
 
     async def check(self) -> None:
-        """One short request. Raises InfraError when the engine is dead, hung or without valid weights."""
-        await within(SWAP_TIMEOUT_S, "waiting for the weight swap to end", self.open.wait())
+        """One short request. Raises InfraError when the engine is dead, hung or without valid weights. A swap under way
+        has limits and a proof of its own, and may have to wait for long completions."""
+        if not self.open.is_set():
+            return
         if self.version.number == BROKEN:
             raise InfraError(f"this engine failed to take the weights of {self.version.path}")
         self.in_flight += 1  # a swap waits for it

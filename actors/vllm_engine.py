@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config_reward import JudgeConfig
+from geoagent_rl.config_rules import LORA_RANKS
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
         kept = config.max_staleness + 2
         args |= {
             "enable_lora": True,
-            "max_lora_rank": config.policy.lora_rank,
+            "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= config.policy.lora_rank),
             "max_loras": config.max_staleness + 1,
             "max_cpu_loras": kept,
         }

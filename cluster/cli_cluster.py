@@ -48,7 +48,7 @@ def plan(
 def submit(
     overrides: Overrides = None,
     config: ConfigFile = Path("configs/paper.yaml"),
-    command: Annotated[str, typer.Option(help="train, sft, 'eval run' or demo.")] = "train",
+    command: Annotated[str, typer.Option(help="train, 'train --resume', sft, 'eval run' or demo.")] = "train",
     address: Address = "",
     working_dir: Annotated[Path, typer.Option(help="The folder to upload: code and configurations.")] = Path("."),
     env: Annotated[

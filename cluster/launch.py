@@ -30,11 +30,13 @@ from cluster.placement import Reservation, reserve
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import Weights
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.policy.sizes import architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rundir import RunDir, run_id_of
 from geoagent_rl.types import InfraError, UserError
 
+SHARED_MEMORY = Path("/dev/shm")
 ENGINE_START_S = 300.0
 GPU_ENGINE_START_S = 1800.0  # tens of gigabytes from a network disk or the hub, compilation, graphs
 
@@ -105,12 +107,13 @@ async def session(config: Config, run_dir: Path, only_learner: bool = False) -> 
         cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
         connect()
-        run_id, root = run_id_of(run_dir), weights_root(run_dir)
-        for left in root.glob(f"geoagent-{run_id}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        run_id = run_id_of(run_dir)
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
+        root = weights_root(config, run_dir)  # of the nodes that are there now: reserving may have waited for more
+        for left in root.glob(f"geoagent-{run_id}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
         cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
         if on_a_cluster():
@@ -148,11 +151,24 @@ async def given_up(work: asyncio.Future) -> None:
     await asyncio.gather(work, return_exceptions=True)
 
 
-def weights_root(run_dir: Path) -> Path:
-    """Where policy versions are published: shared memory when this is the only node, else the run's directory."""
-    if len(ray.nodes()) == 1 and os.access("/dev/shm", os.W_OK):
-        return Path("/dev/shm")
-    return run_dir
+def weights_root(config: Config, run_dir: Path) -> Path:
+    """Where policy versions are published: shared memory when this is the only node and has room for them (containers
+    often have 64 MB, and Ray's objects lie there too), else the run's directory."""
+    if len(ray.nodes()) > 1 or not os.access(SHARED_MEMORY, os.W_OK):
+        return run_dir
+    try:
+        needed = (config.max_staleness + 3) * version_bytes(config)
+    except UserError:  # a model whose size is not known here
+        return run_dir
+    return SHARED_MEMORY if 2 * needed < shutil.disk_usage(SHARED_MEMORY).free else run_dir
+
+
+def version_bytes(config: Config) -> int:
+    """Of one published policy version. UserError for a model of unknown size."""
+    policy = config.policy
+    shape = architecture(policy.architecture or policy.model, "policy.model")
+    merged = config.rollout.swap == "merged"
+    return shape.weight_bytes(policy.dtype) if merged else 4 * shape.lora_parameters(policy.lora_rank)
 
 
 def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:

@@ -62,8 +62,8 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
         shared = group_of([both], f"shared-{run_id}")
         reservation = Reservation(shared, shared)
     else:
-        engines = group_of(others[0], f"engines-{run_id}") if others else None
-        reservation = Reservation(group_of(learner, f"learner-{run_id}"), engines)
+        ranks = group_of(learner, f"learner-{run_id}")  # first: they talk most, and engines fill what nodes are left
+        reservation = Reservation(ranks, group_of(others[0], f"engines-{run_id}") if others else None)
     try:
         await room(reservation, asked, max(RESERVE_S, wait_s))
     except BaseException:

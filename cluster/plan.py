@@ -54,7 +54,7 @@ def make_plan(
         "epoch": {"prompts": epoch, "steps": steps} | {name: value * steps for name, value in step.items()},
         "geocoding": geocoding(config, step, steps),
         "time": time,
-        "warnings": warnings(roles, time),
+        "warnings": warnings(config, roles, time),
     }
 
 
@@ -153,8 +153,15 @@ def geocoding(config: Config, step: dict[str, float], steps: int) -> dict[str, f
     }
 
 
-def warnings(roles: list[dict[str, Any]], time: dict[str, Any] | None) -> list[str]:
+def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] | None) -> list[str]:
     found = []
+    r = config.rollout
+    most = r.prompts_per_step * (1 + config.max_staleness)  # a prompt's completions are one engine's work
+    if r.engines > most:
+        found.append(
+            f"{r.engines - most} of {r.engines} rollout engines have nothing to do: at most {most} prompts are under "
+            "way (rollout.prompts_per_step, and as many more for each max_staleness)"
+        )
     for row in roles:
         if row.get("fits") is False:
             found.append(

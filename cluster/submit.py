@@ -22,7 +22,7 @@ from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.secrets import REDIS_PASSWORD, names_a_secret
 from geoagent_rl.types import UserError
 
-COMMANDS = ("train", "sft", "eval run", "demo")
+COMMANDS = ("train", "train --resume", "sft", "eval run", "demo")
 # Patterns as in .gitignore. Data and runs belong on storage that all nodes see.
 EXCLUDES = ("/.git", ".venv", "/data", "/runs", "checkpoints", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
 UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes

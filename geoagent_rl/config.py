@@ -87,7 +87,7 @@ class RolloutConfig:
 class LearnerConfig:
     ranks: int = 1  # learner processes, one GPU each
     gpus_per_rank: float = 0  # 0: CPU
-    cpus_per_rank: float = 1  # as declared to Ray
+    cpus_per_rank: float = 1  # as declared to Ray; without GPUs also a rank's threads
     zero_stage: int = 0  # DeepSpeed ZeRO: 0 | 2 | 3
     lr: float = 1e-5
     warmup_steps: float = 0.01  # below 1: a share of all steps

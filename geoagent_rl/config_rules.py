@@ -12,6 +12,8 @@ from geoagent_rl.types import UserError
 if TYPE_CHECKING:
     from geoagent_rl.config import Config
 
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM makes room for these; adapters may be smaller
+
 
 def validate(config: Config) -> None:
     """Raises UserError, in one line that names the key to change, for the first rule that is broken."""
@@ -131,6 +133,11 @@ def check_learning(config: Config) -> None:
     c = config.learner
     if config.policy.dtype == "bfloat16" and c.zero_stage == 0:
         raise UserError("policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)")
+    if config.rollout.swap == "adapter" and config.policy.lora_rank > LORA_RANKS[-1]:
+        raise UserError(
+            f"policy.lora_rank={config.policy.lora_rank} is more than an engine serves as an adapter "
+            f"({LORA_RANKS[-1]}): lower it, or set rollout.swap=merged"
+        )
     if c.clip_low >= 1:
         raise UserError(f"learner.clip_low must be below 1, not {c.clip_low}: ratios are never negative")
     if c.overlong_buffer > 1:

@@ -22,7 +22,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,9 @@ class RunDir:
 
     def truncate(self, step: int) -> None:
         """Forgets what was recorded after `step`, checkpoints included: a resumed run writes it again."""
-        for name in BY_STEP:
-            if (self.path / name).exists():
-                kept = [row for row in self.rows(name) if row["step"] <= step]
-                replace_text(self.path / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        for path in (self.path / name for name in BY_STEP):
+            if path.exists():
+                keep_lines(path, lambda line: line.endswith(b"\n") and json.loads(line)["step"] <= step)
         for path in (self.path / "checkpoints").glob("step-*"):
             if path.suffix == checkpoints.PART or checkpoints.step_of(path) > step:
                 shutil.rmtree(path)
@@ -165,6 +164,14 @@ def replace_text(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old text or the new, never half."""
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
+    """Writes a file anew with those of its lines, one at a time: the rollouts of a long run are gigabytes."""
+    aside = path.with_name(path.name + ".part")
+    with open(path, "rb") as lines, open(aside, "wb") as kept:
+        kept.writelines(filter(wanted, lines))
     os.replace(aside, path)
 
 

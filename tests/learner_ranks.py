@@ -21,7 +21,6 @@ import deepspeed  # noqa: F401  loaded once, before the forks
 from learner_cases import Place, config, group
 
 from actors.learner import Learner
-from geoagent_rl.grpo.batching import train_samples
 from geoagent_rl.grpo.schedule import grpo_phase
 
 STEPS, WORLDS, LIMIT_S = 2, (1, 2, 4), 150.0
@@ -40,14 +39,16 @@ def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[di
     for _ in range(STEPS):
         groups = [group(place, i, learner.version.number, 2 if i == 1 else None) for i in range(3)]
         rng.shuffle(groups)
+        taken = []
         for g in groups:
             shuffled = rng.sample(range(len(g.samples)), len(g.samples))
             samples, advantages = (tuple(values[i] for i in shuffled) for values in (g.samples, g.advantages))
             g = replace(g, samples=samples, advantages=advantages)
+            taken.append(g)
             if streamed:
                 learner.accumulate(g)
         if not streamed:
-            learner.learn([s for g in groups for s in train_samples(g)])
+            learner.accumulate(*taken)
         rows.append(learner.step()[1])
     return rows
 

@@ -51,9 +51,8 @@ def chunk_logprobs(
         logits = logits.index_fill(-1, banned, BANNED_LOGIT)
     if temperature != 1.0:
         logits = logits / temperature
-    normaliser = torch.logsumexp(logits, dim=-1)
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    logprobs = torch.log_softmax(logits, dim=-1)
+    chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     with torch.no_grad():
-        shifted = logits - normaliser.unsqueeze(-1)
-        entropy = -(shifted.exp() * shifted).sum(-1)
-    return chosen - normaliser, entropy
+        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return chosen, entropy

@@ -1,12 +1,16 @@
 """How long is one GRPO step beside TRL's GRPOTrainer on the same cores?
 
-    python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8]
+    python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8] [--side 112]
+                                        [--engines 1] [--ranks 1] [--threads 1]
 
 Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers, KL 0.001, temperature 0.7, AdamW) on
 the same pictures, prompts and rewards, with the end tokens banned so that every completion has --tokens tokens. Ours is
 the real driver on real actors: vLLM in one process, the learner in another, new weights swapped in after every step.
 TRL generates with transformers' `generate` (its default; its vLLM mode needs a GPU) and takes its whole batch as one
-micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before and after TRL.
+micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before and after TRL, with
+--engines engines and --ranks learner processes of --threads threads each. --side: of a picture in pixels, 112 for the
+16 image tokens of the demo's scenes, 420 for the 225 of a small photograph. Needs idle cores: threads that wait for
+each other take many times as long beside other work.
 Prints one JSON object; the first step of every run warms up.
 """
 
@@ -40,6 +44,7 @@ from actors.rollout import RolloutEngine  # noqa: E402
 from geoagent_rl import driver  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
 from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
+from geoagent_rl.policy import tiny  # noqa: E402
 from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor  # noqa: E402
 from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids  # noqa: E402
 from geoagent_rl.types import Outcome, Prompt, ScoredRollout, Truth  # noqa: E402
@@ -51,6 +56,7 @@ def settings(arguments: argparse.Namespace) -> Config:
     c.rollout.max_tokens, c.rollout.max_model_len, c.rollout.swap = arguments.tokens, 512, "merged"
     c.rollout.max_num_seqs, c.rollout.memory = arguments.groups * arguments.group, 0.5
     c.learner.lr, c.learner.kl_beta = 1e-4, 0.001
+    c.rollout.engines, c.learner.ranks, c.learner.cpus_per_rank = arguments.engines, arguments.ranks, arguments.threads
     return c
 
 
@@ -59,29 +65,17 @@ def reward(text: str) -> float:
     return text.count("a") / (1 + len(text))
 
 
-class Ours:
-    """Engine and learner as actors, the driver in this process. The driver's engine and scorer too."""
+class Engine(RemoteRollout):
+    """A rollout actor as the driver takes it, that bans the end tokens and is expected to live."""
 
     up = True
 
-    def __init__(self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path) -> None:
-        self.config, self.model, self.prompts, self.ends, self.folder = config, model, prompts, ends, folder
-
-    async def __aenter__(self) -> Ours:
-        self.actor = ray.remote(RolloutEngine).options(num_cpus=1, max_concurrency=1000).remote(self.config, self.model)
-        await self.actor.start.remote()
-        self.engine = RemoteRollout(self.actor, 600)
-        phase = grpo_phase(self.config)
-        self.learner = await LearnerGroup.start(self.config, self.model, phase, str(self.folder), "learner")
-        return self
-
-    async def __aexit__(self, *_) -> None:
-        await self.learner.stop()
-        await self.actor.stop.remote()
-        ray.kill(self.actor)
+    def __init__(self, actor, ends: tuple[int, ...]) -> None:
+        super().__init__(actor, 600)
+        self.ends = ends
 
     def generate(self, prompt: Prompt, n: int, seed: int):
-        return self.engine.generate(prompt, n, seed, banned=self.ends)
+        return super().generate(prompt, n, seed, banned=self.ends)
 
     async def ready(self) -> None:
         pass
@@ -92,8 +86,26 @@ class Ours:
     def failed(self, problem: Exception) -> None:
         raise problem
 
-    async def swap(self, version) -> float:
-        return await self.engine.swap(version)
+
+class Ours:
+    """Engines and learner as actors, the driver in this process. The driver's scorer too."""
+
+    def __init__(self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path) -> None:
+        self.config, self.model, self.prompts, self.ends, self.folder = config, model, prompts, ends, folder
+
+    async def __aenter__(self) -> Ours:
+        actor = ray.remote(RolloutEngine).options(num_cpus=1, max_concurrency=1000)
+        actors = [actor.remote(self.config, self.model) for _ in range(self.config.rollout.engines)]
+        await asyncio.gather(*(a.start.remote() for a in actors))
+        self.engines = [Engine(a, self.ends) for a in actors]
+        phase = grpo_phase(self.config)
+        self.learner = await LearnerGroup.start(self.config, self.model, phase, str(self.folder), "learner")
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.learner.stop()
+        for engine in self.engines:
+            await engine.end()
 
     async def score(self, prompt: Prompt, rollout) -> ScoredRollout:
         value = reward(rollout.text)
@@ -106,7 +118,7 @@ class Ours:
             rows.append(metrics)
 
         await driver.train(
-            self.config, lambda i: self.prompts[i % len(self.prompts)], [self], self, self.learner, on_step
+            self.config, lambda i: self.prompts[i % len(self.prompts)], self.engines, self, self.learner, on_step
         )
         wanted = self.config.rollout.prompts_per_step * self.config.rollout.group_size * self.config.rollout.max_tokens
         assert all(row["train_tokens"] == wanted for row in rows)
@@ -190,12 +202,14 @@ def summary(rows: list[dict]) -> dict[str, float]:
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
-    model, config = demo_policy(folder / "model"), settings(arguments)
+    size = (arguments.side, arguments.side)
+    model = demo_policy(folder / "model", tiny.Recipe(image_pixels=arguments.side**2))
+    config = settings(arguments)
     tokenizer = load_processor(model).tokenizer
     ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
     prompts = []
     for i in range(arguments.groups):
-        path = tiny_random.picture(folder / f"{i}.png", i, (112, 112))
+        path = tiny_random.picture(folder / f"{i}.png", i, size)
         prompts.append(Prompt(str(i), path, Truth("", "", "", 0.0, 0.0)))
     theirs = {}
     async with Ours(config, model, prompts, ends, folder / "weights") as ours:
@@ -215,7 +229,8 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"steps": 8, "tokens": 64, "groups": 8, "group": 8}.items():
+    sizes = {"steps": 8, "tokens": 64, "groups": 8, "group": 8, "side": 112}
+    for name, value in (sizes | {"engines": 1, "ranks": 1, "threads": 1}).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,10 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
@@ -14,7 +18,9 @@ import redteam
 from actors.consistency_agent import ConsistencyAgent
 from geoagent_rl.config_reward import JudgeConfig
 from geoagent_rl.judge_examples import examples
+from geoagent_rl.rewards.consistency_prompt import answer
 from geoagent_rl.rewards.services import JudgeItem
+from geoagent_rl.types import InfraError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 EXPLICIT = [
@@ -99,3 +105,30 @@ async def test_a_machine_without_avx512_runs_the_judge_on_our_operator():
         subprocess.run, command, env=environment, capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+async def test_an_engine_that_hangs_is_replaced_and_one_that_is_only_busy_is_not(monkeypatch):
+    """What Serve asks is check_health; vLLM's own says nothing of an engine that hangs."""
+    monkeypatch.setattr("actors.consistency_agent.TIMEOUT_S", 0.2)
+    agent, item = object.__new__(ConsistencyAgent), JudgeItem("country", (), "The signs are Portuguese.")
+    agent.answered, agent.hung, agent.engine = time.monotonic(), False, SimpleNamespace(check_health=AsyncMock())
+    agent.prompt_ids = lambda item: {"slow": [1], "quick": []}[item.stage]
+
+    async def complete(ids):
+        await asyncio.sleep(60 if ids else 0.05)
+        return answer("Angola"), "stop"
+
+    agent.complete = complete
+    slow, quick = replace(item, stage="slow"), replace(item, stage="quick")
+    overdue = asyncio.create_task(agent.verdict(slow))
+    await asyncio.sleep(0.05)
+    assert (await agent.verdict(quick)).conclusion == "Angola"
+    with pytest.raises(InfraError, match="took more than"):
+        await overdue
+    await agent.check_health()  # another question was answered meanwhile
+    with pytest.raises(InfraError, match="took more than"):
+        await agent.verdict(slow)
+    with pytest.raises(InfraError, match="has given no verdict for"):
+        await agent.check_health()
+    await agent.verdict(quick)
+    await agent.check_health()

@@ -56,6 +56,15 @@ def test_streamed_steps_equal_plain_torch(place, learners):
     assert rows[0]["kl"] == 0 and rows[2]["kl"] > 0 and rows[0]["clip_fraction"] == 0
 
 
+def test_a_cpu_rank_has_a_thread_for_each_core_of_its_own(monkeypatch):
+    from actors.learner_group import rank_environment
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    threads = {cores: rank_environment(config(cpus_per_rank=cores).learner)["OMP_NUM_THREADS"] for cores in (0.5, 1, 2)}
+    assert threads == {0.5: "1", 1: "1", 2: "2"}
+    assert "OMP_NUM_THREADS" not in rank_environment(config(cpus_per_rank=4, gpus_per_rank=1).learner)
+
+
 def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]:
     from geoagent_rl.data.images import open_image
     from geoagent_rl.grpo.batching import collate, train_samples

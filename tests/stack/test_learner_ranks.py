@@ -16,8 +16,9 @@ import pytest
 import tiny_random
 from learner_cases import config, group
 from ray.exceptions import ActorDiedError, RayTaskError
+from torch import OutOfMemoryError
 
-from actors.learner_group import LearnerGroup
+from actors.learner_group import LearnerGroup, groups_together
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.types import InfraError
 
@@ -106,9 +107,31 @@ GLOO = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting
         ((failed(GLOO), failed(GLOO)), "learner rank 0 lost the others in 'step': .*Timed out"),
         ((failed(GLOO), ActorDiedError()), "learner rank 1 died in 'step'"),
         ((failed(InfraError("rank 0: no sample")), None), "rank 0: no sample"),
+        ((failed(GLOO), failed(OutOfMemoryError("CUDA out of memory"))), "learner rank 1 failed in 'step': OutOfMem"),
+        ((failed(OSError(28, "No space left on device")), 7), "learner rank 0 failed in 'step': OSError: .*No space"),
     ],
 )
 async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
     monkeypatch.setattr("actors.learner_group.NOTICE_S", 0.2)
     with pytest.raises(InfraError, match=message):
         await LearnerGroup([], timeout_s=0.2).answers("step", [Answer(outcome) for outcome in outcomes])
+
+
+@pytest.mark.parametrize(
+    ("ranks", "size", "loss", "calls"),
+    [(4, 4, "grpo", [1, 1, 1, 1, 1]), (8, 4, "grpo", [2, 2, 1]), (9, 4, "dapo", [3, 2]), (8, 4, "bnpo", [1] * 5)],
+)
+async def test_groups_are_sent_so_many_at_a_time_that_every_rank_has_work(ranks, size, loss, calls, monkeypatch):
+    c = config(ranks=ranks, loss=loss)
+    c.rollout.group_size = size
+    learner, seen = LearnerGroup([], 1.0, groups_together(c)), []
+
+    async def everywhere(method, *groups):
+        seen.append((method, groups))
+
+    monkeypatch.setattr(learner, "everywhere", everywhere)
+    for group_number in range(5):
+        await learner.accumulate(group_number)
+    await learner.step()
+    assert seen.pop()[0] == "step" and [len(groups) for _, groups in seen] == calls
+    assert [number for _, groups in seen for number in groups] == [0, 1, 2, 3, 4]

@@ -52,6 +52,12 @@ def test_what_does_not_fit_is_said():
     assert row(sharded, "learner rank")["memory"]["weights"] == pytest.approx(73.41e9 * 2 / 4, rel=0.01)
 
 
+def test_engines_without_work_are_said():
+    idle = planned("paper", "rollout.engines=20", "max_staleness=1")["warnings"]
+    assert any("4 of 20 rollout engines have nothing to do: at most 16 prompts" in text for text in idle)
+    assert not planned("paper", "rollout.engines=16", "max_staleness=1")["warnings"]
+
+
 def test_tensor_parallel_and_zero_divide_what_they_should():
     one = planned("paper", "policy.architecture=Qwen2.5-VL-32B", "placement.gpu=H200")
     two = planned(

@@ -46,6 +46,11 @@ def test_a_job_runs_the_same_command_there_and_is_given_time_to_stop(project):
     assert submission(project, command="eval run")["entrypoint"].startswith("geoagent-rl eval run --config")
 
 
+def test_a_run_that_stopped_goes_on_as_a_job(project):
+    made = submission(project, "run.dir=/data/runs/mine", command="train --resume")
+    assert shlex.split(made["entrypoint"])[:3] == ["geoagent-rl", "train", "--resume"]
+
+
 def test_mistakes_are_found_before_the_upload(project):
     assert "steps" in refusal(project, "stepps=4")
     assert "no configuration file" in refusal(project, config="configs/none.yaml")
