@@ -114,8 +114,9 @@ class Run:
 
     @cached_property
     def image_roots(self) -> list[Path]:
-        """A relative manifest was named from the folder where the run was started: here, or one above the run's."""
-        roots, manifest = [self.path / "data"], self.setting("data.manifest")
+        """A relative manifest was named from the folder where the run was started: here, or one above the run's.
+        Rendered scenes are the run's own, or those that the rows of an ablation share (cluster/ablate_job.py)."""
+        roots, manifest = [self.path / "data", self.path.parent / "data"], self.setting("data.manifest")
         for base in (Path.cwd(), *self.path.parents):
             named = base / str(manifest or "scenes")
             if manifest and named.exists():

@@ -85,6 +85,7 @@ def figure(outcome: Outcome, column: str = "region") -> str:
     width = LABEL + 2 * PANEL + GAP + 20
     parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{column} hit rate by ablation row">']
     ours = [values[column] for row in rows for values in row["by_seed"].values()]
+    ours += [min(row["mean"][column] + (row["half_width"][column] or 0.0), 100.0) for row in rows]
     theirs = [row["paper"][column] for row in rows if row["paper"]]
     for i, (left, values, head) in enumerate(((LABEL, ours, "ours"), (LABEL + PANEL + GAP, theirs, "the paper"))):
         marks = ticks(0, max([*values, 1.0]), 5)
@@ -140,6 +141,12 @@ def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _html(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-    head = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    """Columns of figures stand to the right, others to the left."""
+    texts = [not any(line[i][:1] in "+-–0123456789" for line in lines) for i in range(len(heads))]
+
+    def row(kind: str, cells: Sequence[str]) -> str:
+        tags = (f'<{kind}{" class=text" if text else ""}>' for text in texts)
+        return "".join(f"{tag}{escape(cell)}</{kind}>" for tag, cell in zip(tags, cells, strict=True))
+
+    body = "".join(f"<tr>{row('td', line)}</tr>" for line in lines)
+    return f'<div class="scroll"><table class="wrap"><tr>{row("th", heads)}</tr>{body}</table></div>'

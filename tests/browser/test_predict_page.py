@@ -71,7 +71,7 @@ def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(page, ad
     mark = page.run("document.querySelector('svg .guess').getBoundingClientRect().width")
     assert mark > 2 and page.run("document.title").startswith("GeoAgent-RL")
     assert page.run("[...document.scripts].length") == 1 and page.errors == []
-    page.send("Emulation.setDeviceMetricsOverride", width=1180, height=1460, deviceScaleFactor=1, mobile=False)
+    page.send("Emulation.setDeviceMetricsOverride", width=1180, height=1345, deviceScaleFactor=1, mobile=False)
     page.photograph(screenshots / "predict.png")
 
 

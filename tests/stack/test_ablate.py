@@ -98,7 +98,7 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path
     assert process.returncode == 0 and again == printed and errors == ""
 
 
-@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.timeout(2 * LIMIT_S)
 def test_rows_run_to_their_end_as_a_ray_job_and_a_job_that_fails_shows(tmp_path, capsys):
     base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
     words = ["--out", str(out), "--rows", "sft,wo-con", "--seeds", "0", f"policy.model={base}", *SMALL]

@@ -132,6 +132,12 @@ def test_photographs_outside_the_manifests_folder_are_not_shown(tmp_path):
         seen.image(-1, 100)
 
 
+def test_rows_of_an_ablation_show_the_scenes_that_they_share(tmp_path):
+    run = new_run(tmp_path, "seed-0/full")
+    record(run, photograph(tmp_path / "runs" / "seed-0" / "data" / "train"), range(1, 2), groups=1)
+    assert Run(run.path).image(0, 100).startswith(b"\xff\xd8")
+
+
 def test_runs_are_found_below_the_folder_newest_first(tmp_path):
     for name in ("old", "sweep/a", "sweep/b"):
         record(new_run(tmp_path, name), photograph(tmp_path / "photos"), range(1, 3))
