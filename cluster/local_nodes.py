@@ -24,8 +24,8 @@ from geoagent_rl.types import InfraError
 
 START_S = 120.0
 STOP_S = 10.0
-# A dead node is noticed after 2-3 s instead of 15 s (read when the head starts). How long an answer may take stays Ray's
-# 10 s: a busy node is no dead node.
+# A dead node is noticed after 2-3 s instead of 15 s (read when the head starts). An answer may take
+# Ray's own 10 s: a busy node is no dead node.
 QUICK = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",

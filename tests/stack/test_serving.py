@@ -241,14 +241,12 @@ def broken(config, cache_url):
     return serve.deployment(BrokenJudge, ray_actor_options={"num_cpus": 0.1}, max_constructor_retry_count=1).bind()
 
 
-@pytest.mark.parametrize("what", ["encoder.model", "cache.url", "judge.model", "geocoder.opencage.api_key_env"])
+@pytest.mark.parametrize("what", ["encoder.model", "judge.model", "geocoder.opencage.api_key_env"])
 def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(ray_local, tmp_path, what, monkeypatch):
     monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
     config = config_for()
     if what == "encoder.model":
         config.reward.encoder.model = str(tmp_path / "no-such-model")
-    elif what == "cache.url":
-        config.reward.cache.url = "not a url"
     elif what == "geocoder.opencage.api_key_env":
         config.reward.geocoder.provider = ["opencage", "gazetteer"]
     before = len(replicas())
