@@ -177,8 +177,8 @@ def suffer(g: Ground, name: str) -> dict:
     before, g.begin = run.last(), time.monotonic()
     run.until(f"recovery from {name}", FAULTS[name](g))
     whole_s = time.monotonic() - g.begin
-    run.until("a step after it", lambda: run.last() > before)
-    first = next(when for when, step in run.printed() if when > g.begin)
+    run.until("a step after it", lambda: run.last() > before and any(when > g.begin for when, _ in run.printed()))
+    first = next(when for when, _ in run.printed() if when > g.begin)
     while g.afterwards:
         g.afterwards.pop()()
     at = run.last()
