@@ -278,10 +278,12 @@ def runs(names: list[str]) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("faults", nargs="*", choices=[*FAULTS, "undisturbed"])
+    parser.add_argument("faults", nargs="*", help=", ".join([*FAULTS, "undisturbed"]))
     parser.add_argument("--into", type=Path, default=Path("runs/faults"))
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
+    if unknown := set(arguments.faults) - {*FAULTS, "undisturbed"}:  # argparse's choices would refuse --table alone
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     os.environ.update(QUICK)
     mark = os.environ[MARK] = uuid.uuid4().hex
     for names in runs(arguments.faults):
