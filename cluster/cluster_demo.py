@@ -18,12 +18,11 @@ import ray
 
 from cluster.local_nodes import LocalCluster, Node, local_cluster
 from cluster.scale import replicas, scale
-from cluster.submit import submission
+from cluster.submit import AGENT_WAIT_S, TOO_EARLY, submission
 from geoagent_rl.rundir import RunDir, run_id_of
 from geoagent_rl.types import InfraError
 
 STEPS, PROMPTS, GROUP = 40, 4, 4  # so many that training outlasts the story
-SUBMIT_S = 90.0  # for the head's agent, which takes jobs and comes up last
 LAST_WORDS = 400  # characters of its log, in the error where the job fails
 WAIT_S = 900.0  # for a step: the first one waits for the tiny policy, which is trained where it is not cached
 OVERRIDES = [
@@ -63,13 +62,13 @@ def submit(cluster: LocalCluster, run: RunDir) -> str:
     job_id = f"cluster-demo-{run_id_of(run.path)}"
     command = [str(Path(sys.executable).with_name("ray")), "job", "submit", "--no-wait", "--address", cluster.dashboard]
     command += ["--submission-id", job_id, "--runtime-env-json", json.dumps(job["runtime_env"]), "--"]
-    deadline = time.monotonic() + SUBMIT_S
+    deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         done = subprocess.run([*command, *job["entrypoint"].split()], capture_output=True, text=True, timeout=180)
         if done.returncode == 0:
             return job_id
         said = " ".join((done.stdout + done.stderr).split())
-        if "No available agent" not in said or time.monotonic() > deadline:
+        if TOO_EARLY not in said or time.monotonic() > deadline:
             raise InfraError(f"ray job submit failed: {said[-300:]}")
 
 

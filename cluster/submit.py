@@ -26,7 +26,8 @@ COMMANDS = ("train", "train --resume", "sft", "eval run", "demo")
 # Patterns as in .gitignore. Data and runs belong on storage that all nodes see.
 EXCLUDES = ("/.git", ".venv", "/data", "/runs", "checkpoints", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
 UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes
-AGENT_WAIT_S = 60.0  # a new cluster's job server answers before the agent that starts jobs is there
+TOO_EARLY = "No available agent"  # Ray's words: a new cluster's job server answers before the agent that starts jobs
+AGENT_WAIT_S = 90.0  # for that agent
 STOP_WAIT_S = 180  # between SIGTERM and SIGKILL: for the last checkpoint and for taking actors down
 TOKEN_HELP = (
     "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file with the cluster's token (RAY_AUTH_MODE=disabled for a "
@@ -134,7 +135,7 @@ def hand_in(jobs: Any, **job: Any) -> str:
         try:
             return jobs.submit_job(**job)
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > deadline:
+            if TOO_EARLY not in str(error) or time.monotonic() > deadline:
                 raise
         time.sleep(1.0)
 

@@ -1,4 +1,4 @@
-"""Distances between predictions and the truth, as the published tables count them. Scores any system's prediction file.
+"""Distances between predictions and the truth, as the published tables count them; reading of prediction files.
 
 Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine with R = 6371 km, a hit is a distance
 `<=` the threshold. A failed prediction (missing, not finite or out of range) is a miss at every threshold and scores
@@ -7,7 +7,6 @@ Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine wi
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoagent_rl.geo.distance import PAPER_SCALE_KM, geoscore, haversine_km
-from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import UserError
 
 THRESHOLDS_KM = (1, 25, 200, 750, 2500)  # street, city, region, country, continent
@@ -55,32 +53,6 @@ def score_table(
         "geoscore": float(geoscore(km, geoscore_scale_km).sum() / n) if n else 0.0,
         "geoscore_scale_km": float(geoscore_scale_km),
     }
-
-
-def score_file(
-    path: str | Path,
-    gt_lat: str = "gt_lat",
-    gt_lon: str = "gt_lon",
-    pred_lat: str = "pred_lat",
-    pred_lon: str = "pred_lon",
-    geoscore_scale_km: float = PAPER_SCALE_KM,
-) -> dict[str, Any]:
-    """`score_table` of a CSV, JSONL or Parquet file with the columns named (degrees).
-
-    Warns on stderr, with the evidence, when columns look swapped or in radians. Raises UserError for a file that cannot
-    be read, a missing column (naming those there are), no rows, or a truth that is not on Earth.
-    """
-    if not geoscore_scale_km > 0:
-        raise UserError(f"the GeoScore scale must be greater than 0 km, not {geoscore_scale_km}")
-    table, names = read_table(Path(path)), (gt_lat, gt_lon, pred_lat, pred_lon)
-    for name in names:
-        if name not in table.columns:
-            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(map(str, table.columns))}")
-    columns = {name: numbers(table, name) for name in names}
-    for what, lat, lon in (("true", gt_lat, gt_lon), ("predicted", pred_lat, pred_lon)):
-        for suspicion in suspicions(columns[lat], columns[lon]):
-            print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
-    return score_table(*(columns[name] for name in names), geoscore_scale_km)
 
 
 def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:

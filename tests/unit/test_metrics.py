@@ -5,7 +5,8 @@ import numpy as np
 import pandas
 import pytest
 
-from geoagent_rl.evaluation.metrics import score_file, score_table
+from geoagent_rl.evaluation.metrics import score_table
+from geoagent_rl.evaluation.predictions import NAMES, read_predictions
 from geoagent_rl.geo.distance import EARTH_RADIUS_KM, OSV5M_SCALE_KM
 from geoagent_rl.types import UserError
 
@@ -23,7 +24,7 @@ def test_the_published_im2gps_tables_are_reproduced(shared_data, capsys):
     expected = json.loads((folder / "expected_metrics.json").read_text())
     for dataset, tables in expected.items():
         for name, published in tables.items():
-            table = score_file(folder / dataset / f"{name}.csv")
+            table = read_predictions(folder / dataset / f"{name}.csv").table()
             footer = published["source_footer"]
             assert (table["n"], table["failed"]) == (published["n"], 0)
             assert table["hit"] == pytest.approx({km: footer[key] for km, key in FOOTERS.items()}, abs=1e-6)
@@ -34,7 +35,8 @@ def test_the_published_im2gps_tables_are_reproduced(shared_data, capsys):
 @pytest.mark.parametrize(("prefix", "score"), [("", "score_5000exp_d_1492.7"), ("base_", "base_score")])
 def test_the_published_osv5m_geoscores_are_reproduced(shared_data, prefix, score):
     path = shared_data / "osv5m_predictions" / "predictions.csv"
-    table = score_file(path, "true_lat", "true_lon", f"{prefix}pred_lat", f"{prefix}pred_lon", OSV5M_SCALE_KM)
+    names = ("true_lat", "true_lon", f"{prefix}pred_lat", f"{prefix}pred_lon")
+    table = read_predictions(path, names).table(OSV5M_SCALE_KM)
     with path.open(encoding="utf-8") as file:
         published = [float(row[score]) for row in csv.DictReader(file)]
     assert table["geoscore"] == pytest.approx(np.mean(published), rel=1e-12)
@@ -67,7 +69,7 @@ def test_every_format_gives_the_same_table(tmp_path, suffix):
         frame.to_json(path, orient="records", lines=True)
     else:
         frame.to_parquet(path)
-    table = score_file(path)
+    table = read_predictions(path).table()
     assert (table["n"], table["failed"], table["hit"]["1"]) == (2, 1, 0.5)
 
 
@@ -75,23 +77,21 @@ def test_what_cannot_be_scored_is_one_clear_error(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("gt_lat,gt_lon,lat,lon\n1,2,3,4\n")
     with pytest.raises(UserError, match=r"no column 'pred_lat'; its columns are: gt_lat, gt_lon, lat, lon"):
-        score_file(path)
+        read_predictions(path)
     with pytest.raises(UserError, match="no prediction file"):
-        score_file(tmp_path / "absent.csv")
+        read_predictions(tmp_path / "absent.csv")
     with pytest.raises(UserError, match=r"\.csv, \.tsv, \.jsonl, \.parquet"):
-        score_file(tmp_path / "p.xlsx")
+        read_predictions(tmp_path / "p.xlsx")
     path.write_text("gt_lat,gt_lon,lat,lon\n1,2,3,4\n,2,3,4\n")
     with pytest.raises(UserError, match="row 2 of 2 has no usable true position"):
-        score_file(path, "gt_lat", "gt_lon", "lat", "lon")
+        read_predictions(path, ("gt_lat", "gt_lon", "lat", "lon"))
     path.write_text("gt_lat,gt_lon,lat,lon\n")
     with pytest.raises(UserError, match="no rows"):
-        score_file(path, "gt_lat", "gt_lon", "lat", "lon")
-    with pytest.raises(UserError, match="scale"):
-        score_file(path, geoscore_scale_km=0)
+        read_predictions(path, ("gt_lat", "gt_lon", "lat", "lon"))
 
 
 def test_radians_are_reported_with_evidence(shared_data, capsys):
     path = shared_data / "osv5m_predictions" / "radians_fixture.csv"
-    score_file(path, "true_lat", "true_lon")
+    read_predictions(path, ("true_lat", "true_lon", *NAMES[2:]))
     warnings = capsys.readouterr().err
     assert "true positions (true_lat, true_lon): coordinates look like radians: 36 of 36 rows" in warnings
