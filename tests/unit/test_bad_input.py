@@ -35,6 +35,7 @@ BAD = [
     ("eval score good", ".csv, .tsv, .jsonl, .parquet"),
     ("eval score cols.csv", "its columns are: a, b"),
     ("eval score off.csv", "off.csv: row 1 of 1"),
+    ("eval score off.csv --geoscore-scale-km 0", "scale must be greater than 0 km"),
     ("eval compare off.csv", "at least two"),
     ("eval published nonsense", "there are im2gps3k"),
     ("predict broken.jpg --model good", "broken.jpg: not a readable image"),
