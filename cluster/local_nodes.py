@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 
 from geoagent_rl.types import InfraError
@@ -100,6 +101,8 @@ def local_cluster(
     cluster = LocalCluster(f"{ip}:{port}", f"http://127.0.0.1:{web}" if dashboard else "", folder)
     try:
         cluster.nodes.append(start("head", words, folder))
+        if dashboard:
+            answers(f"{cluster.dashboard}/api/version")
         yield cluster
     finally:
         for node in reversed(cluster.nodes):
@@ -123,3 +126,16 @@ def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ())
             raise InfraError(f"the Ray node {name!r} did not start: {' '.join(said.split())[-300:]}")
         time.sleep(0.1)
     return node
+
+
+def answers(url: str) -> None:
+    """Waits until it does: `ray start` is done before the dashboard, which takes jobs, is up."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            httpx.get(url, timeout=START_S, trust_env=False).raise_for_status()
+            return
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise InfraError(f"Ray's dashboard at {url} did not come up: {error}") from None
+        time.sleep(0.1)
