@@ -7,8 +7,10 @@ import dataclasses
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -255,3 +257,9 @@ def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(ray_local, 
     assert what in str(caught.value) and "\n" not in str(caught.value)
     assert len(replicas()) == before
     assert not [app for app in serve.status().applications if app.startswith("bad-")]
+
+
+def test_replicas_follow_the_load_and_no_call_is_lost(tmp_path):
+    command = [sys.executable, str(Path(__file__).with_name("load_followed.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
