@@ -1,4 +1,4 @@
-"""The commands as a user runs them, in processes of their own: Ctrl-C saves and leaves nothing, --resume goes on."""
+"""The commands as a user runs them, in processes of their own: a run is scaled, looked at, stopped and goes on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from tiny_random import build
 
 from cluster.launch import run_id_of
+from cluster.monitor.attached import Attached
 
 CONFIG = Path(__file__).parents[2] / "configs" / "local.yaml"
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4"]
@@ -26,6 +27,27 @@ def start(*words: str) -> subprocess.Popen:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def run_beside(*words: str) -> str:
+    process = start(*words)
+    printed, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, errors
+    return printed
+
+
+def scale_on_the_page(run: Path, service: str, replicas: int) -> None:
+    """What the monitor's buttons do, and what its page shows then."""
+    attached, asked, stop = Attached(str(run)), False, time.monotonic() + LIMIT_S
+    try:
+        while attached.seen.get("services", {}).get(service, {}).get("replicas") != {"RUNNING": replicas}:
+            assert time.monotonic() < stop, attached.seen
+            if not asked and attached.seen.get("services"):
+                attached.scale(service, replicas)
+                asked = True
+            time.sleep(0.2)
+    finally:
+        attached.close()
 
 
 def steps_of(run: Path) -> list[int]:
@@ -39,7 +61,7 @@ def policy(tmp_path_factory) -> Path:
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_ctrl_c_saves_leaves_no_process_and_resume_goes_on(policy, tmp_path):
+def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on(policy, tmp_path):
     run = tmp_path / "run"
     words = ["train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={run}", *SMALL]
     process = start(*words, "steps=1000", "run.save_every=1000")
@@ -48,6 +70,11 @@ def test_ctrl_c_saves_leaves_no_process_and_resume_goes_on(policy, tmp_path):
         said.append(line)
         if line.startswith("step 2/"):
             break
+    assert "geocoder: 2 replicas after" in run_beside("scale", "geocoder=2", "--run", str(run))
+    found = json.loads(run_beside("status", "--run", str(run), "--json"))
+    assert found["services"]["geocoder"]["replicas"] == {"RUNNING": 2} and found["step"]["step"] >= 2
+    assert any(name.startswith("rollout-") for name in found["actors"])
+    scale_on_the_page(run, "geocoder", 1)
     tree = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=LIMIT_S)

@@ -116,6 +116,7 @@ def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_p
     kills = [(1, "engine", 0.3), (3, "driver", 0.0), (4, "learner", 0.0)]
     said = "".join(killed_and_resumed(words, killed, kills, limit_s=180))
     assert "Traceback" not in said and "resuming after step" in said
+    assert "starting it again (1 of 5)" in said and "starting the learner again (1 of 5)" in said
     assert difference(whole, killed) == ""
     rows = [json.loads(line) for line in (whole / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == 6 * 12 and sum(row["advantage"] != 0 for row in rows) > 40
