@@ -1,16 +1,16 @@
 """How long is one GRPO step beside TRL's GRPOTrainer on the same cores?
 
     python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8] [--side 112]
-                                        [--engines 1] [--ranks 1] [--threads 1]
+                                        [--engines 1] [--ranks 1] [--threads 1] [--seqs 64]
 
 Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers, KL 0.001, temperature 0.7, AdamW) on
 the same pictures, prompts and rewards, with the end tokens banned so that every completion has --tokens tokens. Ours is
 the real driver on real actors: vLLM in one process, the learner in another, new weights swapped in after every step.
 TRL generates with transformers' `generate` (its default; its vLLM mode needs a GPU) and takes its whole batch as one
 micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before and after TRL, with
---engines engines and --ranks learner processes of --threads threads each. --side: of a picture in pixels, 112 for the
-16 image tokens of the demo's scenes, 420 for the 225 of a small photograph. Needs idle cores: threads that wait for
-each other take many times as long beside other work.
+--engines engines, each with at most --seqs completions at a time, and --ranks learner processes of --threads threads.
+--side: of a picture in pixels, 112 for the 16 image tokens of the demo's scenes, 420 for the 225 of a small photograph.
+Needs idle cores: threads that wait for each other take many times as long beside other work.
 Prints one JSON object; the first step of every run warms up.
 """
 
@@ -54,7 +54,7 @@ def settings(arguments: argparse.Namespace) -> Config:
     c = Config(steps=arguments.steps + 1)
     c.rollout.group_size, c.rollout.prompts_per_step = arguments.group, arguments.groups
     c.rollout.max_tokens, c.rollout.max_model_len, c.rollout.swap = arguments.tokens, 512, "merged"
-    c.rollout.max_num_seqs, c.rollout.memory = arguments.groups * arguments.group, 0.5
+    c.rollout.max_num_seqs, c.rollout.memory = arguments.seqs, 0.5
     c.learner.lr, c.learner.kl_beta = 1e-4, 0.001
     c.rollout.engines, c.learner.ranks, c.learner.cpus_per_rank = arguments.engines, arguments.ranks, arguments.threads
     return c
@@ -230,7 +230,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sizes = {"steps": 8, "tokens": 64, "groups": 8, "group": 8, "side": 112}
-    for name, value in (sizes | {"engines": 1, "ranks": 1, "threads": 1}).items():
+    for name, value in (sizes | {"engines": 1, "ranks": 1, "threads": 1, "seqs": 64}).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
