@@ -24,7 +24,6 @@ NAMESPACE = "geoagent"
 RETRY_S = 5.0
 
 
-
 class Pulse:
     """Owned by the driver: a call that is answered only by its death."""
 
