@@ -93,7 +93,10 @@ def set_environment(cpu: bool) -> None:
     """What vLLM reads from the environment; call before it is imported. Values the user has set stay."""
     os.environ[CHILD_MARK] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    if not {"VLLM_LOGGING_LEVEL", "VLLM_LOGGING_CONFIG_PATH"} & set(os.environ):
+        # vLLM's own set-up (dictConfig) closes all handlers of the process. Ray Serve's is among them, and a controller
+        # that was started again replaces a judge without it as broken. Python itself prints warnings, from this up.
+        os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
     if cpu:
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several engines share the cores
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than free cores slow vLLM down by an order
