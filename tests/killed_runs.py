@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,8 +24,8 @@ PARTS = {
     "engine": "ray::RolloutEngine",
     "engine_core": "ray::RolloutEngine",  # its child, vLLM's own process
     "learner": "ray::LearnerRank",
-    "ray": "raylet gcs_server",
 }
+FATAL = ("driver", "ray")  # no run survives these by itself
 TIMES = ("seconds", "attempts", "judge_seconds")  # fields of rollouts.jsonl that no two runs share
 
 
@@ -54,12 +55,13 @@ def title(process: psutil.Process) -> str:
 
 
 def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
-    """SIGKILLs a part of the run ("driver" or one of PARTS); returns all processes that the run had."""
+    """SIGKILLs a part of the run (the driver alone, all of Ray with what runs in it, or one of PARTS); returns all
+    processes that the run had."""
     tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     if part == "driver":
         victims = tree[:1]
     elif part == "ray":
-        victims = [p for p in tree if title(p) in PARTS[part].split()]
+        victims = tree[1:]
     else:
         victims = [p for p in tree if title(p).startswith(PARTS[part])]
     if part == "engine_core":
@@ -67,7 +69,8 @@ def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
     if not victims:
         raise AssertionError(f"no process of part {part!r} among {[title(p) for p in tree]}")
     for victim in victims:
-        os.kill(victim.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # some end with those killed before
+            os.kill(victim.pid, signal.SIGKILL)
     return tree
 
 
@@ -99,6 +102,8 @@ def killed_and_resumed(
             time.sleep(seconds)  # a moment of the step after: what is being tested
             tree = kill(process, part)
             note(f"killed {part} {seconds:.2f} s after {said[-1].strip()[:60]}")
+            if part in FATAL:
+                reaches(process, 10**9, said)
         if not reaches(process, 10**9, said) and process.wait(limit_s):
             all_gone(process, tree, limit_s)
             process = train(*resume, program=program)
