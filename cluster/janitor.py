@@ -61,7 +61,8 @@ def janitor(run_id: str, weights: Path) -> Iterator[None]:
     for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(name, NAMESPACE))
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    # Not softly: Ray may then place it on another node, whose death would be taken for the driver's.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     free = {"num_cpus": 0, "scheduling_strategy": here}
     pulse = ray.remote(Pulse).options(**free).remote()
     detached = {"name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}", "namespace": NAMESPACE, "lifetime": "detached"}
