@@ -1,4 +1,5 @@
-"""Clears up after a driver that was lost (SIGKILL, a dead node): on a shared cluster nobody else would.
+"""Clears up after a driver that was lost (SIGKILL): on a shared cluster nobody else would. When the
+driver's node dies this dies with it, and the run's next life clears up.
 
 Ray ends a lost driver's own actors, the embedded Redis and placement groups among them. Serve applications belong to
 Serve's controller and would stay, and so would the policy versions in shared memory. So a run that joins a cluster

@@ -93,6 +93,8 @@ async def layout(on, group, services):
         "learner": await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in refs)),
         "judge": (await services.judge.judge(["a stage"]))[0],
         "workers": [a.node_id for a in workers if a.class_name.endswith("GeoEmbedWorker")],
+        "driver": ray.get_runtime_context().get_node_id(),
+        "watch over it": [a.node_id for a in workers if a.class_name in ("Pulse", "Janitor")],
     }
 
 

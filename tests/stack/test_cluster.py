@@ -137,6 +137,7 @@ def test_the_papers_layout_is_placed_as_configured(beside):
     taken = [(row["node"], *row["gpus"]) for row in said["engines"] + said["learner"] + [said["judge"]]]
     assert len(set(taken)) == 9 and all(len(one) == 2 and gpus[one[0]] for one in taken)  # a whole GPU each
     assert said["workers"] == [reward_node] * 2
+    assert said["watch over it"] == [said["driver"]] * 2  # elsewhere another node's death would pass for the driver's
 
 
 @pytest.mark.parametrize(
