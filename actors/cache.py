@@ -1,11 +1,11 @@
-"""The Redis cache of geocodes, similarities and verdicts, with single flight: equal questions are worked out once.
+"""The Redis cache of geocodes, similarities and verdicts, with single flight: equal questions are
+worked out once.
 
-`cached_batch` is what workers call. An answer that means "no such place" is cached like any other; failures never are.
-Trouble with Redis of any kind is a miss and a counter, never an error, and a server that hangs is left alone for a
-moment after each failed try instead of costing its timeout on every call. A server that is full still answers reads.
-An entry that cannot be read (another version's, somebody else's) is a miss and is overwritten. May know nothing of
-rewards.
-"""
+`cached_batch` is what workers call. An answer that means "no such place" is cached like any other;
+failures never are. Trouble with Redis of any kind is a miss and a counter, never an error, and a
+server that hangs is left alone for a moment after each failed try instead of costing its timeout on
+every call. A server that is full still answers reads. An entry that cannot be read (another
+version's, somebody else's) is a miss and is overwritten. May know nothing of rewards."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ class Down(Exception):
 
 
 class Cache:
-    """One process's view of the cache; use it from one event loop. `url` "off" keeps only single flight in-process.
+    """One process's view of the cache; use it from one event loop. `url` "off" keeps only single
+    flight in-process.
 
-    `counters`: <kind>_hits, <kind>_misses, <kind>_computed (here, not by another worker), <kind>_shared (waited for an
-    equal question of this process), errors, skipped (while Redis was left alone), full (writes refused for want of
-    memory).
-    """
+    `counters`: <kind>_hits, <kind>_misses, <kind>_computed (here, not by another worker),
+    <kind>_shared (waited for an equal question of this process), errors, skipped (while Redis was
+    left alone), full (writes refused for want of memory)."""
 
     def __init__(self, url: str, timeout_s: float = 0.3):
         self.counters: Counter[str] = Counter()
@@ -84,7 +84,8 @@ class Cache:
         if url != "off":
             self._client = Redis.from_url(
                 url,
-                password=read_secret(os.environ, REDIS_PASSWORD) or None,  # one in the URL comes first
+                password=read_secret(os.environ, REDIS_PASSWORD)
+                or None,  # one in the URL comes first
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),
@@ -112,10 +113,14 @@ class Cache:
             pass
 
     async def claim(self, keys: Sequence[str], token: str) -> list[bytes | bool]:
-        """Per key its value, True (claimed: work it out) or False (another worker has). Redis down: all True."""
+        """Per key its value, True (claimed: work it out) or False (another worker has). Redis down:
+        all True.
+        """
         both = [name for key in keys for name in (key, _lock(key))]
         try:
-            found = await self._ask(lambda c: c.eval(_CLAIM, len(both), *both, token, int(LEASE_S * 1000)))
+            found = await self._ask(
+                lambda c: c.eval(_CLAIM, len(both), *both, token, int(LEASE_S * 1000))
+            )
         except Down:
             return [True] * len(keys)
         return [bool(state) if isinstance(state, int) else state for state in found]
@@ -123,7 +128,11 @@ class Cache:
     async def keep(self, keys: Sequence[str], token: str, lease_s: float) -> None:
         """Renews the caller's claims; lease 0 releases them."""
         try:
-            await self._ask(lambda c: c.eval(_KEEP, len(keys), *(_lock(k) for k in keys), token, int(lease_s * 1000)))
+            await self._ask(
+                lambda c: c.eval(
+                    _KEEP, len(keys), *(_lock(k) for k in keys), token, int(lease_s * 1000)
+                )
+            )
         except Down:
             pass
 
@@ -149,14 +158,18 @@ class Cache:
             self.counters["skipped"] += 1
             raise Down
         if self._failing:
-            self._try_again = now + OPEN_S  # this call is the one that tries; the others go on without
+            self._try_again = (
+                now + OPEN_S
+            )  # this call is the one that tries; the others go on without
         try:
             async with asyncio.timeout(2 * self.timeout_s):
                 answer = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:
             full = isinstance(error, ResponseError) and "'maxmemory'" in str(error)
             self.counters["full" if full else "errors"] += 1
-            if not isinstance(error, ResponseError):  # else it answers at once, and other commands may well succeed
+            if not isinstance(
+                error, ResponseError
+            ):  # else it answers at once, and other commands may well succeed
                 self._failing, self._try_again = True, time.monotonic() + OPEN_S
             raise Down from error
         self._failing, self._try_again = False, 0.0
@@ -164,7 +177,9 @@ class Cache:
 
 
 def cache_key(kind: str, version: str, text: str) -> str:
-    """`version` names all that an answer depends on besides the text: provider or model, data version, language."""
+    """`version` names all that an answer depends on besides the text: provider or model, data
+    version, language.
+    """
     if len(text) > LONGEST_KEY:
         text = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"geoagent:{kind}:{version}:{text}"
@@ -180,15 +195,16 @@ async def cached_batch(
     negative_ttl_s: float = 30 * 24 * 3600.0,
     read: Callable[[Any], Any] = lambda answer: answer,
 ) -> list[Any]:
-    """The answers to `keys`, in order: from the cache, from a worker that is at it already, or from `compute`.
+    """The answers to `keys`, in order: from the cache, from a worker that is at it already, or from
+    `compute`.
 
-    `compute` gets positions into `keys` (each distinct key once) and returns JSON-able answers in that order, None for
-    "there is no answer", or an InfraError in place of an answer that failed; raising InfraError fails all of them.
-    Failures come back in place, as InfraError objects, and are not cached. Other exceptions of `compute` are raised.
-    `read` makes a record of each answer that is not None; where it raises ValueError, TypeError or LookupError on a
-    cached entry, that entry is a miss.
-    A caller that is cancelled leaves the work going: others may wait for it, and the cache gets its answer.
-    """
+    `compute` gets positions into `keys` (each distinct key once) and returns JSON-able answers in
+    that order, None for "there is no answer", or an InfraError in place of an answer that failed;
+    raising InfraError fails all of them. Failures come back in place, as InfraError objects, and
+    are not cached. Other exceptions of `compute` are raised. `read` makes a record of each answer
+    that is not None; where it raises ValueError, TypeError or LookupError on a cached entry, that
+    entry is a miss. A caller that is cancelled leaves the work going: others may wait for it, and
+    the cache gets its answer."""
     names = [cache_key(kind, version, key) for key in keys]
     positions: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -197,7 +213,9 @@ async def cached_batch(
     asked = [name for name in positions if name not in flying]
     found = _readable(asked, await cache.get_many(asked), read)
     missing = [name for name in asked if name not in found]
-    flying |= {name: cache.flights[name] for name in missing if name in cache.flights}  # others were quicker
+    flying |= {
+        name: cache.flights[name] for name in missing if name in cache.flights
+    }  # others were quicker
     mine = [name for name in missing if name not in flying]
     for what, n in (("hits", len(found)), ("misses", len(mine)), ("shared", len(flying))):
         cache.counters[f"{kind}_{what}"] += n
@@ -216,8 +234,12 @@ async def cached_batch(
     return [found[name] for name in names]
 
 
-def _readable(names: Sequence[str], values: Sequence[Any], read: Callable[[Any], Any]) -> dict[str, Any]:
-    """The answers among `values`, by name; without what is not there, and what is not ours and cannot be read."""
+def _readable(
+    names: Sequence[str], values: Sequence[Any], read: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """The answers among `values`, by name; without what is not there, and what is not ours and
+    cannot be read.
+    """
     found = {}
     for name, value in zip(names, values, strict=True):
         if isinstance(value, bytes):
@@ -231,7 +253,9 @@ def _readable(names: Sequence[str], values: Sequence[Any], read: Callable[[Any],
 
 @dataclass
 class _Job:
-    """Answers the flights of one batch: what the cache does not have and nobody else in this process is working on."""
+    """Answers the flights of one batch: what the cache does not have and nobody else in this
+    process is working on.
+    """
 
     cache: Cache
     kind: str
@@ -258,10 +282,16 @@ class _Job:
         cache, left = self.cache, list(self.flights)
         give_up, pause = time.monotonic() + LONGEST_WAIT_S, FIRST_POLL_S
         while left:
-            states = await cache.claim(left, self.token) if time.monotonic() < give_up else [True] * len(left)
+            states = (
+                await cache.claim(left, self.token)
+                if time.monotonic() < give_up
+                else [True] * len(left)
+            )
             theirs = {name for name, state in zip(left, states, strict=True) if state is False}
             left = self._take(left, states)
-            ours = [name for name in left if name not in theirs]  # claimed, or holding something unreadable
+            ours = [
+                name for name in left if name not in theirs
+            ]  # claimed, or holding something unreadable
             if ours:
                 await self._work_out(ours)
                 left = [name for name in left if name in theirs]
@@ -285,10 +315,15 @@ class _Job:
             # What cannot be read is not published either.
             records = {name: a if name in plain else self.read(a) for name, a in found.items()}
             for empty, ttl_s in ((False, self.ttl_s), (True, self.negative_ttl_s)):
-                some = {n: a for n, a in found.items() if not isinstance(a, InfraError) and (a is None) == empty}
+                some = {
+                    n: a
+                    for n, a in found.items()
+                    if not isinstance(a, InfraError) and (a is None) == empty
+                }
                 if some:
                     await cache.set_many(
-                        {n: json.dumps(a, ensure_ascii=False).encode() for n, a in some.items()}, ttl_s
+                        {n: json.dumps(a, ensure_ascii=False).encode() for n, a in some.items()},
+                        ttl_s,
                     )
         finally:
             keeper.cancel()
@@ -314,7 +349,8 @@ class _Job:
                 flight.set_result(error)
             elif not flight.done():
                 flight.set_exception(error)
-                flight.exception()  # seen: whoever waits raises it, and perhaps nobody waits any more
+                # seen: whoever waits raises it, and perhaps nobody waits any more
+                flight.exception()
 
 
 def _lock(key: str) -> str:

@@ -1,8 +1,9 @@
-"""Cache counters of all workers, kept in Redis, so that one look-up tells the hit share of the whole cluster.
+"""Cache counters of all workers, kept in Redis, so that one look-up tells the hit share of the
+whole cluster.
 
-Each worker writes what it has counted in all, so that a write whose answer was lost can be repeated without counting
-twice. That is one small command at most every half second, and only while it works. May know nothing of rewards.
-"""
+Each worker writes what it has counted in all, so that a write whose answer was lost can be repeated
+without counting twice. That is one small command at most every half second, and only while it
+works. May know nothing of rewards."""
 
 from __future__ import annotations
 
@@ -20,22 +21,30 @@ PUBLISH_S = 0.5
 PREFIX = "geoagent:counters:"
 KEPT_S = 7 * 24 * 3600
 
-_SET = ONLY_HASHES + """
+_SET = (
+    ONLY_HASHES
+    + """
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1
 """
-_ALL = ONLY_HASHES + """
+)
+_ALL = (
+    ONLY_HASHES
+    + """
 local out = {}
 for _, key in ipairs(KEYS) do
   for _, part in ipairs(redis.call('HGETALL', key)) do out[#out + 1] = part end
 end
 return out
 """
+)
 
 
 class CounterPublisher:
-    """Keeps what `cache` counts under `name`, in fields of its own; does nothing where the name is ""."""
+    """Keeps what `cache` counts under `name`, in fields of its own; does nothing where the name is
+    "".
+    """
 
     def __init__(self, cache: Cache, name: str):
         self._cache, self._name, self._me = cache, name, uuid.uuid4().hex[:12]
@@ -43,7 +52,9 @@ class CounterPublisher:
         self._task: asyncio.Task | None = None
 
     def soon(self) -> None:
-        """In the background, together with what is counted until then. What Redis does not take is sent later."""
+        """In the background, together with what is counted until then. What Redis does not take is
+        sent later.
+        """
         if self._name and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._publish())
 
@@ -51,12 +62,17 @@ class CounterPublisher:
         await asyncio.sleep(PUBLISH_S)
         now = Counter(self._cache.counters)
         new = [part for what in now - self._published for part in (f"{self._me}:{what}", now[what])]
-        if new and await self._cache.script(_SET, [PREFIX + self._name], [KEPT_S, *new]) is not None:
+        if (
+            new
+            and await self._cache.script(_SET, [PREFIX + self._name], [KEPT_S, *new]) is not None
+        ):
             self._published = now
 
 
 async def counter_sums(cache: Cache, names: Sequence[str]) -> Counter[str] | None:
-    """The counters of every worker that publishes under one of `names`; None when Redis cannot be asked."""
+    """The counters of every worker that publishes under one of `names`; None when Redis cannot be
+    asked.
+    """
     found = await cache.script(_ALL, [PREFIX + name for name in names], [])
     if found is None:
         return None

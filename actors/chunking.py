@@ -1,8 +1,9 @@
-"""Collects many concurrent single questions into few calls, because a remote call costs milliseconds.
+"""Collects many concurrent single questions into few calls, because a remote call costs
+milliseconds.
 
-Questions wait until a short linger is over, a chunk is full or an earlier call returns; equal questions that wait or
-are in flight share one answer. Plain asyncio: may know nothing of Ray, rewards or what is asked.
-"""
+Questions wait until a short linger is over, a chunk is full or an earlier call returns; equal
+questions that wait or are in flight share one answer. Plain asyncio: may know nothing of Ray,
+rewards or what is asked."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ from geoagent_rl.types import InfraError
 
 
 class Chunker:
-    """`call(list of questions)` answers a list in the same order; an InfraError in place of an answer fails that one.
+    """`call(list of questions)` answers a list in the same order; an InfraError in place of an
+    answer fails that one.
 
-    At most `parallel` calls of at most `max_chunk` questions are in flight. Use it from one event loop.
-    """
+    At most `parallel` calls of at most `max_chunk` questions are in flight. Use it from one event
+    loop."""
 
     def __init__(
         self,
@@ -27,14 +29,21 @@ class Chunker:
         parallel: int = 8,
         linger_s: float = 0.003,
     ):
-        self._call, self.max_chunk, self.parallel, self.linger_s = call, max_chunk, parallel, linger_s
+        self._call, self.max_chunk, self.parallel, self.linger_s = (
+            call,
+            max_chunk,
+            parallel,
+            linger_s,
+        )
         self._futures: dict[Hashable, asyncio.Future] = {}  # waiting or in flight
         self._waiting: dict[Hashable, None] = {}  # in order of arrival
         self._calls: set[asyncio.Task] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def ask(self, questions: Sequence[Hashable]) -> list[Any]:
-        """The answers in order. Raises the first failure. A caller that is cancelled does not disturb the others."""
+        """The answers in order. Raises the first failure. A caller that is cancelled does not
+        disturb the others.
+        """
         futures = [self._future(question) for question in questions]
         if futures:
             await asyncio.wait(futures)
@@ -62,7 +71,9 @@ class Chunker:
         return found
 
     def _send(self) -> None:
-        """Sends what waits, as far as calls may be in flight; each call that returns sends the rest."""
+        """Sends what waits, as far as calls may be in flight; each call that returns sends the
+        rest.
+        """
         if self._timer:
             self._timer.cancel()
             self._timer = None

@@ -1,8 +1,8 @@
 """The consistency agent: a vLLM engine that reads a stage's reasoning and derives the conclusion.
 
-One code, prompt and output form for every judge model: Qwen3-32B as GPTQ-INT4, the tiny Qwen3 of the CPU pipeline and
-SmolLM2. A plain class; Ray Serve makes replicas of it. May know vLLM and the prompt; nothing of the reward's formula.
-"""
+One code, prompt and output form for every judge model: Qwen3-32B as GPTQ-INT4, the tiny Qwen3 of
+the CPU pipeline and SmolLM2. A plain class; Ray Serve makes replicas of it. May know vLLM and the
+prompt; nothing of the reward's formula."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.vllm_engine import judge_engine_args, start_engine, within
-from geoagent_rl.config_reward import JudgeConfig
-from geoagent_rl.judge_models import judge_checkpoint
+from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.rewards.consistency_prompt import FORM, messages, question, read_answer
+from geoagent_rl.rewards.judge_models import judge_checkpoint
 from geoagent_rl.rewards.services import JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
@@ -45,7 +45,9 @@ class ConsistencyAgent:
         self.answered, self.hung = time.monotonic(), False
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
-        """One verdict for each item, in order; all are in the engine at once. InfraError when the engine fails."""
+        """One verdict for each item, in order; all are in the engine at once. InfraError when the
+        engine fails.
+        """
         return list(await asyncio.gather(*(self.verdict(item) for item in items)))
 
     async def verdict(self, item: JudgeItem) -> Verdict:
@@ -64,20 +66,29 @@ class ConsistencyAgent:
         return Verdict(conclusion, time.monotonic() - begin)
 
     def prompt_ids(self, item: JudgeItem) -> list[int]:
-        """The question's characters never become special tokens; a question that is too long loses its middle."""
-        ids = self.tokenizer(question(item), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        """The question's characters never become special tokens; a question that is too long loses
+        its middle.
+        """
+        ids = self.tokenizer(question(item), add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         if len(ids) > self.room:
             ids = ids[: self.room // 2] + ids[-(self.room - self.room // 2) :]
         return [*self.head, *ids, *self.tail]
 
     async def complete(self, ids: list[int]) -> tuple[str, str]:
         name = f"judge/{next(self.numbers)}"
-        outputs = [output async for output in self.engine.generate({"prompt_token_ids": ids}, self.params, name)]
+        outputs = [
+            output
+            async for output in self.engine.generate({"prompt_token_ids": ids}, self.params, name)
+        ]
         completion = outputs[-1].outputs[0]
         return completion.text, completion.finish_reason
 
     async def check_health(self) -> None:
-        """Ray Serve replaces a replica for which this raises: vLLM knows whether it is dead, not whether it hangs."""
+        """Ray Serve replaces a replica for which this raises: vLLM knows whether it is dead, not
+        whether it hangs.
+        """
         if self.hung:
             raise InfraError(f"the consistency agent has given no verdict for {TIMEOUT_S:g} s")
         await self.engine.check_health()
@@ -90,7 +101,9 @@ class ConsistencyAgent:
 
 
 def constant_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of everything before and after the question, thinking switched off where the template knows how."""
+    """Ids of everything before and after the question, thinking switched off where the template
+    knows how.
+    """
     text = tokenizer.apply_chat_template(
         messages(HERE), tokenize=False, add_generation_prompt=True, enable_thinking=False
     )

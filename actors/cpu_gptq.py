@@ -1,7 +1,8 @@
-"""What every vLLM process of this project loads (entry point in group vllm.general_plugins): see `register`.
+"""What every vLLM process of this project loads (entry point in group vllm.general_plugins): see
+`register`.
 
-May know vLLM's compiled operators and torch; nothing of the project's own engines beyond their processes' end.
-"""
+May know vLLM's compiled operators and torch; nothing of the project's own engines beyond their
+processes' end."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ SCHEMA = (
 
 
 def register() -> None:
-    """Ends engine processes with their parent; on CPUs makes results independent of the batch (cpu_invariance.py), and
-    gives vLLM's CPU build the GPTQ operator where it lacks it.
+    """Ends engine processes with their parent; on CPUs makes results independent of the batch
+    (cpu_invariance.py), and gives vLLM's CPU build the GPTQ operator where it lacks it.
 
-    vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines too, where the first
-    forward pass then fails (vllm-project/vllm#55613). No effect on GPU builds and on machines with the operator.
-    """
+    vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines
+    too, where the first forward pass then fails (vllm-project/vllm#55613). No effect on GPU builds
+    and on machines with the operator."""
     die_with_parent()
     fill_up_small_batches()
     if lacks_operator():
@@ -40,7 +41,9 @@ def lacks_operator() -> bool:
 
 
 def define(namespace: str) -> torch.library.Library:
-    """Declares the operator in `namespace` and implements it in torch. The caller keeps the library alive."""
+    """Declares the operator in `namespace` and implements it in torch. The caller keeps the library
+    alive.
+    """
     library = torch.library.Library(namespace, "FRAGMENT")
     library.define(SCHEMA)
     library.impl("cpu_gemm_wna16", gemm_wna16, "CPU")
@@ -48,8 +51,12 @@ def define(namespace: str) -> torch.library.Library:
     return library
 
 
-LIBRARIES: list[torch.library.Library] = []  # a library that is collected takes its operators with it
-DENSE: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # address of packed weights -> them (kept alive), dense form
+LIBRARIES: list[
+    torch.library.Library
+] = []  # a library that is collected takes its operators with it
+DENSE: dict[
+    int, tuple[torch.Tensor, torch.Tensor]
+] = {}  # address of packed weights -> them (kept alive), dense form
 
 
 def gemm_wna16(
@@ -62,11 +69,12 @@ def gemm_wna16(
     pack_factor: int,
     isa_hint: str,
 ) -> None:
-    """out = x @ dequantised(packed) + bias, with the dense weights kept: meant for models of a few megabytes.
+    """out = x @ dequantised(packed) + bias, with the dense weights kept: meant for models of a few
+    megabytes.
 
-    x [tokens, K]; packed int32, 8 values of 4 bits each, in blocks of 16 output channels: [N / 16, K * 2]; scales
-    [groups, N]; zeros [groups, N / 8] int32 or None for 8; bias [N] or None; out [tokens, N].
-    """
+    x [tokens, K]; packed int32, 8 values of 4 bits each, in blocks of 16 output channels: [N / 16,
+    K * 2]; scales [groups, N]; zeros [groups, N / 8] int32 or None for 8; bias [N] or None; out
+    [tokens, N]."""
     known = DENSE.get(packed.data_ptr())
     if known is None:
         DENSE[packed.data_ptr()] = known = (packed, dequantise(packed, scales, zeros))
@@ -74,14 +82,20 @@ def gemm_wna16(
     out.copy_(product if bias is None else product + bias.float())
 
 
-def dequantise(packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
+def dequantise(
+    packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
+) -> torch.Tensor:
     """Dense float32 weights [K, N]; see gemm_wna16 for the shapes."""
     groups, n = scales.shape
     k = packed.numel() * 8 // n
     shifts = torch.arange(8, dtype=torch.int32) * 4
     values = (packed.reshape(n // BLOCK, k, 2).unsqueeze(-1) >> shifts) & 15
     values = values.reshape(n // BLOCK, k, BLOCK).permute(1, 0, 2).reshape(k, n)
-    centre = torch.full((groups, n), 8) if zeros is None else ((zeros.unsqueeze(-1) >> shifts) & 15).reshape(groups, n)
+    centre = (
+        torch.full((groups, n), 8)
+        if zeros is None
+        else ((zeros.unsqueeze(-1) >> shifts) & 15).reshape(groups, n)
+    )
     per_row = k // groups
     centre = centre.repeat_interleave(per_row, 0)
     return (values - centre).float() * scales.float().repeat_interleave(per_row, 0)

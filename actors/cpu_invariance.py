@@ -1,4 +1,5 @@
-"""On a CPU, what a request gets must not depend on its company: rounding, and so a sampled token, is its own.
+"""On a CPU, what a request gets must not depend on its company: rounding, and so a sampled token,
+is its own.
 
 Batches form by arrival time. A run that is resumed repeats an uninterrupted one value for value only if a completion
 and a verdict are the same in any batch. vLLM's CPU kernels nearly are (measured on AVX512 and AVX2 builds):
@@ -21,7 +22,9 @@ LEAST_ROWS = 4
 
 
 def with_enough_rows(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """product(x) [..., N] for x [..., K], a product that works row by row; it never sees fewer than LEAST_ROWS rows."""
+    """product(x) [..., N] for x [..., K], a product that works row by row; it never sees fewer than
+    LEAST_ROWS rows.
+    """
     rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
     if not 0 < rows < LEAST_ROWS:
         return product(x)
@@ -30,7 +33,9 @@ def with_enough_rows(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def fill_up_small_batches() -> None:
-    """Puts `with_enough_rows` before every dense linear layer that vLLM computes in this process, where on a CPU."""
+    """Puts `with_enough_rows` before every dense linear layer that vLLM computes in this process,
+    where on a CPU.
+    """
     from vllm.model_executor.layers import utils
     from vllm.platforms import current_platform
 
@@ -38,7 +43,9 @@ def fill_up_small_batches() -> None:
     if not current_platform.is_cpu() or plain.__module__ == __name__:
         return
 
-    def cpu_unquantized_gemm(layer: torch.nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    def cpu_unquantized_gemm(
+        layer: torch.nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None = None
+    ) -> Any:
         return with_enough_rows(lambda rows: plain(layer, rows, weight, bias), x)
 
     utils.cpu_unquantized_gemm = cpu_unquantized_gemm

@@ -1,4 +1,5 @@
-"""DeepSpeed as the learner uses it: start, explicit accumulation, one exact step, optimizer state by parameter name.
+"""DeepSpeed as the learner uses it: start, explicit accumulation, one exact step, optimizer state
+by parameter name.
 
 Gradients of un-normalised losses accumulate in DeepSpeed ("managed_gradient_accumulation": false: `backward` only adds,
 `step` is the boundary). What they are to be divided by is known only at the step:
@@ -25,19 +26,28 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 MASTER = "float32"
 
 
-def start_distributed(rank: int, world_size: int, address: str, gpu: bool, timeout_s: float) -> None:
-    """Joins the process group. address: "host:port" of rank 0; unused with one rank. Waits at most timeout_s."""
+def start_distributed(
+    rank: int, world_size: int, address: str, gpu: bool, timeout_s: float
+) -> None:
+    """Joins the process group. address: "host:port" of rank 0; unused with one rank. Waits at most
+    timeout_s.
+    """
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
     os.environ.setdefault("LOCAL_RANK", "0")  # Ray shows each actor only its own GPU
     os.environ.setdefault("LOCAL_SIZE", str(world_size))
     import deepspeed
 
-    # Its shared-memory all-reduce for CPUs compiles for a minute at the first start and gloo does the same job.
+    # Its shared-memory all-reduce for CPUs compiles for a minute at the first start and gloo does
+    # the same job.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not torch.distributed.is_initialized():
         limit = datetime.timedelta(seconds=timeout_s)
-        where = {"store": torch.distributed.HashStore()} if world_size == 1 else {"init_method": f"tcp://{address}"}
+        where = (
+            {"store": torch.distributed.HashStore()}
+            if world_size == 1
+            else {"init_method": f"tcp://{address}"}
+        )
         torch.distributed.init_process_group(
             "nccl" if gpu else "gloo", rank=rank, world_size=world_size, timeout=limit, **where
         )
@@ -58,8 +68,8 @@ def all_sum(values: list[float], device: torch.device) -> list[float]:
 class ShardedModule:
     """A module under DeepSpeed with AdamW over its trainable parameters.
 
-    Gradients of a norm above max_norm are clipped to it, those of a norm above skip_norm make no update.
-    """
+    Gradients of a norm above max_norm are clipped to it, those of a norm above skip_norm make no
+    update."""
 
     def __init__(
         self,
@@ -74,13 +84,17 @@ class ShardedModule:
         import deepspeed
 
         if bf16 and stage == 0:
-            raise UserError("policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)")
+            raise UserError(
+                "policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)"
+            )
         self.stage, self.max_norm, self.skip_norm = stage, max_norm, skip_norm
         self.divisor, self.discard = 1.0, False  # of the step under way
         self.norm, self.applied = 0.0, False
         self.trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         # The rate is set at each step.
-        optimizer = torch.optim.AdamW(self.trainable.values(), lr=0.0, betas=betas, weight_decay=weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.trainable.values(), lr=0.0, betas=betas, weight_decay=weight_decay
+        )
         settings = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -102,7 +116,9 @@ class ShardedModule:
         return self.engine.device
 
     def gather(self, parameters: list[nn.Parameter]) -> Any:
-        """A context in which these parameters are whole on every rank (they are anyway below ZeRO 3)."""
+        """A context in which these parameters are whole on every rank (they are anyway below ZeRO
+        3).
+        """
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(parameters, enabled=self.stage == 3)
@@ -111,11 +127,12 @@ class ShardedModule:
         self.engine.backward(loss)
 
     def step(self, lr: float, normaliser: float, discard: bool) -> tuple[bool, float]:
-        """Divides the summed gradients of all ranks by `normaliser`, clips, updates; forgets the gradients.
+        """Divides the summed gradients of all ranks by `normaliser`, clips, updates; forgets the
+        gradients.
 
-        discard: make no update. Returns (whether the update happened, gradient norm before clipping). It does not
-        happen either when the norm is not finite or above skip_norm: weights and moments stay as they are.
-        """
+        discard: make no update. Returns (whether the update happened, gradient norm before
+        clipping). It does not happen either when the norm is not finite or above skip_norm: weights
+        and moments stay as they are."""
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.divisor = normaliser / self.world_size  # DeepSpeed averages over ranks
@@ -141,7 +158,9 @@ class ShardedModule:
             limit = self.max_norm if self.max_norm > 0 else math.inf
             self.norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
         else:
-            self.norm = float(self.engine.optimizer._global_grad_norm)  # below 0: DeepSpeed's mark for not finite
+            self.norm = float(
+                self.engine.optimizer._global_grad_norm
+            )  # below 0: DeepSpeed's mark for not finite
         if self.discard or not (0 <= self.norm <= self.skip_norm and self.norm < math.inf):
             for p in parameters:
                 p.grad = None  # AdamW passes over it
@@ -149,10 +168,11 @@ class ShardedModule:
             self.applied = True
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """("exp_avg.<parameter>", tensor), ...: AdamW's moments and, where ZeRO keeps them, the float32 master weights.
+        """("exp_avg.<parameter>", tensor), ...: AdamW's moments and, where ZeRO keeps them, the
+        float32 master weights.
 
-        Whole and on the CPU, on every rank (all ranks must ask together). Nothing before the first step.
-        """
+        Whole and on the CPU, on every rank (all ranks must ask together). Nothing before the first
+        step."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         if not self.adamw.state:
@@ -166,25 +186,31 @@ class ShardedModule:
                     found[moment] = safe_get_full_optimizer_state(parameter, moment)
             if self.stage:
                 found[MASTER] = safe_get_full_fp32_param(parameter)
-            yield from ((f"{kind}.{name}", t.detach().to("cpu", copy=True)) for kind, t in found.items())
+            yield from (
+                (f"{kind}.{name}", t.detach().to("cpu", copy=True)) for kind, t in found.items()
+            )
 
     def set_state(self, tensors: dict[str, Tensor], steps: int) -> None:
-        """Puts a saved `state` back, also that of another ZeRO stage; `steps` is the number of updates it has seen.
+        """Puts a saved `state` back, also that of another ZeRO stage; `steps` is the number of
+        updates it has seen.
 
-        The trainable parameters themselves must hold their saved values already. ZeRO 2 and 3 have room for the state
-        only after a first step, which may be one of gradient and rate 0.
-        """
+        The trainable parameters themselves must hold their saved values already. ZeRO 2 and 3 have
+        room for the state only after a first step, which may be one of gradient and rate 0."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         for name, parameter in self.trainable.items():
-            moments = {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS} if tensors else {}
+            moments = (
+                {m: tensors[f"{m}.{name}"].to(self.device) for m in MOMENTS} if tensors else {}
+            )
             if self.stage == 0:
                 if moments:
                     self.adamw.state[parameter] = {"step": torch.tensor(0.0), **moments}
                 continue
             with self.gather([parameter]):
                 value = parameter.detach().clone().float()
-            safe_set_full_fp32_param(parameter, tensors.get(f"{MASTER}.{name}", value).to(self.device))
+            safe_set_full_fp32_param(
+                parameter, tensors.get(f"{MASTER}.{name}", value).to(self.device)
+            )
             for moment, tensor in moments.items():
                 safe_set_full_optimizer_state(parameter, tensor, moment)
         for state in self.adamw.state.values():

@@ -1,4 +1,5 @@
-"""The Serve deployment of the consistency agent: its verdicts go through the Redis cache, so each is worked out once.
+"""The Serve deployment of the consistency agent: its verdicts go through the Redis cache, so each
+is worked out once.
 
 May know nothing of prompts or engines: those are consistency_agent.py's.
 """
@@ -14,9 +15,9 @@ from pathlib import Path
 from actors.cache import Cache, cached_batch
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
-from geoagent_rl.config_reward import JudgeConfig
-from geoagent_rl.judge_models import judge_checkpoint
+from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.rewards.consistency_prompt import FORM, messages
+from geoagent_rl.rewards.judge_models import judge_checkpoint
 from geoagent_rl.rewards.services import JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
@@ -31,17 +32,28 @@ class JudgeWorker:
         self.version = verdict_version(judge)
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict | InfraError]:
-        """One verdict per item; an item that the engine failed on has an InfraError in its place."""
+        """One verdict per item; an item that the engine failed on has an InfraError in its
+        place.
+        """
         items = list(items)
 
         async def compute(positions: list[int]) -> list[list | InfraError]:
-            found = await asyncio.gather(*(self.agent.verdict(items[i]) for i in positions), return_exceptions=True)
-            for bug in (f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)):
+            found = await asyncio.gather(
+                *(self.agent.verdict(items[i]) for i in positions), return_exceptions=True
+            )
+            for bug in (
+                f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)
+            ):
                 raise bug
             return [f if isinstance(f, InfraError) else [f.conclusion, f.seconds] for f in found]
 
-        keys = [json.dumps([item.stage, item.earlier, item.reasoning], ensure_ascii=False) for item in items]
-        found = await cached_batch(self.cache, "judge", self.version, keys, compute, read=read_verdict)
+        keys = [
+            json.dumps([item.stage, item.earlier, item.reasoning], ensure_ascii=False)
+            for item in items
+        ]
+        found = await cached_batch(
+            self.cache, "judge", self.version, keys, compute, read=read_verdict
+        )
         self.publisher.soon()
         return found
 
@@ -66,13 +78,17 @@ def read_verdict(row: list) -> Verdict:
 
 
 def verdict_version(judge: JudgeConfig) -> str:
-    """Names all that a verdict depends on: the model and its weights' file, the prompt, the limits."""
+    """Names all that a verdict depends on: the model and its weights' file, the prompt, the
+    limits.
+    """
     model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
     directory = Path(model)
     files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
     stamp = [(f.name, f.stat().st_size, _head_and_tail(f)) for f in files]
     prompt = [messages("{question}"), FORM, judge.max_tokens, judge.max_model_len]
-    digest = hashlib.sha256(repr([model if not files else "", dtype, stamp, prompt]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        repr([model if not files else "", dtype, stamp, prompt]).encode()
+    ).hexdigest()[:16]
     return f"{directory.name}:{digest}"
 
 

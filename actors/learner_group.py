@@ -1,8 +1,8 @@
-"""The learner as the driver sees it: one Ray actor per rank, every call made on all ranks in the same order.
+"""The learner as the driver sees it: one Ray actor per rank, every call made on all ranks in the
+same order.
 
-Each wait has a time limit and names the rank and the call it waits for. May know Ray and the learner; nothing of the
-driver, engines or rewards.
-"""
+Each wait has a time limit and names the rank and the call it waits for. May know Ray and the
+learner; nothing of the driver, engines or rewards."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ from geoagent_rl.types import Group, InfraError, PolicyVersion
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
-NOTICE_S = 30.0  # from a broken collective call to the news whose process is gone: at once, or a node's health check
+# from a broken collective call to the news whose process is gone: at once, or a node's health check
+NOTICE_S = 30.0
 
 
 def rank_environment(c: LearnerConfig) -> dict[str, str]:
-    """Of a rank's process. On a CPU it has a thread for each whole core of its own, whatever the shell says: the order
-    in which numbers are added up, and so the last bits of a run that is resumed, depend on how many there are."""
+    """Of a rank's process. On a CPU it has a thread for each whole core of its own, whatever the
+    shell says: the order in which numbers are added up, and so the last bits of a run that is
+    resumed, depend on how many there are."""
     if c.gpus_per_rank > 0:
         return QUIET
     return QUIET | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(c.cpus_per_rank)))}
 
 
 class LearnerRank:
-    """One rank's process. Ray runs its calls one after the other, in the order in which they were submitted."""
+    """One rank's process. Ray runs its calls one after the other, in the order in which they were
+    submitted.
+    """
 
     def address(self) -> str:
-        """"host:port", free just now, at which rank 0 will wait for the others."""
+        """ "host:port", free just now, at which rank 0 will wait for the others."""
         with socket.socket() as s:
             s.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{s.getsockname()[1]}"
@@ -58,9 +62,8 @@ class LearnerRank:
 class LearnerGroup:
     """All ranks of the learner. Calls are answered by rank 0; an exception of any rank is raised.
 
-    together: groups of rollouts that go to the ranks in one call. A group's samples are shared out among all ranks, so
-    ranks beyond its size would have nothing to do.
-    """
+    together: groups of rollouts that go to the ranks in one call. A group's samples are shared out
+    among all ranks, so ranks beyond its size would have nothing to do."""
 
     def __init__(self, actors: list[Any], timeout_s: float, together: int = 1) -> None:
         self.actors, self.timeout_s, self.together = actors, timeout_s, together
@@ -79,24 +82,31 @@ class LearnerGroup:
     ) -> LearnerGroup:
         """Starts config.learner.ranks actors named "<name>-<rank>"; ready when it returns.
 
-        placement: a Ray placement group with one bundle per rank, first to last; None: wherever Ray finds room. Raises
-        InfraError when a rank does not come up within learner.timeout_s.
-        """
+        placement: a Ray placement group with one bundle per rank, first to last; None: wherever Ray
+        finds room. Raises InfraError when a rank does not come up within learner.timeout_s."""
         c = config.learner
         env = rank_environment(c)
         actors = []
         for rank in range(c.ranks):
-            options = {"num_cpus": c.cpus_per_rank, "num_gpus": c.gpus_per_rank, "runtime_env": {"env_vars": env}}
+            options = {
+                "num_cpus": c.cpus_per_rank,
+                "num_gpus": c.gpus_per_rank,
+                "runtime_env": {"env_vars": env},
+            }
             if placement is not None:
                 options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
                     placement, placement_group_bundle_index=rank
                 )
-            actors.append(ray.remote(LearnerRank).options(name=f"{name}-{rank}", **options).remote())
+            actors.append(
+                ray.remote(LearnerRank).options(name=f"{name}-{rank}", **options).remote()
+            )
         group = cls(actors, c.timeout_s, groups_together(config))
         try:
             address = await group.answers("address", [actors[0].address.remote()])
             args = (config, model_dir, phase, weights_dir)
-            starts = [a.start.remote(*args, rank, c.ranks, address) for rank, a in enumerate(actors)]
+            starts = [
+                a.start.remote(*args, rank, c.ranks, address) for rank, a in enumerate(actors)
+            ]
             group.version = await group.answers("start", starts)
         except BaseException:
             group.kill()
@@ -147,41 +157,63 @@ class LearnerGroup:
             ray.kill(actor)
 
     async def everywhere(self, method: str, *args: Any) -> Any:
-        """Submits the call to all ranks without waiting in between, so that concurrent callers cannot interleave."""
-        return await self.answers(method, [actor.call.remote(method, *args) for actor in self.actors])
+        """Submits the call to all ranks without waiting in between, so that concurrent callers
+        cannot interleave.
+        """
+        return await self.answers(
+            method, [actor.call.remote(method, *args) for actor in self.actors]
+        )
 
     async def answers(self, what: str, refs: Sequence[Any]) -> Any:
         """Rank 0's answer once all ranks have answered."""
         futures = [asyncio.wrap_future(ref.future()) for ref in refs]
-        done, waiting = await asyncio.wait(futures, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        done, waiting = await asyncio.wait(
+            futures, timeout=self.timeout_s, return_when=asyncio.FIRST_EXCEPTION
+        )
         if waiting and any(lost_contact(f.exception()) for f in done):
-            # Somebody else is the cause: dead, or stuck. Ray tells of a death later than the broken connection does.
+            # Somebody else is the cause: dead, or stuck. Ray tells of a death later than the broken
+            # connection does.
             _, waiting = await asyncio.wait(waiting, timeout=NOTICE_S)
-        failed = {rank: f.exception() for rank, f in enumerate(futures) if f not in waiting and f.exception()}
+        failed = {
+            rank: f.exception()
+            for rank, f in enumerate(futures)
+            if f not in waiting and f.exception()
+        }
         late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
         for future in waiting:
             future.cancel()
         if failed:
             raise first_cause(what, failed, late)
         if waiting:
-            raise LearnerLost(f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s")
+            raise LearnerLost(
+                f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s"
+            )
         return futures[0].result()
 
 
 def groups_together(config: Config) -> int:
-    """As many as give every rank a sample; always the same number, because an exact resume repeats every sum. The
-    token mean of bnpo is over one call, which has to be one group."""
-    return 1 if config.learner.loss == "bnpo" else math.ceil(config.learner.ranks / config.rollout.group_size)
+    """As many as give every rank a sample; always the same number, because an exact resume repeats
+    every sum. The token mean of bnpo is over one call, which has to be one group."""
+    return (
+        1
+        if config.learner.loss == "bnpo"
+        else math.ceil(config.learner.ranks / config.rollout.group_size)
+    )
 
 
 def lost_contact(error: BaseException | None) -> bool:
-    """Whether a rank's exception says only that another rank did not take part in a collective call."""
+    """Whether a rank's exception says only that another rank did not take part in a collective
+    call.
+    """
     cause = error.cause if isinstance(error, RayTaskError) else error
-    return isinstance(cause, RuntimeError) and ("gloo" in str(cause) or type(cause).__name__.startswith("Dist"))
+    return isinstance(cause, RuntimeError) and (
+        "gloo" in str(cause) or type(cause).__name__.startswith("Dist")
+    )
 
 
 def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseException:
-    """What to raise for the ranks' exceptions: a death comes first, a rank's own exception before lost contacts.
+    """What to raise for the ranks' exceptions: a death comes first, a rank's own exception before
+    lost contacts.
 
     late: ranks that have not answered.
     """
@@ -191,19 +223,30 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
     error = failed[rank]
     if rank in dead:
         return LearnerLost(f"learner rank {rank} died in {what!r}: {one_line(error)}")
-    cause = error.cause if isinstance(error, RayTaskError) and isinstance(error.cause, Exception) else error
+    cause = (
+        error.cause
+        if isinstance(error, RayTaskError) and isinstance(error.cause, Exception)
+        else error
+    )
     if of_the_machine(cause):
-        return LearnerLost(f"learner rank {rank} failed in {what!r}: {type(cause).__name__}: {one_line(cause)}")
+        return LearnerLost(
+            f"learner rank {rank} failed in {what!r}: {type(cause).__name__}: {one_line(cause)}"
+        )
     if not lost_contact(error):
         return cause
     suspect = f", and rank {late} does not answer" if late else ""
-    return LearnerLost(f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}")
+    return LearnerLost(
+        f"learner rank {rank} lost the others in {what!r}{suspect}: {one_line(cause)}"
+    )
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether it is one of a disk or of memory: a new life may fare better, and if none does, the run says so in one
-    line instead of a stack trace."""
-    return isinstance(error, OSError) or type(error).__name__ in ("OutOfMemoryError", "SafetensorError")
+    """Whether it is one of a disk or of memory: a new life may fare better, and if none does, the
+    run says so in one line instead of a stack trace."""
+    return isinstance(error, OSError) or type(error).__name__ in (
+        "OutOfMemoryError",
+        "SafetensorError",
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -1,10 +1,11 @@
-"""An embedded Redis server: the redis-server binary as a child that lives exactly as long as its owner.
+"""An embedded Redis server: the redis-server binary as a child that lives exactly as long as its
+owner.
 
-Loopback only, random password (given on standard input, never on a command line or a disk), append-only file in a
-directory of its own, so that the cache survives restarts. When the server dies it is started again on the same port
-with the same data; when its owner dies, however that happens, the kernel kills it. `EmbeddedRedis` is plain Python;
-`CacheServer` is the Ray actor that owns one. May know nothing of what is cached.
-"""
+Loopback only, random password (given on standard input, never on a command line or a disk),
+append-only file in a directory of its own, so that the cache survives restarts. When the server
+dies it is started again on the same port with the same data; when its owner dies, however that
+happens, the kernel kills it. `EmbeddedRedis` is plain Python; `CacheServer` is the Ray actor that
+owns one. May know nothing of what is cached."""
 
 from __future__ import annotations
 
@@ -43,9 +44,8 @@ def new_password() -> str:
 
 
 class EmbeddedRedis:
-    """One redis-server child over `directory`. The caller chooses port and password so that a restarted owner can
-    offer the same address again.
-    """
+    """One redis-server child over `directory`. The caller chooses port and password so that a
+    restarted owner can offer the same address again."""
 
     def __init__(self, directory: str | Path, port: int, password: str):
         self.directory = Path(directory).absolute()
@@ -68,14 +68,16 @@ class EmbeddedRedis:
     def start(self) -> str:
         """Returns the server's URL once it accepts connections.
 
-        Raises UserError when another live server uses the directory, InfraError when the server does not come up.
-        """
+        Raises UserError when another live server uses the directory, InfraError when the server
+        does not come up."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.directory / "server.lock")
         self._thread.start()
         if not self._ready.wait(START_S) or self._failed:
             self.stop()
-            raise InfraError(f"redis-server in {self.directory} did not start: {' | '.join(self._lines)[-500:]}")
+            raise InfraError(
+                f"redis-server in {self.directory} did not start: {' | '.join(self._lines)[-500:]}"
+            )
         return self.url
 
     def stop(self) -> None:
@@ -97,9 +99,8 @@ class EmbeddedRedis:
     _process: subprocess.Popen | None = None
 
     def _supervise(self) -> None:
-        """Starts the server and starts it again whenever it dies. The parent-death signal follows this *thread*, which
-        lives as long as the server does.
-        """
+        """Starts the server and starts it again whenever it dies. The parent-death signal follows
+        this *thread*, which lives as long as the server does."""
         pause = 0.05
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -109,7 +110,9 @@ class EmbeddedRedis:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                pass_fds=(self._lock.fileno(),),  # the directory stays locked while a server is alive
+                pass_fds=(
+                    self._lock.fileno(),
+                ),  # the directory stays locked while a server is alive
                 preexec_fn=_die_with_parent,
                 text=True,
                 errors="replace",
@@ -135,7 +138,9 @@ def _die_with_parent() -> None:
 
 
 def _locked(path: Path):
-    """The open file, locked. Waits a moment for a dying server. Raises UserError when another run keeps it."""
+    """The open file, locked. Waits a moment for a dying server. Raises UserError when another run
+    keeps it.
+    """
     file = open(path, "w")
     deadline = time.monotonic() + LOCK_S
     while True:
@@ -154,7 +159,9 @@ def _locked(path: Path):
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)
 class CacheServer:
-    """Owns one EmbeddedRedis. Restarted by Ray after a death, at the same address with the same data."""
+    """Owns one EmbeddedRedis. Restarted by Ray after a death, at the same address with the same
+    data.
+    """
 
     def __init__(self, directory: str, port: int, password: str):
         self.server = EmbeddedRedis(directory, port, password)

@@ -1,8 +1,8 @@
-"""The driver's end of a RolloutEngine that runs as a Ray actor: one life of it (see geoagent_rl/recovery.py).
+"""The driver's end of a RolloutEngine that runs as a Ray actor: one life of it (see
+geoagent_rl/recovery.py).
 
-Every failure of the actor, its process or its node is an InfraError, and every wait has a limit. May know Ray; nothing
-of vLLM.
-"""
+Every failure of the actor, its process or its node is an InfraError, and every wait has a limit.
+May know Ray; nothing of vLLM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
 
 CHECK_S = 60.0  # for one short request; an engine that takes longer counts as hung
 STOP_S = 20.0
-SWAP_S = 400.0  # for a swap: waking, loading, the probe; merged weights wait for completions under way besides
+# for a swap: waking, loading, the probe; merged weights wait for completions under way besides
+SWAP_S = 400.0
 
 
 class RemoteRollout:
@@ -28,7 +29,12 @@ class RemoteRollout:
         self.timeout_s = timeout_s
 
     async def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+        self,
+        prompt: Prompt,
+        n: int,
+        seed: int,
+        temperature: float | None = None,
+        banned: tuple[int, ...] = (),
     ) -> AsyncIterator[Rollout]:
         stream = self.actor.generate_lists.remote(prompt, n, seed, temperature, banned)
         what, left = f"prompt {prompt.uid}", n
@@ -44,7 +50,9 @@ class RemoteRollout:
 
     async def swap(self, version: PolicyVersion) -> float:
         limit_s = SWAP_S + (self.timeout_s if version.kind == "merged" else 0.0)
-        return await self.answer(self.actor.swap.remote(version), f"swap to version {version.number}", limit_s)
+        return await self.answer(
+            self.actor.swap.remote(version), f"swap to version {version.number}", limit_s
+        )
 
     async def sleep(self) -> None:
         await self.answer(self.actor.sleep.remote(), "sleep")
@@ -71,4 +79,6 @@ class RemoteRollout:
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except RayError as error:
-            raise InfraError(f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}") from error
+            raise InfraError(
+                f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}"
+            ) from error

@@ -1,9 +1,10 @@
-"""The Serve deployment that geocodes addresses and compares place names, on CPUs only, through the Redis cache.
+"""The Serve deployment that geocodes addresses and compares place names, on CPUs only, through the
+Redis cache.
 
-The gazetteer alone answers whole addresses, which are cached as such. In a chain with remote providers each *request*
-is cached instead, so that the region and country of unknown places are paid for once.
-How names are compared is decided in geoagent_rl/rewards/names.py. Lists in, lists out.
-"""
+The gazetteer alone answers whole addresses, which are cached as such. In a chain with remote
+providers each *request* is cached instead, so that the region and country of unknown places are
+paid for once. How names are compared is decided in geoagent_rl/rewards/names.py. Lists in, lists
+out."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from typing import Any
 import geoagent_rl.geo
 from actors.cache import Cache, cached_batch
 from actors.cache_counters import CounterPublisher, replica_application
-from actors.turns import SharedTurns
-from geoagent_rl.config_reward import RewardConfig
+from actors.shared_rate_limit import SharedTurns
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_build import database_path
@@ -34,11 +35,12 @@ SEPARATOR = "\x1f"  # between the fields of a cache key
 
 
 class GeoEmbedWorker:
-    """One replica: a gazetteer, an encoder, one thread that uses them, remote geocoders, one connection to the cache.
+    """One replica: a gazetteer, an encoder, one thread that uses them, remote geocoders, one
+    connection to the cache.
 
-    The single thread and reward.geocoder.in_flight are the concurrency limits: Serve's own limit is set so high that it
-    never holds requests back. API keys are read from this process's environment. Raises UserError for bad settings.
-    """
+    The single thread and reward.geocoder.in_flight are the concurrency limits: Serve's own limit is
+    set so high that it never holds requests back. API keys are read from this process's
+    environment. Raises UserError for bad settings."""
 
     def __init__(self, config: RewardConfig, cache_url: str):
         self.names_first = config.semantic.names_first
@@ -46,12 +48,16 @@ class GeoEmbedWorker:
         self.cache = Cache(cache_url, config.cache.timeout_s)
         self.publisher = CounterPublisher(self.cache, replica_application())
         self.remotes = remotes(
-            config.geocoder, os.environ, SharedTurns(self.cache, config.geocoder.share_without_redis)
+            config.geocoder,
+            os.environ,
+            SharedTurns(self.cache, config.geocoder.share_without_redis),
         )
         self.gazetteer = Gazetteer.open()
         self.encoder = encoder.load(config.encoder.model)
         self.geo_version = f"gazetteer:{database_path().stem}:{_code_digest()}:any"
-        self.similarity_version = f"{self.encoder.version}:{self.geo_version if self.names_first else 'encoder-only'}"
+        self.similarity_version = (
+            f"{self.encoder.version}:{self.geo_version if self.names_first else 'encoder-only'}"
+        )
         self.chain = Chain(provider_names(config.geocoder.provider), self.gazetteer, self._ask)
         self.thread = ThreadPoolExecutor(1, "geo-embed")
 
@@ -66,17 +72,29 @@ class GeoEmbedWorker:
             return [match and dataclasses.asdict(match) for match in found]
 
         keys = [SEPARATOR.join(address) for address in asked]
-        return await self._cached("geocode", self.geo_version, keys, self._threaded(find), read_match)
+        return await self._cached(
+            "geocode", self.geo_version, keys, self._threaded(find), read_match
+        )
 
-    async def _ask(self, provider: str, level: str, addresses: list[Address]) -> list[Match | None | InfraError]:
-        """One provider of the chain. Services do not tell cases apart, so neither do the cache's keys."""
+    async def _ask(
+        self, provider: str, level: str, addresses: list[Address]
+    ) -> list[Match | None | InfraError]:
+        """One provider of the chain. Services do not tell cases apart, so neither do the cache's
+        keys.
+        """
         if provider == "gazetteer":
-            return await self._in_thread(lambda: [self.gazetteer.geocode(*address) for address in addresses])
+            return await self._in_thread(
+                lambda: [self.gazetteer.geocode(*address) for address in addresses]
+            )
         remote, queries = self.remotes[provider], [query_text(address) for address in addresses]
 
         async def find(positions: list[int]) -> list[dict[str, Any] | None | InfraError]:
-            found = await asyncio.gather(*(remote.find(queries[i]) for i in positions), return_exceptions=True)
-            for bug in (f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)):
+            found = await asyncio.gather(
+                *(remote.find(queries[i]) for i in positions), return_exceptions=True
+            )
+            for bug in (
+                f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)
+            ):
                 raise bug
             return [dataclasses.asdict(f) if isinstance(f, Match) else f for f in found]
 
@@ -84,8 +102,14 @@ class GeoEmbedWorker:
         return await self._cached("geocode", remote.version, keys, find, read_match)
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity | InfraError]:
-        asked = [dataclasses.replace(p, a=tidy(p.a), b=tidy(p.b), within=tuple(map(tidy, p.within))) for p in pairs]
-        keys = [SEPARATOR.join((p.level, p.a, p.b, *(p.within if self.names_first else ()))) for p in asked]
+        asked = [
+            dataclasses.replace(p, a=tidy(p.a), b=tidy(p.b), within=tuple(map(tidy, p.within)))
+            for p in pairs
+        ]
+        keys = [
+            SEPARATOR.join((p.level, p.a, p.b, *(p.within if self.names_first else ())))
+            for p in asked
+        ]
 
         def compare(positions: list[int]) -> list[list[Any]]:
             some = [asked[i] for i in positions]
@@ -93,7 +117,9 @@ class GeoEmbedWorker:
             return [[similarity.value, similarity.by] for similarity in found]
 
         version = self.similarity_version
-        return await self._cached("similarity", version, keys, self._threaded(compare), read_similarity)
+        return await self._cached(
+            "similarity", version, keys, self._threaded(compare), read_similarity
+        )
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
         """By the gazetteer alone; quicker than a look-up in the cache, so it is not cached."""
@@ -104,13 +130,22 @@ class GeoEmbedWorker:
         return dict(self.cache.counters)
 
     async def _cached(
-        self, kind: str, version: str, keys: list[str], work: Callable[[list[int]], Awaitable[list]], read: Callable
+        self,
+        kind: str,
+        version: str,
+        keys: list[str],
+        work: Callable[[list[int]], Awaitable[list]],
+        read: Callable,
     ) -> list:
-        found = await cached_batch(self.cache, kind, version, keys, work, negative_ttl_s=self.negative_ttl_s, read=read)
+        found = await cached_batch(
+            self.cache, kind, version, keys, work, negative_ttl_s=self.negative_ttl_s, read=read
+        )
         self.publisher.soon()
         return found
 
-    def _threaded(self, work: Callable[[list[int]], list]) -> Callable[[list[int]], Awaitable[list]]:
+    def _threaded(
+        self, work: Callable[[list[int]], list]
+    ) -> Callable[[list[int]], Awaitable[list]]:
         return lambda positions: self._in_thread(lambda: work(positions))
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
@@ -118,7 +153,9 @@ class GeoEmbedWorker:
 
 
 def tidy(text: str) -> str:
-    """The form that is both asked and cached: NFC, single spaces. Case and accents stay: encoders see them."""
+    """The form that is both asked and cached: NFC, single spaces. Case and accents stay: encoders
+    see them.
+    """
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -139,6 +176,8 @@ def read_similarity(row: list[Any]) -> Similarity:
 
 
 def _code_digest() -> str:
-    """Of the geocoder's source: a cache that outlives a change of the rules must not answer by the old ones."""
+    """Of the geocoder's source: a cache that outlives a change of the rules must not answer by the
+    old ones.
+    """
     files = sorted(Path(geoagent_rl.geo.__path__[0]).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

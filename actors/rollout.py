@@ -1,9 +1,9 @@
-"""The rollout actor: a vLLM engine that completes prompts, streams finished completions and takes new weights.
+"""The rollout actor: a vLLM engine that completes prompts, streams finished completions and takes
+new weights.
 
-May know vLLM, the policy's prompt and the shared records; nothing of rewards, advantages or the learner.
-`RolloutEngine` is a plain class (tests drive it without Ray); `cluster` makes a Ray actor of it, and remote_rollout.py
-has the driver's end of that actor.
-"""
+May know vLLM, the policy's prompt and the shared records; nothing of rewards, advantages or the
+learner. `RolloutEngine` is a plain class (tests drive it without Ray); `cluster` makes a Ray actor
+of it, and remote_rollout.py has the driver's end of that actor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.vllm_engine import mean_gap, one_line, request_seed, rollout_engine_args, start_engine, within
+from actors.vllm_engine import (
+    mean_gap,
+    one_line,
+    request_seed,
+    rollout_engine_args,
+    start_engine,
+    within,
+)
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
@@ -24,10 +31,10 @@ BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax i
 SWAP_TIMEOUT_S = 120.0
 TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
-# Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens say nothing in
-# bfloat16, whose logits are rounded to steps of 0.125 from 16 on: two attention kernels under SmolLM2-135M differ by
-# 0.03 to 0.05 on average and by up to 0.37 at one token. The gap belongs to the weights, so a false alarm would come
-# again in every engine and every life.
+# Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens
+# say nothing in bfloat16, whose logits are rounded to steps of 0.125 from 16 on: two attention
+# kernels under SmolLM2-135M differ by 0.03 to 0.05 on average and by up to 0.37 at one token. The
+# gap belongs to the weights, so a false alarm would come again in every engine and every life.
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.2}
 
 
@@ -35,7 +42,9 @@ class RolloutEngine:
     """One policy in one vLLM engine. Every method but `start` needs a started engine."""
 
     def __init__(self, config: Config, model: str, version: int = 0) -> None:
-        """`model` is the checkpoint directory that holds policy version `version` (or, for adapters, their base)."""
+        """`model` is the checkpoint directory that holds policy version `version` (or, for
+        adapters, their base).
+        """
         self.config = config
         self.model = model
         self.version = PolicyVersion(version, "merged", model)
@@ -52,7 +61,9 @@ class RolloutEngine:
         self.open.set()
 
     async def start(self) -> float:
-        """Starts vLLM; returns seconds. Blocks this process's event loop meanwhile (the engine must own it)."""
+        """Starts vLLM; returns seconds. Blocks this process's event loop meanwhile (the engine must
+        own it).
+        """
         begin = time.monotonic()
         from transformers import AutoProcessor
 
@@ -67,29 +78,50 @@ class RolloutEngine:
         return time.monotonic() - begin
 
     async def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+        self,
+        prompt: Prompt,
+        n: int,
+        seed: int,
+        temperature: float | None = None,
+        banned: tuple[int, ...] = (),
     ) -> AsyncIterator[Rollout]:
-        """Yields n completions of `prompt`, each as it finishes, all by the version that is current at submission.
+        """Yields n completions of `prompt`, each as it finishes, all by the version that is current
+        at submission.
 
-        Each completion has its own random stream, derived from `seed`, the prompt's uid and its index: it does not
-        depend on the order or the size of the batch (up to the rounding of the kernels). temperature: None is
-        rollout.temperature, 0 is greedy. Token ids in `banned` are not sampled either. Raises BadImage (UserError) for
-        a broken picture, InfraError when the engine fails or takes longer than rollout.timeout_s.
-        """
+        Each completion has its own random stream, derived from `seed`, the prompt's uid and its
+        index: it does not depend on the order or the size of the batch (up to the rounding of the
+        kernels). temperature: None is rollout.temperature, 0 is greedy. Token ids in `banned` are
+        not sampled either. Raises BadImage (UserError) for a broken picture, InfraError when the
+        engine fails or takes longer than rollout.timeout_s."""
         async for finished in self.generate_lists(prompt, n, seed, temperature, banned):
             for rollout in finished:
                 yield rollout
 
     async def generate_lists(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+        self,
+        prompt: Prompt,
+        n: int,
+        seed: int,
+        temperature: float | None = None,
+        banned: tuple[int, ...] = (),
     ) -> AsyncIterator[list[Rollout]]:
-        """`generate` in fewer messages: completions that end within TOGETHER_S of each other come as one list."""
+        """`generate` in fewer messages: completions that end within TOGETHER_S of each other come
+        as one list.
+        """
         deadline = time.monotonic() + self.config.rollout.timeout_s
         what = f"prompt {prompt.uid}: generation"
-        while not self.open.is_set():  # checked again: another swap may begin before this coroutine continues
-            await within(self.config.rollout.timeout_s, "waiting for the weight swap to end", self.open.wait())
+        while (
+            not self.open.is_set()
+        ):  # checked again: another swap may begin before this coroutine continues
+            await within(
+                self.config.rollout.timeout_s,
+                "waiting for the weight swap to end",
+                self.open.wait(),
+            )
         if self.version.number == BROKEN:
-            raise InfraError(f"this engine failed to take the weights of {self.version.path}; start another one")
+            raise InfraError(
+                f"this engine failed to take the weights of {self.version.path}; start another one"
+            )
         self.in_flight += 1
         self.idle.clear()
         running: set[asyncio.Task[Rollout]] = set()
@@ -100,9 +132,13 @@ class RolloutEngine:
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
             if room < 1:  # vLLM would refuse the request in words of its own
                 where, why = f"{prompt.uid} ({prompt.image})", "no token is left for an answer"
-                raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {why}")
+                raise UserError(
+                    f"{where}: rollout.max_model_len is too small for its prompt: {why}"
+                )
             for index in range(n):
-                params = self.sampling(request_seed(seed, prompt.uid, index), temperature, room, banned)
+                params = self.sampling(
+                    request_seed(seed, prompt.uid, index), temperature, room, banned
+                )
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
                 running.add(asyncio.create_task(within(deadline - time.monotonic(), what, work)))
             while running:
@@ -118,14 +154,17 @@ class RolloutEngine:
                 self.idle.set()
 
     async def render(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all completions.
+        """The prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all
+        completions.
 
         The picture's identity (path, size, time of change) is its key in vLLM's processor cache.
         """
         from vllm.exceptions import VLLMValidationError
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-        image = await asyncio.to_thread(open_image, prompt.image, self.config.data.max_image_megapixels)
+        image = await asyncio.to_thread(
+            open_image, prompt.image, self.config.data.max_image_megapixels
+        )
         stat = os.stat(prompt.image)
         raw = {
             "prompt_token_ids": self.unexpanded_ids,
@@ -137,7 +176,9 @@ class RolloutEngine:
             (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
         except VLLMValidationError as error:
             where = f"{prompt.uid} ({prompt.image})"
-            raise UserError(f"{where}: rollout.max_model_len is too small for its prompt: {one_line(error)}") from None
+            raise UserError(
+                f"{where}: rollout.max_model_len is too small for its prompt: {one_line(error)}"
+            ) from None
         return rendered
 
     def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:
@@ -155,13 +196,17 @@ class RolloutEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    async def complete(self, uid: str, index: int, engine_input: Any, params: Any, submitted: float) -> Rollout:
+    async def complete(
+        self, uid: str, index: int, engine_input: Any, params: Any, submitted: float
+    ) -> Rollout:
         version = self.version.number
         request_id = f"{uid}/{index}/{params.seed}/{version}"
         output = await self.run(engine_input, params, request_id, self.adapter)
         completion = output.outputs[0]
         if completion.finish_reason not in ("stop", "length"):
-            raise InfraError(f"prompt {uid}: vLLM ended completion {index} with {completion.finish_reason!r}")
+            raise InfraError(
+                f"prompt {uid}: vLLM ended completion {index} with {completion.finish_reason!r}"
+            )
         if self.version.number != version and self.version.kind == "merged":
             raise InfraError(
                 f"prompt {uid}: the weights changed ({version} to {self.version.number}) under its completion"
@@ -182,11 +227,10 @@ class RolloutEngine:
     async def swap(self, version: PolicyVersion) -> float:
         """Takes the weights of `version`; returns seconds. New prompts wait meanwhile.
 
-        Merged weights are reloaded in place once the completions in flight have ended; an adapter goes beside those
-        that are still in use (max_staleness + 2 are kept), so nothing waits for it. Either way a completion is the work
-        of one version. Raises InfraError when the engine cannot prove that it holds the new weights; it then refuses
-        further work.
-        """
+        Merged weights are reloaded in place once the completions in flight have ended; an adapter
+        goes beside those that are still in use (max_staleness + 2 are kept), so nothing waits for
+        it. Either way a completion is the work of one version. Raises InfraError when the engine
+        cannot prove that it holds the new weights; it then refuses further work."""
         begin = time.monotonic()
         self.open.clear()
         try:
@@ -199,7 +243,9 @@ class RolloutEngine:
                 await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
                 self.adapter = None  # what was on the old weights
             else:
-                await within(SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version))
+                await within(
+                    SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version)
+                )
             await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))
         except InfraError:
             self.version = PolicyVersion(BROKEN, version.kind, version.path)
@@ -209,27 +255,30 @@ class RolloutEngine:
         return time.monotonic() - begin
 
     async def sleep(self) -> None:
-        """Gives the GPU's memory to others until the next `swap`: the weights go to main memory, cached keys and values
-        are forgotten (level 1; level 2 would drop the weights, which adapters need). Prompts wait meanwhile. Never run
-        on a GPU by the authors."""
+        """Gives the GPU's memory to others until the next `swap`: the weights go to main memory,
+        cached keys and values are forgotten (level 1; level 2 would drop the weights, which
+        adapters need). Prompts wait meanwhile. Never run on a GPU by the authors."""
         self.open.clear()
         await within(SWAP_TIMEOUT_S, "waiting for completions before the sleep", self.idle.wait())
         await within(SWAP_TIMEOUT_S, "putting the engine to sleep", self.engine.sleep(level=1))
         self.asleep = True
 
     async def reload(self, path: str) -> None:
-        """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the worker's caches but
-        not the scheduler's: without the resets the next repeated picture dies with "Encoder cache miss", and cached
-        prefixes would hold the old weights' keys and values."""
+        """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the
+        worker's caches but not the scheduler's: without the resets the next repeated picture dies
+        with "Encoder cache miss", and cached prefixes would hold the old weights' keys and
+        values."""
         await self.engine.collective_rpc("take_weights", args=(path,))
         if not await self.engine.reset_prefix_cache():
-            raise InfraError("vLLM did not reset its prefix cache: a request is still in the engine")
+            raise InfraError(
+                "vLLM did not reset its prefix cache: a request is still in the engine"
+            )
         await self.engine.reset_mm_cache()
         await self.engine.reset_encoder_cache()
 
     async def load_adapter(self, version: PolicyVersion) -> None:
-        """A new name and id each time: vLLM would serve a known one from its cache. Not the version's number: a run
-        that goes back to a checkpoint comes to the same number again."""
+        """A new name and id each time: vLLM would serve a known one from its cache. Not the
+        version's number: a run that goes back to a checkpoint comes to the same number again."""
         from vllm.lora.request import LoRARequest
 
         number = next(self.adapter_numbers)
@@ -241,7 +290,9 @@ class RolloutEngine:
             await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
 
     async def prove(self, version: PolicyVersion) -> None:
-        """The guard: the engine's log-probabilities of the probe equal the learner's and moved if the learner's did."""
+        """The guard: the engine's log-probabilities of the probe equal the learner's and moved if
+        the learner's did.
+        """
         before, learner_before = self.probe, self.version.probe_logprobs
         after = await self.probe_logprobs()
         if version.probe_logprobs:
@@ -261,10 +312,14 @@ class RolloutEngine:
         self.probe, self.version = after, version
 
     async def probe_logprobs(self) -> tuple[float, ...]:
-        """Log-probabilities (temperature 1) of the probe's tokens after the first, by the weights in the engine."""
+        """Log-probabilities (temperature 1) of the probe's tokens after the first, by the weights
+        in the engine.
+        """
         from vllm import SamplingParams
 
-        params = SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False)
+        params = SamplingParams(
+            max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False
+        )
         name = f"probe/{time.monotonic_ns()}"
         prompt = {"prompt_token_ids": list(probe_ids(self.tokenizer))}
         flat = (await self.run(prompt, params, name, self.adapter)).prompt_logprobs
@@ -273,12 +328,18 @@ class RolloutEngine:
 
     async def run(self, prompt: Any, params: Any, request_id: str, adapter: Any) -> Any:
         """The one, final output of a request (see RequestOutputKind.FINAL_ONLY)."""
-        outputs = [output async for output in self.engine.generate(prompt, params, request_id, lora_request=adapter)]
+        outputs = [
+            output
+            async for output in self.engine.generate(
+                prompt, params, request_id, lora_request=adapter
+            )
+        ]
         return outputs[-1]
 
     async def check(self) -> None:
-        """One short request. Raises InfraError when the engine is dead, hung or without valid weights. A swap under way
-        has limits and a proof of its own, and may have to wait for long completions."""
+        """One short request. Raises InfraError when the engine is dead, hung or without valid
+        weights. A swap under way has limits and a proof of its own, and may have to wait for long
+        completions."""
         if not self.open.is_set():
             return
         if self.version.number == BROKEN:

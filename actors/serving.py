@@ -1,8 +1,8 @@
-"""Starts and stops the reward services on Ray Serve, and the clients through which a Scorer asks them.
+"""Starts and stops the reward services on Ray Serve, and the clients through which a Scorer asks
+them.
 
-Applications are named after the run, have no HTTP server, and are deleted at exit and at the next start of the same
-run. Clients turn every failure of Ray, Serve or a replica into InfraError.
-"""
+Applications are named after the run, have no HTTP server, and are deleted at exit and at the next
+start of the same run. Clients turn every failure of Ray, Serve or a replica into InfraError."""
 
 from __future__ import annotations
 
@@ -26,56 +26,80 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.cache import Cache
 from actors.cache_counters import counter_sums
 from actors.chunking import Chunker
-from actors.nodes import node_options
 from actors.redis_server import CacheServer, free_port, new_password
 from actors.reward_worker import GeoEmbedWorker
+from geoagent_rl.answers.hedge import without_hedges
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig
+from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.metrics.table import hit_shares
+from geoagent_rl.plan.nodes import node_options
 from geoagent_rl.rewards import encoder, semantic
-from geoagent_rl.rewards.hedge import without_hedges
-from geoagent_rl.rewards.services import Address, JudgeItem, LevelPair, Services, Similarity, Verdict
-from geoagent_rl.telemetry import hit_shares
+from geoagent_rl.rewards.services import (
+    Address,
+    JudgeItem,
+    LevelPair,
+    Services,
+    Similarity,
+    Verdict,
+)
 from geoagent_rl.types import InfraError, UserError
 
 APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
 PREWARM_CHUNK = 256  # addresses asked at a time
-WAITING_CHUNK = 8  # questions a call to workers that wait for services: many small calls keep all of them busy
+WAITING_CHUNK = (
+    8  # questions a call to workers that wait for services: many small calls keep all of them busy
+)
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
-ONGOING = 1024  # requests per replica; lower limits make Serve's router back off badly, so replicas bound themselves
+# requests per replica; lower limits make Serve's router back off badly, so replicas bound
+# themselves
+ONGOING = 1024
 
 
 @dataclass
 class RewardServices:
-    """The running services of one run. `services` is what a Scorer takes; call `stop` in the end."""
+    """The running services of one run. `services` is what a Scorer takes; call `stop` in the
+    end.
+    """
 
     run_id: str
     services: Services
     cache_url: str
     cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
-    counted: Counter[str] = field(default_factory=Counter)  # by all workers until the last call of cache_metrics
+    counted: Counter[str] = field(
+        default_factory=Counter
+    )  # by all workers until the last call of cache_metrics
     _cache: Cache | None = None
 
     async def prewarm(self, truths: Iterable[Address]) -> int:
-        """Asks what right answers will ask: where each truth lies and how like itself each of its names is, so that
-        both are in the cache and the encoder knows the names. Returns how many truths failed; that is no harm, they are
-        asked again when an answer names them. Later hit shares do not count these questions.
-        """
-        waiting, failed = list(dict.fromkeys(truth for truth in map(without_hedges, truths) if any(truth))), 0
+        """Asks what right answers will ask: where each truth lies and how like itself each of its
+        names is, so that both are in the cache and the encoder knows the names. Returns how many
+        truths failed; that is no harm, they are asked again when an answer names them. Later hit
+        shares do not count these questions."""
+        waiting, failed = (
+            list(dict.fromkeys(truth for truth in map(without_hedges, truths) if any(truth))),
+            0,
+        )
         for i in range(0, len(waiting), PREWARM_CHUNK):
-            found = await asyncio.gather(*map(self._prewarm, waiting[i : i + PREWARM_CHUNK]), return_exceptions=True)
+            found = await asyncio.gather(
+                *map(self._prewarm, waiting[i : i + PREWARM_CHUNK]), return_exceptions=True
+            )
             failed += sum(isinstance(answer, InfraError) for answer in found)
         await self.cache_metrics()
         return failed
 
     async def _prewarm(self, truth: Address) -> None:
         pairs = [pair for pair in semantic.pairs(truth, truth) if pair]
-        await asyncio.gather(self.services.geocoder.geocode([truth]), self.services.semantic.similarities(pairs))
+        await asyncio.gather(
+            self.services.geocoder.geocode([truth]), self.services.semantic.similarities(pairs)
+        )
 
     async def cache_metrics(self) -> dict[str, float]:
-        """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing while it is down."""
+        """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing
+        while it is down.
+        """
         self._cache = self._cache or Cache(self.cache_url)
         sums = await counter_sums(self._cache, [f"{self.run_id}-{name}" for name in APPLICATIONS])
         if sums is None:
@@ -85,7 +109,9 @@ class RewardServices:
 
     async def stop(self) -> None:
         """Closes the clients, deletes the applications, ends the embedded Redis. Idempotent."""
-        for client in {id(c): c for c in (self.services.geocoder, self.services.judge) if c is not None}.values():
+        for client in {
+            id(c): c for c in (self.services.geocoder, self.services.judge) if c is not None
+        }.values():
             await client.close()
         if self._cache is not None:
             await self._cache.close()
@@ -97,18 +123,23 @@ class RewardServices:
 
 
 async def start_services(
-    config: Config, run_id: str, cache_dir: str | Path, judge: Callable[[Config, str], serve.Application] | None = None
+    config: Config,
+    run_id: str,
+    cache_dir: str | Path,
+    judge: Callable[[Config, str], serve.Application] | None = None,
 ) -> RewardServices:
-    """Starts cache, reward workers and consistency agent, and waits until they are healthy. Ray must be running.
+    """Starts cache, reward workers and consistency agent, and waits until they are healthy. Ray
+    must be running.
 
-    cache_dir: of the embedded Redis unless reward.cache.dir says otherwise. `judge` (configuration, cache URL ->
-    application) stands in for the real agent, judge_workers(). Raises InfraError when a part does not come up,
-    UserError when a setting is at fault.
-    """
+    cache_dir: of the embedded Redis unless reward.cache.dir says otherwise. `judge` (configuration,
+    cache URL -> application) stands in for the real agent, judge_workers(). Raises InfraError when
+    a part does not come up, UserError when a setting is at fault."""
     encoder.check(config.reward.encoder.model)
     await remote.check(config.reward.geocoder, os.environ)
     services = await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
-    await services.cache_metrics()  # what an earlier life of this run has counted is none of this one's
+    await (
+        services.cache_metrics()
+    )  # what an earlier life of this run has counted is none of this one's
     return services
 
 
@@ -132,18 +163,24 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
     timeout_s = config.reward.attempt_timeout_s
     alone = provider_names(config.reward.geocoder.provider) == ("gazetteer",)
     geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64 if alone else WAITING_CHUNK)
-    agent = JudgeClient(handles[1], timeout_s, max_chunk=16)  # small: a call waits for its slowest verdict
+    agent = JudgeClient(
+        handles[1], timeout_s, max_chunk=16
+    )  # small: a call waits for its slowest verdict
     return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
 
 
 def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None, str]:
-    """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of this node."""
+    """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of
+    this node.
+    """
     if config.cache.url != "embedded":
         Cache(config.cache.url)  # a bad URL is refused here, not in every worker
         return None, config.cache.url
     directory = Path(config.cache.dir or cache_dir).absolute()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = CacheServer.options(scheduling_strategy=here).remote(str(directory), free_port(), new_password())
+    actor = CacheServer.options(scheduling_strategy=here).remote(
+        str(directory), free_port(), new_password()
+    )
     try:
         return actor, ray.get(actor.address.remote(), timeout=60.0)
     except RayError as error:
@@ -161,12 +198,16 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
         name="GeoEmbedWorker",
         **replicas(config.geocoder),
         max_ongoing_requests=ONGOING,
-        ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica} | node_options(config.geocoder.nodes),
+        ray_actor_options={"num_cpus": config.geocoder.cpus_per_replica}
+        | node_options(config.geocoder.nodes),
         health_check_period_s=2.0,
-        health_check_timeout_s=10.0,  # three in a row: a hung replica is replaced after half a minute
+        # three in a row: a hung replica is replaced after half a minute
+        health_check_timeout_s=10.0,
         graceful_shutdown_wait_loop_s=0.2,
-        graceful_shutdown_timeout_s=config.geocoder.timeout_s + 5.0,  # one that goes finishes what it is asked
-        max_constructor_retry_count=1,  # what fails there fails every time: bad settings, broken files
+        graceful_shutdown_timeout_s=config.geocoder.timeout_s
+        + 5.0,  # one that goes finishes what it is asked
+        # what fails there fails every time: bad settings, broken files
+        max_constructor_retry_count=1,
     )
     return deployment.bind(config, cache_url)
 
@@ -180,7 +221,10 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
         name="ConsistencyAgent",
         **replicas(config.judge),
         max_ongoing_requests=ONGOING,
-        ray_actor_options={"num_cpus": config.judge.cpus_per_replica, "num_gpus": config.judge.gpus_per_replica},
+        ray_actor_options={
+            "num_cpus": config.judge.cpus_per_replica,
+            "num_gpus": config.judge.gpus_per_replica,
+        },
         health_check_period_s=5.0,
         health_check_timeout_s=20.0,
         graceful_shutdown_wait_loop_s=0.2,
@@ -191,12 +235,13 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
 
 
 def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
-    """Serve's options for how many replicas: a number (cluster/scale.py changes it), or by load between two.
+    """Serve's options for how many replicas: a number (cluster/scale.py changes it), or by load
+    between two.
 
-    Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's own limit of calls per
-    replica (ONGOING) is never reached, what a replica really does at once is bounded inside it, and at most `parallel`
-    calls of each method (see _Client) are under way in the whole run. So target_ongoing is small.
-    """
+    Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's
+    own limit of calls per replica (ONGOING) is never reached, what a replica really does at once is
+    bounded inside it, and at most `parallel` calls of each method (see _Client) are under way in
+    the whole run. So target_ongoing is small."""
     if not section.max_replicas:
         return {"num_replicas": section.replicas}
     scaling = {
@@ -225,7 +270,9 @@ def stop_applications(run_id: str) -> None:
 
 
 def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle]:
-    """Starts all at once and waits. Serve has tried failing constructors again by the time it gives up."""
+    """Starts all at once and waits. Serve has tried failing constructors again by the time it gives
+    up.
+    """
     targets = list(targets)
     names = [target.name for target in targets]
     try:
@@ -237,7 +284,9 @@ def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle]:
             for deployment in status.deployments.values()
             if app in names and deployment.status != "HEALTHY"
         ]
-        raise InfraError(f"a reward service did not start: {'; '.join(reasons) or _line(error)}") from error
+        raise InfraError(
+            f"a reward service did not start: {'; '.join(reasons) or _line(error)}"
+        ) from error
 
 
 def _stop_cache(actor: Any) -> None:
@@ -251,7 +300,9 @@ def _stop_cache(actor: Any) -> None:
 class _Client:
     """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
 
-    def __init__(self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 64):
+    def __init__(
+        self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 64
+    ):
         self.handle, self.timeout_s = handle, timeout_s
         self.max_chunk, self.parallel = max_chunk, parallel
         self._chunkers: dict[str, Chunker] = {}
@@ -262,7 +313,9 @@ class _Client:
 
     async def _ask(self, method: str, questions: Sequence[Any]) -> list[Any]:
         if method not in self._chunkers:
-            self._chunkers[method] = Chunker(lambda chunk: self._call(method, chunk), self.max_chunk, self.parallel)
+            self._chunkers[method] = Chunker(
+                lambda chunk: self._call(method, chunk), self.max_chunk, self.parallel
+            )
         return await self._chunkers[method].ask(questions)
 
     async def _call(self, method: str, chunk: list[Any]) -> list[Any]:

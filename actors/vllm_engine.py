@@ -1,8 +1,9 @@
-"""What the rollout actor and the consistency agent share: engine arguments, environment, start and stop of vLLM.
+"""What the rollout actor and the consistency agent share: engine arguments, environment, start and
+stop of vLLM.
 
-One set of arguments serves the CPU and the GPU build. May know vLLM and the configuration; nothing of Ray, policies,
-prompts or rewards. Everything that imports vLLM does so inside a function: the environment must be set before.
-"""
+One set of arguments serves the CPU and the GPU build. May know vLLM and the configuration; nothing
+of Ray, policies, prompts or rewards. Everything that imports vLLM does so inside a function: the
+environment must be set before."""
 
 from __future__ import annotations
 
@@ -16,22 +17,24 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from geoagent_rl.config import Config, RolloutConfig
-from geoagent_rl.config_reward import JudgeConfig
-from geoagent_rl.config_rules import LORA_RANKS
+from geoagent_rl.config.reward import JudgeConfig
+from geoagent_rl.config.rules import LORA_RANKS
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")
-CHILD_MARK = "GEOAGENT_ENGINE_CHILD"  # in the environment of the processes that an engine of ours spawns
+CHILD_MARK = (
+    "GEOAGENT_ENGINE_CHILD"  # in the environment of the processes that an engine of ours spawns
+)
 GIB = 1 << 30
 
 
 def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs for the rollout engine. Pure: the same for every engine of a run.
+    """Arguments of vLLM's AsyncEngineArgs for the rollout engine. Pure: the same for every engine
+    of a run.
 
-    image_budget: the image processor's keyword arguments, the same as the learner's (policy/prompt.py).
-    `processed_logprobs` are those of the distribution that was sampled from (temperature and bans applied), which is
-    what the learner computes too.
-    """
+    image_budget: the image processor's keyword arguments, the same as the learner's
+    (policy/prompt.py). `processed_logprobs` are those of the distribution that was sampled from
+    (temperature and bans applied), which is what the learner computes too."""
     rollout = config.rollout
     args = common_args(model, rollout.gpus_per_engine, rollout)
     args |= {
@@ -57,14 +60,17 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
 
 
 def judge_engine_args(judge: JudgeConfig, model: str, dtype: str) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs for the consistency agent: text only, greedy, so no log-probabilities."""
+    """Arguments of vLLM's AsyncEngineArgs for the consistency agent: text only, greedy, so no
+    log-probabilities.
+    """
     return common_args(model, judge.gpus_per_replica, judge) | {"dtype": dtype, "seed": 0}
 
 
 def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -> dict[str, Any]:
-    """On CPU: no compilation and an explicit cache size, with which vLLM has nothing to warm up; whole prefills only,
-    because vLLM 0.32 rewinds a request's generator after a partial one and CPU generators cannot ("CPU Generator does
-    not use offset"); and blocks short enough for the prefix cache to serve short prompts."""
+    """On CPU: no compilation and an explicit cache size, with which vLLM has nothing to warm up;
+    whole prefills only, because vLLM 0.32 rewinds a request's generator after a partial one and CPU
+    generators cannot ("CPU Generator does not use offset"); and blocks short enough for the prefix
+    cache to serve short prompts."""
     args = {
         "model": model,
         "tensor_parallel_size": section.tensor_parallel,
@@ -76,7 +82,8 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
         "use_tqdm_on_load": False,
     }
     if gpus > 0:
-        # vLLM's own choice for several GPUs inside a placement group is Ray, which refuses a bundle that has them all.
+        # vLLM's own choice for several GPUs inside a placement group is Ray, which refuses a bundle
+        # that has them all.
         processes = {"distributed_executor_backend": "mp"} if section.tensor_parallel > 1 else {}
         return args | processes | {"gpu_memory_utilization": section.memory}
     return args | {
@@ -90,23 +97,35 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
 
 
 def set_environment(cpu: bool) -> None:
-    """What vLLM reads from the environment; call before it is imported. Values the user has set stay."""
+    """What vLLM reads from the environment; call before it is imported. Values the user has set
+    stay.
+    """
     os.environ[CHILD_MARK] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if not {"VLLM_LOGGING_LEVEL", "VLLM_LOGGING_CONFIG_PATH"} & set(os.environ):
-        # vLLM's own set-up (dictConfig) closes all handlers of the process. Ray Serve's is among them, and a controller
-        # that was started again replaces a judge without it as broken. Python itself prints warnings, from this up.
+        # vLLM's own set-up (dictConfig) closes all handlers of the process. Ray Serve's is among
+        # them, and a controller that was started again replaces a judge without it as broken.
+        # Python itself prints warnings, from this up.
         os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
     if cpu:
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # several engines share the cores
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads than free cores slow vLLM down by an order
-        os.environ.setdefault("VLLM_CPU_ATTN_SPLIT_KV", "0")  # results independent of the batch: see cpu_invariance.py
-        # AsyncLLM always has an engine process; this keeps the worker inside it instead of in a third one.
+        os.environ.setdefault(
+            "VLLM_CPU_OMP_THREADS_BIND", "nobind"
+        )  # several engines share the cores
+        os.environ.setdefault(
+            "OMP_NUM_THREADS", "1"
+        )  # more threads than free cores slow vLLM down by an order
+        os.environ.setdefault(
+            "VLLM_CPU_ATTN_SPLIT_KV", "0"
+        )  # results independent of the batch: see cpu_invariance.py
+        # AsyncLLM always has an engine process; this keeps the worker inside it instead of in a
+        # third one.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
 def start_engine(args: dict[str, Any]) -> Any:
-    """Starts an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it does not come up."""
+    """Starts an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it
+    does not come up.
+    """
     set_environment(cpu="kv_cache_memory_bytes" in args)
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -118,11 +137,11 @@ def start_engine(args: dict[str, Any]) -> Any:
 
 
 def die_with_parent() -> None:
-    """In a process that an engine of ours spawned: end it the moment its parent is gone, however that died.
+    """In a process that an engine of ours spawned: end it the moment its parent is gone, however
+    that died.
 
-    vLLM's engine process does not notice a SIGKILL of its parent. The pipe that multiprocessing's spawn leaves open to
-    the parent does.
-    """
+    vLLM's engine process does not notice a SIGKILL of its parent. The pipe that multiprocessing's
+    spawn leaves open to the parent does."""
     parent = multiprocessing.parent_process()
     if parent is None or CHILD_MARK not in os.environ:
         return
@@ -143,11 +162,15 @@ async def within(seconds: float, what: str, work: Awaitable[T]) -> T:
     except TimeoutError:
         raise InfraError(f"{what} took more than {seconds:g} s") from None
     except (EngineDeadError, EngineGenerateError) as error:
-        raise InfraError(f"{what}: vLLM's engine failed: {one_line(error.__cause__ or error)}") from error
+        raise InfraError(
+            f"{what}: vLLM's engine failed: {one_line(error.__cause__ or error)}"
+        ) from error
 
 
 def request_seed(seed: int, *parts: object) -> int:
-    """A 63-bit seed for one request, so that a completion does not depend on what else is in the batch."""
+    """A 63-bit seed for one request, so that a completion does not depend on what else is in the
+    batch.
+    """
     digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

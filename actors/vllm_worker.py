@@ -1,4 +1,6 @@
-"""What the rollout engine adds to vLLM's workers (vLLM's `worker_extension_cls`). May know vLLM only."""
+"""What the rollout engine adds to vLLM's workers (vLLM's `worker_extension_cls`). May know vLLM
+only.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ class WeightsFromDirectory:
     def take_weights(self, path: str) -> None:
         """Reloads all weights from a checkpoint directory, in place.
 
-        vLLM 0.32's reload misses an output layer that is tied to the embeddings: on CPUs where it keeps a packed copy
-        for oneDNN (AVX512), that copy stays the old one. So it is packed again.
+        vLLM 0.32's reload misses an output layer that is tied to the embeddings: on CPUs where it
+        keeps a packed copy for oneDNN (AVX512), that copy stays the old one. So it is packed again.
         """
         from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 

@@ -1,6 +1,6 @@
-"""Where things run: placement, launching, jobs. Importing it settles how Ray authenticates: Ray reads that only once,
-when it is imported, and a Ray on this machine listens on all interfaces, so it gets a token that nobody else knows.
-"""
+"""Where things run: placement, launching, jobs. Importing it settles how Ray authenticates: Ray
+reads that only once, when it is imported, and a Ray on this machine listens on all interfaces, so
+it gets a token that nobody else knows."""
 
 import os
 import secrets
@@ -13,6 +13,8 @@ if not {"RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_JOB_ID"} & os.environ.keys():
 
 
 def use_cluster_token() -> None:
-    """For what talks to a cluster of others: not the token made here. Call before Ray is imported."""
+    """For what talks to a cluster of others: not the token made here. Call before Ray is
+    imported.
+    """
     if _own_token and os.environ.get("RAY_AUTH_TOKEN") == _own_token:
         del os.environ["RAY_AUTH_TOKEN"]

@@ -1,10 +1,10 @@
 """Clears up after a driver that was lost (SIGKILL): on a shared cluster nobody else would. When the
 driver's node dies this dies with it, and the run's next life clears up.
 
-Ray ends a lost driver's own actors, the embedded Redis and placement groups among them. Serve applications belong to
-Serve's controller and would stay, and so would the policy versions in shared memory. So a run that joins a cluster
-leaves a small detached actor on its node which waits for the driver's pulse to stop. May know Ray and Serve only.
-"""
+Ray ends a lost driver's own actors, the embedded Redis and placement groups among them. Serve
+applications belong to Serve's controller and would stay, and so would the policy versions in shared
+memory. So a run that joins a cluster leaves a small detached actor on its node which waits for the
+driver's pulse to stop. May know Ray and Serve only."""
 
 from __future__ import annotations
 
@@ -62,11 +62,16 @@ def janitor(run_id: str, weights: Path) -> Iterator[None]:
     for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(name, NAMESPACE))
-    # Not softly: Ray may then place it on another node, whose death would be taken for the driver's.
+    # Not softly: Ray may then place it on another node, whose death would be taken for the
+    # driver's.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     free = {"num_cpus": 0, "scheduling_strategy": here}
     pulse = ray.remote(Pulse).options(**free).remote()
-    detached = {"name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}", "namespace": NAMESPACE, "lifetime": "detached"}
+    detached = {
+        "name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}",
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+    }
     actor = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
     actor.watch.remote([pulse])
     try:

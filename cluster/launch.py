@@ -1,4 +1,5 @@
-"""Builds a run's actors on Ray and takes them down again, whatever happens: nothing outlives the run.
+"""Builds a run's actors on Ray and takes them down again, whatever happens: nothing outlives the
+run.
 
 Every name carries the run's id, so two runs share a cluster without touching each other.
 """
@@ -25,15 +26,15 @@ from actors.remote_rollout import RemoteRollout
 from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
 from cluster.janitor import janitor
-from cluster.live import noted, on_a_cluster
 from cluster.placement import Reservation, reserve
+from cluster.running import noted, on_a_cluster
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import Weights
+from geoagent_rl.config.reward import Weights
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy.sizes import architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rundir import RunDir, run_id_of
+from geoagent_rl.run.directory import RunDir, run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -59,7 +60,8 @@ class Stack:
     model_dir: str  # the checkpoint that the engines were started with
     engines: list[RestartedEngine]
     scorer: Scorer  # with the configured weights
-    judge_of_all: Scorer  # with the paper's weights for every part: evaluation, whatever an ablation trains on
+    # with the paper's weights for every part: evaluation, whatever an ablation trains on
+    judge_of_all: Scorer
     services: RewardServices
 
 
@@ -75,7 +77,9 @@ def warn_of_lonely_cache(config: Config) -> None:
 
 @contextlib.contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """ray.init replaces the handler of SIGTERM by one that exits on the spot: the run could not save any more."""
+    """ray.init replaces the handler of SIGTERM by one that exits on the spot: the run could not
+    save any more.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -84,14 +88,18 @@ def sigterm_kept() -> Iterator[None]:
 
 
 def connect() -> None:
-    """Joins the cluster of this job, or starts Ray on this machine (its token: cluster/__init__.py)."""
+    """Joins the cluster of this job, or starts Ray on this machine (its token:
+    cluster/__init__.py).
+    """
     with sigterm_kept():
         if on_a_cluster():
             ray.init(log_to_driver=False, logging_level="ERROR")
             return
         ray.init(
             address="local",
-            num_cpus=max(4, os.cpu_count() or 1),  # parts wait for each other: more of them than cores may run
+            num_cpus=max(
+                4, os.cpu_count() or 1
+            ),  # parts wait for each other: more of them than cores may run
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
@@ -100,9 +108,11 @@ def connect() -> None:
 
 
 @contextlib.asynccontextmanager
-async def session(config: Config, run_dir: Path, only_learner: bool = False) -> AsyncIterator[Session]:
-    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it has published is
-    removed at the end, or by its next life if it is killed."""
+async def session(
+    config: Config, run_dir: Path, only_learner: bool = False
+) -> AsyncIterator[Session]:
+    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it
+    has published is removed at the end, or by its next life if it is killed."""
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
@@ -111,7 +121,9 @@ async def session(config: Config, run_dir: Path, only_learner: bool = False) -> 
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
-        root = weights_root(config, run_dir)  # of the nodes that are there now: reserving may have waited for more
+        root = weights_root(
+            config, run_dir
+        )  # of the nodes that are there now: reserving may have waited for more
         for left in root.glob(f"geoagent-{run_id}-*"):
             shutil.rmtree(left, ignore_errors=True)
         weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
@@ -125,7 +137,8 @@ async def session(config: Config, run_dir: Path, only_learner: bool = False) -> 
 
 @contextlib.asynccontextmanager
 async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
-    """Starts reward services and rollout engines with the checkpoint in `model_dir`; stops them at the end.
+    """Starts reward services and rollout engines with the checkpoint in `model_dir`; stops them at
+    the end.
 
     Raises InfraError naming the part that did not come up.
     """
@@ -136,7 +149,9 @@ async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         starting = asyncio.gather(*(engine_up(engine.engine, config) for engine in engines))
         cleanup.push_async_callback(given_up, starting)
         if 0 < config.rollout.gpus_per_engine < 1:
-            await asyncio.shield(starting)  # vLLM measures the GPU's memory as it starts: one engine after the other
+            await asyncio.shield(
+                starting
+            )  # vLLM measures the GPU's memory as it starts: one engine after the other
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await starting
@@ -152,8 +167,9 @@ async def given_up(work: asyncio.Future) -> None:
 
 
 def weights_root(config: Config, run_dir: Path) -> Path:
-    """Where policy versions are published: shared memory when this is the only node and has room for them (containers
-    often have 64 MB, and Ray's objects lie there too), else the run's directory."""
+    """Where policy versions are published: shared memory when this is the only node and has room
+    for them (containers often have 64 MB, and Ray's objects lie there too), else the run's
+    directory."""
     if len(ray.nodes()) > 1 or not os.access(SHARED_MEMORY, os.W_OK):
         return run_dir
     try:
@@ -168,11 +184,15 @@ def version_bytes(config: Config) -> int:
     policy = config.policy
     shape = architecture(policy.architecture or policy.model, "policy.model")
     merged = config.rollout.swap == "merged"
-    return shape.weight_bytes(policy.dtype) if merged else 4 * shape.lora_parameters(policy.lora_rank)
+    return (
+        shape.weight_bytes(policy.dtype) if merged else 4 * shape.lora_parameters(policy.lora_rank)
+    )
 
 
 def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
-    """Engine number i of the run; its first life is being created and still has to be awaited with engine_up."""
+    """Engine number i of the run; its first life is being created and still has to be awaited with
+    engine_up.
+    """
 
     async def start(life: int) -> RemoteRollout:
         engine = start_engine(s, i, model_dir, life)
@@ -208,8 +228,12 @@ async def engine_up(engine: RemoteRollout, config: Config) -> None:
         await engine.answer(engine.actor.start.remote(), "a rollout engine's start", limit_s)
     except (InfraError, UserError):
         raise
-    except Exception as error:  # failure taxonomy: whatever a new process raises, this engine does not start
-        raise InfraError(f"a rollout engine did not start: {' '.join(str(error).split())[:300]}") from error
+    except (
+        Exception
+    ) as error:  # failure taxonomy: whatever a new process raises, this engine does not start
+        raise InfraError(
+            f"a rollout engine did not start: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 async def close_engines(engines: list[RestartedEngine]) -> None:
@@ -217,11 +241,14 @@ async def close_engines(engines: list[RestartedEngine]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def learner(s: Session, model_dir: str, phase: Phase, life: int = 0) -> AsyncIterator[LearnerGroup]:
-    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a version at every step.
+async def learner(
+    s: Session, model_dir: str, phase: Phase, life: int = 0
+) -> AsyncIterator[LearnerGroup]:
+    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a
+    version at every step.
 
-    life: how often this phase's learner has been started again; the dead one's actor names may still be taken.
-    """
+    life: how often this phase's learner has been started again; the dead one's actor names may
+    still be taken."""
     folder = str(s.weights_dir) if phase.kind == "grpo" else None
     name = f"learner-{phase.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     group = await LearnerGroup.start(s.config, model_dir, phase, folder, name, s.place.learner)
@@ -232,7 +259,9 @@ async def learner(s: Session, model_dir: str, phase: Phase, life: int = 0) -> As
 
 
 def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code 130 then."""
+    """Runs `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code
+    130 then.
+    """
 
     async def guarded() -> Any:
         task = asyncio.ensure_future(work)

@@ -1,6 +1,6 @@
-"""Several Ray nodes on one machine, each a `ray start` of its own that can be killed as a whole: for trying out what
-happens to a run when nodes come, go and die. Nothing outlives the block; never calls `ray stop`, which is machine-wide.
-"""
+"""Several Ray nodes on one machine, each a `ray start` of its own that can be killed as a whole:
+for trying out what happens to a run when nodes come, go and die. Nothing outlives the block; never
+calls `ray stop`, which is machine-wide."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ class Node:
 
     def alive(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.family |= {root := psutil.Process(self.process.pid), *root.children(recursive=True)}
+            self.family |= {
+                root := psutil.Process(self.process.pid),
+                *root.children(recursive=True),
+            }
         return [p for p in self.family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def kill(self) -> None:
@@ -78,11 +81,22 @@ class LocalCluster:
     folder: Path  # Ray's temporary directory
     nodes: list[Node] = field(default_factory=list)
 
-    def add(self, name: str, cpus: int, resource: str, ip: str = "", inside: Sequence[str] = ()) -> Node:
-        """A further node, which Ray knows by two custom resources: `resource` and its name. `inside` goes before the
-        command (`ip netns exec NAME`), with the node's own ip."""
-        words = ["--address", self.address, "--num-cpus", str(cpus), "--resources", json.dumps({resource: 1, name: 1})]
-        node = start(name, [*words, *(["--node-ip-address", ip] if ip else [])], self.folder, inside)
+    def add(
+        self, name: str, cpus: int, resource: str, ip: str = "", inside: Sequence[str] = ()
+    ) -> Node:
+        """A further node, which Ray knows by two custom resources: `resource` and its name.
+        `inside` goes before the command (`ip netns exec NAME`), with the node's own ip."""
+        words = [
+            "--address",
+            self.address,
+            "--num-cpus",
+            str(cpus),
+            "--resources",
+            json.dumps({resource: 1, name: 1}),
+        ]
+        node = start(
+            name, [*words, *(["--node-ip-address", ip] if ip else [])], self.folder, inside
+        )
         self.nodes.append(node)
         return node
 
@@ -91,13 +105,35 @@ class LocalCluster:
 def local_cluster(
     cpus: int, dashboard: bool = False, ip: str = "127.0.0.1", resource: str = "head_node"
 ) -> Iterator[LocalCluster]:
-    """A head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary directory: Ray's socket paths
-    must stay short."""
+    """A head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary directory:
+    Ray's socket paths must stay short."""
     folder = Path(tempfile.mkdtemp(prefix="ga-"))
     port, web = free_port(), free_port()
-    words = ["--head", "--port", str(port), "--num-cpus", str(cpus), "--num-gpus", "0", "--temp-dir", str(folder)]
-    words += ["--node-ip-address", ip, "--include-dashboard", str(dashboard).lower(), "--dashboard-port", str(web)]
-    words += ["--ray-client-server-port", str(free_port()), "--resources", json.dumps({resource: 1})]
+    words = [
+        "--head",
+        "--port",
+        str(port),
+        "--num-cpus",
+        str(cpus),
+        "--num-gpus",
+        "0",
+        "--temp-dir",
+        str(folder),
+    ]
+    words += [
+        "--node-ip-address",
+        ip,
+        "--include-dashboard",
+        str(dashboard).lower(),
+        "--dashboard-port",
+        str(web),
+    ]
+    words += [
+        "--ray-client-server-port",
+        str(free_port()),
+        "--resources",
+        json.dumps({resource: 1}),
+    ]
     cluster = LocalCluster(f"{ip}:{port}", f"http://127.0.0.1:{web}" if dashboard else "", folder)
     try:
         cluster.nodes.append(start("head", words, folder))
@@ -111,19 +147,38 @@ def local_cluster(
 
 
 def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ()) -> Node:
-    """Starts a node and waits until it is up. InfraError with its last words when it does not come up."""
+    """Starts a node and waits until it is up. InfraError with its last words when it does not come
+    up.
+    """
     ray = str(Path(sys.executable).with_name("ray"))
-    command = [*inside, ray, "start", "--block", "--disable-usage-stats", "--object-store-memory", str(128 * 2**20)]
+    command = [
+        *inside,
+        ray,
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        "--object-store-memory",
+        str(128 * 2**20),
+    ]
     command += ["--dashboard-agent-listen-port", str(free_port()), *words]
-    env = {**os.environ, **QUICK, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    env = {
+        **os.environ,
+        **QUICK,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     env.pop("RAY_ADDRESS", None)
     with open(folder / f"start-{name}.log", "w") as log:
-        node = Node(name, subprocess.Popen(command, stdout=log, stderr=log, env=env, stdin=subprocess.DEVNULL))
+        node = Node(
+            name,
+            subprocess.Popen(command, stdout=log, stderr=log, env=env, stdin=subprocess.DEVNULL),
+        )
     deadline = time.monotonic() + START_S
     while "will now block forever" not in (said := Path(log.name).read_text(errors="replace")):
         if node.process.poll() is not None or time.monotonic() > deadline:
             node.kill()
-            raise InfraError(f"the Ray node {name!r} did not start: {' '.join(said.split())[-300:]}")
+            raise InfraError(
+                f"the Ray node {name!r} did not start: {' '.join(said.split())[-300:]}"
+            )
         time.sleep(0.1)
     return node
 

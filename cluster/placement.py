@@ -1,10 +1,11 @@
-"""Reserves a run's place on the cluster before anything slow starts, and says in seconds when it cannot be had.
+"""Reserves a run's place on the cluster before anything slow starts, and says in seconds when it
+cannot be had.
 
-Learner ranks get one placement group (packed on as few nodes as can be), engines another; a bundle lies on one node, so
-an engine's GPUs (tensor parallel) are always together. Judge and reward workers are Serve replicas, which Serve places
-and scales by their own options (actors/serving.py); here it is only made sure that there is room for them. May know Ray
-and the configuration; nothing of models.
-"""
+Learner ranks get one placement group (packed on as few nodes as can be), engines another; a bundle
+lies on one node, so an engine's GPUs (tensor parallel) are always together. Judge and reward
+workers are Serve replicas, which Serve places and scales by their own options (actors/serving.py);
+here it is only made sure that there is room for them. May know Ray and the configuration; nothing
+of models."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.serving import stop_applications
-from cluster.demand import Cluster, Part, check, parts
 from geoagent_rl.config import Config
+from geoagent_rl.plan.resources import Cluster, Part, check, parts
 from geoagent_rl.types import UserError
 
 RESERVE_S = 10.0  # for what the nodes can hold: longer means that another run has it
@@ -36,10 +37,18 @@ class Reservation:
 
     def engine_options(self, i: int) -> dict[str, Any]:
         """Ray actor options of engine number i."""
-        return {"scheduling_strategy": PlacementGroupSchedulingStrategy(self.engines, placement_group_bundle_index=i)}
+        return {
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                self.engines, placement_group_bundle_index=i
+            )
+        }
 
     def groups(self) -> list[PlacementGroup]:
-        return list({group.id: group for group in (self.learner, self.engines) if group is not None}.values())
+        return list(
+            {
+                group.id: group for group in (self.learner, self.engines) if group is not None
+            }.values()
+        )
 
     def release(self) -> None:
         for group in self.groups():
@@ -49,21 +58,29 @@ class Reservation:
 async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Reservation:
     """Checks that the cluster can hold the run and takes what learner and engines need.
 
-    Raises UserError with what was asked, what the cluster has and what to change: at once for what can never fit,
-    after RESERVE_S for what others hold, after placement.wait_s where the configuration allows for nodes to come.
-    """
+    Raises UserError with what was asked, what the cluster has and what to change: at once for what
+    can never fit, after RESERVE_S for what others hold, after placement.wait_s where the
+    configuration allows for nodes to come."""
     asked, wait_s = parts(config, only_learner), config.placement.wait_s
     if wait_s == 0:
         check(asked, living_nodes())
-    await asyncio.to_thread(stop_applications, run_id)  # of an earlier life of this run: they may hold what it needs
+    await asyncio.to_thread(
+        stop_applications, run_id
+    )  # of an earlier life of this run: they may hold what it needs
     learner, *others = [[bundle(part)] * part.count for part in asked[:2]]
     if config.placement.colocate and not only_learner:
-        both = {name: learner[0].get(name, 0.0) + others[0][0].get(name, 0.0) for name in ("CPU", "GPU")}
+        both = {
+            name: learner[0].get(name, 0.0) + others[0][0].get(name, 0.0) for name in ("CPU", "GPU")
+        }
         shared = group_of([both], f"shared-{run_id}")
         reservation = Reservation(shared, shared)
     else:
-        ranks = group_of(learner, f"learner-{run_id}")  # first: they talk most, and engines fill what nodes are left
-        reservation = Reservation(ranks, group_of(others[0], f"engines-{run_id}") if others else None)
+        ranks = group_of(
+            learner, f"learner-{run_id}"
+        )  # first: they talk most, and engines fill what nodes are left
+        reservation = Reservation(
+            ranks, group_of(others[0], f"engines-{run_id}") if others else None
+        )
     try:
         await room(reservation, asked, max(RESERVE_S, wait_s))
     except BaseException:
@@ -77,7 +94,9 @@ async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) 
     deadline, services = time.monotonic() + seconds, asked[2:]
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(*(asyncio.wrap_future(group.ready().future()) for group in reservation.groups()))
+            await asyncio.gather(
+                *(asyncio.wrap_future(group.ready().future()) for group in reservation.groups())
+            )
             while lacking(services, ray.available_resources()):
                 await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
     except TimeoutError:
@@ -91,13 +110,18 @@ async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) 
 
 
 def lacking(services: Sequence[Part], free: Mapping[str, float]) -> bool:
-    needs = {"CPU": sum(p.count * p.cpus for p in services), "GPU": sum(p.count * p.gpus for p in services)}
+    needs = {
+        "CPU": sum(p.count * p.cpus for p in services),
+        "GPU": sum(p.count * p.gpus for p in services),
+    }
     return any(amount > free.get(name, 0.0) + 1e-6 for name, amount in needs.items())
 
 
 def living_nodes() -> Cluster:
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    return Cluster([node["Resources"] for node in nodes], [node.get("Labels", {}) for node in nodes])
+    return Cluster(
+        [node["Resources"] for node in nodes], [node.get("Labels", {}) for node in nodes]
+    )
 
 
 def bundle(part: Part) -> dict[str, float]:

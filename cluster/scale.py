@@ -1,8 +1,9 @@
-"""Changes how many replicas of the reward services a live run has, while it trains and without losing a request.
+"""Changes how many replicas of the reward services a live run has, while it trains and without
+losing a request.
 
-Serve starts the new replicas beside the old ones, and lets one that has to go finish what it was asked. The change is
-Serve's target: it outlives the death of replicas, nodes and Serve's controller, and ends with the run. May know Ray.
-"""
+Serve starts the new replicas beside the old ones, and lets one that has to go finish what it was
+asked. The change is Serve's target: it outlives the death of replicas, nodes and Serve's
+controller, and ends with the run. May know Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from actors.serving import APPLICATIONS
-from cluster.live import SCALABLE
+from cluster.running import SCALABLE
 from geoagent_rl.types import InfraError, UserError
 
 SERVICES = dict(zip(SCALABLE, APPLICATIONS, strict=True))  # name on the command line -> application
@@ -24,12 +25,11 @@ POLL_S = 0.5  # asking keeps Serve's controller busy, which has replicas to star
 
 
 def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> dict[str, float]:
-    """Sets the numbers of replicas and waits until they run (timeout_s 0: does not wait). Returns for each service the
-    seconds it took.
+    """Sets the numbers of replicas and waits until they run (timeout_s 0: does not wait). Returns
+    for each service the seconds it took.
 
-    Raises UserError where the run scales that service by load, or when the cluster has no room; what was asked for
-    stays asked for then, and is there as soon as a node is added.
-    """
+    Raises UserError where the run scales that service by load, or when the cluster has no room;
+    what was asked for stays asked for then, and is there as soon as a node is added."""
     begin = time.monotonic()
     for service, number in wanted.items():
         set_target(run_id, service, number)
@@ -42,7 +42,9 @@ def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> d
             return took
         if time.monotonic() - begin > timeout_s:
             missing = (
-                f"{s}: {replicas(run_id, s).get('RUNNING', 0)} of {n}" for s, n in wanted.items() if s not in took
+                f"{s}: {replicas(run_id, s).get('RUNNING', 0)} of {n}"
+                for s, n in wanted.items()
+                if s not in took
             )
             raise UserError(
                 f"after {timeout_s:g} s there run {', '.join(missing)}; the cluster has "
@@ -54,7 +56,9 @@ def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> d
 
 def set_target(run_id: str, service: str, number: int) -> None:
     """What Serve's REST call `scale` does, which needs a dashboard."""
-    deployment = DeploymentID(name=deployment_of(run_id, service), app_name=f"{run_id}-{SERVICES[service]}")
+    deployment = DeploymentID(
+        name=deployment_of(run_id, service), app_name=f"{run_id}-{SERVICES[service]}"
+    )
     controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     try:
         ray.get(controller.update_deployment_replicas.remote(deployment, number), timeout=30.0)

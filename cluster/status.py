@@ -1,6 +1,7 @@
-"""What a live run consists of at this moment: nodes, engines, learner ranks, replicas, and its newest step.
+"""What a live run consists of at this moment: nodes, engines, learner ranks, replicas, and its
+newest step.
 
-May know Ray; must be connected (cluster/live.py).
+May know Ray; must be connected (cluster/running.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from cluster.scale import SERVICES, replicas
 
 
 def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
-    """{run_id, nodes, actors, services, step}; `step` is the newest line of metrics.jsonl where run_dir can be read."""
+    """{run_id, nodes, actors, services, step}; `step` is the newest line of metrics.jsonl where
+    run_dir can be read.
+    """
     nodes = [
         {"address": node["NodeManagerAddress"], "cpus": node["Resources"].get("CPU", 0.0)}
         | {"gpus": node["Resources"].get("GPU", 0.0), "alive": node["Alive"]}
@@ -49,10 +52,15 @@ def show(found: dict[str, Any]) -> str:
     lines = [f"run {found['run_id']}"]
     for node in found["nodes"]:
         state = "" if node["alive"] else "  dead"
-        lines.append(f"  node {node['address']:<18}{node['cpus']:g} CPU, {node['gpus']:g} GPU{state}")
+        lines.append(
+            f"  node {node['address']:<18}{node['cpus']:g} CPU, {node['gpus']:g} GPU{state}"
+        )
     lines += [f"  actor {name}" for name in found["actors"]]
     for service, row in found["services"].items():
-        counts = ", ".join(f"{n} {state.lower()}" for state, n in row["replicas"].items()) or "no replica"
+        counts = (
+            ", ".join(f"{n} {state.lower()}" for state, n in row["replicas"].items())
+            or "no replica"
+        )
         lines.append(f"  {service:<9}{row['status'].lower()}: {counts}")
     if step := found["step"]:
         lines.append(

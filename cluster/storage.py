@@ -1,6 +1,6 @@
-"""Where a job's files are. A Ray job runs in a copy of its working directory that goes when the job ends, so data, runs
-and checkpoints lie on storage that all nodes see: relative paths are taken from GEOAGENT_STORAGE where it is set.
-"""
+"""Where a job's files are. A Ray job runs in a copy of its working directory that goes when the job
+ends, so data, runs and checkpoints lie on storage that all nodes see: relative paths are taken from
+GEOAGENT_STORAGE where it is set."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ def storage_root() -> Path:
 
 
 def on_storage(config: Config) -> Config:
-    """The configuration with absolute paths, as actors on other nodes and in other directories need them.
+    """The configuration with absolute paths, as actors on other nodes and in other directories need
+    them.
 
-    What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a submitted job
-    whose run directory would be in the copy.
-    """
+    What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a
+    submitted job whose run directory would be in the copy."""
     root = storage_root()
-    if os.environ.get(IN_A_JOB) and VARIABLE not in os.environ and not Path(config.run.dir or "runs").is_absolute():
+    if (
+        os.environ.get(IN_A_JOB)
+        and VARIABLE not in os.environ
+        and not Path(config.run.dir or "runs").is_absolute()
+    ):
         raise UserError(
             f"in a submitted job the working directory is a copy that goes with the job: set run.dir to an absolute "
             f"path on storage that all nodes see, or {VARIABLE} on the nodes"
@@ -42,11 +46,17 @@ def on_storage(config: Config) -> Config:
     def new(path: str) -> str:
         return str(root / path) if path else path
 
-    run = dataclasses.replace(config.run, dir=new(config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}"))
-    data = dataclasses.replace(
-        config.data, manifest=existing(config.data.manifest), eval_manifest=existing(config.data.eval_manifest)
+    run = dataclasses.replace(
+        config.run, dir=new(config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
     )
-    encoder = dataclasses.replace(config.reward.encoder, model=existing(config.reward.encoder.model))
+    data = dataclasses.replace(
+        config.data,
+        manifest=existing(config.data.manifest),
+        eval_manifest=existing(config.data.eval_manifest),
+    )
+    encoder = dataclasses.replace(
+        config.reward.encoder, model=existing(config.reward.encoder.model)
+    )
     cache = dataclasses.replace(config.reward.cache, dir=new(config.reward.cache.dir))
     return dataclasses.replace(
         config,

@@ -1,9 +1,10 @@
-"""`geoagent-rl submit` and `jobs`: a thin wrapper of Ray's job submission that refuses early what would fail late.
+"""`geoagent-rl submit` and `jobs`: a thin wrapper of Ray's job submission that refuses early what
+would fail late.
 
-Before anything is uploaded the configuration is checked, the upload is measured and environment variables are looked
-at: values of secrets never travel with a job, because jobs, their environment and their command lines can be seen in
-the dashboard. Whoever runs the cluster puts secrets into the nodes' environment or files (geoagent_rl/secrets.py).
-"""
+Before anything is uploaded the configuration is checked, the upload is measured and environment
+variables are looked at: values of secrets never travel with a job, because jobs, their environment
+and their command lines can be seen in the dashboard. Whoever runs the cluster puts secrets into the
+nodes' environment or files (geoagent_rl/secrets.py)."""
 
 from __future__ import annotations
 
@@ -24,9 +25,20 @@ from geoagent_rl.types import UserError
 
 COMMANDS = ("train", "train --resume", "sft", "eval run", "demo")
 # Patterns as in .gitignore. Data and runs belong on storage that all nodes see.
-EXCLUDES = ("/.git", ".venv", "/data", "/runs", "checkpoints", "__pycache__", ".pytest_cache", ".ruff_cache", "logs")
+EXCLUDES = (
+    "/.git",
+    ".venv",
+    "/data",
+    "/runs",
+    "checkpoints",
+    "__pycache__",
+    ".pytest_cache",
+    ".ruff_cache",
+    "logs",
+)
 UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes
-TOO_EARLY = "No available agent"  # Ray's words: a new cluster's job server answers before the agent that starts jobs
+# Ray's words: a new cluster's job server answers before the agent that starts jobs
+TOO_EARLY = "No available agent"
 AGENT_WAIT_S = 90.0  # for that agent
 STOP_WAIT_S = 180  # between SIGTERM and SIGKILL: for the last checkpoint and for taking actors down
 TOKEN_HELP = (
@@ -38,13 +50,17 @@ TOKEN_HELP = (
 def submission(
     command: str, config: Path, overrides: Sequence[str], folder: Path, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Checked arguments of JobSubmissionClient.submit_job. Raises UserError in one line; uploads nothing."""
+    """Checked arguments of JobSubmissionClient.submit_job. Raises UserError in one line; uploads
+    nothing.
+    """
     if command not in COMMANDS:
         raise UserError(f"{command!r} cannot be submitted; choose one of {', '.join(COMMANDS)}")
     folder = folder.resolve()
     inside = (folder / config).resolve()
     if not inside.is_relative_to(folder):
-        raise UserError(f"{config} is outside {folder}, which is what the job takes along; give --working-dir")
+        raise UserError(
+            f"{config} is outside {folder}, which is what the job takes along; give --working-dir"
+        )
     settings = load(inside, list(overrides))
     check_upload(folder)
     path = inside.relative_to(folder).as_posix()
@@ -72,7 +88,9 @@ def secrets_needed(config: Config) -> list[str]:
 
 
 def forwarded(asked: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """{name: value} of --env NAME (this environment's value) and --env NAME=VALUE. UserError for secrets."""
+    """{name: value} of --env NAME (this environment's value) and --env NAME=VALUE. UserError for
+    secrets.
+    """
     found = {}
     for item in asked:
         name, equals, value = item.partition("=")
@@ -88,7 +106,9 @@ def forwarded(asked: Sequence[str], environ: Mapping[str, str]) -> dict[str, str
 
 
 def check_upload(folder: Path) -> None:
-    """Measures what Ray would pack. Raises UserError that names the largest folders above the limit."""
+    """Measures what Ray would pack. Raises UserError that names the largest folders above the
+    limit.
+    """
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     sizes: Counter[str] = Counter()
@@ -109,7 +129,9 @@ def check_upload(folder: Path) -> None:
 
 def client(address: str) -> Any:
     """Of the cluster's job server. address: "" is RAY_API_SERVER_ADDRESS or RAY_ADDRESS."""
-    address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    address = (
+        address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
+    )
     if not address.startswith(("http://", "https://")):
         raise UserError(
             f"the job server's address is {address or 'not given'!r}; give --address http://HEAD:8265 or set "
@@ -125,11 +147,15 @@ def client(address: str) -> Any:
         raise UserError(f"{address}: {str(error).splitlines()[0]} {TOKEN_HELP}") from None
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"no job server at {address}: {reason}; is the address right? If it is: {TOKEN_HELP}") from None
+        raise UserError(
+            f"no job server at {address}: {reason}; is the address right? If it is: {TOKEN_HELP}"
+        ) from None
 
 
 def hand_in(jobs: Any, **job: Any) -> str:
-    """submit_job, which a cluster that has just come up refuses for some seconds; the job's id. Raises RuntimeError."""
+    """submit_job, which a cluster that has just come up refuses for some seconds; the job's id.
+    Raises RuntimeError.
+    """
     deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         try:
@@ -163,7 +189,8 @@ def table(jobs: Any) -> list[dict[str, Any]]:
         {
             "id": job.submission_id,
             "status": job.status.value,
-            "started": job.start_time and time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start_time / 1000)),
+            "started": job.start_time
+            and time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start_time / 1000)),
             "run_dir": (job.metadata or {}).get("run_dir", ""),
             "command": job.entrypoint,
         }

@@ -17,10 +17,11 @@ class Sleeper(Protocol):
 
 
 class TakingTurns:
-    """A driver.Learner that keeps the step's groups until all are there, puts the engine to sleep and then learns.
+    """A driver.Learner that keeps the step's groups until all are there, puts the engine to sleep
+    and then learns.
 
-    The swap that follows every step wakes the engine. At max_staleness 0 nothing is in flight by then.
-    """
+    The swap that follows every step wakes the engine. At max_staleness 0 nothing is in flight by
+    then."""
 
     def __init__(self, learner: Learner, engine: Sleeper) -> None:
         self.learner, self.engine = learner, engine

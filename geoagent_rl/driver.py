@@ -1,11 +1,13 @@
-"""The training loop of Step III (GRPO), written against protocols: it runs on Ray actors and, in tests, on fakes.
+"""The training loop of Step III (GRPO), written against protocols: it runs on Ray actors and, in
+tests, on fakes.
 
-Invariants. Every started prompt ends in exactly one group, which one step takes (and trains on, unless dynamic sampling
-drops it). Groups are taken in the order in which they were started, so a resumed run, which starts at the first prompt
-that no finished step has taken, repeats an uninterrupted one. Each sample is scored the moment it is generated, and a
-group is accumulated the moment it is scored: the weights do not change before `learner.step()`, so streaming is exactly
-on-policy at `max_staleness` 0. The driver holds ids and small records only. May know nothing of Ray, vLLM or DeepSpeed.
-"""
+Invariants. Every started prompt ends in exactly one group, which one step takes (and trains on,
+unless dynamic sampling drops it). Groups are taken in the order in which they were started, so a
+resumed run, which starts at the first prompt that no finished step has taken, repeats an
+uninterrupted one. Each sample is scored the moment it is generated, and a group is accumulated the
+moment it is scored: the weights do not change before `learner.step()`, so streaming is exactly
+on-policy at `max_staleness` 0. The driver holds ids and small records only. May know nothing of
+Ray, vLLM or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -17,15 +19,23 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
-from geoagent_rl.telemetry import StepClock, time_metrics
-from geoagent_rl.types import Group, InfraError, PolicyVersion, Prompt, Rollout, ScoredRollout, UserError
+from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
+from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.types import (
+    Group,
+    InfraError,
+    PolicyVersion,
+    Prompt,
+    Rollout,
+    ScoredRollout,
+    UserError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +55,12 @@ class Engine(Protocol):
     async def answers(self) -> bool: ...
 
     def generate(
-        self, prompt: Prompt, n: int, seed: int, temperature: float | None = None, banned: tuple[int, ...] = ()
+        self,
+        prompt: Prompt,
+        n: int,
+        seed: int,
+        temperature: float | None = None,
+        banned: tuple[int, ...] = (),
     ) -> AsyncIterator[Rollout]: ...
 
     def failed(self, problem: Exception) -> None: ...
@@ -77,11 +92,10 @@ async def train(
 ) -> None:
     """Runs steps first_step .. config.steps - 1; engines must already hold the learner's weights.
 
-    prompt_at(i) is the i-th prompt of the run. `on_step(step, metrics, groups)` is awaited after each step, with the
-    step counted from 1; metrics["prompts"] is what a run resumed after this step needs as first_prompt (None: every
-    step before first_step took rollout.prompts_per_step). Raises UserError above `reward.max_unscorable_share`,
-    InfraError when a part died for good.
-    """
+    prompt_at(i) is the i-th prompt of the run. `on_step(step, metrics, groups)` is awaited after
+    each step, with the step counted from 1; metrics["prompts"] is what a run resumed after this
+    step needs as first_prompt (None: every step before first_step took rollout.prompts_per_step).
+    Raises UserError above `reward.max_unscorable_share`, InfraError when a part died for good."""
     size = config.rollout.prompts_per_step
     running: deque[asyncio.Task[Group]] = deque()
     started = first_step * size if first_prompt is None else first_prompt
@@ -92,7 +106,9 @@ async def train(
         for step in range(first_step, config.steps):
             clock, groups = StepClock(start=time.monotonic()), []
             while wanted := still_wanted(groups, config.rollout):
-                while len(running) < groups_under_way(wanted, config.max_staleness, size, config.steps - 1 - step):
+                while len(running) < groups_under_way(
+                    wanted, config.max_staleness, size, config.steps - 1 - step
+                ):
                     work = make_group(config, prompt_at(started), started, engines, scorer)
                     running.append(asyncio.create_task(work))
                     started += 1
@@ -100,7 +116,9 @@ async def train(
                 if trains(groups[-1], config.rollout):
                     await timed(clock.learning, learner.accumulate(groups[-1]))
             prompts = started - len(running)
-            row = await uninterrupted(finish_step(step + 1, prompts, clock, groups, engines, learner, on_step))
+            row = await uninterrupted(
+                finish_step(step + 1, prompts, clock, groups, engines, learner, on_step)
+            )
             unscorable.append(unscorable_share(groups))
             stop_if_unscorable(unscorable, config.reward.max_unscorable_share, groups)
             unreadable.append(row["bad_image_share"])
@@ -126,8 +144,15 @@ async def finish_step(
     version, metrics = await timed(clock.learning, learner.step())
     await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
     clock.end = time.monotonic()
-    trained = version.number - (not metrics.get("step_skipped"))  # the version that the gradient was taken of
-    row = {"step": step, "prompts": prompts, **sample_metrics(groups), **staleness_metrics(groups, trained)}
+    trained = version.number - (
+        not metrics.get("step_skipped")
+    )  # the version that the gradient was taken of
+    row = {
+        "step": step,
+        "prompts": prompts,
+        **sample_metrics(groups),
+        **staleness_metrics(groups, trained),
+    }
     row |= {**metrics, **time_metrics(clock, groups)}
     row["tokens_per_s"] = tokens(groups) / max(row["step_seconds"], 1e-9)
     await on_step(step, row, groups)
@@ -135,7 +160,9 @@ async def finish_step(
 
 
 async def uninterrupted(work: Awaitable[Any]) -> Any:
-    """Awaits `work`; when cancelled meanwhile, finishes it first: a step that has begun is recorded whole."""
+    """Awaits `work`; when cancelled meanwhile, finishes it first: a step that has begun is recorded
+    whole.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -144,12 +171,20 @@ async def uninterrupted(work: Awaitable[Any]) -> Any:
         raise
 
 
-async def make_group(config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer) -> Group:
-    """Generates and scores the G samples of one prompt. One whose picture cannot be decoded gives a group without."""
+async def make_group(
+    config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer
+) -> Group:
+    """Generates and scores the G samples of one prompt. One whose picture cannot be decoded gives a
+    group without.
+    """
     seed, size = config.run.seed * 1_000_003 + position, config.rollout.group_size
     try:
-        scored = await generate_and_score(engines, position, scorer, prompt, size, seed, config.rollout.timeout_s)
-    except BadImage as error:  # damage that the manifest's quick check could not see: one prompt, not the run
+        scored = await generate_and_score(
+            engines, position, scorer, prompt, size, seed, config.rollout.timeout_s
+        )
+    except (
+        BadImage
+    ) as error:  # damage that the manifest's quick check could not see: one prompt, not the run
         log.warning("%s: left out: %s", prompt.uid, error)
         return Group(prompt, (), ())
     return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
@@ -165,10 +200,10 @@ async def generate_and_score(
     timeout_s: float,
     **sampling: Any,
 ) -> list[ScoredRollout]:
-    """The n scored samples of a prompt, in index order. A failed engine's work is started again, with the same seed, on
-    the next one that works; timeout_s is for each attempt, scoring included. An engine that is found dead before it
-    gets the work costs no attempt: those of one machine die together.
-    """
+    """The n scored samples of a prompt, in index order. A failed engine's work is started again,
+    with the same seed, on the next one that works; timeout_s is for each attempt, scoring included.
+    An engine that is found dead before it gets the work costs no attempt: those of one machine die
+    together."""
     for attempt in range(ATTEMPTS):
         engine = await first_up(engines, turn + attempt, proven=attempt > 0)
         try:
@@ -177,12 +212,14 @@ async def generate_and_score(
         except (InfraError, TimeoutError) as error:
             problem = error
             engine.failed(error)
-    raise InfraError(f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}")
+    raise InfraError(
+        f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
+    )
 
 
 async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -> Engine:
-    """The engine whose turn it is, or the next one that works; waits while none does. proven: each is asked before it
-    is believed. InfraError: all are lost."""
+    """The engine whose turn it is, or the next one that works; waits while none does. proven: each
+    is asked before it is believed. InfraError: all are lost."""
     order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
     for engine in order:
         if engine.up and (not proven or await engine.answers()):
@@ -202,18 +239,24 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
 
 
 def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[float | None]:
-    """What advantages are made of: the total rewards, after the overlong penalty where that is chosen."""
+    """What advantages are made of: the total rewards, after the overlong penalty where that is
+    chosen.
+    """
     totals, c = [s.total for s in scored], config.learner
     if c.overlong != "penalty":
         return totals
     lengths = [len(s.rollout.completion_ids) for s in scored]
-    return penalised(totals, lengths, config.rollout.max_tokens, c.overlong_buffer, c.overlong_penalty)
+    return penalised(
+        totals, lengths, config.rollout.max_tokens, c.overlong_buffer, c.overlong_penalty
+    )
 
 
 async def stream_scores(
     engine: Engine, scorer: Scorer, prompt: Prompt, n: int, seed: int, **sampling: Any
 ) -> list[ScoredRollout]:
-    """Scores each rollout while the others are still being generated; returns them in index order."""
+    """Scores each rollout while the others are still being generated; returns them in index
+    order.
+    """
     tasks: list[asyncio.Task[ScoredRollout]] = []
     try:
         async for rollout in engine.generate(prompt, n, seed, **sampling):
@@ -223,12 +266,16 @@ async def stream_scores(
         for task in tasks:
             task.cancel()
     if [s.rollout.index for s in scored] != list(range(n)):
-        raise InfraError(f"prompt {prompt.uid}: the engine returned {len(scored)} of {n} completions")
+        raise InfraError(
+            f"prompt {prompt.uid}: the engine returned {len(scored)} of {n} completions"
+        )
     return scored
 
 
 async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
-    """Scores a rollout and notes when, on this process's clock (engines may run on other machines' clocks)."""
+    """Scores a rollout and notes when, on this process's clock (engines may run on other machines'
+    clocks).
+    """
     now = time.monotonic()
     took = rollout.spans["generated"] - rollout.spans["submitted"]
     scored = await scorer.score(prompt, rollout)
@@ -258,7 +305,11 @@ def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[G
     if share <= limit:
         return
     reasons = {
-        f"{name}: {o.reason}" for g in groups for s in g.samples for name, o in s.parts.items() if o.kind == "infra"
+        f"{name}: {o.reason}"
+        for g in groups
+        for s in g.samples
+        for name, o in s.parts.items()
+        if o.kind == "infra"
     }
     raise UserError(
         f"{share:.0%} of the last {len(shares)} steps' samples could not be scored (limit reward.max_unscorable_share="
@@ -267,7 +318,9 @@ def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[G
 
 
 def stop_if_unreadable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
-    """A picture here and there costs its prompt; many, over a whole window, are storage that some node does not see."""
+    """A picture here and there costs its prompt; many, over a whole window, are storage that some
+    node does not see.
+    """
     share = sum(shares) / len(shares)
     lost = [g.prompt.image for g in groups if not g.samples]
     if len(shares) < UNSCORABLE_WINDOW or share <= limit or not lost:
@@ -284,6 +337,14 @@ def stop_if_futile(steps: int, row: Mapping[str, Any], skip_grad_norm: float) ->
         return
     norm = row.get("grad_norm", 0.0)  # absent where it was not finite
     above = f"the gradient's norm is {norm:.3g}, above learner.skip_grad_norm={skip_grad_norm:g}: raise that"
-    broken = "losses or gradients are not finite: lower learner.lr and go back to an older checkpoint"
-    why = "no sample is learnt from" if not row.get("train_tokens") else above if norm > skip_grad_norm > 0 else broken
+    broken = (
+        "losses or gradients are not finite: lower learner.lr and go back to an older checkpoint"
+    )
+    why = (
+        "no sample is learnt from"
+        if not row.get("train_tokens")
+        else above
+        if norm > skip_grad_norm > 0
+        else broken
+    )
     raise UserError(f"{steps} steps in a row changed nothing; {why}, then resume")

@@ -1,10 +1,10 @@
-"""What starts dead parts of a run again, a bounded number of times: one rollout engine, or the learner.
+"""What starts dead parts of a run again, a bounded number of times: one rollout engine, or the
+learner.
 
-An engine that died comes back with the newest weights while others take its prompts; prompts keep their seeds. A
-learner that died comes back from its newest checkpoint and the steps since then are done again, so that every prompt is
-trained once in what the run records. Written against the driver's protocols; may know nothing of Ray, vLLM or
-DeepSpeed.
-"""
+An engine that died comes back with the newest weights while others take its prompts; prompts keep
+their seeds. A learner that died comes back from its newest checkpoint and the steps since then are
+done again, so that every prompt is trained once in what the run records. Written against the
+driver's protocols; may know nothing of Ray, vLLM or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class LearnerLost(InfraError):
 class Startable(Protocol):
     """One life of an engine."""
 
-    def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]: ...
+    def generate(
+        self, prompt: Prompt, n: int, seed: int, **sampling: Any
+    ) -> AsyncIterator[Rollout]: ...
     async def swap(self, version: PolicyVersion) -> float: ...
     async def sleep(self) -> None: ...
 
@@ -41,12 +43,20 @@ class RestartedEngine:
     """The driver's Engine over one life after another. Use it from one event loop."""
 
     def __init__(
-        self, name: str, engine: Startable, start: Callable[[int], Awaitable[Startable]], max_restarts: int
+        self,
+        name: str,
+        engine: Startable,
+        start: Callable[[int], Awaitable[Startable]],
+        max_restarts: int,
     ) -> None:
-        """start(life) begins life number `life` (the given `engine` is 0) with the weights of the run's start."""
+        """start(life) begins life number `life` (the given `engine` is 0) with the weights of the
+        run's start.
+        """
         self.name, self.engine, self.start, self.max_restarts = name, engine, start, max_restarts
         self.restarts = 0
-        self.version: PolicyVersion | None = None  # the newest that was asked for; None: that of the start
+        self.version: PolicyVersion | None = (
+            None  # the newest that was asked for; None: that of the start
+        )
         self.lost: InfraError | None = None
         self._base: PolicyVersion | None = None  # the newest whole checkpoint: what adapters go on
         self._taken: PolicyVersion | None = None  # the newest that this life has taken
@@ -65,7 +75,9 @@ class RestartedEngine:
             raise self.lost
 
     async def answers(self) -> bool:
-        """Whether it does a short request now. One that does not is started again, in the background."""
+        """Whether it does a short request now. One that does not is started again, in the
+        background.
+        """
         try:
             await self.engine.check()
         except InfraError as problem:
@@ -73,17 +85,23 @@ class RestartedEngine:
                 self._begin_recovery(problem, must_restart=True)
         return self.up
 
-    async def generate(self, prompt: Prompt, n: int, seed: int, **sampling: Any) -> AsyncIterator[Rollout]:
+    async def generate(
+        self, prompt: Prompt, n: int, seed: int, **sampling: Any
+    ) -> AsyncIterator[Rollout]:
         async for rollout in self.engine.generate(prompt, n, seed, **sampling):
             yield rollout
 
     def failed(self, problem: Exception) -> None:
-        """Work on this engine failed: looks, in the background, whether it is dead, and starts it again then."""
+        """Work on this engine failed: looks, in the background, whether it is dead, and starts it
+        again then.
+        """
         if self.up:
             self._begin_recovery(problem, must_restart=False)
 
     async def swap(self, version: PolicyVersion) -> float:
-        """Takes new weights; returns seconds. An engine that is down, or that fails now, takes them when it is back."""
+        """Takes new weights; returns seconds. An engine that is down, or that fails now, takes them
+        when it is back.
+        """
         self.version = version
         if version.kind == "merged":
             self._base = version
@@ -99,7 +117,9 @@ class RestartedEngine:
             return 0.0
 
     async def sleep(self) -> None:
-        """Frees its GPU until the next swap (colocate.py); an engine that cannot is started again by that swap."""
+        """Frees its GPU until the next swap (colocate.py); an engine that cannot is started again
+        by that swap.
+        """
         if self.up:
             try:
                 await self.engine.sleep()
@@ -120,7 +140,8 @@ class RestartedEngine:
         try:
             if must_restart or (problem := await self._fault()):
                 await self._restart(problem)
-        finally:  # at once, so that no swap falls between the last look at `version` and being up again
+        # at once, so that no swap falls between the last look at `version` and being up again
+        finally:
             self._recovery = None
 
     async def _fault(self) -> InfraError | None:
@@ -135,7 +156,13 @@ class RestartedEngine:
         start = time.monotonic()
         while self.restarts < self.max_restarts:
             self.restarts += 1
-            log.warning("%s: %s; starting it again (%d of %d)", self.name, problem, self.restarts, self.max_restarts)
+            log.warning(
+                "%s: %s; starting it again (%d of %d)",
+                self.name,
+                problem,
+                self.restarts,
+                self.max_restarts,
+            )
             try:
                 await self.engine.end()
                 self.engine, self._taken = await self.start(self.restarts), None
@@ -159,7 +186,8 @@ class RestartedEngine:
 
 
 async def restarting_learner(attempt: Callable[[int], Awaitable[None]], max_restarts: int) -> None:
-    """Awaits attempt(0) and, after each LearnerLost, attempt(life), which must begin at the newest checkpoint.
+    """Awaits attempt(0) and, after each LearnerLost, attempt(life), which must begin at the newest
+    checkpoint.
 
     Raises InfraError, saying so, when the restarts are used up.
     """
@@ -171,4 +199,6 @@ async def restarting_learner(attempt: Callable[[int], Awaitable[None]], max_rest
                 raise InfraError(
                     f"the learner is lost after {life} restarts (learner.max_restarts); the last problem: {problem}"
                 ) from problem
-            log.warning("%s; starting the learner again (%d of %d)", problem, life + 1, max_restarts)
+            log.warning(
+                "%s; starting the learner again (%d of %d)", problem, life + 1, max_restarts
+            )

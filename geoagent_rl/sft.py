@@ -1,8 +1,8 @@
 """Step II, the cold start: supervised learning of whole answers, on the same learner as GRPO.
 
-The loss is the mean over the batch's completion tokens (the end token included) of -log p; prompt and image tokens do
-not count. Written against a protocol, so it runs on Ray actors and on fakes. May know nothing of Ray or DeepSpeed.
-"""
+The loss is the mean over the batch's completion tokens (the end token included) of -log p; prompt
+and image tokens do not count. Written against a protocol, so it runs on Ray actors and on fakes.
+May know nothing of Ray or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from geoagent_rl.types import PolicyVersion, UserError
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One photograph (a path) with the complete answer the policy should give, in the format of policy/answer.py."""
+    """One photograph (a path) with the complete answer the policy should give, in the format of
+    policy/answer.py.
+    """
 
     uid: str
     image: str
@@ -57,9 +59,13 @@ async def cold_start(
     on_step: OnStep,
     first_step: int = 0,
 ) -> None:
-    """Runs steps first_step .. sft_steps(...) - 1 (the learner holds the state after `first_step` steps)."""
+    """Runs steps first_step .. sft_steps(...) - 1 (the learner holds the state after `first_step`
+    steps).
+    """
     if not demonstrations:
-        raise UserError("no sample has a reasoning text (cot): give sft.manifest a manifest with the column cot")
+        raise UserError(
+            "no sample has a reasoning text (cot): give sft.manifest a manifest with the column cot"
+        )
     steps = sft_steps(len(demonstrations), epochs, batch_size)
     for step, batch in enumerate(sft_batches(demonstrations, epochs, batch_size, seed)):
         if step < first_step:

@@ -1,7 +1,8 @@
-"""The records that travel through one step: Prompt -> Rollout -> ScoredRollout -> Group -> PolicyVersion.
+"""The records that travel through one step: Prompt -> Rollout -> ScoredRollout -> Group ->
+PolicyVersion.
 
-All are frozen, small and picklable; images travel as paths. May know nothing of Ray, vLLM, DeepSpeed or Redis.
-"""
+All are frozen, small and picklable; images travel as paths. May know nothing of Ray, vLLM,
+DeepSpeed or Redis."""
 
 from __future__ import annotations
 
@@ -38,9 +39,10 @@ class Prompt:
 class Rollout:
     """One completion of a prompt by one policy version.
 
-    `logprobs` are the engine's processed log-probabilities (temperature and bans applied) of `completion_ids`.
-    `spans` holds monotonic seconds: submitted, generated and, once the driver has it scored, scored.
-    """
+    `logprobs` are the engine's processed log-probabilities (temperature and bans applied) of
+    `completion_ids`.
+    `spans` holds monotonic seconds: submitted, generated and, once the driver has it scored,
+    scored."""
 
     uid: str
     index: int  # 0 .. G-1 within the group
@@ -55,11 +57,12 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one reward part: a score, a data failure (a score with a reason) or an infra failure (no score).
+    """What became of one reward part: a score, a data failure (a score with a reason) or an infra
+    failure (no score).
 
-    kind "score": judged on its merits. kind "data": the answer itself is at fault (no tags, unknown place); `score` is
-    real, usually 0. kind "infra": a machine or a service failed; `score` is None and the sample is unscorable.
-    """
+    kind "score": judged on its merits. kind "data": the answer itself is at fault (no tags, unknown
+    place); `score` is real, usually 0. kind "infra": a machine or a service failed; `score` is None
+    and the sample is unscorable."""
 
     kind: Literal["score", "data", "infra"]
     score: float | None
@@ -68,12 +71,16 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if (self.kind == "infra") != (self.score is None):
-            raise ValueError(f"an outcome has no score exactly when it is an infra failure: {self.kind}, {self.score}")
+            raise ValueError(
+                f"an outcome has no score exactly when it is an infra failure: {self.kind}, {self.score}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRollout:
-    """A rollout with every reward part. `total` is None when a required part is an infra failure (unscorable)."""
+    """A rollout with every reward part. `total` is None when a required part is an infra failure
+    (unscorable).
+    """
 
     rollout: Rollout
     parts: Mapping[str, Outcome]
@@ -91,12 +98,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """Weights that an engine can take: number 0 is the start; `path` is a directory on storage all nodes see.
+    """Weights that an engine can take: number 0 is the start; `path` is a directory on storage all
+    nodes see.
 
-    kind "merged": a full safetensors checkpoint to reload in place. kind "adapter": a PEFT adapter directory.
-    `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe, against which an engine proves
-    that it really took the weights.
-    """
+    kind "merged": a full safetensors checkpoint to reload in place. kind "adapter": a PEFT adapter
+    directory. `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe,
+    against which an engine proves that it really took the weights."""
 
     number: int
     kind: Literal["merged", "adapter"]
@@ -105,7 +112,9 @@ class PolicyVersion:
 
 
 class InfraError(Exception):
-    """A machine or a service failed (timeout, dead actor, quota, 5xx): retry elsewhere, never a score."""
+    """A machine or a service failed (timeout, dead actor, quota, 5xx): retry elsewhere, never a
+    score.
+    """
 
 
 class UserError(Exception):

@@ -1,9 +1,10 @@
-"""What every test gets: a quiet, offline environment, the order of the suites, limits, and a check for left processes.
+"""What every test gets: a quiet, offline environment, the order of the suites, limits, and a check
+for left processes.
 
-Everything started from here inherits MARK, so a process that outlives the tests is found even when its parent is gone;
-processes that overwrite their environment with a title (Ray's workers, vLLM's EngineCore) are noted while they run.
-The caches under the user's cache directory (gazetteer, tiny policy) are keyed by content and are shared on purpose.
-"""
+Everything started from here inherits MARK, so a process that outlives the tests is found even when
+its parent is gone; processes that overwrite their environment with a title (Ray's workers, vLLM's
+EngineCore) are noted while they run. The caches under the user's cache directory (gazetteer, tiny
+policy) are keyed by content and are shared on purpose."""
 
 import os
 import uuid
@@ -16,7 +17,8 @@ MARK = "GEOAGENT_TEST_SESSION"
 SESSION = uuid.uuid4().hex
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
-    "RAY_AUTH_MODE": "disabled",  # loopback only; otherwise a token file in the home directory decides
+    # loopback only; otherwise a token file in the home directory decides
+    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "OMP_NUM_THREADS": "1",  # engine, learner and judge share few cores
@@ -31,7 +33,9 @@ QUICK = {"unit": 30, "properties": 60, "pipeline": 60}  # seconds for one test
 HERE = Path(__file__).parent
 collect_ignore = ["benchmarks"]  # scripts, run by hand
 GRACE_S = 20.0  # Ray and vLLM take their processes down in the background
-seen: set[psutil.Process] = set()  # descendants noted before each teardown of a suite that starts engines
+seen: set[psutil.Process] = (
+    set()
+)  # descendants noted before each teardown of a suite that starts engines
 leftovers: list[str] = []
 
 
@@ -64,7 +68,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 def ours() -> list[psutil.Process]:
     """Processes started by these tests that are still running, whoever their parent is now."""
-    found = {*seen, *psutil.Process().children(recursive=True), *filter(is_marked, psutil.process_iter())}
+    found = {
+        *seen,
+        *psutil.Process().children(recursive=True),
+        *filter(is_marked, psutil.process_iter()),
+    }
     return [process for process in found if is_left_over(process)]
 
 
@@ -76,13 +84,19 @@ def is_marked(process: psutil.Process) -> bool:
 
 
 def is_left_over(process: psutil.Process) -> bool:
-    """Running, and not multiprocessing's resource tracker or fork server, which end with the process they serve."""
+    """Running, and not multiprocessing's resource tracker or fork server, which end with the
+    process they serve.
+    """
     try:
         command = " ".join(process.cmdline())
         running = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-    return running and "multiprocessing.resource_tracker" not in command and "multiprocessing.forkserver" not in command
+    return (
+        running
+        and "multiprocessing.resource_tracker" not in command
+        and "multiprocessing.forkserver" not in command
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -100,6 +114,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if leftovers:
-        terminalreporter.section("FAILED: processes that the tests left behind (now killed)", red=True, bold=True)
+        terminalreporter.section(
+            "FAILED: processes that the tests left behind (now killed)", red=True, bold=True
+        )
         for line in leftovers:
             terminalreporter.write_line(line)

@@ -1,5 +1,6 @@
-"""Strict schemas of the fields that this project's Compose and Kubernetes files use, from the published references
-(KubeRay v1 API, Kubernetes core/v1, Compose specification): an unknown or misspelt field is an error."""
+"""Strict schemas of the fields that this project's Compose and Kubernetes files use, from the
+published references (KubeRay v1 API, Kubernetes core/v1, Compose specification): an unknown or
+misspelt field is an error."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ MODE = {"type": "integer", "minimum": 0, "maximum": 0o777}
 
 
 def fields(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    """An object with these fields and no others. An underscore at the end of a name avoids Python's keywords."""
+    """An object with these fields and no others. An underscore at the end of a name avoids Python's
+    keywords.
+    """
     known = {name.rstrip("_"): schema for name, schema in {**required, **optional}.items()}
     need = [name.rstrip("_") for name in required]
     return {"type": "object", "properties": known, "required": need, "additionalProperties": False}
@@ -29,7 +32,10 @@ def mapping(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": schema, "minProperties": 1}
 
 
-AMOUNTS = {"type": "object", "propertyNames": {"enum": ["cpu", "memory", "nvidia.com/gpu", "storage"]}}
+AMOUNTS = {
+    "type": "object",
+    "propertyNames": {"enum": ["cpu", "memory", "nvidia.com/gpu", "storage"]},
+}
 AMOUNTS["additionalProperties"] = QUANTITY
 RESOURCES = fields({"requests": AMOUNTS}, limits=AMOUNTS)
 ITEMS = many(fields({"key": TEXT, "path": TEXT}))
@@ -39,9 +45,14 @@ VOLUME = fields(
     secret=fields({"secretName": NAME}, defaultMode=MODE, items=ITEMS),
     emptyDir=fields({}, medium={"enum": ["Memory", ""]}, sizeLimit=QUANTITY),
 )
-PROBE = fields({"tcpSocket": fields({"port": COUNT})}, periodSeconds=COUNT, initialDelaySeconds=COUNT)
+PROBE = fields(
+    {"tcpSocket": fields({"port": COUNT})}, periodSeconds=COUNT, initialDelaySeconds=COUNT
+)
 LOCKED = fields(
-    {"allowPrivilegeEscalation": {"const": False}, "capabilities": fields({"drop": {"const": ["ALL"]}})},
+    {
+        "allowPrivilegeEscalation": {"const": False},
+        "capabilities": fields({"drop": {"const": ["ALL"]}}),
+    },
     readOnlyRootFilesystem=FLAG,
 )
 CONTAINER = fields(
@@ -62,10 +73,14 @@ CONTAINER = fields(
 POD = fields(
     {
         "containers": many(CONTAINER),
-        "securityContext": fields({"runAsNonRoot": {"const": True}, "runAsUser": COUNT, "fsGroup": COUNT}),
+        "securityContext": fields(
+            {"runAsNonRoot": {"const": True}, "runAsUser": COUNT, "fsGroup": COUNT}
+        ),
     },
     volumes=many(VOLUME),
-    tolerations=many(fields({"key": TEXT, "operator": {"enum": ["Exists", "Equal"]}, "effect": TEXT})),
+    tolerations=many(
+        fields({"key": TEXT, "operator": {"enum": ["Exists", "Equal"]}, "effect": TEXT})
+    ),
     automountServiceAccountToken=FLAG,
 )
 RAY_POD = fields({"spec": POD})
@@ -103,11 +118,18 @@ RAY_JOB = fields(
     ttlSecondsAfterFinished=COUNT,
 )
 SELECTOR = fields({"matchLabels": TEXTS})
-SERVICE = fields({"selector": TEXTS, "ports": many(fields({"port": COUNT, "targetPort": COUNT}, name=NAME))})
+SERVICE = fields(
+    {"selector": TEXTS, "ports": many(fields({"port": COUNT, "targetPort": COUNT}, name=NAME))}
+)
 CLAIM = fields(
     {
         "metadata": fields({"name": NAME}),
-        "spec": fields({"accessModes": many({"enum": ["ReadWriteOnce", "ReadWriteMany"]}), "resources": RESOURCES}),
+        "spec": fields(
+            {
+                "accessModes": many({"enum": ["ReadWriteOnce", "ReadWriteMany"]}),
+                "resources": RESOURCES,
+            }
+        ),
     }
 )
 STATEFUL_SET = fields(

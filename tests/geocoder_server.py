@@ -1,11 +1,13 @@
-"""A local HTTP server that plays OpenCage, Nominatim and Photon: their documented answers over real sockets.
+"""A local HTTP server that plays OpenCage, Nominatim and Photon: their documented answers over real
+sockets.
 
-`places` maps a query (first words of it suffice) to a result; unknown queries get the service's empty answer. `trouble`
-is a function of (path, query, key) that may return (status, headers, body) to be sent instead, or hang.
+`places` maps a query (first words of it suffice) to a result; unknown queries get the service's
+empty answer. `trouble` is a function of (path, query, key) that may return (status, headers, body)
+to be sent instead, or hang.
 
-As a program (`python geocoder_server.py PORT`) it is a process that can be killed: it knows the numbered villages of
-Bavaria, says "ready", and each line on its standard input is the TROUBLES it is in from then on.
-"""
+As a program (`python geocoder_server.py PORT`) it is a process that can be killed: it knows the
+numbered villages of Bavaria, says "ready", and each line on its standard input is the TROUBLES it
+is in from then on."""
 
 from __future__ import annotations
 
@@ -29,22 +31,42 @@ def opencage(found):
     results = []
     if found:
         name, lat, lon, kind, region, country, code = found
-        parts = {"_category": "place", "_type": kind, kind: name, "country": country, "country_code": code}
+        parts = {
+            "_category": "place",
+            "_type": kind,
+            kind: name,
+            "country": country,
+            "country_code": code,
+        }
         if region:
             parts["state"] = region
         formatted = ", ".join(dict.fromkeys((name, region, country)))
         geometry = {"lat": lat, "lng": lon}
-        results = [{"components": parts, "confidence": 1, "formatted": formatted, "geometry": geometry}]
+        results = [
+            {"components": parts, "confidence": 1, "formatted": formatted, "geometry": geometry}
+        ]
     status = {"code": 200, "message": "OK"}
     rate = {"limit": 2500, "remaining": 2499, "reset": int(time.time()) + 3600}
-    return {"documentation": "…", "rate": rate, "results": results, "status": status, "total_results": len(results)}
+    return {
+        "documentation": "…",
+        "rate": rate,
+        "results": results,
+        "status": status,
+        "total_results": len(results),
+    }
 
 
 def nominatim(found):
     if not found:
         return []
     name, lat, lon, kind, region, country, code = found
-    address = {kind: name, "state": region, "ISO3166-2-lvl4": "DE-BY", "country": country, "country_code": code}
+    address = {
+        kind: name,
+        "state": region,
+        "ISO3166-2-lvl4": "DE-BY",
+        "country": country,
+        "country_code": code,
+    }
     display = ", ".join(dict.fromkeys(part for part in (name, region, country) if part))
     row = {
         "place_id": 1,
@@ -54,7 +76,13 @@ def nominatim(found):
         "lon": str(lon),
         "type": "administrative",
     }
-    row |= {"class": "boundary", "addresstype": kind, "name": name, "display_name": display, "importance": 0.7}
+    row |= {
+        "class": "boundary",
+        "addresstype": kind,
+        "name": name,
+        "display_name": display,
+        "importance": 0.7,
+    }
     return [row | {"address": {key: value for key, value in address.items() if value}}]
 
 
@@ -62,8 +90,17 @@ def photon(found):
     features = []
     if found:
         name, lat, lon, kind, region, country, code = found
-        properties = {"osm_type": "R", "osm_id": 2, "osm_key": "place", "osm_value": kind, "type": kind, "name": name}
-        properties |= {"country": country, "countrycode": code.upper()} | ({"state": region} if region else {})
+        properties = {
+            "osm_type": "R",
+            "osm_id": 2,
+            "osm_key": "place",
+            "osm_value": kind,
+            "type": kind,
+            "name": name,
+        }
+        properties |= {"country": country, "countrycode": code.upper()} | (
+            {"state": region} if region else {}
+        )
         geometry = {"type": "Point", "coordinates": [lon, lat]}
         features = [{"type": "Feature", "geometry": geometry, "properties": properties}]
     return {"type": "FeatureCollection", "features": features}
@@ -72,7 +109,15 @@ def photon(found):
 def village(query):
     """ "Weilerx7, Bavaria, Germany" lies 7 hundredths of a degree north of 48."""
     found = re.match(r"(weiler[a-z]*(\d+)), bavaria", query, re.IGNORECASE)
-    return found and (found[1], 48.0 + int(found[2]) / 100, 11.0, "village", "Bavaria", "Germany", "de")
+    return found and (
+        found[1],
+        48.0 + int(found[2]) / 100,
+        11.0,
+        "village",
+        "Bavaria",
+        "Germany",
+        "de",
+    )
 
 
 SERVICES = {"/geocode/v1/json": opencage, "/search": nominatim, "/api": photon}
@@ -100,11 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         fields = {name: values[0] for name, values in parse_qs(parts.query).items()}
         query, key, server = fields.get("q", ""), fields.get("key", ""), self.server
-        server.requests.append((time.monotonic(), parts.path, query, key, self.headers["User-Agent"]))
+        server.requests.append(
+            (time.monotonic(), parts.path, query, key, self.headers["User-Agent"])
+        )
         sent = server.trouble(parts.path, query, key) if server.trouble else None
         if sent is None:
             found = village(query) or next(
-                (row for name, row in server.places.items() if query.casefold().startswith(name)), None
+                (row for name, row in server.places.items() if query.casefold().startswith(name)),
+                None,
             )
             sent = 200, {}, json.dumps(SERVICES[parts.path](found))
         status, headers, body = sent
@@ -113,7 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
             status = 200
         data = body.encode() if isinstance(body, str) else body
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **headers,
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -131,7 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(places=PLACES, trouble=None, host="127.0.0.1"):
     server = GeocoderServer(places, trouble, host=host)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield server
@@ -146,7 +200,9 @@ SLOW_S = 0.3
 TROUBLES = {
     "": lambda n: None,
     "slow": lambda n: time.sleep(SLOW_S),
-    "stuck": lambda n: sys.stdout.write("asked\n") and ("hang", {}, ""),  # one write: threads do not mix their lines
+    "stuck": lambda n: (
+        sys.stdout.write("asked\n") and ("hang", {}, "")
+    ),  # one write: threads do not mix their lines
     "flapping": lambda n: (503, {}, "") if n % 2 else None,
     "garbage": lambda n: (200, {}, '{"features": [{"geometry": 5}'),
 }

@@ -1,4 +1,6 @@
-"""`geoagent-rl train` in a process of its own, killed for real, and what two runs' files differ in."""
+"""`geoagent-rl train` in a process of its own, killed for real, and what two runs' files differ
+in.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ from typing import Any
 
 import psutil
 
-from geoagent_rl.telemetry import UNREPEATED
+from geoagent_rl.metrics.table import UNREPEATED
 
 ROOT = Path(__file__).parents[1]
-# Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine rename themselves).
+# Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine
+# rename themselves).
 PARTS = {
     "engine": "ray::RolloutEngine",
     "engine_core": "ray::RolloutEngine",  # its child, vLLM's own process
@@ -33,11 +36,15 @@ def train(*words: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
     """The command as a user starts it. `program` stands in for the installed entry point."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [*(program or (str(Path(sys.executable).with_name("geoagent-rl")),)), "train", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT
+    )
 
 
 def reaches(process: subprocess.Popen, step: int, said: list[str]) -> bool:
-    """Reads what the run says until it has finished `step` or a later one (True) or has ended (False)."""
+    """Reads what the run says until it has finished `step` or a later one (True) or has ended
+    (False).
+    """
     for line in process.stderr:
         said.append(line)
         found = re.match(r"step (\d+)/", line)
@@ -55,8 +62,8 @@ def title(process: psutil.Process) -> str:
 
 
 def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
-    """SIGKILLs a part of the run (the driver alone, all of Ray with what runs in it, or one of PARTS); returns all
-    processes that the run had."""
+    """SIGKILLs a part of the run (the driver alone, all of Ray with what runs in it, or one of
+    PARTS); returns all processes that the run had."""
     tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     if part == "driver":
         victims = tree[:1]
@@ -65,7 +72,9 @@ def kill(process: subprocess.Popen, part: str) -> list[psutil.Process]:
     else:
         victims = [p for p in tree if title(p).startswith(PARTS[part])]
     if part == "engine_core":
-        victims = [child for p in victims for child in p.children() if title(child).startswith("VLLM")]
+        victims = [
+            child for p in victims for child in p.children() if title(child).startswith("VLLM")
+        ]
     if not victims:
         raise AssertionError(f"no process of part {part!r} among {[title(p) for p in tree]}")
     for victim in victims:
@@ -89,10 +98,15 @@ def killed_and_resumed(
     program: tuple[str, ...] = (),
     note: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """A run of which a part is killed `seconds` after a step for each (step, part, seconds), and which is resumed as
-    often as it did not survive that; returns what its lives have said, once the last one has finished well."""
+    """A run of which a part is killed `seconds` after a step for each (step, part, seconds), and
+    which is resumed as often as it did not survive that; returns what its lives have said, once the
+    last one has finished well."""
     said: list[str] = []
-    process, tree, resume = train(*words, f"run.dir={run}", program=program), [], ["--resume", f"run.dir={run}"]
+    process, tree, resume = (
+        train(*words, f"run.dir={run}", program=program),
+        [],
+        ["--resume", f"run.dir={run}"],
+    )
     try:
         for step, part, seconds in kills:
             if not reaches(process, step, said):
@@ -118,7 +132,9 @@ def killed_and_resumed(
 
 
 def rows(run: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The lines of a run's file without what depends on clocks, on caches and on where the run lies."""
+    """The lines of a run's file without what depends on clocks, on caches and on where the run
+    lies.
+    """
     for line in (run / name).read_text().replace(str(run), "RUN").splitlines():
         yield timeless(json.loads(line))
 

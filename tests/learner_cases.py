@@ -1,4 +1,6 @@
-"""Groups of random rollouts on a tiny random policy, and a configuration, for tests of the learner."""
+"""Groups of random rollouts on a tiny random policy, and a configuration, for tests of the
+learner.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,12 @@ Place = tuple[str, list[str]]  # checkpoint directory, three pictures
 
 def config(**learner) -> Config:
     c = Config(steps=10)
-    c.rollout.swap, c.rollout.max_tokens, c.policy.lora_rank, c.policy.lora_alpha = "merged", 24, 8, 16
+    c.rollout.swap, c.rollout.max_tokens, c.policy.lora_rank, c.policy.lora_alpha = (
+        "merged",
+        24,
+        8,
+        16,
+    )
     c.learner.lr, c.learner.kl_beta, c.learner.timeout_s = 3e-3, 0.05, 120.0
     for name, value in learner.items():
         setattr(c.learner, name, value)
@@ -51,7 +58,9 @@ def run(learner, place: Place, steps: int, unscorable: int | None = None) -> lis
     rows = []
     for _ in range(steps):
         for index in range(3):
-            learner.accumulate(group(place, index, learner.version.number, unscorable if index == 1 else None))
+            learner.accumulate(
+                group(place, index, learner.version.number, unscorable if index == 1 else None)
+            )
         rows.append(learner.step()[1])
     return rows
 

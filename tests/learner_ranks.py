@@ -1,11 +1,11 @@
-"""The same steps by 1, 2 and 4 ranks at ZeRO 0, 2 and 3: a script, so that the ranks are forks of one loaded process.
+"""The same steps by 1, 2 and 4 ranks at ZeRO 0, 2 and 3: a script, so that the ranks are forks of
+one loaded process.
 
     python tests/learner_ranks.py MODEL OUT PICTURE PICTURE PICTURE
 
-Every rank writes OUT/<ranks>-<rank>.json: {case: {"rows": metrics of each step, "probe": log-probabilities}}. The
-cases differ in everything that must not matter: stage, micro-batches, shared rows, order of groups and samples,
-streamed groups or the whole batch in one call.
-"""
+Every rank writes OUT/<ranks>-<rank>.json: {case: {"rows": metrics of each step, "probe":
+log-probabilities}}. The cases differ in everything that must not matter: stage, micro-batches,
+shared rows, order of groups and samples, streamed groups or the whole batch in one call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from actors.learner import Learner
 from geoagent_rl.grpo.schedule import grpo_phase
 
 STEPS, WORLDS, LIMIT_S = 2, (1, 2, 4), 150.0
-CASES = {  # name: (ZeRO stage, tokens of a micro-batch, balance of shared rows, seed of the order, groups streamed)
+# name: (ZeRO stage, tokens of a micro-batch, balance of shared rows, seed of the order, groups
+# streamed)
+CASES = {
     "zero0": (0, 8192, 0, 0, True),
     "zero0-whole": (0, 300, 8192, 1, False),
     "zero2": (2, 250, 0, 2, True),
@@ -34,7 +36,9 @@ CASES = {  # name: (ZeRO stage, tokens of a micro-batch, balance of shared rows,
 
 
 def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[dict]:
-    """STEPS steps of three groups, the second one with an unscorable sample, in an order that depends on `order`."""
+    """STEPS steps of three groups, the second one with an unscorable sample, in an order that
+    depends on `order`.
+    """
     rng, rows = random.Random(order), []
     for _ in range(STEPS):
         groups = [group(place, i, learner.version.number, 2 if i == 1 else None) for i in range(3)]
@@ -42,7 +46,9 @@ def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[di
         taken = []
         for g in groups:
             shuffled = rng.sample(range(len(g.samples)), len(g.samples))
-            samples, advantages = (tuple(values[i] for i in shuffled) for values in (g.samples, g.advantages))
+            samples, advantages = (
+                tuple(values[i] for i in shuffled) for values in (g.samples, g.advantages)
+            )
             g = replace(g, samples=samples, advantages=advantages)
             taken.append(g)
             if streamed:
@@ -74,13 +80,17 @@ def main() -> None:
             s.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{s.getsockname()[1]}"
         arguments = (world, address, (model, pictures), Path(out))
-        ranks = [fork.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(world)]
+        ranks = [
+            fork.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(world)
+        ]
         for process in ranks:
             process.start()
         for rank, process in enumerate(ranks):
             process.join(LIMIT_S)
             if process.exitcode != 0:  # the others end with this process
-                sys.exit(f"rank {rank} of {world}: exit code {process.exitcode} (None: not done in {LIMIT_S:g} s)")
+                sys.exit(
+                    f"rank {rank} of {world}: exit code {process.exitcode} (None: not done in {LIMIT_S:g} s)"
+                )
 
 
 if __name__ == "__main__":

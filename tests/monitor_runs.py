@@ -1,4 +1,6 @@
-"""Run directories for the monitor's tests, written by the code that writes real ones, from made-up samples."""
+"""Run directories for the monitor's tests, written by the code that writes real ones, from made-up
+samples.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ from pathlib import Path
 import uvicorn
 from PIL import Image
 
-from cluster.monitor.command import listen
+from cluster.cli.monitor import listen
 from cluster.monitor.runs import Runs
 from cluster.monitor.server import LOOPBACK, application
-from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
+from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config
-from geoagent_rl.policy.answer import Stage, render
-from geoagent_rl.rundir import RunDir
-from geoagent_rl.telemetry import StepClock, time_metrics
+from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
+from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 EVIL = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">"""
@@ -27,7 +29,9 @@ TRUTH = Truth("Germany", "Bayern", "München", 48.137, 11.575)
 
 
 class Joined:
-    """Stands in for a run that is going on and does what it is asked (cluster/monitor/attached.py)."""
+    """Stands in for a run that is going on and does what it is asked
+    (cluster/monitor/attached.py).
+    """
 
     def __init__(self) -> None:
         judge = {"status": "RUNNING", "replicas": {"RUNNING": 1}}
@@ -52,7 +56,9 @@ def served(folder: Path, joined: Joined | None) -> Iterator[int]:
     """The port of a monitor in a thread of this process."""
     with listen("127.0.0.1", 0) as listener:
         app = application(Runs(folder), joined, LOOPBACK)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         yield listener.getsockname()[1]
@@ -80,38 +86,80 @@ def new_run(folder: Path, name: str = "run", **settings) -> RunDir:
 
 
 def group(step: int, place: int, image: Path, words: str, level: float, size: int = 4) -> Group:
-    """Samples whose scores are around `level` (0..1); the last of the group has no readable answer."""
+    """Samples whose scores are around `level` (0..1); the last of the group has no readable
+    answer.
+    """
     chance = random.Random(f"{step}/{place}")
     samples = []
     for i in range(size):
         good = min(max(chance.gauss(level, 0.15), 0.0), 1.0)
         stages = tuple(
-            Stage(("white plates", "blue signs"), f"{words} leads to {name}.", name, "Low") for name in TRUTH.levels
+            Stage(("white plates", "blue signs"), f"{words} leads to {name}.", name, "Low")
+            for name in TRUTH.levels
         )
         broken = i == size - 1
-        text = f"I cannot tell. {words}" if broken else render(stages, ("Germany", "Hessen", words[:20] or "Bonn"))
-        spans = {"submitted": step * 2.0, "generated": step * 2.0 + 0.5 + 0.1 * i, "scored": step * 2.0 + 0.9 + 0.1 * i}
-        rollout = Rollout(f"photo-{place}", i, (1,) * 90, (2,) * (40 + 3 * i), (), text, "stop", step - 1, spans)
-        verdicts = [{"stage": n, "judge": words or n, "agree": False, "not_asked": ""} for n in TRUTH.levels]
-        spatial = {"lat": 50.1, "lon": 8.7, "distance_km": 304.2, "level": "place", "name": words, "seconds": 0.02}
+        text = (
+            f"I cannot tell. {words}"
+            if broken
+            else render(stages, ("Germany", "Hessen", words[:20] or "Bonn"))
+        )
+        spans = {
+            "submitted": step * 2.0,
+            "generated": step * 2.0 + 0.5 + 0.1 * i,
+            "scored": step * 2.0 + 0.9 + 0.1 * i,
+        }
+        rollout = Rollout(
+            f"photo-{place}", i, (1,) * 90, (2,) * (40 + 3 * i), (), text, "stop", step - 1, spans
+        )
+        verdicts = [
+            {"stage": n, "judge": words or n, "agree": False, "not_asked": ""} for n in TRUTH.levels
+        ]
+        spatial = {
+            "lat": 50.1,
+            "lon": 8.7,
+            "distance_km": 304.2,
+            "level": "place",
+            "name": words,
+            "seconds": 0.02,
+        }
         parts = {
-            "spatial": Outcome("data", 0.0, words) if broken else Outcome("score", good, "", spatial),
+            "spatial": Outcome("data", 0.0, words)
+            if broken
+            else Outcome("score", good, "", spatial),
             "semantic": Outcome("score", good**2, "", {"levels": [], "seconds": 0.03}),
-            "consistency": Outcome("score", good / 2, "", {"stages": verdicts, "seconds": 0.2, "attempts": 1}),
+            "consistency": Outcome(
+                "score", good / 2, "", {"stages": verdicts, "seconds": 0.2, "attempts": 1}
+            ),
             "format": Outcome("score", float(not broken), "", {"seconds": 1e-5}),
         }
-        samples.append(ScoredRollout(rollout, parts, 1.5 * parts["spatial"].score + parts["semantic"].score))
+        samples.append(
+            ScoredRollout(rollout, parts, 1.5 * parts["spatial"].score + parts["semantic"].score)
+        )
     centre = sum(s.total for s in samples) / size
     prompt = Prompt(f"photo-{place}", str(image), TRUTH)
     return Group(prompt, tuple(samples), tuple(s.total - centre for s in samples))
 
 
-def record(run: RunDir, image: Path, steps: range, groups: int = 2, words: str = "", rise: float = 40.0) -> None:
+def record(
+    run: RunDir, image: Path, steps: range, groups: int = 2, words: str = "", rise: float = 40.0
+) -> None:
     """Steps whose rewards rise towards 1 over about `rise` steps."""
     for step in steps:
         level = 0.9 - 0.7 * math.exp(-step / rise)
         batch = [group(step, place, image, words, level) for place in range(groups)]
         clock = StepClock(step * 2.0, step * 2.0 + 2.0, [(step * 2.0 + 1.2, step * 2.0 + 1.8)], [])
-        row = {"step": step, "prompts": step * groups, **sample_metrics(batch), **staleness_metrics(batch, step - 1)}
-        row |= {**time_metrics(clock, batch), "tokens_per_s": 150.0, "kl": step / 1000, "entropy": 1 / step}
-        run.record_step(row | {"replicas_judge": 1, "replicas_geo_embed": 2, "cache_hit_share": level}, batch)
+        row = {
+            "step": step,
+            "prompts": step * groups,
+            **sample_metrics(batch),
+            **staleness_metrics(batch, step - 1),
+        }
+        row |= {
+            **time_metrics(clock, batch),
+            "tokens_per_s": 150.0,
+            "kl": step / 1000,
+            "entropy": 1 / step,
+        }
+        run.record_step(
+            row | {"replicas_judge": 1, "replicas_geo_embed": 2, "cache_hit_share": level}, batch
+        )

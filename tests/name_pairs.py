@@ -1,4 +1,6 @@
-"""The committed table of name pairs (data/name_pairs.tsv) and the measures that say how well they are told apart."""
+"""The committed table of name pairs (data/name_pairs.tsv) and the measures that say how well they
+are told apart.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def read_pairs(path: Path = PAIRS) -> list[Labelled]:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [
         Labelled(
-            LevelPair(row["level"], row["a"], row["b"], tuple(filter(None, split_levels(row["within"])))),
+            LevelPair(
+                row["level"], row["a"], row["b"], tuple(filter(None, split_levels(row["within"])))
+            ),
             row["same"] == "1",
             row["language"],
         )
@@ -36,7 +40,9 @@ def read_pairs(path: Path = PAIRS) -> list[Labelled]:
 
 
 def auc(values: Sequence[float], same: Sequence[bool]) -> float:
-    """Probability that a random same pair lies above a random different one; ties count one half."""
+    """Probability that a random same pair lies above a random different one; ties count one
+    half.
+    """
     yes, no = np.array(values)[np.array(same)], np.array(values)[~np.array(same)]
     return float(((yes[:, None] > no) + 0.5 * (yes[:, None] == no)).mean())
 

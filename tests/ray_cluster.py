@@ -1,8 +1,9 @@
-"""A Ray cluster of several nodes on this machine, in processes of its own: with a dashboard and a token, as users have.
+"""A Ray cluster of several nodes on this machine, in processes of its own: with a dashboard and a
+token, as users have.
 
-`running(...)` starts it and takes it down; this file run as a script is the process that owns it (Ray settles how it
-authenticates once per process, and the tests' own process runs Ray without a token).
-"""
+`running(...)` starts it and takes it down; this file run as a script is the process that owns it
+(Ray settles how it authenticates once per process, and the tests' own process runs Ray without a
+token)."""
 
 from __future__ import annotations
 
@@ -35,11 +36,15 @@ class Running:
 
 @contextmanager
 def running(nodes: list[dict[str, Any]], variables: dict[str, str]) -> Iterator[Running]:
-    """nodes: arguments of cluster_utils.Cluster.add_node, the head first. variables: of the nodes' environment."""
+    """nodes: arguments of cluster_utils.Cluster.add_node, the head first. variables: of the nodes'
+    environment.
+    """
     folder = tempfile.mkdtemp(prefix="ga-")  # short: Ray's socket paths must be
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     binaries = os.path.dirname(sys.executable)
-    path = {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}  # jobs find `geoagent-rl` as their head does
+    path = {
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"
+    }  # jobs find `geoagent-rl` as their head does
     job = json.dumps({"folder": folder, "nodes": nodes})
     owner = subprocess.Popen(
         [sys.executable, __file__, job],
@@ -72,19 +77,31 @@ def free_port() -> int:
 
 
 def own(folder: str, nodes: list[dict[str, Any]]) -> None:
-    """The owner's part: starts the nodes, says where they are, waits for the end of standard input."""
+    """The owner's part: starts the nodes, says where they are, waits for the end of standard
+    input.
+    """
     os.environ.pop("RAY_ADDRESS", None)
     os.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
     from ray.cluster_utils import Cluster
 
     port, agent = free_port(), free_port()
-    head = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": port, "temp_dir": folder}
-    head["dashboard_agent_listen_port"] = agent  # which takes jobs; its usual port may be another cluster's
+    head = {
+        "include_dashboard": True,
+        "dashboard_host": "127.0.0.1",
+        "dashboard_port": port,
+        "temp_dir": folder,
+    }
+    head["dashboard_agent_listen_port"] = (
+        agent  # which takes jobs; its usual port may be another cluster's
+    )
     cluster = Cluster(initialize_head=True, head_node_args=head | nodes[0])
     try:
         for node in nodes[1:]:
             cluster.add_node(**node)
-        print(json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}), flush=True)
+        print(
+            json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}),
+            flush=True,
+        )
         sys.stdin.read()
     finally:
         cluster.shutdown()

@@ -1,4 +1,6 @@
-"""Fake reward services whose answers are known in advance, and completions that earn known scores."""
+"""Fake reward services whose answers are known in advance, and completions that earn known
+scores.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import asyncio
 from collections import Counter
 from types import SimpleNamespace
 
-from geoagent_rl.policy.answer import Stage, render
+from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
 from geoagent_rl.types import Prompt, Rollout, Truth
 
@@ -20,11 +22,15 @@ def completion(levels=LEVELS, conclusions=LEVELS, characters=300):
 
 
 def rollout(text=None, index=0):
-    return Rollout("u", index, (1,), (2,), (-0.1,), completion() if text is None else text, "stop", 0)
+    return Rollout(
+        "u", index, (1,), (2,), (-0.1,), completion() if text is None else text, "stop", 0
+    )
 
 
 class Fakes:
-    """Geocoder, semantic service and judge in one. `before(kind)` runs first: it may raise, wait or return garbage."""
+    """Geocoder, semantic service and judge in one. `before(kind)` runs first: it may raise, wait or
+    return garbage.
+    """
 
     def __init__(self, before=None):
         self.before = before
@@ -45,7 +51,9 @@ class Fakes:
     async def similarities(self, pairs):
         garbage = await self._enter("similarities")
         known = {("Bavaria", "Bayern"): 0.8, ("Munich", "München"): 0.9}
-        found = [Similarity(1.0 if p.a == p.b else known.get((p.a, p.b), 0.0), "encoder") for p in pairs]
+        found = [
+            Similarity(1.0 if p.a == p.b else known.get((p.a, p.b), 0.0), "encoder") for p in pairs
+        ]
         return found if garbage is None else garbage
 
     async def same_place(self, pairs):
@@ -54,7 +62,9 @@ class Fakes:
 
     async def judge(self, items):
         garbage = await self._enter("judge")
-        return [Verdict(i.reasoning.split(":")[0], 0.0) for i in items] if garbage is None else garbage
+        return (
+            [Verdict(i.reasoning.split(":")[0], 0.0) for i in items] if garbage is None else garbage
+        )
 
     @property
     def services(self):

@@ -1,4 +1,5 @@
-"""Real reward services that misbehave on demand, for fault tests and benchmarks: replicas, and a judge without vLLM.
+"""Real reward services that misbehave on demand, for fault tests and benchmarks: replicas, and a
+judge without vLLM.
 
 The classes travel to Ray's workers by value: those cannot import a test.
 """
@@ -28,7 +29,9 @@ LEASE_S = 1.0  # so long a replica that is killed blocks others
 
 
 class StandInAgent(ConsistencyAgent):
-    """The real agent but for its engine, which concludes the word before the first colon (see reward_fakes.py)."""
+    """The real agent but for its engine, which concludes the word before the first colon (see
+    reward_fakes.py).
+    """
 
     def __init__(self, latency_s=0.0, at_once=1024):
         self.latency_s, self.slots = latency_s, asyncio.Semaphore(at_once)
@@ -89,7 +92,9 @@ def judge_application(latency_s=0.0, at_once=1024, replicas=1):
         graceful_shutdown_timeout_s=2.0,
         graceful_shutdown_wait_loop_s=0.2,
     )
-    return lambda config, cache_url: deployment.bind(cache_url, config.reward.cache.timeout_s, latency_s, at_once)
+    return lambda config, cache_url: deployment.bind(
+        cache_url, config.reward.cache.timeout_s, latency_s, at_once
+    )
 
 
 class TroubledEncoder:

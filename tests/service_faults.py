@@ -1,7 +1,8 @@
-"""The reward services of one run on real processes, and the troubles that the fault matrix brings them into.
+"""The reward services of one run on real processes, and the troubles that the fault matrix brings
+them into.
 
-Each `*_trouble` begins a trouble and returns what mends it; what has to happen during a call runs as a task until then.
-"""
+Each `*_trouble` begins a trouble and returns what mends it; what has to happen during a call runs
+as a task until then."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from redis import Redis
 from actors.redis_server import EmbeddedRedis, free_port, new_password
 from actors.serving import start_services
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, PhotonConfig, RewardConfig
+from geoagent_rl.config.reward import CacheConfig, GeocoderConfig, PhotonConfig, RewardConfig
 
 SERVER = Path(__file__).parent / "geocoder_server.py"
 
@@ -37,7 +38,9 @@ class GeocoderProcess:
 
     def start(self):
         command = [sys.executable, str(SERVER), str(self.port)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout.readline() == "ready\n"
 
     def set_trouble(self, trouble):
@@ -70,8 +73,12 @@ class Stack:
             max_unscorable_share=1.0,
         )
         self.config = Config(steps=2, reward=reward)
-        self.config.rollout = dataclasses.replace(self.config.rollout, group_size=group_size, prompts_per_step=1)
-        self.services = self.do(start_services(self.config, "faults", folder, reward_services.judge_application()))
+        self.config.rollout = dataclasses.replace(
+            self.config.rollout, group_size=group_size, prompts_per_step=1
+        )
+        self.services = self.do(
+            start_services(self.config, "faults", folder, reward_services.judge_application())
+        )
         clients = self.services.services
         self.handles = {"embedder": clients.geocoder.handle, "judge": clients.judge.handle}
 

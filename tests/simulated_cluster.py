@@ -1,7 +1,8 @@
-"""Engines, reward services and a learner that only take time, for the real driver and the real scorer.
+"""Engines, reward services and a learner that only take time, for the real driver and the real
+scorer.
 
-The times are assumptions about hardware (see Hardware), not measurements: what is real here is the schedule.
-"""
+The times are assumptions about hardware (see Hardware), not measurements: what is real here is the
+schedule."""
 
 import asyncio
 import math
@@ -19,7 +20,13 @@ from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, Truth
 TEXT = completion()
 TRUTH = Truth("Germany", "Bayern", "München", 48.0, 11.0)
 PLACE = SimpleNamespace(
-    lat=48.0, lon=11.0, level="place", name="Munich", admin1="Bavaria", country_code="DE", provider="simulated"
+    lat=48.0,
+    lon=11.0,
+    level="place",
+    name="Munich",
+    admin1="Bavaria",
+    country_code="DE",
+    provider="simulated",
 )
 
 
@@ -117,7 +124,9 @@ class Rewards:
         return [False] * len(pairs)
 
     async def judge(self, items):
-        await asyncio.gather(*(self.take("judge", self.judges, self.hardware.judge_s) for _ in items))
+        await asyncio.gather(
+            *(self.take("judge", self.judges, self.hardware.judge_s) for _ in items)
+        )
         return [Verdict(item.reasoning.split(":")[0], 0.0) for item in items]
 
 
@@ -140,7 +149,9 @@ class Learner:
 
 
 async def serial_step(config, engines, scorer, learner, first, one_by_one):
-    """What the same parts take when rewards wait for the whole batch, and learning for all rewards. Seconds."""
+    """What the same parts take when rewards wait for the whole batch, and learning for all rewards.
+    Seconds.
+    """
     loop = asyncio.get_running_loop()
     start, size = loop.time(), config.rollout.group_size
 
@@ -148,7 +159,9 @@ async def serial_step(config, engines, scorer, learner, first, one_by_one):
         engine = engines[i % len(engines)]
         return [rollout async for rollout in engine.generate(prompt_at(i), size, i)]
 
-    groups = await asyncio.gather(*(group(first + i) for i in range(config.rollout.prompts_per_step)))
+    groups = await asyncio.gather(
+        *(group(first + i) for i in range(config.rollout.prompts_per_step))
+    )
     work = [scorer.score(prompt_at(first), rollout) for rollouts in groups for rollout in rollouts]
     scored = [await one for one in work] if one_by_one else await asyncio.gather(*work)
     for i in range(len(groups)):

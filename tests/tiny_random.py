@@ -1,4 +1,6 @@
-"""A random tiny Qwen2.5-VL checkpoint with a byte tokenizer, for tests that need the architecture but no skill."""
+"""A random tiny Qwen2.5-VL checkpoint with a byte tokenizer, for tests that need the architecture
+but no skill.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def build(directory: Path, seed: int = 0, hidden: int = 32, layers: int = 2) -> 
     model.generation_config.pad_token_id = tokens.pad_token_id
     model.save_pretrained(directory)
     Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 84 * 84}),
+        image_processor=Qwen2VLImageProcessor(
+            size={"shortest_edge": 28 * 28, "longest_edge": 84 * 84}
+        ),
         tokenizer=tokens,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=TEMPLATE,

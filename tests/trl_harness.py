@@ -1,4 +1,6 @@
-"""TRL's trainer on our tiny random Qwen2.5-VL, for tests that compare with it: its inputs, its methods, gradients."""
+"""TRL's trainer on our tiny random Qwen2.5-VL, for tests that compare with it: its inputs, its
+methods, gradients.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +55,31 @@ def trainer(policy, rewards, tmp_path, **settings):
 
 
 def sampled(oracle, completions, sampler=None):
-    """What TRL makes of these completions: its generation is replaced, all that follows it is TRL's."""
+    """What TRL makes of these completions: its generation is replaced, all that follows it is
+    TRL's.
+    """
     prompts = [[5, 6, 7]] * len(completions)
-    oracle._generate = lambda _: (prompts, completions, None, [""] * len(completions), sampler, {}, None, None)
+    oracle._generate = lambda _: (
+        prompts,
+        completions,
+        None,
+        [""] * len(completions),
+        sampler,
+        {},
+        None,
+        None,
+    )
     return oracle._generate_and_score_completions([{"prompt": "where?"}] * len(completions))
 
 
 def samples(processor, seed: int) -> tuple[list[TrainSample], dict]:
-    """Four sequences over three pictures of different sizes, with random completions, advantages and old log-probs."""
+    """Four sequences over three pictures of different sizes, with random completions, advantages
+    and old log-probs.
+    """
     generator = torch.Generator().manual_seed(seed)
-    pictures = {str(i): encode(processor, noise(i, size), "tiny", 10_000) for i, size in enumerate(SIZES)}
+    pictures = {
+        str(i): encode(processor, noise(i, size), "tiny", 10_000) for i, size in enumerate(SIZES)
+    }
     out = []
     for i in range(4):
         n = int(torch.randint(1, MAX_TOKENS + 1, (1,), generator=generator))
@@ -70,22 +87,34 @@ def samples(processor, seed: int) -> tuple[list[TrainSample], dict]:
         old = (-5 + torch.randn(n, generator=generator)).tolist()
         advantage = float(torch.randn((), generator=generator))
         image = str(i % len(SIZES))
-        out.append(TrainSample(str(i), image, pictures[image].ids, tuple(ids), advantage, tuple(old)))
+        out.append(
+            TrainSample(str(i), image, pictures[image].ids, tuple(ids), advantage, tuple(old))
+        )
     return out, pictures
 
 
 def noise(seed: int, size: tuple[int, int]) -> Image.Image:
     pixels = torch.randint(
-        0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+        0,
+        256,
+        (size[1], size[0], 3),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(seed),
     )
     return Image.fromarray(pixels.numpy())
 
 
 def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
-    """The same sequences as TRL wants them: prompts padded on the left, completions on the right."""
+    """The same sequences as TRL wants them: prompts padded on the left, completions on the
+    right.
+    """
     longest = max(len(s.prompt_ids) for s in rows)
-    prompts = torch.tensor([[pad] * (longest - len(s.prompt_ids)) + list(s.prompt_ids) for s in rows])
-    mask = torch.tensor([[0] * (longest - len(s.prompt_ids)) + [1] * len(s.prompt_ids) for s in rows])
+    prompts = torch.tensor(
+        [[pad] * (longest - len(s.prompt_ids)) + list(s.prompt_ids) for s in rows]
+    )
+    mask = torch.tensor(
+        [[0] * (longest - len(s.prompt_ids)) + [1] * len(s.prompt_ids) for s in rows]
+    )
     completion_mask = batch.completion_mask.long()
     types = torch.cat([(prompts == image_token).long(), torch.zeros_like(completion_mask)], dim=1)
     return {
@@ -105,7 +134,9 @@ def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
 def forward(policy, batch, pictures, temperature, reference=False, banned=None):
     grids = torch.cat([p.image_grid_thw for p in pictures.values()])
     features = policy.image_features(torch.cat([p.pixel_values for p in pictures.values()]), grids)
-    return policy(batch, features, policy.position_ids(batch, grids), temperature, banned, reference)
+    return policy(
+        batch, features, policy.position_ids(batch, grids), temperature, banned, reference
+    )
 
 
 def gradients(policy) -> dict[str, torch.Tensor]:
@@ -126,7 +157,11 @@ def their_logprobs(oracle, inputs) -> torch.Tensor:
     """TRL's own log-probabilities of the completions, [B, T]."""
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    pictures = {k: inputs[k] for k in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")}
+    pictures = {
+        k: inputs[k] for k in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+    }
     longest = inputs["completion_ids"].shape[1]
     with torch.no_grad():
-        return oracle._get_per_token_logps_and_entropies(oracle.model, ids, attention, longest, **pictures)[0]
+        return oracle._get_per_token_logps_and_entropies(
+            oracle.model, ids, attention, longest, **pictures
+        )[0]

@@ -1,11 +1,15 @@
-"""An asyncio loop whose clock jumps to the next timer instead of waiting: hours of simulated time in seconds."""
+"""An asyncio loop whose clock jumps to the next timer instead of waiting: hours of simulated time
+in seconds.
+"""
 
 import asyncio
 from unittest import mock
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` starts at 0. When nothing is left that could ever happen, it raises instead of hanging."""
+    """`time()` starts at 0. When nothing is left that could ever happen, it raises instead of
+    hanging.
+    """
 
     def __init__(self):
         super().__init__()

@@ -1,1 +1,3 @@
-"""The page that shows runs, and what lets the same curves appear in the Ray dashboard and in Grafana."""
+"""The page that shows runs, and what lets the same curves appear in the Ray dashboard and in
+Grafana.
+"""

@@ -1,8 +1,9 @@
-"""A live run beside its files: what it consists of now, and the numbers of its replicas, which can be changed.
+"""A live run beside its files: what it consists of now, and the numbers of its replicas, which can
+be changed.
 
-Ray ends a process whose cluster goes away, so a child process joins the run and talks in lines of JSON; the page
-outlives it. When no run is going on, or it has ended, another attempt is made after a while.
-"""
+Ray ends a process whose cluster goes away, so a child process joins the run and talks in lines of
+JSON; the page outlives it. When no run is going on, or it has ended, another attempt is made after
+a while."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ STOP_S = 10.0
 
 
 class Attached:
-    """Follows the run that `run` names (its directory or id; "": the only one that is going on). `close` in the end."""
+    """Follows the run that `run` names (its directory or id; "": the only one that is going on).
+    `close` in the end.
+    """
 
     def __init__(self, run: str) -> None:
         self.run = run
@@ -33,7 +36,9 @@ class Attached:
         self._thread.start()
 
     def scale(self, service: str, replicas: int) -> None:
-        """Asks for a number of replicas; `seen` tells what came of it. Raises UserError while no run is joined."""
+        """Asks for a number of replicas; `seen` tells what came of it. Raises UserError while no
+        run is joined.
+        """
         if self._child is None or self.seen.get("problem"):
             raise UserError("no run is joined, so there is nothing to scale")
         with contextlib.suppress(BrokenPipeError):  # it ends just now: the next look says so
@@ -49,7 +54,11 @@ class Attached:
     def _follow(self) -> None:
         while not self._closed.is_set():
             command = [sys.executable, "-m", "cluster.monitor.attached", self.run]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            pipes = {
+                "stdin": subprocess.PIPE,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.DEVNULL,
+            }
             with subprocess.Popen(command, text=True, **pipes) as self._child:
                 for line in self._child.stdout:
                     self.seen = {"attached": True, **json.loads(line)}
@@ -59,8 +68,10 @@ class Attached:
 
 
 def main(run: str) -> None:
-    """The child: writes a line of JSON every PERIOD_S, obeys lines {service: replicas}, ends with its parent."""
-    from cluster.live import joined
+    """The child: writes a line of JSON every PERIOD_S, obeys lines {service: replicas}, ends with
+    its parent.
+    """
+    from cluster.running import joined
 
     try:
         with joined(run) as live:

@@ -1,4 +1,5 @@
-"""Writes what is made of the metric table: docs/metrics.md, the Grafana dashboard and prometheus.yml beside this file.
+"""Writes what is made of the metric table: docs/metrics.md, the Grafana dashboard and
+prometheus.yml beside this file.
 
 `python -m cluster.monitor.generate` after the table or the panels change; a test compares.
 """
@@ -12,9 +13,11 @@ from typing import Any
 import yaml
 
 from cluster.monitor.panels import Panel, panels
-from geoagent_rl.telemetry import METRICS, SECTIONS
+from geoagent_rl.metrics.table import METRICS, SECTIONS
 
-PROMETHEUS_NAME = "ray_geoagent_{}"  # Ray puts "ray_" before what cluster/tracking.py names
+PROMETHEUS_NAME = (
+    "ray_geoagent_{}"  # Ray puts "ray_" before what cluster/jobs/metric_sinks.py names
+)
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 GRAFANA_UNITS = {"share": "percentunit", "s": "s", "GiB": "gbytes", "tokens/s": "short"}
@@ -42,7 +45,7 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Generated from the metric table in `geoagent_rl/telemetry.py` by `python -m cluster.monitor.generate`.",
+        "Generated from the metric table in `geoagent_rl/metrics/table.py` by `python -m cluster.monitor.generate`.",
         "",
         "Every name stands in `metrics.jsonl` (one line per optimizer step), in TensorBoard, on the monitor's page,",
         "and where asked for, in Weights & Biases. Prometheus has it as `ray_geoagent_<name>`, labelled with the run.",
@@ -50,7 +53,9 @@ def metrics_page() -> str:
     ]
     for section, table in SECTIONS.items():
         lines += ["", f"## {section}", "", "| name | unit | meaning |", "|---|---|---|"]
-        rows = ((name, unit, meaning.replace("|", "\\|")) for name, (unit, meaning) in table.items())
+        rows = (
+            (name, unit, meaning.replace("|", "\\|")) for name, (unit, meaning) in table.items()
+        )
         lines += [f"| `{name}` | {unit} | {meaning} |" for name, unit, meaning in rows]
     return "\n".join(lines) + "\n"
 
@@ -62,7 +67,14 @@ def dashboard() -> dict[str, Any]:
     for panel in panels():
         if panel.tab != tab:
             tab, y = panel.tab, y + 9
-            out.append({"type": "row", "title": tab, "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}, "panels": []})
+            out.append(
+                {
+                    "type": "row",
+                    "title": tab,
+                    "gridPos": {"h": 1, "w": 24, "x": 0, "y": y},
+                    "panels": [],
+                }
+            )
             x = 24
         width = 24 if panel.wide else 8
         if x + width > 24:
@@ -70,11 +82,18 @@ def dashboard() -> dict[str, Any]:
         out.append(_panel(panel.title, _targets(panel), _unit(panel), (x, y, width)))
         x += width
     y += 9
-    out.append({"type": "row", "title": "Ray", "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}, "panels": []})
+    out.append(
+        {"type": "row", "title": "Ray", "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}, "panels": []}
+    )
     for i, (title, (name, unit)) in enumerate(NODES.items()):
         targets = [{"expr": name, "legendFormat": "__auto", "refId": "A"}]
         out.append(_panel(title, targets, unit, (8 * (i % 3), y + 1 + 9 * (i // 3), 8)))
-    source = {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Data source"}
+    source = {
+        "name": "datasource",
+        "type": "datasource",
+        "query": "prometheus",
+        "label": "Data source",
+    }
     query = f"label_values({PROMETHEUS_NAME.format('step')}, run)"
     runs = {"name": "run", "type": "query", "datasource": _SOURCE, "query": query, "refresh": 2, "label": "Run",
             "includeAll": True, "multi": True, "current": {"text": "All", "value": "$__all"}}  # fmt: skip
@@ -94,7 +113,9 @@ def dashboard() -> dict[str, Any]:
 _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-def _panel(title: str, targets: list[dict[str, str]], unit: str, at: tuple[int, int, int]) -> dict[str, Any]:
+def _panel(
+    title: str, targets: list[dict[str, str]], unit: str, at: tuple[int, int, int]
+) -> dict[str, Any]:
     x, y, width = at
     return {
         "type": "timeseries",
@@ -102,7 +123,10 @@ def _panel(title: str, targets: list[dict[str, str]], unit: str, at: tuple[int, 
         "datasource": _SOURCE,
         "gridPos": {"h": 9, "w": width, "x": x, "y": y},
         "fieldConfig": {"defaults": {"unit": unit}, "overrides": []},
-        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom"},
+            "tooltip": {"mode": "multi"},
+        },
         "targets": [{**target, "datasource": _SOURCE} for target in targets],
     }
 
@@ -124,20 +148,21 @@ def _unit(panel: Panel) -> str:
 
 
 def prometheus() -> str:
-    """Scrapes every node of a Ray cluster that runs on the machine where Prometheus does, and evaluates no rules."""
+    """Scrapes every node of a Ray cluster that runs on the machine where Prometheus does, and
+    evaluates no rules.
+    """
     settings = {
         "global": {"scrape_interval": "10s", "scrape_timeout": "8s"},
         "scrape_configs": [
             {
                 "job_name": "ray",
-                # Ray's head keeps this list of all nodes' metrics ports up to date; another --temp-dir, another path.
+                # Ray's head keeps this list of all nodes' metrics ports up to date; another
+                # --temp-dir, another path.
                 "file_sd_configs": [{"files": ["/tmp/ray/prom_metrics_service_discovery.json"]}],
             }
         ],
     }
-    head = (
-        "# Generated by `python -m cluster.monitor.generate`. Ray's head writes the file that lists all nodes' ports\n"
-    )
+    head = "# Generated by `python -m cluster.monitor.generate`. Ray's head writes the file that lists all nodes' ports\n"
     head += "# into its --temp-dir (default /tmp/ray); change the path here if you started Ray with another.\n"
     return head + yaml.safe_dump(settings, sort_keys=False)
 

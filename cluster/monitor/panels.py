@@ -1,4 +1,5 @@
-"""Which curves stand together: the panels of the page, of the Ray dashboard's Metrics tab and of the Grafana dashboard.
+"""Which curves stand together: the panels of the page, of the Ray dashboard's Metrics tab and of
+the Grafana dashboard.
 
 Every metric of the metric table is in some panel, and those of one panel share its axis.
 """
@@ -9,12 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from geoagent_rl.telemetry import CACHED, METRICS, PARTS, SERVICES
+from geoagent_rl.metrics.table import CACHED, METRICS, PARTS, SERVICES
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Some metrics on one axis. `band`: two metrics between which the area is shaded. `wide`: takes a whole row."""
+    """Some metrics on one axis. `band`: two metrics between which the area is shaded. `wide`: takes
+    a whole row.
+    """
 
     tab: str
     title: str
@@ -29,11 +32,20 @@ class Panel:
 
 def rewards() -> list[Panel]:
     panels = [
-        Panel("Rewards", "Total reward", ("reward_total_mean", "reward_total_q50"), _band("reward_total"), wide=True),
-        Panel("Rewards", "Reward by component", tuple(f"reward_{p}_mean" for p in PARTS), wide=True),
+        Panel(
+            "Rewards",
+            "Total reward",
+            ("reward_total_mean", "reward_total_q50"),
+            _band("reward_total"),
+            wide=True,
+        ),
+        Panel(
+            "Rewards", "Reward by component", tuple(f"reward_{p}_mean" for p in PARTS), wide=True
+        ),
     ]
     panels += [
-        Panel("Rewards", _words(p), (f"reward_{p}_mean", f"reward_{p}_q50"), _band(f"reward_{p}")) for p in PARTS
+        Panel("Rewards", _words(p), (f"reward_{p}_mean", f"reward_{p}_q50"), _band(f"reward_{p}"))
+        for p in PARTS
     ]
     spread = tuple(f"reward_{p}_std" for p in PARTS)
     return [
@@ -88,9 +100,15 @@ def speed() -> list[Panel]:
 
 
 def services() -> list[Panel]:
-    latencies = {q: tuple(f"latency_{what}_{q}" for what in ("scoring", *PARTS)) for q in ("q50", "q95")}
+    latencies = {
+        q: tuple(f"latency_{what}_{q}" for what in ("scoring", *PARTS)) for q in ("q50", "q95")
+    }
     return [
-        Panel("Services", "Cache hits", ("cache_hit_share", *(f"cache_hit_share_{kind}" for kind in CACHED))),
+        Panel(
+            "Services",
+            "Cache hits",
+            ("cache_hit_share", *(f"cache_hit_share_{kind}" for kind in CACHED)),
+        ),
         Panel("Services", "Latency of rewards, median", latencies["q50"]),
         Panel("Services", "Latency of rewards, 0.95 quantile", latencies["q95"]),
         Panel("Services", "Latency of completions", ("latency_rollout_q50", "latency_rollout_q95")),
@@ -110,10 +128,19 @@ def described() -> dict[str, Any]:
     return {
         "parts": PARTS,
         "panels": [
-            {"id": p.id, "tab": p.tab, "title": p.title, "metrics": p.metrics, "band": p.band, "wide": p.wide}
+            {
+                "id": p.id,
+                "tab": p.tab,
+                "title": p.title,
+                "metrics": p.metrics,
+                "band": p.band,
+                "wide": p.wide,
+            }
             for p in panels()
         ],
-        "metrics": {name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in METRICS.items()},
+        "metrics": {
+            name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in METRICS.items()
+        },
     }
 
 

@@ -1,18 +1,19 @@
-"""One rollout as the page shows it: reasoning by stage with the judge's words, answer and truth, score parts, a map.
+"""One rollout as the page shows it: reasoning by stage with the judge's words, answer and truth,
+score parts, a map.
 
-Everything is plain data; the page writes it as text. The map is SVG of our own making with every text escaped.
-"""
+Everything is plain data; the page writes it as text. The map is SVG of our own making with every
+text escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from geoagent_rl.evaluation.charts import world_map
-from geoagent_rl.evaluation.rollout_cards import details, distance_km
-from geoagent_rl.policy.answer import parse
+from geoagent_rl.answers.parse import parse
+from geoagent_rl.metrics.table import PARTS
+from geoagent_rl.pages.charts import world_map
+from geoagent_rl.pages.rollout_cards import details, distance_km
 from geoagent_rl.rewards.services import LEVELS
-from geoagent_rl.telemetry import PARTS
 
 ASIDE = ("seconds", "attempts", "stages", "levels")  # shown elsewhere, or too long for a line
 
@@ -23,7 +24,10 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
     parsed = parse(text)
     truth = row.get("truth", {})
     verdicts = details(row, "consistency").get("stages") or [{}] * len(parsed.stages)
-    similar = {level.get("level"): level.get("similarity") for level in details(row, "semantic").get("levels", ())}
+    similar = {
+        level.get("level"): level.get("similarity")
+        for level in details(row, "semantic").get("levels", ())
+    }
     stages = [
         {
             "level": level,
@@ -38,7 +42,12 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
         for level, stage, verdict in zip(LEVELS, parsed.stages, verdicts, strict=False)
     ]
     names = [
-        {"level": level, "answer": said, "truth": truth.get(level, ""), "similarity": similar.get(level)}
+        {
+            "level": level,
+            "answer": said,
+            "truth": truth.get(level, ""),
+            "similarity": similar.get(level),
+        }
         for level, said in zip(LEVELS, parsed.levels, strict=True)
     ]
     facts = ("uid", "index", "step", "version", "tokens", "finish_reason", "total", "advantage")
@@ -50,14 +59,22 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
         "names": names,
         "distance_km": distance_km(row),
         "matched": details(row, "spatial").get("level"),
-        "parts": [part(name, row["parts"][name], weights) for name in PARTS if name in row.get("parts", {})],
+        "parts": [
+            part(name, row["parts"][name], weights)
+            for name in PARTS
+            if name in row.get("parts", {})
+        ],
         **map_of(row),
     }
 
 
 def part(name: str, outcome: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
     found = outcome.get("details") or {}
-    more = {key: value for key, value in found.items() if key not in ASIDE and not isinstance(value, (list, dict))}
+    more = {
+        key: value
+        for key, value in found.items()
+        if key not in ASIDE and not isinstance(value, (list, dict))
+    }
     about = {key: outcome.get(key) for key in ("kind", "score", "reason")}
     times = {"seconds": found.get("seconds"), "attempts": found.get("attempts")}
     return {"name": name, "weight": weights.get(name), **about, **times, "details": more}

@@ -1,4 +1,5 @@
-"""Run directories as the page sees them: which there are, their curves, their rollouts, their photographs.
+"""Run directories as the page sees them: which there are, their curves, their rollouts, their
+photographs.
 
 Knows files only: nothing of Ray, HTTP or HTML. Whatever a model wrote is passed on as plain text.
 """
@@ -54,11 +55,15 @@ class Run:
     @property
     def written(self) -> float:
         """When the run last wrote a step or, before any, its configuration (seconds since 1970)."""
-        times = [p.stat().st_mtime for p in (self.steps.path, self.path / "config.yaml") if p.exists()]
+        times = [
+            p.stat().st_mtime for p in (self.steps.path, self.path / "config.yaml") if p.exists()
+        ]
         return times[0] if times else 0.0
 
     def series(self, names: list[str], smooth: int, known: str) -> dict[str, Any]:
-        """{state, curves: {name: [steps, values]}}, as drawn; {state} alone while that is `known` already."""
+        """{state, curves: {name: [steps, values]}}, as drawn; {state} alone while that is `known`
+        already.
+        """
         self.steps.refresh()
         inode = self.steps.path.stat().st_ino if self.steps.path.exists() else 0
         state = f"{inode}-{self.steps.generation}-{self.steps.rows}-{smooth}"
@@ -66,8 +71,11 @@ class Run:
             return {"state": state}
         return {"state": state, "curves": {name: self.steps.curve(name, smooth) for name in names}}
 
-    def page(self, sort: str, step: int | None, text: str, failed: bool, page: int) -> dict[str, Any]:
-        """One page of rollouts, short. text: part of a uid. failed: only those with a part not judged on its merits.
+    def page(
+        self, sort: str, step: int | None, text: str, failed: bool, page: int
+    ) -> dict[str, Any]:
+        """One page of rollouts, short. text: part of a uid. failed: only those with a part not
+        judged on its merits.
 
         Before all are indexed it is a page of those that are; only the newest are there at once.
         """
@@ -86,7 +94,14 @@ class Run:
         if share < 1 and sort == "newest" and step is None and not failed and not text:
             places = r.last(first + PAGE)[first:]
         rows = [self.short(at) for at in places]
-        return {"indexed": share, "found": len(found), "all": len(r.uids), "page": page, "size": PAGE, "rows": rows}
+        return {
+            "indexed": share,
+            "found": len(found),
+            "all": len(r.uids),
+            "page": page,
+            "size": PAGE,
+            "rows": rows,
+        }
 
     def short(self, at: int) -> dict[str, Any]:
         row = self.rollouts.row(at)
@@ -95,18 +110,25 @@ class Run:
         return {"at": at, "answer": answer[:120], **{key: row.get(key) for key in keys}}
 
     def image(self, at: int, longest: int) -> bytes:
-        """The photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises BadImage.
+        """The photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises
+        BadImage.
 
         Only files inside the folder of the run's manifest (or rendered by the run) are opened.
         """
         path = Path(str(self.rollouts.row(at).get("image", "")))
         was = self.setting("run.dir")
-        if was and path.is_relative_to(was):  # rendered by the run, whose directory may have been moved since
+        if was and path.is_relative_to(
+            was
+        ):  # rendered by the run, whose directory may have been moved since
             path = self.path / path.relative_to(was)
         path = path.resolve()
         if not any(path.is_relative_to(root) for root in self.image_roots):
-            raise BadImage("the photograph lies outside the folder of the run's manifest", "outside")
-        image = open_image(path, self.setting("data.max_image_megapixels") or DEFAULT_MAX_MEGAPIXELS)
+            raise BadImage(
+                "the photograph lies outside the folder of the run's manifest", "outside"
+            )
+        image = open_image(
+            path, self.setting("data.max_image_megapixels") or DEFAULT_MAX_MEGAPIXELS
+        )
         image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
         out = io.BytesIO()
         image.save(out, "JPEG", quality=88)
@@ -114,9 +136,13 @@ class Run:
 
     @cached_property
     def image_roots(self) -> list[Path]:
-        """A relative manifest was named from the folder where the run was started: here, or one above the run's.
-        Rendered scenes are the run's own, or those that the rows of an ablation share (cluster/ablate_job.py)."""
-        roots, manifest = [self.path / "data", self.path.parent / "data"], self.setting("data.manifest")
+        """A relative manifest was named from the folder where the run was started: here, or one
+        above the run's. Rendered scenes are the run's own, or those that the rows of an ablation
+        share (cluster/jobs/ablate_job.py)."""
+        roots, manifest = (
+            [self.path / "data", self.path.parent / "data"],
+            self.setting("data.manifest"),
+        )
         for base in (Path.cwd(), *self.path.parents):
             named = base / str(manifest or "scenes")
             if manifest and named.exists():
@@ -126,11 +152,15 @@ class Run:
 
 
 class Runs:
-    """The runs in a folder (or the one run that the folder is). Looked up anew at most every second."""
+    """The runs in a folder (or the one run that the folder is). Looked up anew at most every
+    second.
+    """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise UserError(f"no folder {folder}; give a run directory or the folder that holds your runs")
+            raise UserError(
+                f"no folder {folder}; give a run directory or the folder that holds your runs"
+            )
         self.folder = folder.resolve()
         self._runs: dict[str, Run] = {}
         self._looked = -math.inf
@@ -161,7 +191,11 @@ class Runs:
             path = Path(folder)
             depth = len(path.relative_to(self.folder).parts)
             is_run = "metrics.jsonl" in files or ("config.yaml" in files and "checkpoints" in below)
-            below[:] = [] if depth == DEPTH else [b for b in below if not b.startswith(".") and b not in SKIPPED]
+            below[:] = (
+                []
+                if depth == DEPTH
+                else [b for b in below if not b.startswith(".") and b not in SKIPPED]
+            )
             if is_run:
                 yield (path.relative_to(self.folder).as_posix() if depth else path.name), path
 

@@ -1,8 +1,9 @@
-"""The monitor's HTTP side: the page, what it asks for, and the addresses that the Ray dashboard expects of a Grafana.
+"""The monitor's HTTP side: the page, what it asks for, and the addresses that the Ray dashboard
+expects of a Grafana.
 
-Answers only requests that name a host it was told of (so that no other web page reaches it through a made-up name), and
-lets no script run that is not its own. May know files and, when attached, a live run (attached.py).
-"""
+Answers only requests that name a host it was told of (so that no other web page reaches it through
+a made-up name), and lets no script run that is not its own. May know files and, when attached, a
+live run (attached.py)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from cluster.monitor.panels import described
 from cluster.monitor.rollout_view import view
 from cluster.monitor.runs import SORTS, Run, Runs
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.telemetry import METRICS
+from geoagent_rl.metrics.table import METRICS
 from geoagent_rl.types import UserError
 
 STATIC = Path(__file__).parent / "static"
@@ -38,8 +39,13 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; "
 )
-HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-# Only the plain curves may stand in another page's frame, as in the Ray dashboard: buttons there could be hidden.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+# Only the plain curves may stand in another page's frame, as in the Ray dashboard: buttons there
+# could be hidden.
 FRAMED = HEADERS | {"Content-Security-Policy": POLICY}
 UNFRAMED = HEADERS | {"Content-Security-Policy": POLICY + "frame-ancestors 'none'"}
 
@@ -56,13 +62,19 @@ class Pages:
             "/": self.index,
             "/static/{name}": self.static,
             "/api/panels": lambda request: answer(described()),
-            "/api/runs": lambda request: answer({"folder": str(self.runs.folder), "runs": self.runs.listed()}),
+            "/api/runs": lambda request: answer(
+                {"folder": str(self.runs.folder), "runs": self.runs.listed()}
+            ),
             "/api/series": self.series,
             "/api/rollouts": self.rollouts,
             "/api/rollout": self.rollout,
             "/api/image": self.image,
-            "/api/cluster": lambda request: answer(self.attached.seen if self.attached else {"attached": False}),
-            "/api/health": lambda request: answer({"database": "ok", "version": "geoagent-rl monitor"}),
+            "/api/cluster": lambda request: answer(
+                self.attached.seen if self.attached else {"attached": False}
+            ),
+            "/api/health": lambda request: answer(
+                {"database": "ok", "version": "geoagent-rl monitor"}
+            ),
             "/api/v1/query": self.query,
             "/d/{uid}/{rest:path}": self.dashboard,
             "/d-solo/{uid}/{rest:path}": self.dashboard,
@@ -80,13 +92,17 @@ class Pages:
         return FileResponse(STATIC / name, headers=HEADERS)
 
     def dashboard(self, request: Request) -> Response:
-        """What the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows its link gets the page."""
+        """What the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows its
+        link gets the page.
+        """
         if request.url.path.startswith("/d/") and "kiosk" not in request.query_params:
             return RedirectResponse("/")
         return FileResponse(STATIC / "panels.html", headers=FRAMED)
 
     def query(self, request: Request) -> Response:
-        """Prometheus' instant query, as far as Ray's health check goes. The curves' data are not behind it."""
+        """Prometheus' instant query, as far as Ray's health check goes. The curves' data are not
+        behind it.
+        """
         if request.query_params.get("query") != "vector(1)":
             message = "this is geoagent-rl monitor, not a Prometheus: it answers only vector(1)"
             return answer({"status": "error", "errorType": "bad_data", "error": message}, 400)
@@ -96,14 +112,20 @@ class Pages:
     def series(self, request: Request) -> Response:
         asked = request.query_params
         names = [name for name in asked.get("names", "").split(",") if name in METRICS]
-        return answer(self.run(request).series(names, number(asked.get("smooth"), 1), asked.get("known", "")))
+        return answer(
+            self.run(request).series(names, number(asked.get("smooth"), 1), asked.get("known", ""))
+        )
 
     def rollouts(self, request: Request) -> Response:
         asked = request.query_params
         sort = asked.get("sort") if asked.get("sort") in SORTS else SORTS[0]
         step = number(asked.get("step"), None)
         page = max(0, number(asked.get("page"), 0))
-        return answer(self.run(request).page(sort, step, asked.get("uid", ""), asked.get("failed") == "1", page))
+        return answer(
+            self.run(request).page(
+                sort, step, asked.get("uid", ""), asked.get("failed") == "1", page
+            )
+        )
 
     def rollout(self, request: Request) -> Response:
         run, at = self.run(request), number(request.query_params.get("at"), -1)
@@ -120,7 +142,11 @@ class Pages:
             picture = self.picture(run, run.rollouts.generation, number(asked.get("at"), -1), size)
         except (IndexError, BadImage) as error:
             raise HTTPException(404, getattr(error, "kind", "no such rollout")) from None
-        return Response(picture, media_type="image/jpeg", headers=HEADERS | {"Cache-Control": "private, max-age=600"})
+        return Response(
+            picture,
+            media_type="image/jpeg",
+            headers=HEADERS | {"Cache-Control": "private, max-age=600"},
+        )
 
     def picture(self, run: Run, generation: int, at: int, longest: int) -> bytes:
         return run.image(at, longest)
@@ -131,11 +157,19 @@ class Pages:
             raise HTTPException(403, "only the monitor's own page may scale")
         try:
             asked = await request.json()
-            run, service, replicas = str(asked["run"]), str(asked["service"]), int(asked["replicas"])
+            run, service, replicas = (
+                str(asked["run"]),
+                str(asked["service"]),
+                int(asked["replicas"]),
+            )
         except (ValueError, KeyError, TypeError):
             raise HTTPException(400, "give run, service and replicas") from None
         seen = self.attached.seen if self.attached else {}
-        if run != seen.get("run_id") or service not in seen["services"] or not 1 <= replicas <= MOST_REPLICAS:
+        if (
+            run != seen.get("run_id")
+            or service not in seen["services"]
+            or not 1 <= replicas <= MOST_REPLICAS
+        ):
             raise HTTPException(400, "no such run or service, or not a number of replicas")
         try:
             self.attached.scale(service, replicas)
@@ -152,11 +186,15 @@ class Pages:
             raise HTTPException(404, "no such run") from None
 
 
-def application(runs: Runs, attached: Attached | None = None, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+def application(
+    runs: Runs, attached: Attached | None = None, hosts: tuple[str, ...] = LOOPBACK
+) -> Starlette:
     """hosts: names under which it may be asked."""
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(
-        routes=Pages(runs, attached).routes(), middleware=[guard], exception_handlers={HTTPException: refused}
+        routes=Pages(runs, attached).routes(),
+        middleware=[guard],
+        exception_handlers={HTTPException: refused},
     )
 
 
@@ -180,7 +218,9 @@ def _mended(content: Any) -> Any:
         return {key: _mended(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_mended(value) for value in content]
-    return content.encode("utf-8", "replace").decode("utf-8") if isinstance(content, str) else content
+    return (
+        content.encode("utf-8", "replace").decode("utf-8") if isinstance(content, str) else content
+    )
 
 
 def number(text: str | None, otherwise: Any) -> Any:

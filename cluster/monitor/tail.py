@@ -1,8 +1,9 @@
-"""Reads files of JSON lines that are still being written: columns of metrics.jsonl, and an index of rollouts.jsonl.
+"""Reads files of JSON lines that are still being written: columns of metrics.jsonl, and an index of
+rollouts.jsonl.
 
-Only what was added since the last look is read. A file that was replaced or cut (a resumed run does that) is read anew
-under another `generation`. A last line without its end is left until it is complete.
-"""
+Only what was added since the last look is read. A file that was replaced or cut (a resumed run does
+that) is read anew under another `generation`. A last line without its end is left until it is
+complete."""
 
 from __future__ import annotations
 
@@ -24,20 +25,24 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from geoagent_rl.telemetry import METRICS
+from geoagent_rl.metrics.table import METRICS
 
 CHUNK = 1 << 22  # bytes
 ROWS = 10_000  # of metrics.jsonl that are in memory as text
 POINTS = 400  # that a curve is drawn with; a longer one is thinned to so many means
-# The ends of a row as RunDir writes it. A completion cannot forge them: inside a JSON string every quote is escaped.
+# The ends of a row as RunDir writes it. A completion cannot forge them: inside a JSON string every
+# quote is escaped.
 _HEAD = re.compile(rb'\{"step": (\d+), "uid": ("(?:[^"\\]|\\.)*")')
 _TAIL = re.compile(rb'"total": (null|NaN|[-+.\deE]+), "advantage": (?:null|NaN|[-+.\deE]+)\}$')
 _TAIL_BYTES = 120
-# Arrow reads JSON three times as fast as Python: most of the time in which the page opens on a long run.
+# Arrow reads JSON three times as fast as Python: most of the time in which the page opens on a long
+# run.
 SCHEMA = pa.schema([(name, pa.float64()) for name in METRICS])
 PARSE = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
 READ = pyarrow.json.ReadOptions(use_threads=False)
-LONG_ROW = 1 << 14  # bytes that one row is thought to have at the most where the last rows are looked for
+LONG_ROW = (
+    1 << 14
+)  # bytes that one row is thought to have at the most where the last rows are looked for
 
 
 class LineFile:
@@ -49,7 +54,9 @@ class LineFile:
         self._lock = threading.Lock()
 
     def new_lines(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, line without its end) of what was added. Calls forget() first when the file is another one now."""
+        """(offset, line without its end) of what was added. Calls forget() first when the file is
+        another one now.
+        """
         try:
             file = open(self.path, "rb")
         except FileNotFoundError:
@@ -93,7 +100,9 @@ class Steps(LineFile):
                 self.rows += table.num_rows
 
     def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
-        """[steps, values] as drawn: numbers only, averaged over `smooth` steps, at most POINTS points, six digits."""
+        """[steps, values] as drawn: numbers only, averaged over `smooth` steps, at most POINTS
+        points, six digits.
+        """
         x, y = np.array(self.columns["step"]), np.array(self.columns[name])
         known = np.isfinite(x) & np.isfinite(y)
         x, y = thinned(x[known]), thinned(smoothed(y[known], smooth))
@@ -109,7 +118,9 @@ def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The means of POINTS parts that are alike in length, or the values where there are no more than that."""
+    """The means of POINTS parts that are alike in length, or the values where there are no more
+    than that.
+    """
     if len(values) <= POINTS:
         return values
     cuts = np.arange(POINTS + 1) * len(values) // POINTS
@@ -119,9 +130,8 @@ def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 class Rollouts(LineFile):
     """Where each row of rollouts.jsonl lies, and what rows are sorted and searched by.
 
-    A row goes by its place, the offset of its first byte: it is known, and the row can be read, before the rows that
-    stand before it are indexed.
-    """
+    A row goes by its place, the offset of its first byte: it is known, and the row can be read,
+    before the rows that stand before it are indexed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -133,7 +143,9 @@ class Rollouts(LineFile):
         self.uids: list[str] = []
 
     def refresh(self, budget_s: float = 0.2) -> float:
-        """Indexes for at most about `budget_s` seconds; returns which share of the file is indexed."""
+        """Indexes for at most about `budget_s` seconds; returns which share of the file is
+        indexed.
+        """
         stop = time.monotonic() + budget_s
         with self._lock:
             for offset, line in self.new_lines():
@@ -149,7 +161,9 @@ class Rollouts(LineFile):
             return self.offset / size if size else 1.0
 
     def row(self, at: int) -> dict[str, Any]:
-        """The row whose first byte is byte `at` of the file. Raises IndexError where no row begins."""
+        """The row whose first byte is byte `at` of the file. Raises IndexError where no row
+        begins.
+        """
         try:
             with open(self.path, "rb") as file:
                 file.seek(max(at - 1, 0))
@@ -162,7 +176,9 @@ class Rollouts(LineFile):
         return json.loads(line)
 
     def last(self, count: int) -> list[int]:
-        """Where the last `count` rows begin, the newest first; fewer where they are long. Needs no index."""
+        """Where the last `count` rows begin, the newest first; fewer where they are long. Needs no
+        index.
+        """
         if not self.path.exists():
             return []
         with open(self.path, "rb") as file:
@@ -186,8 +202,8 @@ def _ends(line: bytes) -> tuple[int, str, float]:
 
 
 def _table(lines: list[bytes]) -> pa.Table:
-    """The metrics of these rows; null or NaN where there is no number. A line that is no JSON (a machine that lost its
-    power leaves such) is a row without any."""
+    """The metrics of these rows; null or NaN where there is no number. A line that is no JSON (a
+    machine that lost its power leaves such) is a row without any."""
     try:
         return pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
     except pa.ArrowInvalid:

@@ -1,9 +1,10 @@
-"""`data contamination A B`: does training data A hold places or photographs of the evaluation set B?
+"""`data contamination A B`: does training data A hold places or photographs of the evaluation set
+B?
 
-Places: rows nearer than a threshold on the ground. Photographs: perceptual hashes (64 bits of the low frequencies of a
-32 x 32 gray picture) that differ in a few bits at most, so copies that were resized, recompressed or brightened are
-found; crops and mirror images are not. A and B are pools (data/pools.py); without image files only places are compared.
-"""
+Places: rows nearer than a threshold on the ground. Photographs: perceptual hashes (64 bits of the
+low frequencies of a 32 x 32 gray picture) that differ in a few bits at most, so copies that were
+resized, recompressed or brightened are found; crops and mirror images are not. A and B are pools
+(data/pools.py); without image files only places are compared."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Side:
-    """One data set, by row: coordinates (NaN where unusable), names for messages, hashes of photographs."""
+    """One data set, by row: coordinates (NaN where unusable), names for messages, hashes of
+    photographs.
+    """
 
     pool: Pool
     lat: NDArray[np.float64]
@@ -54,7 +57,9 @@ class Overlap:
 
 
 def overlap(a: Side, b: Side, km: float = 1.0, bits: int = 6) -> Overlap:
-    """km: rows of A nearer than this to a row of B overlap. bits: so many of 64 bits of the hash may differ."""
+    """km: rows of A nearer than this to a row of B overlap. bits: so many of 64 bits of the hash
+    may differ.
+    """
     if not (len(a.placed) and len(b.placed)):
         empty = a if not len(a.placed) else b
         raise UserError(f"{empty.pool.path} has no usable coordinates")
@@ -65,7 +70,9 @@ def overlap(a: Side, b: Side, km: float = 1.0, bits: int = 6) -> Overlap:
     near = np.isfinite(chords_a)
     pairs = same_photographs(a, b, bits)
     by_place, by_photo = a.placed[near], np.unique([i for i, _, _ in pairs]).astype(np.int64)
-    near_examples = [f"{a.uids[i]} ~ {b.uids[b.placed[j]]}" for i, j in zip(by_place, which_b[near], strict=True)]
+    near_examples = [
+        f"{a.uids[i]} ~ {b.uids[b.placed[j]]}" for i, j in zip(by_place, which_b[near], strict=True)
+    ]
     rows = np.union1d(by_place, by_photo)
     return Overlap(rows, {
         "a": {"rows": len(a.lat), "placed": len(a.placed), "photographs": int(a.hashed.sum())},
@@ -84,13 +91,19 @@ def read_side(path: Path, hashing: bool = True) -> Side:
     """Coordinates, names and, where image files are there, their hashes. Raises UserError."""
     pool = open_pool(path)
     parts = [(lat, lon) for lat, lon, _ in positions(pool)]
-    lat, lon = (np.concatenate([part[i] for part in parts]) if parts else np.empty(0) for i in (0, 1))
+    lat, lon = (
+        np.concatenate([part[i] for part in parts]) if parts else np.empty(0) for i in (0, 1)
+    )
     uids = [uid for batch in texts(pool, pool.uid) for uid in batch] if pool.uid else []
-    uids = [uid or f"row {i}" for i, uid in enumerate(uids, 1)] or [f"row {i + 1}" for i in range(len(lat))]
+    uids = [uid or f"row {i}" for i, uid in enumerate(uids, 1)] or [
+        f"row {i + 1}" for i in range(len(lat))
+    ]
     hashes, hashed = np.zeros(len(lat), dtype=np.uint64), np.zeros(len(lat), dtype=bool)
     if hashing and pool.image:
         names = [name for batch in texts(pool, pool.image) for name in batch]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes outside the interpreter's lock
+        with ThreadPoolExecutor(
+            os.cpu_count()
+        ) as threads:  # Pillow decodes outside the interpreter's lock
             for i, found in enumerate(threads.map(lambda name: _hash_of(pool.root, name), names)):
                 if found is not None:
                     hashes[i], hashed[i] = found, True
@@ -110,7 +123,9 @@ def _hash_of(root: Path, name: str) -> int | None:
 
 
 def perceptual_hash(path: str | Path) -> int:
-    """64 bits: which of the 8 x 8 lowest frequencies of the gray picture lie above their median. Raises BadImage."""
+    """64 bits: which of the 8 x 8 lowest frequencies of the gray picture lie above their median.
+    Raises BadImage.
+    """
     gray = np.asarray(small_gray(path, 32), dtype=np.float64)
     low = dctn(gray, norm="ortho")[:8, :8].ravel()
     return int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
@@ -137,12 +152,16 @@ def show_overlap(report: dict[str, Any], names: Sequence[str]) -> list[str]:
     ]
     radii = ", ".join(f"{r} km {n}" for r, n in report["b_with_a_neighbour_in_a"].items())
     lines.append(f"rows of {names[1]} with a row of {names[0]} within: {radii}")
-    lines.append(f"{report['a_near_b']} rows of {names[0]} are nearer than {report['km']:g} km to one of {names[1]}")
+    lines.append(
+        f"{report['a_near_b']} rows of {names[0]} are nearer than {report['km']:g} km to one of {names[1]}"
+    )
     if report["a_near_b_examples"]:
         lines.append(f"  for example {'; '.join(report['a_near_b_examples'][:3])}")
     if a["photographs"] and b["photographs"]:
         pairs, bits = report["same_photographs"][:EXAMPLES], report["bits"]
-        lines.append(f"{report['same_photograph_pairs']} pairs of photographs look the same (to {bits} of 64 bits)")
+        lines.append(
+            f"{report['same_photograph_pairs']} pairs of photographs look the same (to {bits} of 64 bits)"
+        )
         lines += [f"  {pair['a']} = {pair['b']} ({pair['bits']} bits)" for pair in pairs]
     else:
         lines.append("photographs were not compared: one side has no image files")

@@ -1,4 +1,6 @@
-"""`data cot-check`: are the chains of thought fit for SFT? Three stages, conclusions that are the answer, lengths."""
+"""`data cot-check`: are the chains of thought fit for SFT? Three stages, conclusions that are the
+answer, lengths.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from geoagent_rl.config_reward import ConsistencyConfig
+from geoagent_rl.answers.parse import UNCERTAINTIES, Parsed, parse
+from geoagent_rl.config.reward import ConsistencyConfig
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.geo.gazetteer import Gazetteer
-from geoagent_rl.policy.answer import UNCERTAINTIES, Parsed, parse
 from geoagent_rl.rewards.services import LEVELS
 
 EXAMPLES = 3
@@ -20,7 +22,9 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class CotReport:
-    """`passed`: the samples with a chain of thought and without fault. `faults`: (what, uids), worst first."""
+    """`passed`: the samples with a chain of thought and without fault. `faults`: (what, uids),
+    worst first.
+    """
 
     passed: list[Sample]
     faults: list[tuple[str, list[str]]]
@@ -28,8 +32,9 @@ class CotReport:
 
 
 def check_chains(samples: Sequence[Sample], config: ConsistencyConfig | None = None) -> CotReport:
-    """Names are compared as the rewards do it: by text, then by the gazetteer. Lengths against the consistency reward's
-    limits (characters of reasoning per stage). Samples without a chain of thought are counted, not faulted."""
+    """Names are compared as the rewards do it: by text, then by the gazetteer. Lengths against the
+    consistency reward's limits (characters of reasoning per stage). Samples without a chain of
+    thought are counted, not faulted."""
     config = config or ConsistencyConfig()
     gazetteer = Gazetteer.open()
     faults: dict[str, list[str]] = {}
@@ -48,7 +53,9 @@ def check_chains(samples: Sequence[Sample], config: ConsistencyConfig | None = N
         if not found:
             passed.append(sample)
     table = np.array(lengths).reshape(-1, 3)
-    quantiles = {level: _quantiles(table[:, i], config) for i, level in enumerate(LEVELS) if len(table)}
+    quantiles = {
+        level: _quantiles(table[:, i], config) for i, level in enumerate(LEVELS) if len(table)
+    }
     report = {
         "samples": len(samples), "with_cot": len(chains), "passed": len(passed),
         "faults": {what: len(uids) for what, uids in faults.items()},
@@ -58,7 +65,9 @@ def check_chains(samples: Sequence[Sample], config: ConsistencyConfig | None = N
     return CotReport(passed, sorted(faults.items(), key=lambda fault: -len(fault[1])), report)
 
 
-def _faults(sample: Sample, parsed: Parsed, gazetteer: Gazetteer, config: ConsistencyConfig) -> list[str]:
+def _faults(
+    sample: Sample, parsed: Parsed, gazetteer: Gazetteer, config: ConsistencyConfig
+) -> list[str]:
     if not parsed.stages:
         return [f"no three stages: {parsed.problem}"]
     found = [] if parsed.format_ok else [f"format: {parsed.problem}"]
@@ -88,9 +97,13 @@ def show_chains(checked: CotReport) -> list[str]:
         more = "; ..." if len(uids) > EXAMPLES else ""
         lines.append(f"problem: {len(uids)} {what} ({'; '.join(uids[:EXAMPLES])}{more})")
     for level, values in report["reasoning_characters"].items():
-        shares = ", ".join(f"{value:.0%} {name.replace('_', ' ')}" for name, value in values.items() if "_" in name)
+        shares = ", ".join(
+            f"{value:.0%} {name.replace('_', ' ')}" for name, value in values.items() if "_" in name
+        )
         lines.append(f"reasoning on the {level}: {values['p5']:.0f} / {values['median']:.0f} / {values['p95']:.0f} "
                      f"characters (5 % / median / 95 %), {shares}")  # fmt: skip
     if report["uncertainty"]:
-        lines.append("uncertainty: " + ", ".join(f"{name} {n}" for name, n in report["uncertainty"].items()))
+        lines.append(
+            "uncertainty: " + ", ".join(f"{name} {n}" for name, n in report["uncertainty"].items())
+        )
     return [*lines, f"{report['passed']} chains without fault"]

@@ -1,8 +1,8 @@
-"""`data sample`: draws a de-biased sample (data/sampling.py) from a pool of any size and reports what was drawn.
+"""`data sample`: draws a de-biased sample (data/sampling.py) from a pool of any size and reports
+what was drawn.
 
-The pool is read twice: once for countries and cells (4 bytes are kept per row), once for the rows that were drawn.
-The same pool, options and seed give the same sample.
-"""
+The pool is read twice: once for countries and cells (4 bytes are kept per row), once for the rows
+that were drawn. The same pool, options and seed give the same sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geoagent_rl.data.pools import Pool, chosen_rows, positions
-from geoagent_rl.data.sampling import CELLS, Quotas, cell_of, draw_cells, entropy_bits, quotas, shares
+from geoagent_rl.data.sampling import (
+    CELLS,
+    Quotas,
+    cell_of,
+    draw_cells,
+    entropy_bits,
+    quotas,
+    shares,
+)
 from geoagent_rl.geo.countries import Country, CountryCodes
 from geoagent_rl.geo.nearest import NearestPlace
 from geoagent_rl.types import UserError
@@ -65,7 +73,13 @@ class Draw:
         names = zip(q.codes, q.share, q.requested, q.available, q.drawn, strict=True)
         n = int(q.requested.sum())
         lines = [
-            {"iso2": code, "eq11": n * float(share), "requested": int(wanted), "available": int(there), "drawn": int(d)}
+            {
+                "iso2": code,
+                "eq11": n * float(share),
+                "requested": int(wanted),
+                "available": int(there),
+                "drawn": int(d),
+            }
             for code, share, wanted, there, d in names
             if share > 0 or there
         ]
@@ -86,11 +100,15 @@ class Draw:
 
 
 def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
-    """Reads the pool once. Rows without a country of their own get that of the nearest populated place."""
+    """Reads the pool once. Rows without a country of their own get that of the nearest populated
+    place.
+    """
     places = NearestPlace.open()
     codes = tuple(table)
     number = {code: i for i, code in enumerate(codes)}
-    of_place = np.array([number.get(place.country_code, NOWHERE) for place in places.places] + [NOWHERE])
+    of_place = np.array(
+        [number.get(place.country_code, NOWHERE) for place in places.places] + [NOWHERE]
+    )
     code_of, parts, lost = CountryCodes(), [], Counter()
     for lat, lon, named in positions(pool, lost):
         sound = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
@@ -109,15 +127,21 @@ def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
         parts.append(stratum)
     if not sum(map(len, parts)):
         raise UserError(f"{pool.path} has no rows")
-    people = np.bincount(cell_of(places.lat, places.lon), [p.population for p in places.places], minlength=CELLS)
-    return Strata(codes, np.concatenate(parts), people, {why: rows for why, rows in lost.items() if rows})
+    people = np.bincount(
+        cell_of(places.lat, places.lon), [p.population for p in places.places], minlength=CELLS
+    )
+    return Strata(
+        codes, np.concatenate(parts), people, {why: rows for why, rows in lost.items() if rows}
+    )
 
 
 def draw(
     strata: Strata, table: Mapping[str, Country], n: int, minimum: int, exclude: Iterable[str], seed: int,
     redistribute: bool = True,
 ) -> Draw:  # fmt: skip
-    """Eq. 11 over the countries, Eq. 12 over the cells of each, rows of a cell equally likely without replacement."""
+    """Eq. 11 over the countries, Eq. 12 over the cells of each, rows of a cell equally likely
+    without replacement.
+    """
     plan = quotas(n, shares(table, exclude), strata.counts(), minimum, redistribute)
     order = np.argsort(strata.stratum, kind="stable")  # rows by country and cell
     by_stratum = strata.stratum[order]
@@ -126,9 +150,13 @@ def draw(
         quota = int(plan.drawn[plan.codes.index(code)]) if code in plan.codes else 0
         if not quota:
             continue
-        rng = np.random.default_rng((seed, *code.encode()))  # a country's draw does not hang on the others
+        rng = np.random.default_rng(
+            (seed, *code.encode())
+        )  # a country's draw does not hang on the others
         first, last = np.searchsorted(by_stratum, (i * CELLS, (i + 1) * CELLS))
-        strata_here, starts, capacity = np.unique(by_stratum[first:last], return_index=True, return_counts=True)
+        strata_here, starts, capacity = np.unique(
+            by_stratum[first:last], return_index=True, return_counts=True
+        )
         population = strata.population[strata_here % CELLS]
         taken = draw_cells(quota, capacity, population, rng)
         uninhabited += int(taken[population == 0].sum())
@@ -140,17 +168,27 @@ def draw(
 
 
 def check_out(pool: Pool, out: Path) -> None:
-    """Raises UserError for a file that cannot be written, or that the pool would have for a part of itself."""
+    """Raises UserError for a file that cannot be written, or that the pool would have for a part of
+    itself.
+    """
     if out.suffix not in _WRITERS:
         raise UserError(f"{out}: the sample's name ends in .csv, .jsonl or .parquet")
     file = out.resolve()
-    inside = pool.path.is_dir() and file.is_relative_to(pool.path.resolve()) and out.suffix == pool.files[0].suffix
-    if file in (path.resolve() for path in pool.files) or (inside and not pool.files[0].stem == "manifest"):
+    inside = (
+        pool.path.is_dir()
+        and file.is_relative_to(pool.path.resolve())
+        and out.suffix == pool.files[0].suffix
+    )
+    if file in (path.resolve() for path in pool.files) or (
+        inside and not pool.files[0].stem == "manifest"
+    ):
         raise UserError(f"{out} would be a part of the pool {pool.path}; write it elsewhere")
 
 
 def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
-    """The drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay right. Raises UserError."""
+    """The drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay right.
+    Raises UserError.
+    """
     check_out(pool, out)
     if not len(rows):
         raise UserError(f"no row is left to write to {out}")
@@ -169,19 +207,29 @@ def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
 def _moved(table: pa.Table, root: Path, target: Path) -> pa.Table:
     """Paths in the column `image` are relative to the table's folder."""
     name = "image"
-    if root.resolve() == target.resolve() or name not in table.column_names or table[name].type != pa.string():
+    if (
+        root.resolve() == target.resolve()
+        or name not in table.column_names
+        or table[name].type != pa.string()
+    ):
         return table
-    paths = [p and os.path.relpath(root.resolve() / p, target.resolve()) for p in table[name].to_pylist()]
+    paths = [
+        p and os.path.relpath(root.resolve() / p, target.resolve()) for p in table[name].to_pylist()
+    ]
     return table.set_column(table.column_names.index(name), name, pa.array(paths, pa.string()))
 
 
 def _parquet(tables: Iterator[pa.Table], path: Path) -> None:
-    """Piece by piece where the pool is Parquet too (rows may hold photographs): its tables have one schema."""
+    """Piece by piece where the pool is Parquet too (rows may hold photographs): its tables have one
+    schema.
+    """
     first = next(tables)
     with pq.ParquetWriter(path, first.schema) as writer:
         writer.write_table(first)
         for table in tables:
-            writer.write_table(table.cast(first.schema) if table.column_names == first.column_names else table)
+            writer.write_table(
+                table.cast(first.schema) if table.column_names == first.column_names else table
+            )
 
 
 def _csv(tables: Iterator[pa.Table], path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Open photographs safely: what is too large, cut short or no image at all is refused with a reason.
+"""Open photographs safely: what is too large, cut short or no image at all is refused with a
+reason.
 
-Two steps, because decoding every photograph of a large manifest up front would take hours: `check_image` looks at the
-header and the end when a manifest is read, `open_image` decodes where the pixels are used. Knows nothing of manifests.
-"""
+Two steps, because decoding every photograph of a large manifest up front would take hours:
+`check_image` looks at the header and the end when a manifest is read, `open_image` decodes where
+the pixels are used. Knows nothing of manifests."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from PIL import Image, ImageOps
 from geoagent_rl.types import UserError
 
 DEFAULT_MAX_MEGAPIXELS = 80.0
-LONGEST_ASPECT = 200  # Qwen2-VL's processor refuses pictures that are longer than this many times their width
+LONGEST_ASPECT = (
+    200  # Qwen2-VL's processor refuses pictures that are longer than this many times their width
+)
 # Only formats that photographs come in; Pillow's other readers are never tried on untrusted bytes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
@@ -26,7 +29,17 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", 
 _END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _END_BYTES = 65536
 # What Pillow's readers raise on damaged files, besides OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+)
 
 
 class BadImage(UserError):
@@ -40,8 +53,11 @@ class BadImage(UserError):
         return (type(self), (str(self), self.kind))  # survives the trip between processes
 
 
-def check_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> tuple[int, int]:
-    """(width, height) in pixels as stored, from the header; a file that seems cut short is decoded to make sure.
+def check_image(
+    path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> tuple[int, int]:
+    """(width, height) in pixels as stored, from the header; a file that seems cut short is decoded
+    to make sure.
 
     Raises BadImage. Damage in the middle of a file is not noticed here.
     """
@@ -53,7 +69,9 @@ def check_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 
 
 def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
-    """The decoded photograph, RGB, turned upright as its EXIF says. Raises BadImage (a UserError) with the reason."""
+    """The decoded photograph, RGB, turned upright as its EXIF says. Raises BadImage (a UserError)
+    with the reason.
+    """
     with _opened(path, max_megapixels) as image:
         image.load()
         try:
@@ -63,8 +81,12 @@ def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
         return image.convert("RGB")
 
 
-def small_gray(path: str | Path, side: int, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
-    """The photograph upright, gray, squeezed to side x side pixels; JPEGs are decoded small. Raises BadImage."""
+def small_gray(
+    path: str | Path, side: int, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> Image.Image:
+    """The photograph upright, gray, squeezed to side x side pixels; JPEGs are decoded small. Raises
+    BadImage.
+    """
     with _opened(path, max_megapixels) as image:
         image.draft("L", (4 * side, 4 * side))
         image.load()
@@ -81,21 +103,34 @@ def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
         raise BadImage(f"{path}: no such image file", "missing")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter or the user's
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # the limit below is stricter or the user's
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             with Image.open(path, formats=FORMATS) as image:
                 megapixels = image.width * image.height / 1e6
                 if megapixels > max_megapixels:
-                    raise BadImage(_too_large(path, f"{megapixels:.0f} megapixels", max_megapixels), "too large")
+                    raise BadImage(
+                        _too_large(path, f"{megapixels:.0f} megapixels", max_megapixels),
+                        "too large",
+                    )
                 if max(image.size) > LONGEST_ASPECT * min(image.size):
                     size = f"{image.width} x {image.height} pixels"
-                    raise BadImage(f"{path}: {size}, which no image processor takes; crop it", "unreadable")
+                    raise BadImage(
+                        f"{path}: {size}, which no image processor takes; crop it", "unreadable"
+                    )
                 yield image
     except Image.DecompressionBombError:
-        raise BadImage(_too_large(path, "more pixels than Pillow accepts", max_megapixels), "too large") from None
+        raise BadImage(
+            _too_large(path, "more pixels than Pillow accepts", max_megapixels), "too large"
+        ) from None
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()).removesuffix(f" {str(path)!r}") or type(error).__name__
-        raise BadImage(f"{path}: not a readable image ({reason}); replace or remove it", "unreadable") from None
+        reason = (
+            " ".join(str(error).split()).removesuffix(f" {str(path)!r}") or type(error).__name__
+        )
+        raise BadImage(
+            f"{path}: not a readable image ({reason}); replace or remove it", "unreadable"
+        ) from None
 
 
 def _last_bytes(path: str | Path) -> bytes:

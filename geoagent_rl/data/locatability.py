@@ -1,9 +1,10 @@
-"""`data locatability`: a score 0-10 per photograph of how well it can be located, imported or asked of a VLM.
+"""`data locatability`: a score 0-10 per photograph of how well it can be located, imported or asked
+of a VLM.
 
-Any OpenAI-compatible endpoint can be asked (vLLM's own server, or a service). Every answer is kept at once in a file
-beside the output, so a run that was stopped asks only for the rest. A request that fails is repeated; when it keeps
-failing the run stops with an InfraError, and writes no score that nobody gave. Keys stay out of files and messages.
-"""
+Any OpenAI-compatible endpoint can be asked (vLLM's own server, or a service). Every answer is kept
+at once in a file beside the output, so a run that was stopped asks only for the rest. A request
+that fails is repeated; when it keeps failing the run stops with an InfraError, and writes no score
+that nobody gave. Keys stay out of files and messages."""
 
 from __future__ import annotations
 
@@ -35,12 +36,17 @@ SCORE = re.compile(r'"score"\s*:\s*"?(-?\d+(?:\.\d+)?)')
 NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s*/\s*10)?[\s.]*")
 RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-COLUMNS = {"uid": ("uid", "id", "imageid", "key"), "score": ("locatability", "locatabilityscore", "score")}
+COLUMNS = {
+    "uid": ("uid", "id", "imageid", "key"),
+    "score": ("locatability", "locatabilityscore", "score"),
+}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`url` is the API's base, as in http://127.0.0.1:8000/v1. `key`: "" where the endpoint needs none."""
+    """`url` is the API's base, as in http://127.0.0.1:8000/v1. `key`: "" where the endpoint needs
+    none.
+    """
 
     url: str
     model: str
@@ -52,7 +58,9 @@ class Endpoint:
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """{uid: score} of a CSV, JSONL or Parquet file with columns uid and locatability (or score). Raises UserError."""
+    """{uid: score} of a CSV, JSONL or Parquet file with columns uid and locatability (or score).
+    Raises UserError.
+    """
     import pandas
 
     readers = {".csv": lambda: pandas.read_csv(path, dtype=str), ".parquet": lambda: pandas.read_parquet(path),
@@ -84,12 +92,16 @@ def with_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[
 
 
 async def ask_all(
-    samples: Sequence[Sample], endpoint: Endpoint, kept: Path, progress: Callable[[int, int], None] = lambda i, n: None
+    samples: Sequence[Sample],
+    endpoint: Endpoint,
+    kept: Path,
+    progress: Callable[[int, int], None] = lambda i, n: None,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """(scores, reason by uid of those that have none): asks for every sample that `kept` does not answer yet.
+    """(scores, reason by uid of those that have none): asks for every sample that `kept` does not
+    answer yet.
 
-    Raises UserError where the endpoint refuses (401, 403, 404, 400), InfraError where it keeps failing.
-    """
+    Raises UserError where the endpoint refuses (401, 403, 404, 400), InfraError where it keeps
+    failing."""
     known = _kept(kept, endpoint.model)
     todo = [s for s in samples if s.uid not in known]
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +112,11 @@ async def ask_all(
 
             async def one(sample: Sample) -> None:
                 async with slots:
-                    row = {"uid": sample.uid, "model": endpoint.model, **await _ask(client, endpoint, sample)}
+                    row = {
+                        "uid": sample.uid,
+                        "model": endpoint.model,
+                        **await _ask(client, endpoint, sample),
+                    }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()
                 known[sample.uid] = row
@@ -114,7 +130,9 @@ async def ask_all(
                 raise errors.exceptions[0] from None
     ours = {s.uid: known[s.uid] for s in samples}
     scores = {uid: row["score"] for uid, row in ours.items() if row.get("score") is not None}
-    return scores, {uid: row.get("reason", "") for uid, row in ours.items() if row.get("score") is None}
+    return scores, {
+        uid: row.get("reason", "") for uid, row in ours.items() if row.get("score") is None
+    }
 
 
 def read_score(said: str) -> float | None:
@@ -130,7 +148,10 @@ async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, sample: Sample) ->
         picture = await asyncio.to_thread(_data_url, sample.image, endpoint.max_pixels)
     except BadImage as error:
         return {"score": None, "reason": str(error)}
-    content = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": QUESTION}]
+    content = [
+        {"type": "image_url", "image_url": {"url": picture}},
+        {"type": "text", "text": QUESTION},
+    ]
     said = ""
     for temperature in (0.0, 0.7):
         body = {"model": endpoint.model, "messages": [{"role": "user", "content": content}], "max_tokens": 64,
@@ -141,7 +162,9 @@ async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, sample: Sample) ->
     return {"score": None, "reason": f"no score in the answer {said[:80]!r}"}
 
 
-async def _post(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], uid: str) -> str:
+async def _post(
+    client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], uid: str
+) -> str:
     """The text of the model's answer, after repetitions."""
     url = endpoint.url.rstrip("/") + "/chat/completions"
     problem = ""
@@ -152,7 +175,9 @@ async def _post(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, A
         except httpx.InvalidURL as error:
             raise UserError(f"--endpoint {endpoint.url} is no address: {error}") from None
         except httpx.UnsupportedProtocol:
-            raise UserError(f"--endpoint {endpoint.url}: give an address as in http://127.0.0.1:8000/v1") from None
+            raise UserError(
+                f"--endpoint {endpoint.url}: give an address as in http://127.0.0.1:8000/v1"
+            ) from None
         except httpx.HTTPError as error:
             problem = f"{type(error).__name__} {error}".strip()
         else:
@@ -161,11 +186,15 @@ async def _post(client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, A
             problem = f"HTTP {answer.status_code}"
             if answer.status_code != 200 and answer.status_code not in RETRIED:
                 hint = " ".join(answer.text.split())[:200].replace(endpoint.key or "\0", "...")
-                raise UserError(f"{endpoint.url} refuses ({problem}: {hint}); check --endpoint, --model and the key")
+                raise UserError(
+                    f"{endpoint.url} refuses ({problem}: {hint}); check --endpoint, --model and the key"
+                )
             pause = _retry_after(answer, pause)
         if attempt + 1 < endpoint.tries:
             await asyncio.sleep(pause)  # the service's own wish, or backing off
-    raise InfraError(f"{endpoint.url} failed {endpoint.tries} times for {uid} ({problem}); run again to continue")
+    raise InfraError(
+        f"{endpoint.url} failed {endpoint.tries} times for {uid} ({problem}); run again to continue"
+    )
 
 
 def _content(answer: httpx.Response) -> str | None:

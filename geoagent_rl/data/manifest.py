@@ -1,4 +1,5 @@
-"""The one dataset format: a table of photographs with their true places, as Parquet or JSONL beside the image files.
+"""The one dataset format: a table of photographs with their true places, as Parquet or JSONL beside
+the image files.
 
 | column       | type   | needed | meaning                                                                  |
 |--------------|--------|--------|--------------------------------------------------------------------------|
@@ -13,8 +14,9 @@
 | source, licence | text|        | where the photograph comes from, on what terms                           |
 | split        | text   |        | train, heldout, ... as the data set says                                 |
 
-What happens to bad input. What puts the whole table in doubt stops with a UserError that names the row; what concerns
-one photograph leaves out that row, counted in a warning. A manifest of which no row is left is an error.
+What happens to bad input. What puts the whole table in doubt stops with a UserError that names the
+row; what concerns one photograph leaves out that row, counted in a warning. A manifest of which no
+row is left is an error.
 
 | input                                               | outcome                                               |
 |-----------------------------------------------------|-------------------------------------------------------|
@@ -60,7 +62,9 @@ OUT_OF_RANGE = "coordinates out of range"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row. `image` is an absolute path whose header has been checked; texts are "" where absent."""
+    """One row. `image` is an absolute path whose header has been checked; texts are "" where
+    absent.
+    """
 
     uid: str
     image: str
@@ -77,7 +81,9 @@ class Sample:
     split: str = ""
 
     def prompt(self) -> Prompt:
-        return Prompt(self.uid, self.image, Truth(self.country, self.region, self.place, self.lat, self.lon))
+        return Prompt(
+            self.uid, self.image, Truth(self.country, self.region, self.place, self.lat, self.lon)
+        )
 
 
 NUMBERS = ("lat", "lon", "locatability")
@@ -88,7 +94,9 @@ SCHEMA = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for
 
 @dataclass(frozen=True)
 class Loaded:
-    """The usable samples of a manifest and an account of the rest: rows = len(samples) + sum(skipped.values())."""
+    """The usable samples of a manifest and an account of the rest: rows = len(samples) +
+    sum(skipped.values()).
+    """
 
     samples: list[Sample]
     rows: int
@@ -98,7 +106,9 @@ class Loaded:
 
 
 def read(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> list[Sample]:
-    """The usable samples of a manifest; warnings go to the log. `path` as for load(). Raises UserError."""
+    """The usable samples of a manifest; warnings go to the log. `path` as for load(). Raises
+    UserError.
+    """
     loaded = load(path, max_image_megapixels)
     log_warnings(loaded)
     return loaded.samples
@@ -110,20 +120,23 @@ def log_warnings(loaded: Loaded) -> None:
 
 
 def load(path: str | Path, max_image_megapixels: float | None = DEFAULT_MAX_MEGAPIXELS) -> Loaded:
-    """Read and check a manifest: a .parquet or .jsonl file, a CSV of photographs, or a folder that holds one of these.
+    """Read and check a manifest: a .parquet or .jsonl file, a CSV of photographs, or a folder that
+    holds one of these.
 
-    A folder's manifest.parquet comes before its manifest.jsonl, and that before a CSV (see data/photos.py).
-    max_image_megapixels None: the photographs need not be there and are not looked at. Raises UserError as the table in
-    this module's docstring says.
-    """
+    A folder's manifest.parquet comes before its manifest.jsonl, and that before a CSV (see
+    data/photos.py).
+    max_image_megapixels None: the photographs need not be there and are not looked at. Raises
+    UserError as the table in this module's docstring says."""
     return check(_table(Path(path)), path, max_image_megapixels)
 
 
-def check(table: Table, path: str | Path, max_image_megapixels: float | None, lenient: bool = False) -> Loaded:
+def check(
+    table: Table, path: str | Path, max_image_megapixels: float | None, lenient: bool = False
+) -> Loaded:
     """The usable samples among rows as found; `path` is what messages call them. Raises UserError.
 
-    `lenient` is for data that other programs made: a row that would stop with a UserError is left out and counted too.
-    """
+    `lenient` is for data that other programs made: a row that would stop with a UserError is left
+    out and counted too."""
     if not table.rows:
         raise UserError(f"{path} has no rows; import or make some data first")
     samples: list[Sample] = []
@@ -135,11 +148,18 @@ def check(table: Table, path: str | Path, max_image_megapixels: float | None, le
         where = f"{path}, row {number}" + (f" ({uid})" if uid else "")
         try:
             if uid and seen.setdefault(uid, number) != number:
-                raise _Fault("uid used twice", f"{where}: uid appears in row {seen[uid]} too; make uids unique")
+                raise _Fault(
+                    "uid used twice",
+                    f"{where}: uid appears in row {seen[uid]} too; make uids unique",
+                )
             samples.append(_sample(row, root, where, max_image_megapixels))
         except _Fault as fault:
             if not lenient:
-                advice = f"; {_whole_table(table) or 'correct it'}" if fault.reason == OUT_OF_RANGE else ""
+                advice = (
+                    f"; {_whole_table(table) or 'correct it'}"
+                    if fault.reason == OUT_OF_RANGE
+                    else ""
+                )
                 raise UserError(f"{fault}{advice}") from None
             skipped.setdefault(fault.reason, []).append(str(fault).removeprefix(f"{path}, "))
         except _Skip as skip:
@@ -148,17 +168,26 @@ def check(table: Table, path: str | Path, max_image_megapixels: float | None, le
               for reason, found in skipped.items()]  # fmt: skip
     if not samples:
         raise UserError(f"{path} has no usable row: {'; '.join(losses)}")
-    evidence = suspicions([s.lat for s in samples], [s.lon for s in samples], [s.country for s in samples])
+    evidence = suspicions(
+        [s.lat for s in samples], [s.lon for s in samples], [s.country for s in samples]
+    )
     warnings = [*table.warnings, *losses, *evidence]
     counts = {reason: len(found) for reason, found in skipped.items()}
-    return Loaded(samples, len(table.rows), counts, [f"{path}: {line}" for line in warnings], list(table.notes))
+    return Loaded(
+        samples,
+        len(table.rows),
+        counts,
+        [f"{path}: {line}" for line in warnings],
+        list(table.notes),
+    )
 
 
 def write(path: str | Path, samples: Iterable[Sample]) -> Path:
-    """Write samples as .parquet or .jsonl, image paths relative to the file's folder. Replaces the file in one step.
+    """Write samples as .parquet or .jsonl, image paths relative to the file's folder. Replaces the
+    file in one step.
 
-    Raises UserError for an unknown suffix, no samples, a repeated uid, or an image outside the folder.
-    """
+    Raises UserError for an unknown suffix, no samples, a repeated uid, or an image outside the
+    folder."""
     path = Path(path)
     samples = list(samples)
     check_name(path)
@@ -168,13 +197,19 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
         raise UserError(f"samples with the same uid cannot be written to {path}; make uids unique")
     path.parent.mkdir(parents=True, exist_ok=True)
     root = path.parent.resolve()
-    rows = [{**{name: getattr(s, name) for name in COLUMNS}, "image": _relative(s, root)} for s in samples]
+    rows = [
+        {**{name: getattr(s, name) for name in COLUMNS}, "image": _relative(s, root)}
+        for s in samples
+    ]
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if path.suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
         else:
-            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+            partial.write_text(
+                "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+                encoding="utf-8",
+            )
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -213,7 +248,10 @@ def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float |
     for name in ("uid", "image"):
         if not texts[name]:
             raise _Fault(f"{name} is empty", f"{where}: {name} is empty; fill it or remove the row")
-    lat, lon = _degrees(row.get("lat"), "lat", 90, where), _degrees(row.get("lon"), "lon", 180, where)
+    lat, lon = (
+        _degrees(row.get("lat"), "lat", 90, where),
+        _degrees(row.get("lon"), "lon", 180, where),
+    )
     locatability = _number(row.get("locatability"), "locatability", where)
     texts["image"] = _confined(texts["image"], root, where)
     try:
@@ -240,7 +278,10 @@ def _number(value: Any, name: str, where: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise _Fault(f"{name} is not a number", f"{where}: {name} is {str(value)[:40]!r}, not a number; correct it")
+        raise _Fault(
+            f"{name} is not a number",
+            f"{where}: {name} is {str(value)[:40]!r}, not a number; correct it",
+        )
     return number
 
 
@@ -255,9 +296,13 @@ def _confined(image: str, root: Path, where: str) -> str:
     try:
         path = (root / image).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
-        raise _Fault("image path unusable", f"{where}: {image[:80]!r} is not a path; correct it") from None
+        raise _Fault(
+            "image path unusable", f"{where}: {image[:80]!r} is not a path; correct it"
+        ) from None
     if not path.is_relative_to(root):
-        hint = f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest"
+        hint = (
+            f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest"
+        )
         raise _Fault("image outside the folder", hint)
     return str(path)
 
@@ -265,7 +310,9 @@ def _confined(image: str, root: Path, where: str) -> str:
 def _relative(sample: Sample, root: Path) -> str:
     path = Path(sample.image).resolve()
     if not path.is_relative_to(root):
-        raise UserError(f"{sample.image} is outside {root}; write the manifest in the photographs' folder or above it")
+        raise UserError(
+            f"{sample.image} is outside {root}; write the manifest in the photographs' folder or above it"
+        )
     return path.relative_to(root).as_posix()
 
 
@@ -278,7 +325,9 @@ def _table(path: Path) -> Table:
                 return _table(path / name)
         return photos.table(path)
     if not path.is_file():
-        raise UserError(f"no manifest {path}; give a .parquet, a .jsonl or a folder of photographs with a CSV")
+        raise UserError(
+            f"no manifest {path}; give a .parquet, a .jsonl or a folder of photographs with a CSV"
+        )
     if path.suffix == ".csv":
         return photos.table(path)
     if path.suffix == ".parquet":
@@ -287,9 +336,15 @@ def _table(path: Path) -> Table:
         rows = list(jsonl_rows(path))
         names = set().union(*(row for _, row in rows))
     else:
-        raise UserError(f"{path}: a manifest is a .parquet, a .jsonl or a folder of photographs with a CSV")
+        raise UserError(
+            f"{path}: a manifest is a .parquet, a .jsonl or a folder of photographs with a CSV"
+        )
     absent = [name for name in NEEDED if name not in names]
     if rows and absent:
-        raise UserError(f"{path} has no column {', '.join(absent)}; it has {', '.join(sorted(names)) or 'none'}")
+        raise UserError(
+            f"{path} has no column {', '.join(absent)}; it has {', '.join(sorted(names)) or 'none'}"
+        )
     strange = sorted(set(names) - set(COLUMNS))
-    return Table(path.parent, rows, notes=(f"columns not used: {', '.join(strange)}",) if strange else ())
+    return Table(
+        path.parent, rows, notes=(f"columns not used: {', '.join(strange)}",) if strange else ()
+    )

@@ -1,7 +1,8 @@
-"""Folders of real photographs with one CSV, accepted as they are: OSV-5M samples and whatever has similar columns.
+"""Folders of real photographs with one CSV, accepted as they are: OSV-5M samples and whatever has
+similar columns.
 
-The CSV is metadata.csv or the folder's only one; comma, semicolon or tab. Column names are matched without case, spaces
-and underscores:
+The CSV is metadata.csv or the folder's only one; comma, semicolon or tab. Column names are matched
+without case, spaces and underscores:
 
 | manifest column | CSV columns, the first found wins                                                        |
 |-----------------|------------------------------------------------------------------------------------------|
@@ -13,9 +14,9 @@ and underscores:
 | place           | place, city, town, location; where blank: sub_region, county, admin2                     |
 | others          | cot, locatability(_score), scene(_class), source (label_source), licence (license), split |
 
-An image path is looked up relative to the CSV's folder, then in its images/ folder, then by name anywhere below it.
-Rows without an image are skipped and counted (as in any manifest); images without a row are counted in a warning.
-"""
+An image path is looked up relative to the CSV's folder, then in its images/ folder, then by name
+anywhere below it. Rows without an image are skipped and counted (as in any manifest); images
+without a row are counted in a warning."""
 
 from __future__ import annotations
 
@@ -54,24 +55,28 @@ FALLBACK_PLACE = ("subregion", "county", "admin2")
 
 def import_photos(folder: str | Path, out: str | Path, copy: bool = False,
                   max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> manifest.Loaded:  # fmt: skip
-    """Write the manifest `out` (.parquet or .jsonl) of a folder of photographs; returns what was read, with warnings.
+    """Write the manifest `out` (.parquet or .jsonl) of a folder of photographs; returns what was
+    read, with warnings.
 
-    `out` lies in the photographs' folder or above it, unless `copy` is given: then the images are copied to an images/
-    folder beside `out`. Raises UserError.
-    """
+    `out` lies in the photographs' folder or above it, unless `copy` is given: then the images are
+    copied to an images/ folder beside `out`. Raises UserError."""
     loaded = manifest.load(folder, max_image_megapixels)
     samples = loaded.samples
     if copy:
         target = Path(out).resolve().parent / "images"
         target.mkdir(parents=True, exist_ok=True)
-        samples = [replace(s, image=_copied(s.image, target, index)) for index, s in enumerate(samples)]
+        samples = [
+            replace(s, image=_copied(s.image, target, index)) for index, s in enumerate(samples)
+        ]
     manifest.write(out, samples)
     manifest.log_warnings(loaded)
     return loaded
 
 
 def table(source: Path) -> Table:
-    """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises UserError."""
+    """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises
+    UserError.
+    """
     path = source if source.is_file() else _only_csv(source)
     header, records = _read_csv(path)
     used = {column: next((h for a in aliases for h in header if fold(h) == a), None)
@@ -79,7 +84,9 @@ def table(source: Path) -> Table:
     absent = [c for c in ("lat", "lon") if used[c] is None]
     absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
     if absent:
-        raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}")
+        raise UserError(
+            f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}"
+        )
     finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
     found = Finder(path.parent, files)
@@ -88,14 +95,18 @@ def table(source: Path) -> Table:
     warnings = ()
     if without_row:
         first = min(without_row).relative_to(path.parent)
-        warnings = (f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",)
+        warnings = (
+            f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",
+        )
     strange = [h for h in header if h not in used.values() and h != finer]
     notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
     return Table(path.parent, rows, warnings, notes)
 
 
 def country_name(text: str) -> str:
-    """The English name for an ISO 3166 code of two or three letters (and UK); other texts as they are."""
+    """The English name for an ISO 3166 code of two or three letters (and UK); other texts as they
+    are.
+    """
     return _country_codes().get(text, text) if text.isupper() and len(text) in (2, 3) else text
 
 
@@ -111,7 +122,9 @@ class Finder:
             self.by_name.setdefault(file.stem, []).append(file)
 
     def find(self, name: str) -> str:
-        """The path relative to the root; the name itself where no file is found, for the manifest's check to say so."""
+        """The path relative to the root; the name itself where no file is found, for the manifest's
+        check to say so.
+        """
         direct = (self.root / name, self.root / "images" / name)
         hit = next((p for p in direct if p in self.files), None)
         if hit is None and "/" not in name and len(self.by_name.get(name, ())) == 1:
@@ -122,7 +135,9 @@ class Finder:
         return hit.relative_to(self.root).as_posix()
 
 
-def _row(record: dict[str, str], used: dict[str, str | None], finer: str | None, found: Finder) -> dict[str, str]:
+def _row(
+    record: dict[str, str], used: dict[str, str | None], finer: str | None, found: Finder
+) -> dict[str, str]:
     row = {column: (record.get(name) or "").strip() for column, name in used.items() if name}
     row["image"] = found.find((row.get("image") or row.get("uid", "")).replace("\\", "/"))
     row["uid"] = row.get("uid") or Path(row["image"]).stem

@@ -1,8 +1,9 @@
-"""Candidate pools of any size, read in batches: Parquet, CSV/TSV and JSONL files with coordinates, or a folder of them.
+"""Candidate pools of any size, read in batches: Parquet, CSV/TSV and JSONL files with coordinates,
+or a folder of them.
 
-A pool is a table of rows that need not have photographs yet (OSV-5M's metadata lists 5 million before anybody
-downloads one). Only `lat` and `lon` are needed; columns are found by the names that data/photos.py knows.
-"""
+A pool is a table of rows that need not have photographs yet (OSV-5M's metadata lists 5 million
+before anybody downloads one). Only `lat` and `lon` are needed; columns are found by the names that
+data/photos.py knows."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class Pool:
 
     @property
     def image(self) -> str:
-        """The column of image paths; "" where there is none, or where it holds the photographs themselves."""
+        """The column of image paths; "" where there is none, or where it holds the photographs
+        themselves.
+        """
         name = _find("image", self.columns)
         if name and self.files[0].suffix == ".parquet":
             kind = pq.read_schema(self.files[0]).field(name).type
@@ -64,14 +67,22 @@ class Pool:
 def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Pool:
     """Finds the files and columns; names given here go before what is found. Raises UserError."""
     if path.is_dir():
-        manifests = [path / name for name in ("manifest.parquet", "manifest.jsonl") if (path / name).is_file()]
+        manifests = [
+            path / name
+            for name in ("manifest.parquet", "manifest.jsonl")
+            if (path / name).is_file()
+        ]
         # Hidden files and folders are other programs' (lock files, caches).
-        found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and not p.name.startswith("."))
+        found = sorted(
+            p for p in path.rglob("*") if p.suffix in SUFFIXES and not p.name.startswith(".")
+        )
         files = manifests[:1] or [p for p in found if p.suffix == found[0].suffix]
     else:
         files = [path] if path.is_file() else []
     if not files or files[0].suffix not in SUFFIXES:
-        raise UserError(f"{path} is no pool: give a {', '.join(SUFFIXES)} file with coordinates, or a folder of them")
+        raise UserError(
+            f"{path} is no pool: give a {', '.join(SUFFIXES)} file with coordinates, or a folder of them"
+        )
     columns = _columns(files[0])
     names = {name: given or _find(name, columns) for name, given in
              (("lat", lat), ("lon", lon), ("country", country))}  # fmt: skip
@@ -79,23 +90,33 @@ def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Po
     absent += [given for given in (lat, lon, country) if given and given not in columns]
     if absent:
         have = ", ".join(columns) or "none"
-        raise UserError(f"{files[0]} has no column {', '.join(absent)}; its columns are {have}; rename "
-                        "them (`data sample` also takes --lat, --lon and --country)")
+        raise UserError(
+            f"{files[0]} has no column {', '.join(absent)}; its columns are {have}; rename "
+            "them (`data sample` also takes --lat, --lon and --country)"
+        )
     return Pool(path, tuple(files), columns=tuple(columns), **names)
 
 
 def positions(
     pool: Pool, lost: Counter[str] | None = None
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_] | None]]:
-    """(lat, lon, country texts or None) of the pool's rows in order, in batches. What is no number is NaN.
+    """(lat, lon, country texts or None) of the pool's rows in order, in batches. What is no number
+    is NaN.
 
-    A line of CSV that has too many or too few cells is no row; `lost` counts them. One that is no JSON has no position.
-    """
+    A line of CSV that has too many or too few cells is no row; `lost` counts them. One that is no
+    JSON has no position."""
     wanted = [pool.lat, pool.lon] + ([pool.country] if pool.country else [])
     for file in pool.files:
         for table in _batches(file, wanted, lost=lost):
-            lat, lon = (pandas.to_numeric(table[name].to_pandas(), errors="coerce") for name in (pool.lat, pool.lon))
-            named = table[pool.country].to_pandas().fillna("").astype(str).to_numpy() if pool.country else None
+            lat, lon = (
+                pandas.to_numeric(table[name].to_pandas(), errors="coerce")
+                for name in (pool.lat, pool.lon)
+            )
+            named = (
+                table[pool.country].to_pandas().fillna("").astype(str).to_numpy()
+                if pool.country
+                else None
+            )
             yield lat.to_numpy(np.float64), lon.to_numpy(np.float64), named
 
 
@@ -107,13 +128,17 @@ def texts(pool: Pool, column: str) -> Iterator[NDArray[np.object_]]:
 
 
 def chosen_rows(pool: Pool, chosen: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The rows with the given numbers (sorted, from 0 over all files), whole, in tables of moderate size."""
+    """The rows with the given numbers (sorted, from 0 over all files), whole, in tables of moderate
+    size.
+    """
     start, loose = 0, []
     for file in pool.files:
         for table in _batches(file, None, chosen - start):
             inside = chosen[(chosen >= start) & (chosen < start + table.num_rows)] - start
             start += table.num_rows
-            if len(inside) and file.suffix == ".jsonl":  # each batch has the columns and types that it happens to have
+            if (
+                len(inside) and file.suffix == ".jsonl"
+            ):  # each batch has the columns and types that it happens to have
                 loose.append(table.take(pa.array(inside)))
             elif len(inside):
                 yield table.take(pa.array(inside))
@@ -149,7 +174,9 @@ def _batches(
     wanted: NDArray[np.int64] | None = None,
     lost: Counter[str] | None = None,
 ) -> Iterator[pa.Table]:
-    """The file's rows as tables. JSON objects outside `wanted` (row numbers) need not be read: they come as nulls."""
+    """The file's rows as tables. JSON objects outside `wanted` (row numbers) need not be read: they
+    come as nulls.
+    """
     try:
         if file.suffix == ".parquet":
             reader = pq.ParquetFile(file)
@@ -190,14 +217,20 @@ def _csv_batches(file: Path, columns: list[str] | None, lost: Counter[str]) -> I
         yield pa.Table.from_batches([batch])
 
 
-def _json_batches(file: Path, columns: list[str] | None, wanted: NDArray[np.int64] | None) -> Iterator[pa.Table]:
+def _json_batches(
+    file: Path, columns: list[str] | None, wanted: NDArray[np.int64] | None
+) -> Iterator[pa.Table]:
     keep = None if wanted is None else set(wanted.tolist())
     with file.open("rb") as lines:
         numbered = ((i, line) for i, line in enumerate(line for line in lines if line.strip()))
         while part := list(itertools.islice(numbered, JSON_ROWS)):
-            rows = [_json_row(line, columns) if keep is None or i in keep else {} for i, line in part]
+            rows = [
+                _json_row(line, columns) if keep is None or i in keep else {} for i, line in part
+            ]
             names = columns or list(dict.fromkeys(name for row in rows for name in row))
-            yield pa.table({name: _column([row.get(name) for row in rows]) for name in names or ["lat"]})
+            yield pa.table(
+                {name: _column([row.get(name) for row in rows]) for name in names or ["lat"]}
+            )
 
 
 def _json_row(line: bytes, columns: list[str] | None) -> dict[str, Any]:
@@ -215,5 +248,8 @@ def _column(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        texts = [v if isinstance(v, str) or v is None else json.dumps(v, ensure_ascii=False) for v in values]
+        texts = [
+            v if isinstance(v, str) or v is None else json.dumps(v, ensure_ascii=False)
+            for v in values
+        ]
         return pa.array(texts)

@@ -1,11 +1,12 @@
-"""The paper's de-biased sampling (Eq. 11-12): how many samples each country gets, and from which 1-degree cells.
+"""The paper's de-biased sampling (Eq. 11-12): how many samples each country gets, and from which
+1-degree cells.
 
-Eq. 11: country i gets M (0.5 R_i / sum R + 0.2 P_i / sum P + 0.3 A_i / sum A) of M samples (roads, population, land
-area; sums over the countries not excluded; what is not known counts 0). Eq. 12: within a country a cell c of 1 x 1
-degree is drawn with p_c ~ log(1 + P_c), P_c its population. The paper leaves open, and this decides: counts are whole
-by largest remainder; a minimum per country; what a country's pool lacks goes to the others in their proportions; a cell
-that is used up drops out; cells without population come last, equally likely. Pure: knows counts, no files.
-"""
+Eq. 11: country i gets M (0.5 R_i / sum R + 0.2 P_i / sum P + 0.3 A_i / sum A) of M samples (roads,
+population, land area; sums over the countries not excluded; what is not known counts 0). Eq. 12:
+within a country a cell c of 1 x 1 degree is drawn with p_c ~ log(1 + P_c), P_c its population. The
+paper leaves open, and this decides: counts are whole by largest remainder; a minimum per country;
+what a country's pool lacks goes to the others in their proportions; a cell that is used up drops
+out; cells without population come last, equally likely. Pure: knows counts, no files."""
 
 from __future__ import annotations
 
@@ -23,10 +24,14 @@ CELLS = 180 * 360
 
 
 def shares(table: Mapping[str, Country], exclude: Iterable[str] = ()) -> dict[str, float]:
-    """Eq. 11 divided by M, by ISO code; sums to 1 (less where a whole column is unknown). Raises UserError."""
+    """Eq. 11 divided by M, by ISO code; sums to 1 (less where a whole column is unknown). Raises
+    UserError.
+    """
     excluded = set(exclude)
     if unknown := excluded - set(table):
-        raise UserError(f"--exclude {', '.join(sorted(unknown))}: give ISO codes of two letters, as in AQ")
+        raise UserError(
+            f"--exclude {', '.join(sorted(unknown))}: give ISO codes of two letters, as in AQ"
+        )
     rows = [country for code, country in table.items() if code not in excluded]
     if not rows:
         raise UserError("every country is excluded")
@@ -39,15 +44,20 @@ def shares(table: Mapping[str, Country], exclude: Iterable[str] = ()) -> dict[st
 
 
 def apportion(total: int, weights: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.int64]:
-    """`total` in whole numbers, in proportion to `weights` within low <= count <= high, by largest remainder.
+    """`total` in whole numbers, in proportion to `weights` within low <= count <= high, by largest
+    remainder.
 
-    Ties go to the first. Fewer than `total` where `high` has no room. Raises UserError where `low` asks for more.
-    """
+    Ties go to the first. Fewer than `total` where `high` has no room. Raises UserError where `low`
+    asks for more."""
     weights, low, high = (np.asarray(x, dtype=np.float64) for x in (weights, low, high))
-    high = np.where(weights > 0, high, np.minimum(low, high))  # without a weight there is no proportion
+    high = np.where(
+        weights > 0, high, np.minimum(low, high)
+    )  # without a weight there is no proportion
     low = np.minimum(low, high)
     if low.sum() > total:
-        raise UserError(f"the minimum per country takes {low.sum():.0f} samples, more than the {total} to be drawn")
+        raise UserError(
+            f"the minimum per country takes {low.sum():.0f} samples, more than the {total} to be drawn"
+        )
     total = int(min(total, high.sum()))
     exact, fixed = low.copy(), weights <= 0
     while not fixed.all():
@@ -72,18 +82,25 @@ class Quotas:
 
     codes: tuple[str, ...]
     share: NDArray[np.float64]  # of Eq. 11
-    requested: NDArray[np.int64]  # Eq. 11 in whole numbers, with the minimum, whatever the pool holds
+    requested: NDArray[
+        np.int64
+    ]  # Eq. 11 in whole numbers, with the minimum, whatever the pool holds
     available: NDArray[np.int64]  # rows of the pool
     drawn: NDArray[np.int64]
 
 
 def quotas(
-    n: int, share: Mapping[str, float], available: Mapping[str, int], minimum: int = 0, redistribute: bool = True
+    n: int,
+    share: Mapping[str, float],
+    available: Mapping[str, int],
+    minimum: int = 0,
+    redistribute: bool = True,
 ) -> Quotas:
-    """How many of n to draw from each country. Without `redistribute` a country's lack is not made up elsewhere.
+    """How many of n to draw from each country. Without `redistribute` a country's lack is not made
+    up elsewhere.
 
-    The minimum holds for countries that have a share and are in the pool; one that has fewer gives what it has.
-    """
+    The minimum holds for countries that have a share and are in the pool; one that has fewer gives
+    what it has."""
     codes = tuple(share)
     weights = np.array([share[code] for code in codes])
     there = np.array([available.get(code, 0) for code in codes], dtype=np.int64)
@@ -97,13 +114,17 @@ def quotas(
 
 
 def draw_cells(
-    quota: int, capacity: NDArray[np.int64], population: NDArray[np.float64], rng: np.random.Generator
+    quota: int,
+    capacity: NDArray[np.int64],
+    population: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """How many of `quota` to take from each cell of one country: draws with p ~ log(1 + population), Eq. 12.
+    """How many of `quota` to take from each cell of one country: draws with p ~ log(1 +
+    population), Eq. 12.
 
-    capacity: rows of the pool in each cell, at least `quota` in all. A draw from a full cell is made again among the
-    others; cells without population are drawn from, equally likely, when the others are used up.
-    """
+    capacity: rows of the pool in each cell, at least `quota` in all. A draw from a full cell is
+    made again among the others; cells without population are drawn from, equally likely, when the
+    others are used up."""
     if capacity.sum() < quota:
         raise ValueError(f"{quota} rows wanted of {capacity.sum()}")
     weights = np.log1p(population)
@@ -117,7 +138,9 @@ def draw_cells(
 
 
 def cell_of(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
-    """Number of the 1-degree cell, 0 .. 64,799: row by row from 90 S, 180 W. Positions in degrees, on Earth."""
+    """Number of the 1-degree cell, 0 .. 64,799: row by row from 90 S, 180 W. Positions in degrees,
+    on Earth.
+    """
     row = np.minimum(np.floor(np.asarray(lat) + 90), 179).astype(np.int64)
     column = (np.floor(np.asarray(lon) + 180).astype(np.int64)) % 360
     return row * 360 + column
@@ -130,7 +153,9 @@ def cell_centre(cells: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def entropy_bits(counts: ArrayLike) -> float:
-    """Shannon entropy of a distribution given by counts; 2 to this power is the effective number of classes."""
+    """Shannon entropy of a distribution given by counts; 2 to this power is the effective number of
+    classes.
+    """
     counts = np.asarray(counts, dtype=np.float64)
     p = counts[counts > 0] / counts.sum() if counts.sum() else counts[:0]
     return float(-(p * np.log2(p)).sum()) + 0.0

@@ -16,7 +16,9 @@ from geoagent_rl.types import UserError
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as found, before any check: (row number as the user would count, values by column), and what was noticed."""
+    """Rows as found, before any check: (row number as the user would count, values by column), and
+    what was noticed.
+    """
 
     root: Path  # image paths are relative to it and confined to it
     rows: list[tuple[int, dict[str, Any]]]
@@ -24,13 +26,17 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def parquet_rows(path: Path, columns: Sequence[str]) -> tuple[set[str], list[tuple[int, dict[str, Any]]]]:
+def parquet_rows(
+    path: Path, columns: Sequence[str]
+) -> tuple[set[str], list[tuple[int, dict[str, Any]]]]:
     """(all column names, rows with those of `columns` that are there). Raises UserError."""
     try:
         names = set(pq.read_schema(path).names)
         table = pq.read_table(path, columns=[name for name in columns if name in names])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not readable Parquet: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(
+            f"{path} is not readable Parquet: {' '.join(str(error).split())[:200]}"
+        ) from None
     return names, list(enumerate(table.to_pylist(), start=1))
 
 

@@ -1,7 +1,7 @@
 """Check a dataset in full and say with evidence what is wrong with it; sum up what it holds.
 
-Reading a manifest looks at image headers only; here every image is decoded, files are compared, and CoT texts parsed.
-"""
+Reading a manifest looks at image headers only; here every image is decoded, files are compared, and
+CoT texts parsed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.data.manifest import Sample, load
 from geoagent_rl.geo.countries import CountryCodes
-from geoagent_rl.policy.answer import parse
 from geoagent_rl.types import UserError
 
 EXAMPLES = 3  # named per problem
@@ -32,7 +32,9 @@ class Report:
 
 
 def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Report:
-    """All that is wrong with a dataset, one line each with counts and examples. Never raises for bad data."""
+    """All that is wrong with a dataset, one line each with counts and examples. Never raises for
+    bad data.
+    """
     try:
         loaded = load(path, max_image_megapixels)
     except UserError as error:
@@ -79,7 +81,9 @@ def show(path: str | Path) -> list[str]:
     scores = [s.locatability for s in samples if s.locatability is not None]
     if scores:
         mean = sum(scores) / len(scores)
-        lines.append(f"locatability {min(scores):g} .. {max(scores):g}, mean {mean:.2f} ({len(scores)} samples)")
+        lines.append(
+            f"locatability {min(scores):g} .. {max(scores):g}, mean {mean:.2f} ({len(scores)} samples)"
+        )
     return lines + [f"warning: {warning}" for warning in loaded.warnings]
 
 
@@ -113,7 +117,11 @@ def _same_files(samples: Sequence[Sample]) -> list[str]:
 def _odd_texts(samples: Sequence[Sample]) -> list[str]:
     reasoned = [s for s in samples if s.cot]
     faults = [(s.uid, parse(s.cot).problem) for s in reasoned]
-    return _some([f"{uid}: {fault}" for uid, fault in faults if fault], len(reasoned), "CoT texts break the format")
+    return _some(
+        [f"{uid}: {fault}" for uid, fault in faults if fault],
+        len(reasoned),
+        "CoT texts break the format",
+    )
 
 
 def _some(found: Sequence[str], total: int | None, what: str) -> list[str]:
@@ -121,7 +129,9 @@ def _some(found: Sequence[str], total: int | None, what: str) -> list[str]:
     if not found:
         return []
     share = f"{len(found)}" if total is None else f"{len(found)} of {total}"
-    return [f"{share} {what} ({'; '.join(found[:EXAMPLES])}{'; ...' if len(found) > EXAMPLES else ''})"]
+    return [
+        f"{share} {what} ({'; '.join(found[:EXAMPLES])}{'; ...' if len(found) > EXAMPLES else ''})"
+    ]
 
 
 def _counts(values: Iterable[str]) -> str:

@@ -1,9 +1,10 @@
-"""Ablation rows and what their results say: means over seeds with intervals, and which of the paper's orderings hold.
+"""Ablation rows and what their results say: means over seeds with intervals, and which of the
+paper's orderings hold.
 
-A row is a YAML file (configs/ablations/): where it starts, whether GRPO runs, and documented overrides. Intervals are
-Student's t over seeds at 95 %; orderings compare two rows seed by seed (same start, same held-out photographs), so the
-interval is that of the mean paired difference. Pure: knows nothing of Ray, and reads no results but those it is given.
-"""
+A row is a YAML file (configs/ablations/): where it starts, whether GRPO runs, and documented
+overrides. Intervals are Student's t over seeds at 95 %; orderings compare two rows seed by seed
+(same start, same held-out photographs), so the interval is that of the mean paired difference.
+Pure: knows nothing of Ray, and reads no results but those it is given."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from geoagent_rl.types import UserError
 
 # The paper's columns (GeoSeek-Val): hit rates in percent within these distances.
 COLUMNS = {"city": "25", "region": "200", "country": "750"}
-# What a row may change: the sections that a job reads anew for each row. Engines, services and data are shared.
+# What a row may change: the sections that a job reads anew for each row. Engines, services and data
+# are shared.
 MAY_CHANGE = ("reward.weights.", "reward.required", "reward.spatial.", "reward.semantic.", "reward.consistency.",
               "reward.format.", "reward.exact_match.", "learner.", "steps")  # fmt: skip
 GRID_PARTS = ("spatial", "semantic", "consistency")
@@ -28,8 +30,8 @@ GRID_PARTS = ("spatial", "semantic", "consistency")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `paper`: percent by column of the paper's same row, empty where it has none; a row's file
-    gives that row's name in evaluation/published.py."""
+    """One line of the table. `paper`: percent by column of the paper's same row, empty where it has
+    none; a row's file gives that row's name in evaluation/published.py."""
 
     name: str
     title: str
@@ -41,7 +43,10 @@ class Row:
 
     def dotlist(self) -> list[str]:
         """The overrides as config.load takes them."""
-        return [f"{key}={list(v) if isinstance(v, list | tuple) else v}" for key, v in self.overrides.items()]
+        return [
+            f"{key}={list(v) if isinstance(v, list | tuple) else v}"
+            for key, v in self.overrides.items()
+        ]
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,25 @@ CLAIMS = (
     Claim("sft", "base", "the cold start helps"),
     Claim("full", "sft", "GRPO helps after the cold start"),
     Claim("wo-con", "wo-spa-con", "the spatial reward helps beside the semantic one"),
-    Claim("wo-con", "wo-sem-con", "the semantic reward helps beside the spatial one (city and country)"),
-    Claim("wo-sem-con", "wo-spa-con", "the spatial reward alone is worth more than the semantic one alone"),
+    Claim(
+        "wo-con",
+        "wo-sem-con",
+        "the semantic reward helps beside the spatial one (city and country)",
+    ),
+    Claim(
+        "wo-sem-con",
+        "wo-spa-con",
+        "the spatial reward alone is worth more than the semantic one alone",
+    ),
     Claim("full", "wo-con", "the consistency reward helps the answer"),
     Claim("sft", "wo-spa-sem", "the consistency reward alone does harm"),
     Claim("full", "wo-sft", "the cold start helps before GRPO"),
     Claim("wo-sft", "sft", "GRPO without a cold start beats the cold start alone"),
     Claim("wo-con", "judge", "spatial and semantic reward beat exact match"),
     Claim("full", "judge-con", "the same, with the consistency reward in both"),
-    Claim("judge", "judge-con", "the consistency reward does not help exact match (city and region)"),
+    Claim(
+        "judge", "judge-con", "the consistency reward does not help exact match (city and region)"
+    ),
 )
 
 
@@ -81,30 +96,47 @@ def _row(path: Path) -> Row:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
         row = Row(path.stem, **found | {"paper": _published(found.get("paper", ""))})
-    except (yaml.YAMLError, TypeError, AttributeError, KeyError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no ablation row: {' '.join(str(error).split())}; see configs/ablations") from None
+    except (
+        yaml.YAMLError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:
+        raise UserError(
+            f"{path} is no ablation row: {' '.join(str(error).split())}; see configs/ablations"
+        ) from None
     if row.start not in ("base", "sft"):
         raise UserError(f"{path}: start must be base or sft, not {row.start!r}")
     wrong = [key for key in row.overrides if not key.startswith(MAY_CHANGE)]
     if wrong:
-        raise UserError(f"{path}: a row may change reward terms, learner and steps only, not {', '.join(wrong)}")
+        raise UserError(
+            f"{path}: a row may change reward terms, learner and steps only, not {', '.join(wrong)}"
+        )
     return row
 
 
 def _published(system: str) -> dict[str, float]:
-    """The figures of a row of the paper's Table 3, else of Table 4. Raises KeyError for a name that neither has."""
+    """The figures of a row of the paper's Table 3, else of Table 4. Raises KeyError for a name that
+    neither has.
+    """
     tables = {row.system: row for row in (*published.JUDGE, *published.ABLATION)}
     return dict(zip(COLUMNS, tables[system].hit, strict=False)) if system else {}
 
 
 def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Row]:
-    """The sensitivity grid: each weight times each factor, one at a time, the others as in `weights`."""
+    """The sensitivity grid: each weight times each factor, one at a time, the others as in
+    `weights`.
+    """
     rows = []
     for part in GRID_PARTS:
         for factor in factors:
             overrides = {f"reward.weights.{part}": round(weights[part] * factor, 6)}
             name = f"grid-{part}-x{factor:g}"
-            rows.append(Row(name, f"{part} weight x {factor:g}", 200 + len(rows), "sft", True, overrides))
+            rows.append(
+                Row(name, f"{part} weight x {factor:g}", 200 + len(rows), "sft", True, overrides)
+            )
     return rows
 
 
@@ -113,7 +145,9 @@ def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     known = {row.name for row in rows}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UserError(f"no ablation row {unknown[0]!r}; there are: {', '.join(row.name for row in rows)}")
+        raise UserError(
+            f"no ablation row {unknown[0]!r}; there are: {', '.join(row.name for row in rows)}"
+        )
     return [row for row in rows if not names or row.name in names]
 
 
@@ -124,11 +158,15 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
         return mean, None
     from scipy.stats import t
 
-    return mean, float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return mean, float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(
+        values
+    ) ** 0.5
 
 
 def measured(table: Mapping[str, Any]) -> dict[str, float]:
-    """What the table shows of one evaluation, percent but for GeoScore and mean reward (judged by every part)."""
+    """What the table shows of one evaluation, percent but for GeoScore and mean reward (judged by
+    every part).
+    """
     row = {column: 100 * table["hit"][km] for column, km in COLUMNS.items()}
     row["geoscore"] = table["geoscore"]
     row["valid_format"] = 100 * table["format_valid"]
@@ -137,12 +175,15 @@ def measured(table: Mapping[str, Any]) -> dict[str, float]:
     return row
 
 
-def summarise(rows: Sequence[Row], results: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
-    """The whole outcome as JSON. results: (row name, seed) -> evaluation table of the held-out photographs.
+def summarise(
+    rows: Sequence[Row], results: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The whole outcome as JSON. results: (row name, seed) -> evaluation table of the held-out
+    photographs.
 
-    {"interval", "rows": [{name, title, seeds, mean: {column: x}, half_width: {column: x or None}, by_seed, paper,
-    overrides}], "claims": [{better, worse, meaning, columns: {column: {paper, ours, half_width, verdict}}}]}
-    """
+    {"interval", "rows": [{name, title, seeds, mean: {column: x}, half_width: {column: x or None},
+    by_seed, paper, overrides}], "claims": [{better, worse, meaning, columns: {column: {paper, ours,
+    half_width, verdict}}}]}"""
     shown = []
     for row in rows:
         seeds = sorted(seed for name, seed in results if name == row.name)
@@ -166,15 +207,24 @@ def summarise(rows: Sequence[Row], results: Mapping[tuple[str, int], Mapping[str
 
 
 def _judge(
-    claim: Claim, paper: Mapping[str, Mapping[str, float]], results: Mapping[tuple[str, int], Mapping[str, Any]]
+    claim: Claim,
+    paper: Mapping[str, Mapping[str, float]],
+    results: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    """The claim column by column, over the seeds that both rows have; None where they share none."""
-    seeds = sorted({s for n, s in results if n == claim.better} & {s for n, s in results if n == claim.worse})
+    """The claim column by column, over the seeds that both rows have; None where they share
+    none.
+    """
+    seeds = sorted(
+        {s for n, s in results if n == claim.better} & {s for n, s in results if n == claim.worse}
+    )
     if not seeds:
         return None
     columns = {}
     for column in COLUMNS:
-        pairs = [[measured(results[name, seed])[column] for name in (claim.better, claim.worse)] for seed in seeds]
+        pairs = [
+            [measured(results[name, seed])[column] for name in (claim.better, claim.worse)]
+            for seed in seeds
+        ]
         mean, half = interval([a - b for a, b in pairs])
         theirs = [paper[name].get(column) for name in (claim.better, claim.worse)]
         published = None if None in theirs else round(theirs[0] - theirs[1], 2)
@@ -186,9 +236,9 @@ def _judge(
 def verdict(paper: float | None, ours: float, half_width: float | None) -> str:
     """How our difference stands to the paper's of the same pair.
 
-    "holds" and "reversed": our interval lies wholly on the paper's side of 0, or wholly on the other; "same sign",
-    "other sign": the means agree or not, and the interval contains 0; "equal": no difference at all.
-    """
+    "holds" and "reversed": our interval lies wholly on the paper's side of 0, or wholly on the
+    other; "same sign", "other sign": the means agree or not, and the interval contains 0; "equal":
+    no difference at all."""
     if paper is None:
         return "not in the paper"
     if ours == 0:

@@ -1,7 +1,8 @@
-"""Intervals by resampling photographs: of one system's figures, and of paired differences between two.
+"""Intervals by resampling photographs: of one system's figures, and of paired differences between
+two.
 
-Percentile bootstrap over rows. Two systems are compared on the same photographs and in the same resamples, so what
-makes a photograph hard for both does not widen the interval of their difference.
+Percentile bootstrap over rows. Two systems are compared on the same photographs and in the same
+resamples, so what makes a photograph hard for both does not widen the interval of their difference.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class Interval:
     high: float
 
 
-def resampled_means(values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0) -> NDArray[np.float64]:
+def resampled_means(
+    values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0
+) -> NDArray[np.float64]:
     """(rounds, k) means of n resampled rows of `values` (n, k), n at least 1."""
     n, k = values.shape
     rng, out = np.random.default_rng(seed), np.empty((rounds, k))
@@ -46,10 +49,11 @@ def intervals(values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0) 
 def paired(
     a: NDArray[np.float64], b: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0
 ) -> list[tuple[Interval, float]]:
-    """(interval of the mean of b - a, two-sided p) per column; rows of a and b are of the same photographs.
+    """(interval of the mean of b - a, two-sided p) per column; rows of a and b are of the same
+    photographs.
 
-    p: twice the share of resampled differences on the other side of 0 (ties count half), at least 1 / rounds.
-    """
+    p: twice the share of resampled differences on the other side of 0 (ties count half), at least 1
+    / rounds."""
     difference = b - a
     if not len(difference):
         return [(Interval(0.0, 0.0, 0.0), 1.0)] * difference.shape[1]
@@ -58,4 +62,7 @@ def paired(
     below = (resampled < 0).mean(axis=0) + (resampled == 0).mean(axis=0) / 2
     p = np.clip(2 * np.minimum(below, 1 - below), 1 / rounds, 1.0)
     rows = zip(difference.mean(axis=0), low, high, p, strict=True)
-    return [(Interval(float(mean), float(lo), float(hi)), float(chance)) for mean, lo, hi, chance in rows]
+    return [
+        (Interval(float(mean), float(lo), float(hi)), float(chance))
+        for mean, lo, hi, chance in rows
+    ]

@@ -1,8 +1,8 @@
 """Groups of photographs for evaluation: by locatability, scene class, continent and country.
 
-Locatability bands are the paper's: 0 unlocatable, below 4 extremely low, below 6 low, below 8 moderate, below 10 high,
-10 extremely high. A country comes from the true names, else from the nearest town to the true position.
-"""
+Locatability bands are the paper's: 0 unlocatable, below 4 extremely low, below 6 low, below 8
+moderate, below 10 high, 10 extremely high. A country comes from the true names, else from the
+nearest town to the true position."""
 
 from __future__ import annotations
 
@@ -36,13 +36,19 @@ def band(score: Any) -> str:
 
 
 def labels(predictions: Predictions, kind: str) -> list[str] | None:
-    """The bucket of each row; None where the file says nothing that this kind of bucket needs. Raises UserError."""
+    """The bucket of each row; None where the file says nothing that this kind of bucket needs.
+    Raises UserError.
+    """
     if kind not in KINDS:
         raise UserError(f"--by {kind}: there are buckets by {', '.join(KINDS)}")
     columns = predictions.columns
     if kind == "locatability":
         scores = columns.get("locatability", columns.get("locatability_score"))
-        return None if scores is None or not any(s is not None for s in scores) else [band(s) for s in scores]
+        return (
+            None
+            if scores is None or not any(s is not None for s in scores)
+            else [band(s) for s in scores]
+        )
     if kind == "scene":
         scenes = columns.get("scene")
         return None if scenes is None or not any(scenes) else [str(s or UNKNOWN) for s in scenes]
@@ -53,10 +59,15 @@ def labels(predictions: Predictions, kind: str) -> list[str] | None:
 def country_codes(predictions: Predictions) -> list[str]:
     """ISO codes of the true countries, "" where unknown."""
     code_of = CountryCodes()
-    codes = [code_of(str(name or "")) for name in predictions.columns.get("country", [""] * len(predictions.uids))]
+    codes = [
+        code_of(str(name or ""))
+        for name in predictions.columns.get("country", [""] * len(predictions.uids))
+    ]
     blank = [i for i, code in enumerate(codes) if not code]
     if blank:
-        from geoagent_rl.geo.nearest import NearestPlace  # takes a second; files with names do without
+        from geoagent_rl.geo.nearest import (
+            NearestPlace,
+        )  # takes a second; files with names do without
 
         nearest = NearestPlace.open()
         index, _ = nearest.find(*predictions.truth[blank].T)
@@ -66,7 +77,9 @@ def country_codes(predictions: Predictions) -> list[str]:
 
 
 def order(kind: str, names: Sequence[str]) -> list[str]:
-    """The bucket names in reading order: bands from the hardest to the easiest, others by size; unknown last."""
+    """The bucket names in reading order: bands from the hardest to the easiest, others by size;
+    unknown last.
+    """
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     if kind == "locatability":
         bands = [*(name for _, name in BANDS), HIGHEST, UNKNOWN]

@@ -1,8 +1,8 @@
 """Does the Uncertainty field (Low, Medium, High, per stage) say how far off the answer is?
 
-For each stage: errors by stated uncertainty, and the concordance: of two photographs with different statements, how
-often the less certain one is farther off (0.5: the field says nothing; 1: it orders the errors perfectly).
-"""
+For each stage: errors by stated uncertainty, and the concordance: of two photographs with different
+statements, how often the less certain one is farther off (0.5: the field says nothing; 1: it orders
+the errors perfectly)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoagent_rl.answers.parse import UNCERTAINTIES
 from geoagent_rl.evaluation.predictions import Predictions
-from geoagent_rl.policy.answer import UNCERTAINTIES
 
-STAGES = {"country": 750, "region": 200, "place": 25}  # the kilometres at which an answer of this level counts as right
+STAGES = {
+    "country": 750,
+    "region": 200,
+    "place": 25,
+}  # the kilometres at which an answer of this level counts as right
 
 
 def calibration(predictions: Predictions) -> dict[str, Any]:
-    """{stage: {"right_within_km", "concordance", "by": {Low: {n, right, median_km}, ...}}}; {} without the field.
+    """{stage: {"right_within_km", "concordance", "by": {Low: {n, right, median_km}, ...}}}; {}
+    without the field.
 
     A failed prediction has no stages as a rule; one that has counts as wrong and farthest.
     """
@@ -37,12 +42,18 @@ def calibration(predictions: Predictions) -> dict[str, Any]:
                 by[name] = {"n": len(of_level), "right": float((of_level <= limit).mean()),
                             "median_km": middle if np.isfinite(middle) else None}  # fmt: skip
         stated = rank >= 0
-        out[stage] = {"right_within_km": limit, "concordance": concordance(rank[stated], km[stated]), "by": by}
+        out[stage] = {
+            "right_within_km": limit,
+            "concordance": concordance(rank[stated], km[stated]),
+            "by": by,
+        }
     return out
 
 
 def concordance(rank: NDArray[np.int64], km: NDArray[np.float64]) -> float | None:
-    """Share of pairs with different ranks whose errors are in the same order (ties half); None without such pairs."""
+    """Share of pairs with different ranks whose errors are in the same order (ties half); None
+    without such pairs.
+    """
     agree = pairs = 0.0
     for low in range(len(UNCERTAINTIES)):
         for high in range(low + 1, len(UNCERTAINTIES)):

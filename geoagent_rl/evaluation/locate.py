@@ -1,9 +1,10 @@
-"""`eval run`'s loop: every photograph through the engines, one row of the prediction file each, as they come.
+"""`eval run`'s loop: every photograph through the engines, one row of the prediction file each, as
+they come.
 
-With several completions per photograph the consensus is the medoid: the located answer that is nearest to all the
-others. Works against the driver's protocols (engines, scorer): real actors or fakes. A row is only made of an answer:
-where an engine or a reward service fails, the photograph has no row, and the next run asks again.
-"""
+With several completions per photograph the consensus is the medoid: the located answer that is
+nearest to all the others. Works against the driver's protocols (engines, scorer): real actors or
+fakes. A row is only made of an answer: where an engine or a reward service fails, the photograph
+has no row, and the next run asks again."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.evaluation.run import CONCURRENT, SAME, TIMEOUT_S
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.policy.answer import parse
 from geoagent_rl.rewards.services import LEVELS
 from geoagent_rl.types import InfraError, ScoredRollout, UserError
 
@@ -37,19 +38,22 @@ async def locate_all(
     keep: Callable[[Row], None],
     concurrent: int = CONCURRENT,
 ) -> int:
-    """Calls `keep` with each photograph's row, in the order in which they are done; returns how many have none.
+    """Calls `keep` with each photograph's row, in the order in which they are done; returns how
+    many have none.
 
-    `concurrent` photographs are under way at once; one whose engine fails is tried again, by another if there is one.
+    `concurrent` photographs are under way at once; one whose engine fails is tried again, by
+    another if there is one.
 
-    A photograph's completions depend on seed and uid only, not on which others are asked or in what order. Raises
-    InfraError when every photograph fails.
-    """
+    A photograph's completions depend on seed and uid only, not on which others are asked or in what
+    order. Raises InfraError when every photograph fails."""
     free = asyncio.Semaphore(concurrent)
     problems: list[str] = []
 
     async def ask(i: int, sample: Sample) -> Row:
         prompt, options = sample.prompt(), {"temperature": temperature}
-        scored = await generate_and_score(engines, i, scorer, prompt, completions, seed, TIMEOUT_S, **options)
+        scored = await generate_and_score(
+            engines, i, scorer, prompt, completions, seed, TIMEOUT_S, **options
+        )
         return prediction_row(sample, scored)
 
     async def locate(i: int, sample: Sample) -> None:
@@ -76,25 +80,40 @@ async def locate_all(
 def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Row:
     """One row of the prediction file: truth, consensus, its completion, what the rewards say of it.
 
-    Raises InfraError when a completion's place could not be looked up: that says nothing about the answer.
-    """
+    Raises InfraError when a completion's place could not be looked up: that says nothing about the
+    answer."""
     for s in scored:
         if s.parts["spatial"].kind == "infra":
             raise InfraError(f"{sample.uid}: {s.parts['spatial'].reason}")
-    found = [(i, s.parts["spatial"].details) for i, s in enumerate(scored) if s.parts["spatial"].kind == "score"]
+    found = [
+        (i, s.parts["spatial"].details)
+        for i, s in enumerate(scored)
+        if s.parts["spatial"].kind == "score"
+    ]
     points = np.array([(d["lat"], d["lon"]) for _, d in found]).reshape(-1, 2)
     best, spread = medoid(points) if found else (0, None)
     chosen = scored[found[best][0] if found else 0]
-    row = {**_truth(sample), **_answer(chosen), "completions": len(scored), "located": len(found), "spread_km": spread}
+    row = {
+        **_truth(sample),
+        **_answer(chosen),
+        "completions": len(scored),
+        "located": len(found),
+        "spread_km": spread,
+    }
     if found:
         details = found[best][1]
-        return row | {"pred_lat": details["lat"], "pred_lon": details["lon"], "level": details["level"], "failure": ""}
+        return row | {
+            "pred_lat": details["lat"],
+            "pred_lon": details["lon"],
+            "level": details["level"],
+            "failure": "",
+        }
     return row | {"failure": chosen.parts["spatial"].reason}
 
 
 def medoid(points: np.ndarray) -> tuple[int, float | None]:
-    """(index of the point whose mean distance to the others is least, the first of equals; that mean, km, None for one
-    point). points: (k, 2) degrees, k at least 1."""
+    """(index of the point whose mean distance to the others is least, the first of equals; that
+    mean, km, None for one point). points: (k, 2) degrees, k at least 1."""
     if len(points) == 1:
         return 0, None
     lat, lon = points.T
@@ -112,7 +131,10 @@ def _truth(sample: Sample) -> Row:
 def _answer(scored: ScoredRollout) -> Row:
     """The chosen completion in columns; what no reward part looked at is left out."""
     parsed = parse(scored.rollout.text)
-    row: Row = {"answer": "; ".join(parsed.levels) if any(parsed.levels) else "", "text": scored.rollout.text}
+    row: Row = {
+        "answer": "; ".join(parsed.levels) if any(parsed.levels) else "",
+        "text": scored.rollout.text,
+    }
     row["format_valid"] = float(parsed.format_ok)
     row["finish_reason"] = scored.rollout.finish_reason
     for level, stage in zip(LEVELS, parsed.stages, strict=False):
@@ -120,7 +142,10 @@ def _answer(scored: ScoredRollout) -> Row:
     semantic, consistency = scored.parts.get("semantic"), scored.parts.get("consistency")
     if semantic is not None and semantic.kind != "infra":
         rows = {r["level"]: r for r in semantic.details.get("levels", ())}
-        row |= {f"right_{level}": float(rows.get(level, {}).get("similarity", 0) >= SAME) for level in LEVELS}
+        row |= {
+            f"right_{level}": float(rows.get(level, {}).get("similarity", 0) >= SAME)
+            for level in LEVELS
+        }
     if consistency is not None and consistency.score is not None:
         row["consistency"] = consistency.score
         row["agrees"] = [stage["agree"] for stage in consistency.details.get("stages", ())]

@@ -1,9 +1,10 @@
-"""Distances between predictions and the truth, as the published tables count them; reading of prediction files.
+"""Distances between predictions and the truth, as the published tables count them; reading of
+prediction files.
 
-Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine with R = 6371 km, a hit is a distance
-`<=` the threshold. A failed prediction (missing, not finite or out of range) is a miss at every threshold and scores
-0 GeoScore points, so hit shares and GeoScore are over all n rows; mean_km and median_km are over the located rows.
-"""
+Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine with R = 6371 km, a
+hit is a distance `<=` the threshold. A failed prediction (missing, not finite or out of range) is a
+miss at every threshold and scores 0 GeoScore points, so hit shares and GeoScore are over all n
+rows; mean_km and median_km are over the located rows."""
 
 from __future__ import annotations
 
@@ -26,11 +27,12 @@ def score_table(
     pred_lon: ArrayLike,
     geoscore_scale_km: float = PAPER_SCALE_KM,
 ) -> dict[str, Any]:
-    """{n, failed, hit: {"1", "25", "200", "750", "2500": fractions}, mean_km, median_km, geoscore, geoscore_scale_km}.
+    """{n, failed, hit: {"1", "25", "200", "750", "2500": fractions}, mean_km, median_km, geoscore,
+    geoscore_scale_km}.
 
-    All arguments: n degrees. mean_km and median_km are None when every prediction failed; hit and geoscore are 0 then,
-    and for n = 0. Raises UserError naming the first row whose truth is not a place on Earth.
-    """
+    All arguments: n degrees. mean_km and median_km are None when every prediction failed; hit and
+    geoscore are 0 then, and for n = 0. Raises UserError naming the first row whose truth is not a
+    place on Earth."""
     truth, predicted = _pair(gt_lat, gt_lon), _pair(pred_lat, pred_lon)
     if len(truth) != len(predicted):
         raise ValueError(f"{len(truth)} true positions but {len(predicted)} predictions")
@@ -47,7 +49,9 @@ def score_table(
     return {
         "n": n,
         "failed": int(n - located.sum()),
-        "hit": {str(limit): float((km <= limit).sum() / n) if n else 0.0 for limit in THRESHOLDS_KM},
+        "hit": {
+            str(limit): float((km <= limit).sum() / n) if n else 0.0 for limit in THRESHOLDS_KM
+        },
         "mean_km": float(km.mean()) if len(km) else None,
         "median_km": float(np.median(km)) if len(km) else None,
         "geoscore": float(geoscore(km, geoscore_scale_km).sum() / n) if n else 0.0,
@@ -56,7 +60,10 @@ def score_table(
 
 
 def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
-    return np.stack([np.asarray(lat, dtype=np.float64).ravel(), np.asarray(lon, dtype=np.float64).ravel()], axis=1)
+    return np.stack(
+        [np.asarray(lat, dtype=np.float64).ravel(), np.asarray(lon, dtype=np.float64).ravel()],
+        axis=1,
+    )
 
 
 def on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -65,11 +72,15 @@ def on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def read_table(path: Path) -> Any:
-    """A CSV, TSV, JSONL or Parquet file as a pandas DataFrame, texts of CSVs as they are. Raises UserError."""
+    """A CSV, TSV, JSONL or Parquet file as a pandas DataFrame, texts of CSVs as they are. Raises
+    UserError.
+    """
     import pandas  # slow to import, and only needed here
 
     readers = {
-        ".csv": lambda: pandas.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True),
+        ".csv": lambda: pandas.read_csv(
+            path, dtype=str, encoding="utf-8-sig", skipinitialspace=True
+        ),
         ".tsv": lambda: pandas.read_csv(path, dtype=str, encoding="utf-8-sig", sep="\t"),
         ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False),
         ".parquet": lambda: pandas.read_parquet(path),

@@ -1,8 +1,8 @@
-"""Prediction files of any system: uid, true position, predicted position, and whatever else they say about each row.
+"""Prediction files of any system: uid, true position, predicted position, and whatever else they
+say about each row.
 
-`eval run` writes such files (JSONL); CSV, TSV and Parquet of other systems are read too. Where a file has no truth,
-or no names, scores and classes, a manifest with the same uids adds them.
-"""
+`eval run` writes such files (JSONL); CSV, TSV and Parquet of other systems are read too. Where a
+file has no truth, or no names, scores and classes, a manifest with the same uids adds them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ FROM_MANIFEST = ("country", "region", "place", "locatability", "scene")
 
 @dataclass(frozen=True)
 class Predictions:
-    """n rows of one system. `truth` and `predicted`: (n, 2) degrees, NaN where there is no usable prediction."""
+    """n rows of one system. `truth` and `predicted`: (n, 2) degrees, NaN where there is no usable
+    prediction.
+    """
 
     name: str
     uids: list[str]
@@ -50,7 +52,9 @@ class Predictions:
 
     def subset(self, rows: NDArray[np.int64]) -> Predictions:
         others = {name: [values[i] for i in rows] for name, values in self.columns.items()}
-        return Predictions(self.name, [self.uids[i] for i in rows], self.truth[rows], self.predicted[rows], others)
+        return Predictions(
+            self.name, [self.uids[i] for i in rows], self.truth[rows], self.predicted[rows], others
+        )
 
 
 def read_predictions(
@@ -64,8 +68,12 @@ def read_predictions(
     uid = next((name for name in UID if name in table.columns), None)
     known = _of_manifest(manifest) if manifest else {}
     if known and uid is None:
-        raise UserError(f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(table.columns)}")
-    uids = [str(value) for value in table[uid]] if uid else [str(i) for i in range(1, len(table) + 1)]
+        raise UserError(
+            f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(table.columns)}"
+        )
+    uids = (
+        [str(value) for value in table[uid]] if uid else [str(i) for i in range(1, len(table) + 1)]
+    )
     if known:  # files of `predict` name photographs by path
         uids = [u if u in known else Path(u).stem for u in uids]
     if len(set(uids)) < len(uids):
@@ -76,17 +84,29 @@ def read_predictions(
     if known:
         strangers = [u for u in uids if u not in known]
         if strangers:
-            raise UserError(f"{path}: {len(strangers)} uids are not in {manifest} (first: {strangers[0]})")
+            raise UserError(
+                f"{path}: {len(strangers)} uids are not in {manifest} (first: {strangers[0]})"
+            )
         for name in FROM_MANIFEST:
             columns[name] = [getattr(known[u], name) for u in uids]
     there = {name: numbers(table, name) for name in names if name in table.columns}
     if known:
-        there |= {names[0]: np.array([known[u].lat for u in uids]), names[1]: np.array([known[u].lon for u in uids])}
+        there |= {
+            names[0]: np.array([known[u].lat for u in uids]),
+            names[1]: np.array([known[u].lon for u in uids]),
+        }
     for name in names:
         if name not in there:
-            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(table.columns)}")
-    truth, predicted = (np.stack([there[lat], there[lon]], axis=1) for lat, lon in (names[:2], names[2:]))
-    for what, points, (lat, lon) in (("true", truth, names[:2]), ("predicted", predicted, names[2:])):
+            raise UserError(
+                f"{path} has no column {name!r}; its columns are: {', '.join(table.columns)}"
+            )
+    truth, predicted = (
+        np.stack([there[lat], there[lon]], axis=1) for lat, lon in (names[:2], names[2:])
+    )
+    for what, points, (lat, lon) in (
+        ("true", truth, names[:2]),
+        ("predicted", predicted, names[2:]),
+    ):
         for suspicion in suspicions(*points.T):
             print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)

@@ -1,8 +1,8 @@
 """The paper's tables, to print beside ours: per cent within 25, 200, 750 and 2500 km, and GeoScore.
 
-From the GeoAgent paper (CVPR 2026), Tables 2, 3 and 4, and through it the works named there. Figures measured elsewhere
-are no baseline of ours: photographs, prompts and geocoders differ. Known contradictions of the paper are in NOTES.
-"""
+From the GeoAgent paper (CVPR 2026), Tables 2, 3 and 4, and through it the works named there.
+Figures measured elsewhere are no baseline of ours: photographs, prompts and geocoders differ. Known
+contradictions of the paper are in NOTES."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ GEOSCORE_SCALE_KM = 1805.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One system of a published table. `hit`: per cent within KM; None where the table has no figure."""
+    """One system of a published table. `hit`: per cent within KM; None where the table has no
+    figure.
+    """
 
     system: str
     hit: tuple[float | None, float | None, float | None, float | None]

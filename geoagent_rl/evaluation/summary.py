@@ -1,4 +1,6 @@
-"""All that `eval score` and `eval compare` say, as plain figures: tables, intervals, buckets, failures, calibration."""
+"""All that `eval score` and `eval compare` say, as plain figures: tables, intervals, buckets,
+failures, calibration.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,14 @@ def row_values(predictions: Predictions, scale_km: float) -> NDArray[np.float64]
 
 
 def summarise(
-    predictions: Predictions, scale_km: float, by: Sequence[str] = (), rounds: int = ROUNDS, seed: int = 0
+    predictions: Predictions,
+    scale_km: float,
+    by: Sequence[str] = (),
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """score_table's keys, and intervals {measure: [low, high]}, means, failures, buckets, calibration.
+    """score_table's keys, and intervals {measure: [low, high]}, means, failures, buckets,
+    calibration.
 
     A kind of bucket that the file says nothing about is left out.
     """
@@ -45,7 +52,10 @@ def summarise(
     for kind in by:
         names = buckets.labels(predictions, kind)
         if names is not None:
-            groups = {name: predictions.subset(buckets.members(names, name)) for name in buckets.order(kind, names)}
+            groups = {
+                name: predictions.subset(buckets.members(names, name))
+                for name in buckets.order(kind, names)
+            }
             table["buckets"][kind] = {name: group.table(scale_km) for name, group in groups.items()}
     table["calibration"] = calibration(predictions)
     return table
@@ -55,7 +65,11 @@ def failures(predictions: Predictions) -> dict[str, int]:
     """Reasons of the rows without a usable prediction, most frequent first."""
     reasons = predictions.columns.get("failure") or [None] * len(predictions.uids)
     located = predictions.located
-    counted = Counter(str(r or "no prediction in the file") for r, ok in zip(reasons, located, strict=True) if not ok)
+    counted = Counter(
+        str(r or "no prediction in the file")
+        for r, ok in zip(reasons, located, strict=True)
+        if not ok
+    )
     return dict(counted.most_common())
 
 
@@ -70,10 +84,14 @@ def _means(predictions: Predictions) -> dict[str, float]:
 
 
 def on_common_photographs(systems: Sequence[Predictions]) -> list[Predictions]:
-    """The same uids in the same order for all. Raises UserError where none is common or the truths differ."""
+    """The same uids in the same order for all. Raises UserError where none is common or the truths
+    differ.
+    """
     common = set(systems[0].uids).intersection(*(s.uids for s in systems[1:]))
     if not common:
-        raise UserError("the files have no uid in common; give files with a column uid of the same photographs")
+        raise UserError(
+            "the files have no uid in common; give files with a column uid of the same photographs"
+        )
     uids = [u for u in systems[0].uids if u in common]
     out = []
     for system in systems:
@@ -91,10 +109,14 @@ def on_common_photographs(systems: Sequence[Predictions]) -> list[Predictions]:
 
 
 def compare(
-    systems: Sequence[Predictions], scale_km: float, by: Sequence[str] = (), rounds: int = ROUNDS, seed: int = 0
+    systems: Sequence[Predictions],
+    scale_km: float,
+    by: Sequence[str] = (),
+    rounds: int = ROUNDS,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """{n, left_out, systems: {name: summarise()}, differences: {name: {measure: {mean, low, high, p}}}} against the
-    first system, on the photographs that all have. Names must differ."""
+    """{n, left_out, systems: {name: summarise()}, differences: {name: {measure: {mean, low, high,
+    p}}}} against the first system, on the photographs that all have. Names must differ."""
     if len({s.name for s in systems}) < len(systems):
         raise UserError("two files have the same name; call them NAME=FILE")
     common = on_common_photographs(systems)
@@ -107,7 +129,9 @@ def compare(
     }
     for system, theirs in zip(common[1:], values[1:], strict=True):
         rows = paired(values[0], theirs, rounds, seed)
-        out["differences"][system.name] = {m: _difference(*row) for m, row in zip(MEASURES, rows, strict=True)}
+        out["differences"][system.name] = {
+            m: _difference(*row) for m, row in zip(MEASURES, rows, strict=True)
+        }
     return out
 
 

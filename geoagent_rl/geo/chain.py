@@ -1,11 +1,12 @@
-"""Several geocoders in order: the finest level first, and at each level the first provider that knows the place.
+"""Several geocoders in order: the finest level first, and at each level the first provider that
+knows the place.
 
-An address is asked as a whole, then without its place, then as a country alone; `Match.level` and `Match.provider` say
-what answered. The next provider is asked only after "no such place": a provider that *failed* may have known it, and an
-answer that depends on who happened to be up would change numbers silently, so a failure is the address's outcome.
-Results in another country than the one named count as "no such place". A provider's confidence is never used: it is the
-size of the result's bounding box, and a right country has the lowest. May know nothing of HTTP or caches.
-"""
+An address is asked as a whole, then without its place, then as a country alone; `Match.level` and
+`Match.provider` say what answered. The next provider is asked only after "no such place": a
+provider that *failed* may have known it, and an answer that depends on who happened to be up would
+change numbers silently, so a failure is the address's outcome. Results in another country than the
+one named count as "no such place". A provider's confidence is never used: it is the size of the
+result's bounding box, and a right country has the lowest. May know nothing of HTTP or caches."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ PROVIDERS = ("gazetteer", "opencage", "nominatim", "photon")
 LEVELS = ("place", "region", "country")  # finest first
 FINENESS = {"place": 2, "region": 1, "country": 0}
 Address = tuple[str, str, str]  # country, region, place
-# (provider, level asked, addresses cut at that level) -> a Match with the provider's own level, None, or the failure
+# (provider, level asked, addresses cut at that level) -> a Match with the provider's own level,
+# None, or the failure
 Ask = Callable[[str, str, list[Address]], Awaitable[list[Match | None | InfraError]]]
 
 
 def provider_names(provider: Any) -> tuple[str, ...]:
-    """The chain that `reward.geocoder.provider` means: a name, "a,b" or a list. Raises UserError."""
+    """The chain that `reward.geocoder.provider` means: a name, "a,b" or a list. Raises
+    UserError.
+    """
     names = provider.split(",") if isinstance(provider, str) else list(provider)
     names = tuple(str(name).strip() for name in names)
     unknown = [name for name in names if name not in PROVIDERS]
@@ -38,7 +42,9 @@ def provider_names(provider: Any) -> tuple[str, ...]:
 
 
 class Chain:
-    """Stateless; `ask` reaches the providers, through a cache or not. The gazetteer tells which countries are meant."""
+    """Stateless; `ask` reaches the providers, through a cache or not. The gazetteer tells which
+    countries are meant.
+    """
 
     def __init__(self, names: Sequence[str], gazetteer: Gazetteer, ask: Ask):
         self.names, self._gazetteer, self._ask = tuple(names), gazetteer, ask
@@ -46,9 +52,12 @@ class Chain:
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None | InfraError]:
         """Per address a Match, None (no such place) or the failure that left it unanswered.
 
-        All addresses go through a level together, so that the providers are asked in as few calls as possible.
-        """
-        queries = [_Query(tuple("" if is_absent(name) else name[:MAX_CHARS] for name in a)) for a in addresses]
+        All addresses go through a level together, so that the providers are asked in as few calls
+        as possible."""
+        queries = [
+            _Query(tuple("" if is_absent(name) else name[:MAX_CHARS] for name in a))
+            for a in addresses
+        ]
         for level in LEVELS:
             if level == "country":
                 self._settle(queries, level)  # "China; Hong Kong" has said more than "China" would
@@ -63,9 +72,15 @@ class Chain:
 
     @staticmethod
     def _settle(queries: Sequence[_Query], level: str) -> None:
-        """What was found on the way will do if it is no coarser than the level that nobody knows."""
+        """What was found on the way will do if it is no coarser than the level that nobody
+        knows.
+        """
         for query in queries:
-            if not query.done and query.coarser and FINENESS[query.coarser.level] >= FINENESS[level]:
+            if (
+                not query.done
+                and query.coarser
+                and FINENESS[query.coarser.level] >= FINENESS[level]
+            ):
                 query.done, query.answer = True, query.coarser
 
     def _take(self, query: _Query, level: str, answer: Match | None | InfraError) -> None:
@@ -90,7 +105,9 @@ class _Query:
     levels: Address
     done: bool = False
     answer: Match | None | InfraError = None
-    coarser: Match | None = None  # what a provider found instead of the level asked: "Bavaria" in the place's slot
+    coarser: Match | None = (
+        None  # what a provider found instead of the level asked: "Bavaria" in the place's slot
+    )
 
     def names(self, level: str) -> bool:
         return bool(self.levels[FINENESS[level]])

@@ -1,4 +1,6 @@
-"""Do two names mean one place, two places, or does the gazetteer not know? Encoders are asked about the last only."""
+"""Do two names mean one place, two places, or does the gazetteer not know? Encoders are asked about
+the last only.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,19 @@ from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.geo.gazetteer_names import TERRITORIES
 
-APART_KM = 25.0  # two places nearer than this (the "city" threshold of evaluation) are not called different
+# two places nearer than this (the "city" threshold of evaluation) are not called different
+APART_KM = 25.0
 
 
-def compare(gazetteer: Gazetteer, level: str, a: str, b: str, country: str = "", region: str = "") -> bool | None:
-    """True: one place. False: both names are known and nothing that one may mean is what the other may. None: open.
+def compare(
+    gazetteer: Gazetteer, level: str, a: str, b: str, country: str = "", region: str = ""
+) -> bool | None:
+    """True: one place. False: both names are known and nothing that one may mean is what the other
+    may. None: open.
 
-    Open are unknown names, a territory and its state, a district and its region, and places less than 25 km apart:
-    there a name may be wrong without being a different place. `country` and `region` are the wider levels of both.
-    """
+    Open are unknown names, a territory and its state, a district and its region, and places less
+    than 25 km apart: there a name may be wrong without being a different place. `country` and
+    `region` are the wider levels of both."""
     if gazetteer.same_place(level, a, b, country, region):
         return True
     first, second = (gazetteer.candidates(level, name, country, region) for name in (a, b))

@@ -1,7 +1,8 @@
-"""Facts about every country: length of roads, population, land area, continent; and which country a name means.
+"""Facts about every country: length of roads, population, land area, continent; and which country a
+name means.
 
-The built-in table is made from the CIA World Factbook (public domain) and GeoNames (assets/factbook/build.py).
-"""
+The built-in table is made from the CIA World Factbook (public domain) and GeoNames
+(assets/factbook/build.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """One country or territory with an ISO 3166-1 code of its own. A figure that is not known is None."""
+    """One country or territory with an ISO 3166-1 code of its own. A figure that is not known is
+    None.
+    """
 
     iso2: str
     name: str
@@ -43,12 +46,16 @@ class Country:
 @cache
 def countries() -> Mapping[str, Country]:
     """The built-in table by ISO 3166-1 alpha-2 code."""
-    text = (files("geoagent_rl") / "assets" / "factbook" / "countries.tsv").read_text(encoding="utf-8")
+    text = (files("geoagent_rl") / "assets" / "factbook" / "countries.tsv").read_text(
+        encoding="utf-8"
+    )
     return _parse(text.splitlines(), "\t", "the built-in table")
 
 
 def read_countries(path: Path) -> Mapping[str, Country]:
-    """Another table, CSV or TSV: iso2, roads_km, population, land_km2 and perhaps name. Raises UserError."""
+    """Another table, CSV or TSV: iso2, roads_km, population, land_km2 and perhaps name. Raises
+    UserError.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -60,22 +67,35 @@ def read_countries(path: Path) -> Mapping[str, Country]:
 def _parse(lines: list[str], delimiter: str, source: str) -> dict[str, Country]:
     rows = list(csv.DictReader(lines, delimiter=delimiter))
     header = list(rows[0]) if rows else []
-    used = {column: next((name for name in names if name in header), None) for column, names in COLUMNS.items()}
+    used = {
+        column: next((name for name in names if name in header), None)
+        for column, names in COLUMNS.items()
+    }
     if absent := [name for name, found in {"iso2": "iso2" in header, **used}.items() if not found]:
-        raise UserError(f"{source} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}")
+        raise UserError(
+            f"{source} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}"
+        )
     table = {}
     for number, row in enumerate(rows, start=2):
         try:
-            figures = {column: float(row[name]) if row[name] else None for column, name in used.items()}
+            figures = {
+                column: float(row[name]) if row[name] else None for column, name in used.items()
+            }
         except (TypeError, ValueError):
-            raise UserError(f"{source}, row {number}: a figure is not a number; correct it or leave it blank") from None
+            raise UserError(
+                f"{source}, row {number}: a figure is not a number; correct it or leave it blank"
+            ) from None
         code = row["iso2"]
-        table[code] = Country(code, row.get("name") or code, CONTINENTS.get(row.get("continent", ""), ""), **figures)
+        table[code] = Country(
+            code, row.get("name") or code, CONTINENTS.get(row.get("continent", ""), ""), **figures
+        )
     return table
 
 
 class CountryCodes:
-    """ISO codes of two or three letters and names in many languages -> ISO 3166-1 alpha-2; "" where unknown."""
+    """ISO codes of two or three letters and names in many languages -> ISO 3166-1 alpha-2; "" where
+    unknown.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {"": ""}

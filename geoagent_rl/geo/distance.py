@@ -7,22 +7,34 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-EARTH_RADIUS_KM = 6371.0  # the mean radius that the paper, OSV-5M and the published IM2GPS tables use
+EARTH_RADIUS_KM = (
+    6371.0  # the mean radius that the paper, OSV-5M and the published IM2GPS tables use
+)
 PAPER_SCALE_KM = 1805.0  # GeoAgent Eq. 10: 5000 exp(-10 d / 18050)
 OSV5M_SCALE_KM = 1492.7  # OSV-5M: 5000 exp(-d / 1492.7)
 MAX_GEOSCORE = 5000.0
 
 
-def haversine_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> NDArray[np.float64] | float:
-    """Great-circle distance in km on a sphere of 6371 km. Arguments in degrees, broadcast against each other.
+def haversine_km(
+    lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike
+) -> NDArray[np.float64] | float:
+    """Great-circle distance in km on a sphere of 6371 km. Arguments in degrees, broadcast against
+    each other.
 
     Scalars in, a float out; otherwise an array of the broadcast shape. NaN stays NaN.
     """
     if type(lat1) is type(lon1) is type(lat2) is type(lon2) is float:
         return _haversine_of_floats(lat1, lon1, lat2, lon2)
-    phi1, lam1, phi2, lam2 = (np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2))
-    a = np.sin((phi2 - phi1) / 2) ** 2 + np.cos(phi1) * np.cos(phi2) * np.sin((lam2 - lam1) / 2) ** 2
-    km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))  # rounding may pass 1 at antipodes
+    phi1, lam1, phi2, lam2 = (
+        np.radians(np.asarray(x, dtype=np.float64)) for x in (lat1, lon1, lat2, lon2)
+    )
+    a = (
+        np.sin((phi2 - phi1) / 2) ** 2
+        + np.cos(phi1) * np.cos(phi2) * np.sin((lam2 - lam1) / 2) ** 2
+    )
+    km = (
+        2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))
+    )  # rounding may pass 1 at antipodes
     return float(km) if km.ndim == 0 else km
 
 
@@ -35,7 +47,9 @@ def _haversine_of_floats(lat1: float, lon1: float, lat2: float, lon2: float) -> 
 
 
 def geoscore(d_km: ArrayLike, scale_km: float = PAPER_SCALE_KM) -> NDArray[np.float64] | float:
-    """GeoGuessr-style score 5000 exp(-d / scale), 0 to 5000. Scales differ between papers: always print yours."""
+    """GeoGuessr-style score 5000 exp(-d / scale), 0 to 5000. Scales differ between papers: always
+    print yours.
+    """
     if not scale_km > 0:
         raise ValueError(f"the GeoScore scale must be a positive number of km, not {scale_km}")
     score = MAX_GEOSCORE * np.exp(-np.asarray(d_km, dtype=np.float64) / scale_km)

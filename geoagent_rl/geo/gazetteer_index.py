@@ -1,4 +1,6 @@
-"""Look-ups of single names in the packed gazetteer: what features bear this name? Decides nothing between levels."""
+"""Look-ups of single names in the packed gazetteer: what features bear this name? Decides nothing
+between levels.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,14 @@ from typing import TypeVar
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
 
 T = TypeVar("T")
-EXACT, CORE, SPELLING, TOWN = 0, 1, 2, 3  # how a name was matched: TOWN is a town named where a region was asked for
-LIKELY = 0.83  # share of equal characters that makes one region's name a spelling of another in its country
+EXACT, CORE, SPELLING, TOWN = (
+    0,
+    1,
+    2,
+    3,
+)  # how a name was matched: TOWN is a town named where a region was asked for
+# share of equal characters that makes one region's name a spelling of another in its country
+LIKELY = 0.83
 LIKELY_PLACE = 0.9  # the same for places of a region, of which there are many more
 TOWN_RADIUS_KM = 25.0
 MAX_PARTS = 6  # of one level that are looked up: a runaway completion must not cost seconds
@@ -36,7 +44,9 @@ _REGION = (
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A country, region or place of the gazetteer. `admin1_id` is internal; `id` is "place:<GeoNames id>" and so on."""
+    """A country, region or place of the gazetteer. `admin1_id` is internal; `id` is
+    "place:<GeoNames id>" and so on.
+    """
 
     id: str
     level: str  # "country", "region" or "place"
@@ -49,7 +59,9 @@ class Feature:
     population: int
     radius_km: float = 0.0
     quality: int = EXACT
-    weight: float = 0.0  # population, less where the name is not the usual one: orders features of one name
+    weight: float = (
+        0.0  # population, less where the name is not the usual one: orders features of one name
+    )
     district: bool = False  # a region below admin1
 
 
@@ -57,10 +69,14 @@ class Index:
     """Read-only names of one SQLite file. Safe to share between threads."""
 
     def __init__(self, path: Path):
-        self._db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._db = sqlite3.connect(
+            f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False
+        )
         self._db.execute("PRAGMA cache_size=-24000")
         self._lock = threading.Lock()
-        self._countries = {row[0]: row for row in self.rows("SELECT code, name, lat, lon, population FROM country")}
+        self._countries = {
+            row[0]: row for row in self.rows("SELECT code, name, lat, lon, population FROM country")
+        }
         self._english = {lookup_key(row[1]): code for code, row in self._countries.items()}
         self.country = lru_cache(4_096)(self._country)
         self.regions = lru_cache(16_384)(self._regions)
@@ -76,13 +92,18 @@ class Index:
     # countries
 
     def _country(self, text: str, exact: bool = False) -> Feature | None:
-        """The country of that name or code, in any language; unless `exact`, also with slips of spelling."""
+        """The country of that name or code, in any language; unless `exact`, also with slips of
+        spelling.
+        """
         key = lookup_key(text)
         if feature := self._country_of_key(key) or self._country_of_key(key.removeprefix("the ")):
             return feature
         if exact:
             return None
-        for form in (core_key(key).removeprefix("kingdom ").removeprefix("federal "), undouble(key)):
+        for form in (
+            core_key(key).removeprefix("kingdom ").removeprefix("federal "),
+            undouble(key),
+        ):
             if form != key and len(form) > 3 and (feature := self._country_of_key(form)):
                 return feature
         for part in reversed(comma_parts(text)[:MAX_PARTS]):
@@ -93,31 +114,54 @@ class Index:
         return None
 
     def countries(self, text: str) -> list[Feature]:
-        """Every country that bears the name in some language ("Congo" has two), most usual first; no slips."""
+        """Every country that bears the name in some language ("Congo" has two), most usual first;
+        no slips.
+        """
         key = lookup_key(text)
         sql = "SELECT DISTINCT code FROM country_name WHERE key IN (?, ?) ORDER BY weight DESC"
-        codes = [code for (code,) in self.rows(sql, key, key.removeprefix("the ")) if code in self._countries]
+        codes = [
+            code
+            for (code,) in self.rows(sql, key, key.removeprefix("the "))
+            if code in self._countries
+        ]
         best = None if codes else self.country(text)
         if best and best.quality != SPELLING:
             codes = [best.country]
         return [self.country_feature(code) for code in codes]
 
     def _country_of_key(self, key: str) -> Feature | None:
-        rows = self.rows("SELECT code FROM country_name WHERE key = ? ORDER BY weight DESC", key) if key else []
-        return next((self.country_feature(code) for (code,) in rows if code in self._countries), None)
+        rows = (
+            self.rows("SELECT code FROM country_name WHERE key = ? ORDER BY weight DESC", key)
+            if key
+            else []
+        )
+        return next(
+            (self.country_feature(code) for (code,) in rows if code in self._countries), None
+        )
 
     def country_feature(self, code: str) -> Feature:
         _, name, lat, lon, population = self._countries[code]
-        return Feature(f"country:{code}", "country", name, code, None, "", lat, lon, population, weight=population)
+        return Feature(
+            f"country:{code}",
+            "country",
+            name,
+            code,
+            None,
+            "",
+            lat,
+            lon,
+            population,
+            weight=population,
+        )
 
     # regions
 
     def _regions(self, text: str, country: str) -> tuple[Feature, ...]:
         """Regions that `text` may mean, best first. country "" searches the world.
 
-        "MN, Saint Louis County" is the county within the state. Where no region bears the name: a likely spelling of
-        one, then a territory that ISO 3166-2 lists under the country ("China; Hong Kong"), then a town of that name.
-        """
+        "MN, Saint Louis County" is the county within the state. Where no region bears the name: a
+        likely spelling of one, then a territory that ISO 3166-2 lists under the country ("China;
+        Hong Kong"), then a town of that name."""
         key = lookup_key(text)
         found = self._named_regions(key, country)
         parts = comma_parts(text)[:MAX_PARTS]
@@ -132,35 +176,64 @@ class Index:
 
     def _named_regions(self, key: str, country: str) -> tuple[Feature, ...]:
         where, args = ("n.key = ? AND n.country = ?", (country,)) if country else ("n.key = ?", ())
-        for form in dict.fromkeys((key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))):
+        for form in dict.fromkeys(
+            (key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))
+        ):
             rows = self.rows(_REGION + where, form, *args) if form else []
-            if not country and len(form) < 3 and form.isascii():  # "Paris, TX", but not every ISO code of the world
+            if (
+                not country and len(form) < 3 and form.isascii()
+            ):  # "Paris, TX", but not every ISO code of the world
                 rows = [row for row in rows if row[3] in ("US", "CA")]
             if rows:
                 rows.sort(key=lambda row: (row[11] == 2, row[10], row[11], -row[8]))
-                if rows[0][11] == 0:  # a region's usual name is not some other region's name in a foreign language
+                if (
+                    rows[0][11] == 0
+                ):  # a region's usual name is not some other region's name in a foreign language
                     rows = [row for row in rows if row[11] != 1]
-                return tuple(self._region(row, EXACT if form == key and row[11] < 2 else CORE) for row in rows)
+                return tuple(
+                    self._region(row, EXACT if form == key and row[11] < 2 else CORE)
+                    for row in rows
+                )
         return ()
 
     @staticmethod
     def _region(row: tuple, quality: int) -> Feature:
         _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, _ = row
         where = (admin1_id, admin1, lat, lon, population)
-        return Feature(f"region:{code}", "region", name, country, *where, radius, quality, population, level == 2)
+        return Feature(
+            f"region:{code}",
+            "region",
+            name,
+            country,
+            *where,
+            radius,
+            quality,
+            population,
+            level == 2,
+        )
 
     def _nested_regions(self, parts: list[str], country: str) -> tuple[Feature, ...]:
-        """Of the parts of one level, the widest that is a region, made narrower by the others where they lie in it."""
+        """Of the parts of one level, the widest that is a region, made narrower by the others where
+        they lie in it.
+        """
         known = [(part, self._named_regions(lookup_key(part), country)) for part in parts]
-        wide = min((f for _, f in known if f), key=lambda f: (f[0].district, f[0].quality), default=())
+        wide = min(
+            (f for _, f in known if f), key=lambda f: (f[0].district, f[0].quality), default=()
+        )
         if not wide:
             return ()
         for part, features in known:
-            inner = [f for f in features if f.district and f.admin1_id == wide[0].admin1_id and f.id != wide[0].id]
+            inner = [
+                f
+                for f in features
+                if f.district and f.admin1_id == wide[0].admin1_id and f.id != wide[0].id
+            ]
             if inner:
                 return tuple(inner)
             if not features:
-                inner = [f for f in self.towns(part, wide[0].country) if f.admin1_id == wide[0].admin1_id]
+                inner = [
+                    f for f in self.towns(part, wide[0].country) if f.admin1_id == wide[0].admin1_id
+                ]
                 if inner:
                     best = max(inner, key=lambda feature: feature.weight)
                     return (replace(best, level="region", radius_km=TOWN_RADIUS_KM),)
@@ -172,7 +245,10 @@ class Index:
         same_side = [pair for pair in spellings if _directions(pair[0]) == _directions(core)]
         best = max(_alike(core, same_side, LIKELY), default=(0.0, 0))
         if not best[0]:
-            best = max(((_shared_words(core, name), region) for name, region in spellings), default=(0.0, 0))
+            best = max(
+                ((_shared_words(core, name), region) for name, region in spellings),
+                default=(0.0, 0),
+            )
         if not best[0]:
             return ()
         row = self.rows(_REGION + "n.region = ? LIMIT 1", best[1])[0]
@@ -194,12 +270,16 @@ class Index:
         return self._towns_of_key(lookup_key(text), country, EXACT)
 
     def places(self, text: str, country: str) -> list[Feature]:
-        """Places that `text` may name: of that name, else of its core ("Aomori Shi"), else of that district's name."""
+        """Places that `text` may name: of that name, else of its core ("Aomori Shi"), else of that
+        district's name.
+        """
         key = lookup_key(text)
         if found := self._towns_of_key(key, country, EXACT):
             return found
         plain = plain_key(key)
-        for form in dict.fromkeys((plain, core_key(plain), undouble(plain), undouble(core_key(plain)))):
+        for form in dict.fromkeys(
+            (plain, core_key(plain), undouble(plain), undouble(core_key(plain)))
+        ):
             if form != key and (found := self._towns_of_key(form, country, CORE)):
                 return found
         return [replace(f, level="place") for f in self._named_regions(key, country) if f.district]
@@ -213,12 +293,17 @@ class Index:
         start = key[:3]
         sql = _PLACE.replace("p.id,", "n.key, p.id,", 1) + where
         rows = self.rows(sql, start, start + "\uffff", country, admin1_id)
-        return [self._place(row[1:], SPELLING) for _, row in _alike(key, ((row[0], row) for row in rows), LIKELY_PLACE)]
+        return [
+            self._place(row[1:], SPELLING)
+            for _, row in _alike(key, ((row[0], row) for row in rows), LIKELY_PLACE)
+        ]
 
     def _towns_of_key(self, key: str, country: str, quality: int) -> list[Feature]:
         if not key:
             return []
-        where, args = ("n.key = ? AND n.country = ?", (key, country)) if country else ("n.key = ?", (key,))
+        where, args = (
+            ("n.key = ? AND n.country = ?", (key, country)) if country else ("n.key = ?", (key,))
+        )
         return [self._place(row, quality) for row in self.rows(_PLACE + where, *args)]
 
     @staticmethod
@@ -234,7 +319,9 @@ def _directions(name: str) -> frozenset[str]:
 
 
 def _shared_words(a: str, b: str) -> float:
-    """Share of words in common where one name holds all of the other's ("Häme", "Kanta-Häme"), else 0."""
+    """Share of words in common where one name holds all of the other's ("Häme", "Kanta-Häme"), else
+    0.
+    """
     first, second = set(a.split()), set(b.split())
     common = first & second
     if common not in (first, second) or all(len(word) < 4 or word in DIRECTIONS for word in common):
@@ -243,9 +330,15 @@ def _shared_words(a: str, b: str) -> float:
 
 
 def _alike(key: str, named: Iterable[tuple[str, T]], floor: float) -> Iterator[tuple[float, T]]:
-    """(share of equal characters, item) of the named items at or above `floor`; the cheap bounds come first."""
+    """(share of equal characters, item) of the named items at or above `floor`; the cheap bounds
+    come first.
+    """
     matcher = SequenceMatcher(None, "", key, autojunk=False)
     for name, item in named:
         matcher.set_seq1(name)
-        if matcher.real_quick_ratio() >= floor and matcher.quick_ratio() >= floor and matcher.ratio() >= floor:
+        if (
+            matcher.real_quick_ratio() >= floor
+            and matcher.quick_ratio() >= floor
+            and matcher.ratio() >= floor
+        ):
             yield matcher.ratio(), item

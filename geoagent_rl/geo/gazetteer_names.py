@@ -1,4 +1,6 @@
-"""Names of countries and of their divisions in many languages, from Babel and pycountry. Knows no coordinates."""
+"""Names of countries and of their divisions in many languages, from Babel and pycountry. Knows no
+coordinates.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ FORMER_REGIONS = {
     "ZA.06": ("Transvaal",),
 }  # fmt: skip
 
-# Territories with an ISO 3166-1 code of their own that people, and ISO 3166-2, also write under another country.
+# Territories with an ISO 3166-1 code of their own that people, and ISO 3166-2, also write under
+# another country.
 TERRITORIES = {
     "CN": ("HK", "MO", "TW"), "US": ("PR", "GU", "VI", "AS", "MP", "UM"), "NO": ("SJ",), "FI": ("AX",),
     "FR": ("GP", "MQ", "GF", "RE", "YT", "PM", "BL", "MF", "NC", "PF", "WF", "TF"), "DK": ("GL", "FO"),
@@ -85,7 +88,9 @@ TERRITORIES = {
 
 
 def variants(name: str) -> list[str]:
-    """A name and the names it is made of: "Cataluña [Catalunya]" -> itself, "Cataluña", "Catalunya"."""
+    """A name and the names it is made of: "Cataluña [Catalunya]" -> itself, "Cataluña",
+    "Catalunya".
+    """
     parts = [part for part in _VARIANTS.split(name) if len(part) > 2]
     return [name, *parts] if len(parts) > 1 else [name]
 

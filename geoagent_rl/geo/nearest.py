@@ -1,8 +1,9 @@
-"""The nearest populated places to coordinates: which country a position is in, and what it is called.
+"""The nearest populated places to coordinates: which country a position is in, and what it is
+called.
 
-This is reverse geocoding as OSV-5M's own labels were made (the nearest place of GeoNames), so close to a border it may
-name the neighbour. It knows no polygons: far from every place, and at sea, it says nothing.
-"""
+This is reverse geocoding as OSV-5M's own labels were made (the nearest place of GeoNames), so close
+to a border it may name the neighbour. It knows no polygons: far from every place, and at sea, it
+says nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ FARTHEST_KM = 500.0  # beyond it no place is near: open sea, Antarctica
 
 def unit_vectors(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
     """Degrees -> points on the unit sphere, shape (n, 3)."""
-    phi, lam = np.radians(np.asarray(lat, dtype=np.float64)), np.radians(np.asarray(lon, dtype=np.float64))
+    phi, lam = (
+        np.radians(np.asarray(lat, dtype=np.float64)),
+        np.radians(np.asarray(lon, dtype=np.float64)),
+    )
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
@@ -50,7 +54,13 @@ class NearestPlace:
         return NearestPlace(Gazetteer.open().places())
 
     def find(self, lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(index of the nearest place, or -1 if none is within FARTHEST_KM; distance in km) for n positions."""
-        chords, index = self._tree.query(unit_vectors(lat, lon), distance_upper_bound=chord(FARTHEST_KM))
+        """(index of the nearest place, or -1 if none is within FARTHEST_KM; distance in km) for n
+        positions.
+        """
+        chords, index = self._tree.query(
+            unit_vectors(lat, lon), distance_upper_bound=chord(FARTHEST_KM)
+        )
         near = np.isfinite(chords)
-        return np.where(near, index, -1), np.where(near, ground_km(np.where(near, chords, 0.0)), np.inf)
+        return np.where(near, index, -1), np.where(
+            near, ground_km(np.where(near, chords, 0.0)), np.inf
+        )

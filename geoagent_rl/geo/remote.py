@@ -1,11 +1,12 @@
-"""Remote geocoders through geopy: OpenCage, Nominatim, Photon. A query -> a Match, None (no such place), or a failure.
+"""Remote geocoders through geopy: OpenCage, Nominatim, Photon. A query -> a Match, None (no such
+place), or a failure.
 
-An answer: HTTP 200 in the documented shape, with or without results. Everything else is an InfraError and never a
-"no such place": 402 (quota: the key rests until its reset), 429 (the key rests for Retry-After), 401 and 403 (key
-refused), other codes, timeouts, refused connections, broken JSON, and JSON that is not the service's, which geopy
-itself may take for an empty result. A 402, 429, 401 or 403 moves the query on to the next key. Keys come from the
-environment and appear in no message. May know nothing of caches, Redis or the order of providers.
-"""
+An answer: HTTP 200 in the documented shape, with or without results. Everything else is an
+InfraError and never a "no such place": 402 (quota: the key rests until its reset), 429 (the key
+rests for Retry-After), 401 and 403 (key refused), other codes, timeouts, refused connections,
+broken JSON, and JSON that is not the service's, which geopy itself may take for an empty result. A
+402, 429, 401 or 403 moves the query on to the next key. Keys come from the environment and appear
+in no message. May know nothing of caches, Redis or the order of providers."""
 
 from __future__ import annotations
 
@@ -26,16 +27,20 @@ from geopy.adapters import AdapterHTTPError, AioHTTPAdapter
 from geopy.geocoders import Nominatim, OpenCage, Photon
 from geopy.geocoders.base import Geocoder
 
-from geoagent_rl.config_reward import GeocoderConfig
+from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.chain import Address, provider_names
 from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalTurns, Turns
 from geoagent_rl.geo.remote_answers import READERS, Undocumented, checked
-from geoagent_rl.geo.turns import DAY_S, Limit, LocalTurns, Turns
 from geoagent_rl.secrets import read_secret
 from geoagent_rl.types import InfraError, UserError
 
-FORMAT = 1  # of what is made of an answer: raise it when the same answer gives another Match (cached ones are paid for)
-LONGEST_QUERY = 300  # characters; longer ones name no place, and services refuse them as faulty requests
+# of what is made of an answer: raise it when the same answer gives another Match (cached ones are
+# paid for)
+FORMAT = 1
+LONGEST_QUERY = (
+    300  # characters; longer ones name no place, and services refuse them as faulty requests
+)
 PAUSE_429_S = 1.0  # where a 429 brings no Retry-After
 PAUSE_REFUSED_S = 600.0  # a key that was refused is tried again after this
 RATE_RETRIES = 2  # of one query, besides one try per key
@@ -45,7 +50,9 @@ logging.getLogger("geopy").setLevel(logging.WARNING)  # below that it logs whole
 
 
 class _Documented(AioHTTPAdapter):
-    """Refuses JSON that is not of the service's documented shape, before geopy makes "no result" of it."""
+    """Refuses JSON that is not of the service's documented shape, before geopy makes "no result" of
+    it.
+    """
 
     def __init__(self, provider: str, **kwargs: Any):
         super().__init__(**kwargs)
@@ -65,32 +72,55 @@ class Remote:
     Raises UserError for an address that is no URL or a key that the environment does not have.
     """
 
-    def __init__(self, provider: str, config: GeocoderConfig, environ: Mapping[str, str], turns: Turns | None = None):
+    def __init__(
+        self,
+        provider: str,
+        config: GeocoderConfig,
+        environ: Mapping[str, str],
+        turns: Turns | None = None,
+    ):
         own = getattr(config, provider)
         self.provider = provider
         self.host, base = _base(f"reward.geocoder.{provider}.url", own.url)
-        self.version = f"{provider}:{self.host}:{config.language}:{FORMAT}"  # of its answers, for a cache
+        self.version = (
+            f"{provider}:{self.host}:{config.language}:{FORMAT}"  # of its answers, for a cache
+        )
         self.key_names = tuple(getattr(own, "api_key_env", ()))
-        self._keys = [_key(environ, name, f"reward.geocoder.{provider}.api_key_env") for name in self.key_names]
+        self._keys = [
+            _key(environ, name, f"reward.geocoder.{provider}.api_key_env")
+            for name in self.key_names
+        ]
         if provider == "opencage" and not self._keys:
-            raise UserError("reward.geocoder.opencage.api_key_env must name an environment variable that holds a key")
+            raise UserError(
+                "reward.geocoder.opencage.api_key_env must name an environment variable that holds a key"
+            )
         if own.rate_per_s <= 0:
-            raise UserError(f"reward.geocoder.{provider}.rate_per_s must be greater than 0, not {own.rate_per_s}")
+            raise UserError(
+                f"reward.geocoder.{provider}.rate_per_s must be greater than 0, not {own.rate_per_s}"
+            )
         self._limit = Limit(own.rate_per_s, own.daily_budget, config.longest_wait_s)
         self._turns = turns or LocalTurns()
         self._turn_names = [_digest(provider, self.host, key) for key in self._keys or [""]]
-        self._slots, self._longest_wait_s = asyncio.Semaphore(config.in_flight), config.longest_wait_s
+        self._slots, self._longest_wait_s = (
+            asyncio.Semaphore(config.in_flight),
+            config.longest_wait_s,
+        )
         common = {
             **base,
             "timeout": config.timeout_s,
             "user_agent": config.user_agent,
-            "proxies": {} if proxy_bypass(self.host.split(":")[0]) or _is_loopback(self.host) else None,
+            "proxies": {}
+            if proxy_bypass(self.host.split(":")[0]) or _is_loopback(self.host)
+            else None,
             "adapter_factory": partial(_Documented, provider),
         }
         self._geocoders = [_geocoder(provider, key, common) for key in self._keys or [""]]
         self._options = {"language": config.language}
         if provider != "photon":
-            self._options |= {"opencage": {"annotations": False}, "nominatim": {"addressdetails": True}}[provider]
+            self._options |= {
+                "opencage": {"annotations": False},
+                "nominatim": {"addressdetails": True},
+            }[provider]
 
     async def close(self) -> None:
         for geocoder in self._geocoders:
@@ -99,8 +129,8 @@ class Remote:
     async def find(self, query: str) -> Match | None:
         """The service's first result, with its own level; None when it has none. Raises InfraError.
 
-        A query without a letter or digit, or of more than 300 characters, is no place and is not sent.
-        """
+        A query without a letter or digit, or of more than 300 characters, is no place and is not
+        sent."""
         query = query.encode("utf-8", "replace").decode()
         if len(query) > LONGEST_QUERY or not any(map(str.isalnum, query)):
             return None
@@ -108,7 +138,9 @@ class Remote:
             async with asyncio.timeout(self._longest_wait_s):
                 await self._slots.acquire()
         except TimeoutError:
-            raise self._failure(f"more than {self._longest_wait_s:g} s of waiting for a free connection") from None
+            raise self._failure(
+                f"more than {self._longest_wait_s:g} s of waiting for a free connection"
+            ) from None
         try:
             return await self._find(query)
         finally:
@@ -127,7 +159,10 @@ class Remote:
                 problem, rest_s = "asked to wait (429)", error.retry_after
                 rest_s = PAUSE_429_S if rest_s is None else rest_s
             except exc.GeocoderQuotaExceeded as error:
-                problem, rest_s = f"the quota of {self._name(i)} is used up (402)", seconds_to_reset(error.__cause__)
+                problem, rest_s = (
+                    f"the quota of {self._name(i)} is used up (402)",
+                    seconds_to_reset(error.__cause__),
+                )
             except (exc.GeocoderAuthenticationFailure, exc.GeocoderInsufficientPrivileges) as error:
                 problem, rest_s = f"{self._name(i)} is refused ({_code(error)})", PAUSE_REFUSED_S
             await self._turns.pause(self._turn_names[i], rest_s, problem)
@@ -137,16 +172,25 @@ class Remote:
         """One request. Raises geopy's errors about the key, and InfraError for all others."""
         try:
             location = await self._geocoders[i].geocode(query, **self._options)
-        except (exc.GeocoderQuotaExceeded, exc.GeocoderAuthenticationFailure, exc.GeocoderInsufficientPrivileges):
+        except (
+            exc.GeocoderQuotaExceeded,
+            exc.GeocoderAuthenticationFailure,
+            exc.GeocoderInsufficientPrivileges,
+        ):
             raise
         except (exc.GeopyError, AdapterHTTPError) as error:
             code = _code(error)
-            said = f"HTTP {code}" if code else f"{type(error).__name__}: {self._masked(str(error))[:160]}"
+            said = (
+                f"HTTP {code}"
+                if code
+                else f"{type(error).__name__}: {self._masked(str(error))[:160]}"
+            )
             raise self._failure(said) from None
         return None if location is None else READERS[self.provider](location.raw)
 
     async def check(self) -> None:
-        """One request per key, so that a run stops at its start and not at its limit of unscorable samples.
+        """One request per key, so that a run stops at its start and not at its limit of unscorable
+        samples.
 
         Raises UserError when a key is refused, InfraError when no key gets an answer.
         """
@@ -164,7 +208,9 @@ class Remote:
             except InfraError as error:
                 failures.append(str(error))
         if len(failures) == len(self._geocoders):
-            raise InfraError(f"{failures[0]}; reward.geocoder.provider names {self.provider}, which must answer")
+            raise InfraError(
+                f"{failures[0]}; reward.geocoder.provider names {self.provider}, which must answer"
+            )
 
     def _name(self, i: int) -> str:
         return f"the key in {self.key_names[i]}" if self.key_names else f"{self.host}'s access"
@@ -178,34 +224,47 @@ class Remote:
         return InfraError(f"geocoder {self.provider} ({self.host}): {what}")
 
 
-def remotes(config: GeocoderConfig, environ: Mapping[str, str], turns: Turns | None = None) -> dict[str, Remote]:
+def remotes(
+    config: GeocoderConfig, environ: Mapping[str, str], turns: Turns | None = None
+) -> dict[str, Remote]:
     """The remote providers of the configured chain, by name. Raises UserError."""
     names = [name for name in provider_names(config.provider) if name != "gazetteer"]
     return {name: Remote(name, config, environ, turns) for name in names}
 
 
 async def check(config: GeocoderConfig, environ: Mapping[str, str]) -> None:
-    """What a run does before anything starts: every key of every provider asked once. Raises UserError, InfraError."""
+    """What a run does before anything starts: every key of every provider asked once. Raises
+    UserError, InfraError.
+    """
     for remote in remotes(config, environ).values():
         try:
             if remote.host == PUBLIC_NOMINATIM:
-                raise UserError(f"{remote.host} forbids bulk use; set reward.geocoder.nominatim.url to your own server")
+                raise UserError(
+                    f"{remote.host} forbids bulk use; set reward.geocoder.nominatim.url to your own server"
+                )
             await remote.check()
         finally:
             await remote.close()
 
 
 def query_text(address: Address) -> str:
-    """("Germany", "Bayern", "München") -> "München, Bayern, Germany", the order that services expect."""
+    """("Germany", "Bayern", "München") -> "München, Bayern, Germany", the order that services
+    expect.
+    """
     return ", ".join(name for name in reversed(address) if name)
 
 
 def seconds_to_reset(error: BaseException | None) -> float:
-    """Until a spent quota is back: by the answer's X-RateLimit-Reset or rate.reset, else the next midnight UTC."""
+    """Until a spent quota is back: by the answer's X-RateLimit-Reset or rate.reset, else the next
+    midnight UTC.
+    """
     now, reset = time.time(), math.nan
     if isinstance(error, AdapterHTTPError):
         try:
-            reset = float((error.headers or {}).get("x-ratelimit-reset") or json.loads(error.text)["rate"]["reset"])
+            reset = float(
+                (error.headers or {}).get("x-ratelimit-reset")
+                or json.loads(error.text)["rate"]["reset"]
+            )
         except (ValueError, TypeError, LookupError):
             pass
     return reset - now if now < reset < now + 40 * DAY_S else DAY_S - now % DAY_S
@@ -220,7 +279,9 @@ def _geocoder(provider: str, key: str, common: dict[str, Any]) -> Geocoder:
 def _base(name: str, url: str) -> tuple[str, dict[str, str]]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise UserError(f"{name}: {url!r} is no address of a service; write https://host or http://host:port")
+        raise UserError(
+            f"{name}: {url!r} is no address of a service; write https://host or http://host:port"
+        )
     host = parts.netloc + parts.path.rstrip("/")
     return host, {"scheme": parts.scheme, "domain": host}
 

@@ -1,8 +1,9 @@
-"""Coordinates that are probably wrong as a whole: latitude and longitude swapped, or radians taken for degrees.
+"""Coordinates that are probably wrong as a whole: latitude and longitude swapped, or radians taken
+for degrees.
 
-Says what it suspects and on what evidence; changes and refuses nothing. Knows where on Earth there are towns (1-degree
-cells) and between which latitudes and longitudes each country lies; may know nothing of files.
-"""
+Says what it suspects and on what evidence; changes and refuses nothing. Knows where on Earth there
+are towns (1-degree cells) and between which latitudes and longitudes each country lies; may know
+nothing of files."""
 
 from __future__ import annotations
 
@@ -33,16 +34,26 @@ def _extent() -> tuple[NDArray[np.bool_], dict[str, list[float]]]:
 
 @lru_cache(1)
 def _codes() -> dict[str, str]:
-    return {name.casefold(): code for code, name in Locale.parse("en").territories.items() if len(code) == 2}
+    return {
+        name.casefold(): code
+        for code, name in Locale.parse("en").territories.items()
+        if len(code) == 2
+    }
 
 
-def suspicions(lats: ArrayLike, lons: ArrayLike, countries: Sequence[str] | None = None) -> list[str]:
-    """What is probably wrong with columns of degrees, one sentence with its evidence for each suspicion; [] if nothing.
+def suspicions(
+    lats: ArrayLike, lons: ArrayLike, countries: Sequence[str] | None = None
+) -> list[str]:
+    """What is probably wrong with columns of degrees, one sentence with its evidence for each
+    suspicion; [] if nothing.
 
-    `countries`, if known, are ISO 3166-1 alpha-2 codes or English names, one per row ("" where unknown); they settle
-    cases that the coordinates alone leave open (a swapped Turkey still lies on land). NaN rows are left out.
-    """
-    lat, lon = np.asarray(lats, dtype=np.float64).ravel(), np.asarray(lons, dtype=np.float64).ravel()
+    `countries`, if known, are ISO 3166-1 alpha-2 codes or English names, one per row ("" where
+    unknown); they settle cases that the coordinates alone leave open (a swapped Turkey still lies
+    on land). NaN rows are left out."""
+    lat, lon = (
+        np.asarray(lats, dtype=np.float64).ravel(),
+        np.asarray(lons, dtype=np.float64).ravel(),
+    )
     known = np.isfinite(lat) & np.isfinite(lon)
     if countries is not None:
         countries = [name for name, keep in zip(countries, known, strict=True) if keep]
@@ -50,7 +61,9 @@ def suspicions(lats: ArrayLike, lons: ArrayLike, countries: Sequence[str] | None
     found = []
     zeros = int(((lat == 0) & (lon == 0)).sum())
     if zeros:
-        found.append(f"{zeros} of {len(lat)} rows are at exactly 0, 0, which usually stands for a missing position")
+        found.append(
+            f"{zeros} of {len(lat)} rows are at exactly 0, 0, which usually stands for a missing position"
+        )
     if len(lat) < MIN_ROWS:
         return found
     if radians := _radians(lat, lon):
@@ -74,7 +87,9 @@ def _swapped(lat: NDArray, lon: NDArray, countries: Sequence[str] | None) -> str
     fits = bool((np.abs(lon) <= 90).all() and (np.abs(lat) <= 180).all())
     if beyond and fits:
         worst = float(lat[np.argmax(np.abs(lat))])
-        evidence = f"{beyond} of {len(lat)} latitudes are beyond 90 (up to {worst:g}) and no longitude is"
+        evidence = (
+            f"{beyond} of {len(lat)} latitudes are beyond 90 (up to {worst:g}) and no longitude is"
+        )
         return f"latitude and longitude look swapped: {evidence}"
     if countries is not None:
         rows, given, other = _in_country(lat, lon, countries)
@@ -82,7 +97,11 @@ def _swapped(lat: NDArray, lon: NDArray, countries: Sequence[str] | None) -> str
             evidence = f"of {rows} rows with a country, {given:.0%} lie in it as given and {other:.0%} when exchanged"
             return f"latitude and longitude look swapped: {evidence}"
         if rows >= MIN_ROWS:
-            return "" if given >= 0.5 else f"only {given:.0%} of {rows} rows lie in the country that they name"
+            return (
+                ""
+                if given >= 0.5
+                else f"only {given:.0%} of {rows} rows lie in the country that they name"
+            )
     given, other = _on_land(lat, lon), _on_land(lon, lat)
     if given < 0.6 and other > given + MARGIN:
         evidence = f"{given:.0%} of {len(lat)} rows lie near a town as given and {other:.0%} when exchanged"
@@ -99,7 +118,9 @@ def _on_land(lat: NDArray, lon: NDArray) -> float:
 
 
 def _in_country(lat: NDArray, lon: NDArray, countries: Sequence[str]) -> tuple[int, float, float]:
-    """Rows whose country is known, and the shares of them inside its box as given and with lat and lon exchanged."""
+    """Rows whose country is known, and the shares of them inside its box as given and with lat and
+    lon exchanged.
+    """
     _, boxes = _extent()
     keys = [_codes().get(name.strip().casefold(), name.strip().upper()) for name in countries]
     rows = [i for i, key in enumerate(keys) if key in boxes]
@@ -109,6 +130,13 @@ def _in_country(lat: NDArray, lon: NDArray, countries: Sequence[str]) -> tuple[i
     grace = DEGREE_OF_GRACE
 
     def inside(y: NDArray, x: NDArray) -> float:
-        return float(((y >= south - grace) & (y <= north + grace) & (x >= west - grace) & (x <= east + grace)).mean())
+        return float(
+            (
+                (y >= south - grace)
+                & (y <= north + grace)
+                & (x >= west - grace)
+                & (x <= east + grace)
+            ).mean()
+        )
 
     return len(rows), inside(lat[rows], lon[rows]), inside(lon[rows], lat[rows])

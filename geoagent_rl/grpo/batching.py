@@ -1,9 +1,9 @@
 """From samples to padded micro-batches: who goes where, what counts, which image belongs to whom.
 
-A plan is a pure function of the samples, the number of ranks and the token budget, so every rank can compute all
-ranks' plans alone: each gets the same number of micro-batches (the short ones are filled with copies of weight 0), and
-collective operations inside a forward pass (ZeRO-3) stay in step. May know nothing of models.
-"""
+A plan is a pure function of the samples, the number of ranks and the token budget, so every rank
+can compute all ranks' plans alone: each gets the same number of micro-batches (the short ones are
+filled with copies of weight 0), and collective operations inside a forward pass (ZeRO-3) stay in
+step. May know nothing of models."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from geoagent_rl.types import Group
 
 @dataclass(frozen=True, slots=True)
 class TrainSample:
-    """One sequence to learn from: one image, its prompt with image tokens expanded, and a completion.
+    """One sequence to learn from: one image, its prompt with image tokens expanded, and a
+    completion.
 
     `behaviour` are the sampler's log-probabilities of the completion, None where it gave none.
-    `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step. `truncated`: the token limit cut it off.
-    """
+    `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step. `truncated`: the token limit
+    cut it off."""
 
     uid: str
     image: str
@@ -43,11 +44,13 @@ class TrainSample:
 class MicroBatch:
     """B completions in R rows, padded on the right to L tokens; T is the longest completion.
 
-    A row is one prompt and its completion, or several completions of that prompt one after the other (`shared`).
-    """
+    A row is one prompt and its completion, or several completions of that prompt one after the
+    other (`shared`)."""
 
     input_ids: Tensor  # [R, L] int64
-    segments: Tensor  # [R, L] int64: 0 in the prompt, 1, 2, ... in the row's completions, -1 on padding
+    segments: (
+        Tensor  # [R, L] int64: 0 in the prompt, 1, 2, ... in the row's completions, -1 on padding
+    )
     offsets: Tensor  # [R, L] int64: place within the completion, 0 elsewhere
     mm_token_type_ids: Tensor  # [R, L] int64, 1 on image tokens
     image_index: Tensor  # [R] int64: which of the caller's images each row shows
@@ -80,27 +83,34 @@ class MicroBatch:
 
 
 def train_samples(group: Group) -> list[TrainSample]:
-    """The scored samples of a group; unscorable and empty ones are left out of the loss altogether."""
+    """The scored samples of a group; unscorable and empty ones are left out of the loss
+    altogether.
+    """
     out = []
     for scored, advantage in zip(group.samples, group.advantages, strict=True):
         r = scored.rollout
         if scored.total is None or not r.completion_ids:
             continue
         behaviour = r.logprobs if len(r.logprobs) == len(r.completion_ids) else None
-        sample = TrainSample(r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour)
+        sample = TrainSample(
+            r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour
+        )
         out.append(replace(sample, truncated=r.finish_reason == "length"))
     return out
 
 
 def rows_of(samples: Sequence[TrainSample], balance: int) -> list[list[int]]:
-    """Places in `samples` of each row's completions: those of one prompt share rows, as many as is cheapest.
+    """Places in `samples` of each row's completions: those of one prompt share rows, as many as is
+    cheapest.
 
-    balance: the length at which a row's attention (quadratic) costs as much as its linear layers; 0: none share. With a
-    prompt of P tokens and k completions of C, a completion's share of (P + kC)(P + kC + balance) / k is least where
-    kC = sqrt(P (P + balance)): the completions of a row together grow no longer than that.
-    """
+    balance: the length at which a row's attention (quadratic) costs as much as its linear layers;
+    0: none share. With a prompt of P tokens and k completions of C, a completion's share of (P +
+    kC)(P + kC + balance) / k is least where kC = sqrt(P (P + balance)): the completions of a row
+    together grow no longer than that."""
     rows: list[list[int]] = []
-    latest: dict[tuple[str, tuple[int, ...]], tuple[list[int], int]] = {}  # a prompt's newest row and what is free
+    latest: dict[
+        tuple[str, tuple[int, ...]], tuple[list[int], int]
+    ] = {}  # a prompt's newest row and what is free
     for i, s in enumerate(samples):
         prompt, size, n = (s.image, s.prompt_ids), len(s.prompt_ids), len(s.completion_ids)
         row, room = latest.get(prompt, ([], 0))
@@ -121,8 +131,11 @@ def padded_tokens(samples: Sequence[TrainSample], balance: int) -> int:
     return len(rows) * max(row_length(samples, row) for row in rows)
 
 
-def micro_batches(samples: Sequence[TrainSample], token_budget: int, balance: int = 0) -> list[list[TrainSample]]:
-    """Splits samples, longest first, so that padded tokens (rows x longest row) stay within the budget.
+def micro_batches(
+    samples: Sequence[TrainSample], token_budget: int, balance: int = 0
+) -> list[list[TrainSample]]:
+    """Splits samples, longest first, so that padded tokens (rows x longest row) stay within the
+    budget.
 
     A sample longer than the budget gets a micro-batch of its own: prompts are never truncated.
     """
@@ -138,7 +151,9 @@ def micro_batches(samples: Sequence[TrainSample], token_budget: int, balance: in
 def plan(
     samples: Sequence[TrainSample], ranks: int, token_budget: int, balance: int = 0
 ) -> list[list[list[TrainSample]]]:
-    """Micro-batches of every rank; all ranks get the same number, filled up with weight-0 copies of the shortest."""
+    """Micro-batches of every rank; all ranks get the same number, filled up with weight-0 copies of
+    the shortest.
+    """
     ordered = sorted(samples, key=lambda s: -s.length)
     plans = [micro_batches(ordered[rank::ranks], token_budget, balance) for rank in range(ranks)]
     most = max(map(len, plans))
@@ -150,17 +165,24 @@ def plan(
 
 
 def collate(
-    samples: Sequence[TrainSample], images: Sequence[str], image_token_id: int, pad_id: int, balance: int = 0
+    samples: Sequence[TrainSample],
+    images: Sequence[str],
+    image_token_id: int,
+    pad_id: int,
+    balance: int = 0,
 ) -> MicroBatch:
-    """Pads on the right; the multimodal token types are derived from the padded ids, so they cannot go astray.
+    """Pads on the right; the multimodal token types are derived from the padded ids, so they cannot
+    go astray.
 
-    images: the caller's images, in the order of its features; every sample's image must be among them. balance: see
-    `rows_of`; 0: a row for every sample.
-    """
+    images: the caller's images, in the order of its features; every sample's image must be among
+    them. balance: see `rows_of`; 0: a row for every sample."""
     rows = rows_of(samples, balance)
     size, longest = len(samples), max(len(s.completion_ids) for s in samples)
     length = max(row_length(samples, row) for row in rows)
-    ids, offsets = torch.full((len(rows), length), pad_id), torch.zeros((len(rows), length), dtype=torch.long)
+    ids, offsets = (
+        torch.full((len(rows), length), pad_id),
+        torch.zeros((len(rows), length), dtype=torch.long),
+    )
     segments = torch.full((len(rows), length), -1)
     row_of = torch.zeros(size, dtype=torch.long)
     counts = torch.zeros((size, longest), dtype=torch.bool)

@@ -1,12 +1,14 @@
-"""The GRPO objective as plain functions on tensors, made for streaming: a micro-batch yields an un-normalised sum.
+"""The GRPO objective as plain functions on tensors, made for streaming: a micro-batch yields an
+un-normalised sum.
 
-A step's loss is  (sum over micro-batches of `unnormalised_loss`) / `normaliser(totals of the step)`.  Since the
-normaliser is applied once, to the accumulated gradient, the step is the same for every split into micro-batches and
-every number of ranks, also when it becomes known only at the end how many samples could be scored.
+A step's loss is  (sum over micro-batches of `unnormalised_loss`) / `normaliser(totals of the
+step)`.  Since the normaliser is applied once, to the accumulated gradient, the step is the same for
+every split into micro-batches and every number of ranks, also when it becomes known only at the end
+how many samples could be scored.
 
-Shapes: B sequences padded to T completion tokens; `mask` is 1.0 for tokens that count (the end token included) and
-0.0 for padding and for samples that could not be scored. May know nothing of models or DeepSpeed.
-"""
+Shapes: B sequences padded to T completion tokens; `mask` is 1.0 for tokens that count (the end
+token included) and 0.0 for padding and for samples that could not be scored. May know nothing of
+models or DeepSpeed."""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from geoagent_rl.types import InfraError
 
 
 def log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str) -> Tensor:
-    """log(policy / old policy). level "token": of each token, [B, T]; "sequence": the mean over the sequence's tokens,
-    [B, 1], so that the ratio is the geometric mean of the tokens' ratios (GSPO Eq. 7)."""
+    """log(policy / old policy). level "token": of each token, [B, T]; "sequence": the mean over the
+    sequence's tokens, [B, 1], so that the ratio is the geometric mean of the tokens' ratios (GSPO
+    Eq. 7)."""
     difference = logprobs - old_logprobs
     if level == "token":
         return difference
@@ -30,13 +33,16 @@ def log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str)
 
 
 @torch.no_grad()
-def importance_weights(logprobs: Tensor, behaviour: Tensor, mask: Tensor, level: str, cap: float) -> Tensor:
-    """min(policy / behaviour policy, cap), a constant for the gradient: truncated importance sampling.
+def importance_weights(
+    logprobs: Tensor, behaviour: Tensor, mask: Tensor, level: str, cap: float
+) -> Tensor:
+    """min(policy / behaviour policy, cap), a constant for the gradient: truncated importance
+    sampling.
 
-    behaviour: the sampler's log-probabilities, [B, T]. level "token": of each token, [B, T], biased but of low
-    variance; "sequence": of the whole completion, [B, 1], whose logarithm is a *sum* and so grows with the length: long
-    completions soon sit at the cap or near 0. The weight is applied outside the clip.
-    """
+    behaviour: the sampler's log-probabilities, [B, T]. level "token": of each token, [B, T], biased
+    but of low variance; "sequence": of the whole completion, [B, 1], whose logarithm is a *sum* and
+    so grows with the length: long completions soon sit at the cap or near 0. The weight is applied
+    outside the clip."""
     difference = (logprobs - behaviour) * mask
     if level == "sequence":
         difference = difference.sum(-1, keepdim=True)
@@ -46,15 +52,18 @@ def importance_weights(logprobs: Tensor, behaviour: Tensor, mask: Tensor, level:
 
 
 def clipped_surrogate(
-    log_ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float, ratio_cap: float | None = None
+    log_ratio: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+    ratio_cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """PPO loss -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = exp(log_ratio).
 
-    log_ratio: [B, T], or [B, 1] for ratios of whole sequences; advantages: [B]. clip_high > clip_low is DAPO's
-    clip-higher. `ratio_cap` truncates r (the importance weight of a stale sample) before the minimum, so that a token
-    with A < 0 cannot weigh without bound. Returns the loss and 1.0 where the clip is active (it decides the minimum),
-    both in log_ratio's shape.
-    """
+    log_ratio: [B, T], or [B, 1] for ratios of whole sequences; advantages: [B]. clip_high >
+    clip_low is DAPO's clip-higher. `ratio_cap` truncates r (the importance weight of a stale
+    sample) before the minimum, so that a token with A < 0 cannot weigh without bound. Returns the
+    loss and 1.0 where the clip is active (it decides the minimum), both in log_ratio's shape."""
     ratio = torch.exp(log_ratio)
     gain = advantages.unsqueeze(-1)
     clipped = torch.clamp(ratio, 1 - clip_low, 1 + clip_high)
@@ -65,7 +74,9 @@ def clipped_surrogate(
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Per-token k3 estimate of KL(policy || reference), exp(d) - d - 1 with d = ref - policy; never negative."""
+    """Per-token k3 estimate of KL(policy || reference), exp(d) - d - 1 with d = ref - policy; never
+    negative.
+    """
     difference = ref_logprobs - logprobs
     return torch.exp(difference) - difference - 1
 
@@ -86,15 +97,17 @@ def policy_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The GRPO loss of each token, [B, T], and {"clipped": 0/1, "kl": nats} of each token.
 
-    old_logprobs: None where they are the detached current ones, so that the ratio is exactly 1; otherwise the sampler's
-    at the behaviour version, with the ratio truncated at `ratio_cap`. ratio: see log_ratios; with a ratio of exactly 1
-    both levels have the same gradient. weights: importance_weights, or None. ref_logprobs: None without KL, which is
-    added after the weights.
+    old_logprobs: None where they are the detached current ones, so that the ratio is exactly 1;
+    otherwise the sampler's at the behaviour version, with the ratio truncated at `ratio_cap`.
+    ratio: see log_ratios; with a ratio of exactly 1 both levels have the same gradient. weights:
+    importance_weights, or None. ref_logprobs: None without KL, which is added after the weights.
     """
     on_policy = old_logprobs is None
     old = logprobs.detach() if on_policy else old_logprobs
     log_ratio = log_ratios(logprobs, old, mask, ratio)
-    losses, clipped = clipped_surrogate(log_ratio, advantages, clip_low, clip_high, None if on_policy else ratio_cap)
+    losses, clipped = clipped_surrogate(
+        log_ratio, advantages, clip_low, clip_high, None if on_policy else ratio_cap
+    )
     losses = losses.expand_as(logprobs)
     found = {"clipped": clipped.expand_as(logprobs)}
     if weights is not None:
@@ -109,17 +122,19 @@ def policy_losses(
 def grpo_losses(
     logprobs: Tensor, batch: MicroBatch, ref_logprobs: Tensor | None, config: Config
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`policy_losses` of a micro-batch as the configuration asks for, and "sampler_gap" where the sampler's are known.
+    """`policy_losses` of a micro-batch as the configuration asks for, and "sampler_gap" where the
+    sampler's are known.
 
-    Old log-probabilities are the detached current ones at max_staleness 0 and with an importance correction (the ratio
-    is exactly 1), otherwise the sampler's at the behaviour version, for *all* samples. Raises InfraError when the
-    sampler's are needed and missing.
-    """
+    Old log-probabilities are the detached current ones at max_staleness 0 and with an importance
+    correction (the ratio is exactly 1), otherwise the sampler's at the behaviour version, for *all*
+    samples. Raises InfraError when the sampler's are needed and missing."""
     c = config.learner
     corrected = c.importance != "none"
     stale = config.max_staleness > 0 and not corrected
     if (stale or corrected) and batch.behaviour is None:
-        raise InfraError("an engine gave no log-probabilities, which stale samples and learner.importance need")
+        raise InfraError(
+            "an engine gave no log-probabilities, which stale samples and learner.importance need"
+        )
     mask, weights = batch.completion_mask.float(), None
     if corrected:
         weights = importance_weights(logprobs, batch.behaviour, mask, c.importance, c.ratio_cap)
@@ -141,17 +156,20 @@ def grpo_losses(
     return losses, found
 
 
-def unnormalised_loss(token_losses: Tensor, mask: Tensor, kind: str, local_tokens: float | None = None) -> Tensor:
+def unnormalised_loss(
+    token_losses: Tensor, mask: Tensor, kind: str, local_tokens: float | None = None
+) -> Tensor:
     """The micro-batch's share of the step's loss before division by `normaliser`; a scalar.
 
-    "grpo" sums token means of sequences (the paper); "dapo" and "dr_grpo" sum tokens; "bnpo" sums tokens over
-    local_tokens, the number of counted tokens in the *whole group*, of which this micro-batch may be a part.
+    "grpo" sums token means of sequences (the paper); "dapo" and "dr_grpo" sum tokens; "bnpo" sums
+    tokens over local_tokens, the number of counted tokens in the *whole group*, of which this
+    micro-batch may be a part.
 
-    Of bnpo: its token mean is "local", by definition over whatever batch is at hand. Here that is the group, the unit
-    in which rollouts stream in: the same for every split into micro-batches, every rank and every order, and what TRL
-    computes when its micro-batch is one group. It cannot be the same for another cut of the batch: with one group in a
-    step it equals dapo, and with each sequence alone it would equal grpo.
-    """
+    Of bnpo: its token mean is "local", by definition over whatever batch is at hand. Here that is
+    the group, the unit in which rollouts stream in: the same for every split into micro-batches,
+    every rank and every order, and what TRL computes when its micro-batch is one group. It cannot
+    be the same for another cut of the batch: with one group in a step it equals dapo, and with each
+    sequence alone it would equal grpo."""
     masked = (token_losses * mask).sum(-1)
     if kind == "grpo":
         return (masked / mask.sum(-1).clamp(min=1.0)).sum()
@@ -162,13 +180,16 @@ def unnormalised_loss(token_losses: Tensor, mask: Tensor, kind: str, local_token
     raise ValueError(f"unknown loss {kind!r}: grpo, dapo, dr_grpo or bnpo")
 
 
-def normaliser(kind: str, sequences: float, tokens: float, max_tokens: int, groups: float = 1.0) -> float:
-    """What the step's summed loss is divided by, from totals over the whole step (all micro-batches, all ranks).
+def normaliser(
+    kind: str, sequences: float, tokens: float, max_tokens: int, groups: float = 1.0
+) -> float:
+    """What the step's summed loss is divided by, from totals over the whole step (all
+    micro-batches, all ranks).
 
-    sequences, groups: scored ones, also those that overlong masking leaves without tokens (as TRL does); tokens: those
-    that count. "grpo": sequences; "dapo": tokens; "dr_grpo": sequences * max_tokens, a constant length that removes the
-    length bias; "bnpo": groups. At least 1, so that a step without scored samples is a zero step.
-    """
+    sequences, groups: scored ones, also those that overlong masking leaves without tokens (as TRL
+    does); tokens: those that count. "grpo": sequences; "dapo": tokens; "dr_grpo": sequences *
+    max_tokens, a constant length that removes the length bias; "bnpo": groups. At least 1, so that
+    a step without scored samples is a zero step."""
     if kind == "grpo":
         return max(sequences, 1.0)
     if kind == "dapo":

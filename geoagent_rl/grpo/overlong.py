@@ -1,10 +1,11 @@
-"""What becomes of completions that the token limit cuts off or nearly cuts off (`learner.overlong`). Pure.
+"""What becomes of completions that the token limit cuts off or nearly cuts off
+(`learner.overlong`). Pure.
 
-keep     they are learnt from like any other.
-mask     completions that were cut off leave the loss: no reward is true of half an answer. Their rewards stay in the
+keep     they are learnt from like any other. mask     completions that were cut off leave the loss:
+no reward is true of half an answer. Their rewards stay in the
          group's baseline and they still count as sequences in the normaliser, as with TRL's mask_truncated_completions.
-penalty  a soft penalty on the total, before the advantages, that grows over the last tokens before the limit.
-"""
+penalty  a soft penalty on the total, before the advantages, that grows over the last tokens before
+the limit."""
 
 from __future__ import annotations
 
@@ -19,15 +20,22 @@ def counted(samples: Sequence[TrainSample], mode: str) -> list[TrainSample]:
 
 
 def soft_penalty(tokens: int, max_tokens: int, buffer: float) -> float:
-    """0 down to -1, linear over the last `buffer` (a share of max_tokens) before the limit (DAPO Eq. 13)."""
+    """0 down to -1, linear over the last `buffer` (a share of max_tokens) before the limit (DAPO
+    Eq. 13).
+    """
     width = buffer * max_tokens
     return -min(1.0, max(0.0, (tokens - (max_tokens - width)) / width))
 
 
 def penalised(
-    totals: Sequence[float | None], tokens: Sequence[int], max_tokens: int, buffer: float, most: float
+    totals: Sequence[float | None],
+    tokens: Sequence[int],
+    max_tokens: int,
+    buffer: float,
+    most: float,
 ) -> list[float | None]:
-    """Totals after the soft penalty of at most `most`, in units of reward; None (unscorable) stays None.
+    """Totals after the soft penalty of at most `most`, in units of reward; None (unscorable) stays
+    None.
 
     tokens: the completions' lengths, the end token included.
     """

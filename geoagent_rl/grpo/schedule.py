@@ -1,4 +1,6 @@
-"""What an optimizer needs to know of a training phase: its length and its learning rate at each step."""
+"""What an optimizer needs to know of a training phase: its length and its learning rate at each
+step.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from geoagent_rl.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Step II or III as the optimizer sees it: linear warm-up, then linear change to the final rate.
+    """Step II or III as the optimizer sees it: linear warm-up, then linear change to the final
+    rate.
 
-    warmup: number of steps, or below 1 a share of all steps. lr_end: the last step's rate as a share of `lr` (1.0:
-    constant after the warm-up).
-    """
+    warmup: number of steps, or below 1 a share of all steps. lr_end: the last step's rate as a
+    share of `lr` (1.0: constant after the warm-up)."""
 
     kind: str  # "sft" or "grpo"
     steps: int

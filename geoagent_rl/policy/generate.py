@@ -1,4 +1,6 @@
-"""One completion by plain transformers, for `predict` and small checks. Training and evaluation use the engine."""
+"""One completion by plain transformers, for `predict` and small checks. Training and evaluation use
+the engine.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def generate(
     seed: int = 0,
     max_pixels: int = 200_000,
 ) -> str:
-    """The policy's answer to one photograph (PIL RGB), without special tokens. temperature 0 is greedy.
+    """The policy's answer to one photograph (PIL RGB), without special tokens. temperature 0 is
+    greedy.
 
     system: "tiny" or "full"; empty chooses by the checkpoint's vocabulary.
     """
@@ -35,7 +38,11 @@ def generate(
     device = network.lm_head.weight.device
     ids = torch.tensor([prompt.ids], device=device)
     torch.manual_seed(seed)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature > 0
+        else {}
+    )
     out = network.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -1,9 +1,10 @@
-"""The policy network: Qwen2.5-VL, tiny or real, with LoRA on the language model. Loading, log-probabilities, saving.
+"""The policy network: Qwen2.5-VL, tiny or real, with LoRA on the language model. Loading,
+log-probabilities, saving.
 
-The vision tower is frozen: its features are computed once for an image and shared by all sequences and passes that
-show it. The KL reference is the same network with the adapter switched off. May know nothing of DeepSpeed or Ray;
-`gather` arguments let a sharded learner bring parameters together.
-"""
+The vision tower is frozen: its features are computed once for an image and shared by all sequences
+and passes that show it. The KL reference is the same network with the adapter switched off. May
+know nothing of DeepSpeed or Ray; `gather` arguments let a sharded learner bring parameters
+together."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -30,7 +37,8 @@ from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.policy.rows import counted_from_prompt, visible
 from geoagent_rl.types import UserError
 
-# The language model's linear layers. The vision tower has layers of the same names, so it is excluded explicitly.
+# The language model's linear layers. The vision tower has layers of the same names, so it is
+# excluded explicitly.
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 LORA_EXCLUDED = r".*visual.*"
 
@@ -38,7 +46,9 @@ Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager]
 
 
 class Policy(nn.Module):
-    """A Qwen2.5-VL (with or without LoRA) that answers one question: how likely are these completions?"""
+    """A Qwen2.5-VL (with or without LoRA) that answers one question: how likely are these
+    completions?
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -52,7 +62,9 @@ class Policy(nn.Module):
 
     @contextlib.contextmanager
     def adapter_off(self) -> Iterator[None]:
-        """The base model for a while. (PEFT's own context manager inspects all layers each time: 15 ms.)"""
+        """The base model for a while. (PEFT's own context manager inspects all layers each time: 15
+        ms.)
+        """
         for layer in self.lora_layers:
             layer.enable_adapters(False)
         try:
@@ -63,14 +75,22 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
-        """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid: [images, 3]."""
-        return self.network.model.get_image_features(pixel_values, image_grid_thw, return_dict=True).pooler_output
+        """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid:
+        [images, 3].
+        """
+        return self.network.model.get_image_features(
+            pixel_values, image_grid_thw, return_dict=True
+        ).pooler_output
 
     def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor | None = None) -> Tensor:
-        """Multimodal rotary positions [3, R, L], derived by Hugging Face from ids, grid and mask. None: no images."""
+        """Multimodal rotary positions [3, R, L], derived by Hugging Face from ids, grid and mask.
+        None: no images.
+        """
         if image_grid_thw is None:
             length = batch.input_ids.shape[1]
-            found = torch.arange(length, device=batch.input_ids.device).expand(3, len(batch.input_ids), length)
+            found = torch.arange(length, device=batch.input_ids.device).expand(
+                3, len(batch.input_ids), length
+            )
         else:
             found = self.network.model.get_rope_index(
                 batch.input_ids,
@@ -91,9 +111,8 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """log p(token) and entropy of the completions, [B, T] float32, 0.0 on padding.
 
-        features: of the caller's images, which `batch.image_index` refers to; none, and no positions, for texts without
-        images. reference: with the adapter off.
-        """
+        features: of the caller's images, which `batch.image_index` refers to; none, and no
+        positions, for texts without images. reference: with the adapter off."""
         network = self.network
         shown = None
         if features:
@@ -117,20 +136,28 @@ class Policy(nn.Module):
                 temperature,
                 banned,
             )
-        return tuple(torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in values)
+        return tuple(
+            torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in values
+        )
 
     def text_logprobs(self, ids: Sequence[int]) -> Tensor:
-        """log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no bans; float32."""
+        """log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no bans;
+        float32.
+        """
         device = self.network.lm_head.weight.device
         tokens = torch.tensor([list(ids)], device=device)
         with torch.no_grad():
             hidden = self.network.model(input_ids=tokens, use_cache=False).last_hidden_state
             vocabulary = self.network.config.text_config.vocab_size
-            return selective_logprobs(hidden[0, :-1], self.network.lm_head, tokens[0, 1:], vocabulary)[0]
+            return selective_logprobs(
+                hidden[0, :-1], self.network.lm_head, tokens[0, 1:], vocabulary
+            )[0]
 
 
 def load_processor(model_dir: str) -> Any:
-    """Tokenizer, chat template and image processor of a checkpoint. UserError if the directory holds none."""
+    """Tokenizer, chat template and image processor of a checkpoint. UserError if the directory
+    holds none.
+    """
     try:
         return AutoProcessor.from_pretrained(model_dir)
     except OSError as error:
@@ -140,7 +167,9 @@ def load_processor(model_dir: str) -> Any:
 def load_network(model_dir: str, dtype: str = "float32") -> Qwen2_5_VLForConditionalGeneration:
     """A Qwen2.5-VL checkpoint, directory or hub name. UserError if it cannot be found."""
     try:
-        return Qwen2_5_VLForConditionalGeneration.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+        return Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            model_dir, dtype=getattr(torch, dtype)
+        )
     except OSError as error:
         raise UserError(f"no policy model {model_dir}: {str(error).splitlines()[0]}") from None
 
@@ -152,15 +181,17 @@ def load_policy(
     gradient_checkpointing: bool = False,
     seed: int = 0,
 ) -> Policy:
-    """Loads any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the base at first).
+    """Loads any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the
+    base at first).
 
-    With LoRA only the adapter trains; without, everything but the vision tower. The adapter is initialised from `seed`
-    without touching the global random state.
-    """
+    With LoRA only the adapter trains; without, everything but the vision tower. The adapter is
+    initialised from `seed` without touching the global random state."""
     network = load_network(model_dir, dtype)
     network.model.visual.requires_grad_(False)
     if gradient_checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
     if lora is None:
         return Policy(network)
     config = LoraConfig(
@@ -177,11 +208,12 @@ def load_policy(
 
 
 def fold_wide_adapters(policy: Policy) -> int:
-    """Makes layers whose rank is large for their size compute x (W + s B A) instead of x W + s (x A) B.
+    """Makes layers whose rank is large for their size compute x (W + s B A) instead of x W + s (x
+    A) B.
 
-    Returns how many. The same function and gradients up to rounding; a third of the learner's time saved on the tiny
-    policy (rank 64 in layers of width 128), never chosen for a real one. Needs whole parameters: not for ZeRO-3.
-    """
+    Returns how many. The same function and gradients up to rounding; a third of the learner's time
+    saved on the tiny policy (rank 64 in layers of width 128), never chosen for a real one. Needs
+    whole parameters: not for ZeRO-3."""
     wide = [layer for layer in policy.lora_layers if is_wide(layer)]
     for layer in wide:
         layer.forward = functools.partial(folded_forward, layer)
@@ -189,7 +221,9 @@ def fold_wide_adapters(policy: Policy) -> int:
 
 
 def is_wide(layer: LoraLayer) -> bool:
-    """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more assumed)."""
+    """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more
+    assumed).
+    """
     outputs, inputs = layer.get_base_layer().weight.shape
     return outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs)
 
@@ -207,58 +241,83 @@ def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-def merged_tensors(policy: Policy, gather: Gather = everything_here) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the checkpoint that equals base + adapter: W + scaling * B A, nothing changed in place.
+def merged_tensors(
+    policy: Policy, gather: Gather = everything_here
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of the checkpoint that equals base + adapter: W + scaling * B A, nothing
+    changed in place.
 
     Tied output weights are left out, as in a checkpoint. Names are those of the network's modules.
     """
     network = policy.network
     tied = network.config.tie_word_embeddings
-    lora = {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
+    lora = {
+        name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)
+    }
     for name, parameter in network.named_parameters():
         if ".lora_" in name or (tied and name == "lm_head.weight"):
             continue
         owner = name.removesuffix(".weight").removesuffix(".base_layer")
         if name.endswith(".base_layer.weight") and owner in lora:
             layer = lora[owner]
-            with gather([parameter, *(p for n, p in layer.named_parameters() if ".lora_" in f".{n}")]):
-                whole = parameter.detach().float() + layer.get_delta_weight("default").detach().float()
+            with gather(
+                [parameter, *(p for n, p in layer.named_parameters() if ".lora_" in f".{n}")]
+            ):
+                whole = (
+                    parameter.detach().float() + layer.get_delta_weight("default").detach().float()
+                )
                 tensor = whole.to(parameter.dtype)
         else:
             with gather([parameter]):
-                tensor = parameter.detach().clone() if gather is not everything_here else parameter.detach()
+                tensor = (
+                    parameter.detach().clone()
+                    if gather is not everything_here
+                    else parameter.detach()
+                )
         yield name.replace(".base_layer.", "."), tensor
 
 
 def checkpoint_name(name: str, hub_names: bool) -> str:
-    """Module name -> tensor name in the checkpoint. Hub checkpoints of Qwen2.5-VL keep their older, shorter names."""
+    """Module name -> tensor name in the checkpoint. Hub checkpoints of Qwen2.5-VL keep their older,
+    shorter names.
+    """
     if not hub_names:
         return name
     return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
 
 
 def checkpoint_dir(model: str) -> Path:
-    """Where a checkpoint's files lie: a directory itself, or the snapshot of a hub name in the local cache."""
+    """Where a checkpoint's files lie: a directory itself, or the snapshot of a hub name in the
+    local cache.
+    """
     return Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
 
 
 def has_hub_names(base: Path) -> bool:
-    """Whether a checkpoint directory names its tensors as the hub does ("visual.…", not "model.visual.…")."""
+    """Whether a checkpoint directory names its tensors as the hub does ("visual.…", not
+    "model.visual.…").
+    """
     index = base / "model.safetensors.index.json"
     if index.exists():
-        return any(name.startswith("visual.") for name in json.loads(index.read_text())["weight_map"])
+        return any(
+            name.startswith("visual.") for name in json.loads(index.read_text())["weight_map"]
+        )
     with safe_open(base / "model.safetensors", framework="pt") as file:
         return any(name.startswith("visual.") for name in file.keys())
 
 
 def save_merged(
-    policy: Policy, base_model: str, out_dir: str, gather: Gather = everything_here, write: bool = True
+    policy: Policy,
+    base_model: str,
+    out_dir: str,
+    gather: Gather = everything_here,
+    write: bool = True,
 ) -> None:
-    """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the policy is untouched.
+    """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the
+    policy is untouched.
 
-    Tensor names, configuration, tokenizer and processor are those of the base checkpoint. `write` is False on ranks
-    that only take part in gathering.
-    """
+    Tensor names, configuration, tokenizer and processor are those of the base checkpoint. `write`
+    is False on ranks that only take part in gathering."""
     base, out = checkpoint_dir(base_model), Path(out_dir)
     hub_names = has_hub_names(base)
     tensors = {}
@@ -278,10 +337,15 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
     """The adapter's tensors under PEFT's names, on the CPU."""
     with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
         state = get_peft_model_state_dict(policy.model)
-        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+        return {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in state.items()
+        }
 
 
-def save_adapter(policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True) -> None:
+def save_adapter(
+    policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True
+) -> None:
     """Writes a PEFT adapter directory, the form that vLLM's LoRA requests take."""
     state = adapter_state(policy, gather)
     if write:

@@ -1,8 +1,7 @@
 """What the policy is asked: messages, image budget, token ids. The only place that builds prompts.
 
-Engines and learner use the same text and the same budget; the learner trains on the ids that the engine reports back.
-May know nothing of engines.
-"""
+Engines and learner use the same text and the same budget; the learner trains on the ids that the
+engine reports back. May know nothing of engines."""
 
 from __future__ import annotations
 
@@ -36,10 +35,18 @@ Then answer, on the three levels, separated by semicolons:
 
 SYSTEM_PROMPTS = {"tiny": TINY_SYSTEM, "full": FULL_SYSTEM}
 
-# A policy that samples one of these makes a sequence that no model can replay (image features and tokens differ).
-BANNED_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+# A policy that samples one of these makes a sequence that no model can replay (image features and
+# tokens differ).
+BANNED_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 
-# The text on which an engine proves that it took new weights: its tokens' log-probabilities at temperature 1, no bans.
+# The text on which an engine proves that it took new weights: its tokens' log-probabilities at
+# temperature 1, no bans.
 PROBE = "You locate photographs. Where was this photograph taken? Country; Region; Place"
 
 
@@ -47,9 +54,8 @@ PROBE = "You locate photographs. Where was this photograph taken? Country; Regio
 class EncodedPrompt:
     """A prompt as the model takes it. ids have the image token repeated once per merged patch.
 
-    pixel_values: float [rows, channels * temporal_patch * patch * patch]; image_grid_thw: int64 [1, 3] in patches, with
-    rows = prod(grid).
-    """
+    pixel_values: float [rows, channels * temporal_patch * patch * patch]; image_grid_thw: int64 [1,
+    3] in patches, with rows = prod(grid)."""
 
     ids: tuple[int, ...]
     pixel_values: Tensor
@@ -59,7 +65,9 @@ class EncodedPrompt:
 def messages(system: str) -> list[dict[str, Any]]:
     """The conversation for one photograph. system: "tiny" or "full" (policy.system_prompt)."""
     if system not in SYSTEM_PROMPTS:
-        raise UserError(f"policy.system_prompt must be one of {', '.join(SYSTEM_PROMPTS)}, not {system}")
+        raise UserError(
+            f"policy.system_prompt must be one of {', '.join(SYSTEM_PROMPTS)}, not {system}"
+        )
     return [
         {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[system]}]},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]},
@@ -67,12 +75,17 @@ def messages(system: str) -> list[dict[str, Any]]:
 
 
 def prompt_text(processor: Any, system: str) -> str:
-    """The prompt with one unexpanded image token, ready for the completion; vLLM takes it together with a PIL image."""
-    return processor.apply_chat_template(messages(system), tokenize=False, add_generation_prompt=True)
+    """The prompt with one unexpanded image token, ready for the completion; vLLM takes it together
+    with a PIL image.
+    """
+    return processor.apply_chat_template(
+        messages(system), tokenize=False, add_generation_prompt=True
+    )
 
 
 def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
-    """Keyword arguments that limit the image size, for the processor and for vLLM's `mm_processor_kwargs`.
+    """Keyword arguments that limit the image size, for the processor and for vLLM's
+    `mm_processor_kwargs`.
 
     A checkpoint's own, smaller limit stays: the tiny policy knows only images of its training size.
     """
@@ -82,20 +95,25 @@ def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
 
 
 def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
-    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about `max_pixels`.
+    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about
+    `max_pixels`.
 
     UserError for an image more than 200 times as long as wide, which Qwen2.5-VL cannot take.
     """
     if max(image.size) > 200 * min(image.size):
         size = f"{image.width} x {image.height} pixels"
-        raise UserError(f"an image of {size} is more than 200 times as long as wide; crop it or leave it out")
+        raise UserError(
+            f"an image of {size} is more than 200 times as long as wide; crop it or leave it out"
+        )
     inputs = processor(
         text=[prompt_text(processor, system)],
         images=[image],
         return_tensors="pt",
         **image_budget(processor, max_pixels),
     )
-    return EncodedPrompt(tuple(inputs["input_ids"][0].tolist()), inputs["pixel_values"], inputs["image_grid_thw"])
+    return EncodedPrompt(
+        tuple(inputs["input_ids"][0].tolist()), inputs["pixel_values"], inputs["image_grid_thw"]
+    )
 
 
 def completion_ids(processor: Any, text: str) -> tuple[int, ...]:
@@ -105,7 +123,9 @@ def completion_ids(processor: Any, text: str) -> tuple[int, ...]:
 
 
 def banned_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Ids that must never be sampled, and that are masked wherever log-probabilities are compared."""
+    """Ids that must never be sampled, and that are masked wherever log-probabilities are
+    compared.
+    """
     vocabulary = tokenizer.get_vocab()
     return tuple(sorted(vocabulary[token] for token in BANNED_TOKENS if token in vocabulary))
 
@@ -115,9 +135,15 @@ def probe_ids(tokenizer: Any) -> tuple[int, ...]:
     return tuple(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
 
 
-def check_image_tokens(uid: str, prompt_ids: tuple[int, ...], image_token_id: int, grid: Tensor, merge: int) -> None:
-    """Raises ValueError unless the prompt has exactly one image token for each merged patch of its image."""
+def check_image_tokens(
+    uid: str, prompt_ids: tuple[int, ...], image_token_id: int, grid: Tensor, merge: int
+) -> None:
+    """Raises ValueError unless the prompt has exactly one image token for each merged patch of its
+    image.
+    """
     tokens = prompt_ids.count(image_token_id)
     patches = int(torch.prod(grid)) // merge**2
     if tokens != patches:
-        raise ValueError(f"{uid}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?")
+        raise ValueError(
+            f"{uid}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?"
+        )

@@ -1,8 +1,9 @@
-"""How large a model is, from its shape alone: parameters, LoRA, key-value cache, image tokens. For planning.
+"""How large a model is, from its shape alone: parameters, LoRA, key-value cache, image tokens. For
+planning.
 
-Shapes come from a checkpoint's config.json or from a small table of published ones. Exact up to what a file adds
-(headers). Imports nothing heavy, so that a plan takes milliseconds. May know nothing of clusters or GPUs.
-"""
+Shapes come from a checkpoint's config.json or from a small table of published ones. Exact up to
+what a file adds (headers). Imports nothing heavy, so that a plan takes milliseconds. May know
+nothing of clusters or GPUs."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ TINY_JUDGE = Path(__file__).parents[1] / "assets" / "tiny_judge" / "config.json"
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """The vision tower of Qwen2.5-VL: `merge` x `merge` patches of `patch` pixels make one image token."""
+    """The vision tower of Qwen2.5-VL: `merge` x `merge` patches of `patch` pixels make one image
+    token.
+    """
 
     depth: int
     hidden: int
@@ -40,7 +43,9 @@ class Vision:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A Qwen2.5(-VL), Qwen3 or Llama shape. group: of GPTQ-INT4 weights, 0 where they are not quantised."""
+    """A Qwen2.5(-VL), Qwen3 or Llama shape. group: of GPTQ-INT4 weights, 0 where they are not
+    quantised.
+    """
 
     hidden: int
     layers: int
@@ -58,8 +63,15 @@ class Architecture:
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of a layer's linear maps: q, k, v, o, gate, up, down. LoRA sits on all of them."""
-        q, kv, h, f = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden, self.mlp
+        """(inputs, outputs) of a layer's linear maps: q, k, v, o, gate, up, down. LoRA sits on all
+        of them.
+        """
+        q, kv, h, f = (
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+            self.hidden,
+            self.mlp,
+        )
         return ((h, q), (h, kv), (h, kv), (q, h), (h, f), (h, f), (f, h))
 
     @property
@@ -72,17 +84,29 @@ class Architecture:
         """Embeddings, head, biases and norms of the language model: what GPTQ leaves alone."""
         biases = sum(o for _, o in self.linears[:3]) if self.qkv_bias else 0
         norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
-        return self.vocab * self.hidden * (1 if self.tied else 2) + self.layers * (biases + norms) + self.hidden
+        return (
+            self.vocab * self.hidden * (1 if self.tied else 2)
+            + self.layers * (biases + norms)
+            + self.hidden
+        )
 
     @property
     def parameters(self) -> int:
-        return self.linear_parameters + self.other_parameters + (self.vision.parameters if self.vision else 0)
+        return (
+            self.linear_parameters
+            + self.other_parameters
+            + (self.vision.parameters if self.vision else 0)
+        )
 
     def weight_bytes(self, dtype: str) -> int:
-        """Of all weights: at `dtype`, or 4 bits with a 16-bit scale and a 4-bit zero per group where quantised."""
+        """Of all weights: at `dtype`, or 4 bits with a 16-bit scale and a 4-bit zero per group
+        where quantised.
+        """
         if not self.group:
             return self.parameters * BYTES[dtype]
-        per_layer = sum(i * o // 2 + math.ceil(i / self.group) * o * 5 // 2 + 4 * i for i, o in self.linears)
+        per_layer = sum(
+            i * o // 2 + math.ceil(i / self.group) * o * 5 // 2 + 4 * i for i, o in self.linears
+        )
         return self.layers * per_layer + 2 * (self.parameters - self.linear_parameters)
 
     def lora_parameters(self, rank: int) -> int:
@@ -97,18 +121,30 @@ class Architecture:
         return max_pixels // (self.vision.patch * self.vision.merge) ** 2 if self.vision else 0
 
 
-def qwen25vl(hidden: int, layers: int, heads: int, kv: int, mlp: int, vocab: int, vision_mlp: int, tied: bool = False):
+def qwen25vl(
+    hidden: int,
+    layers: int,
+    heads: int,
+    kv: int,
+    mlp: int,
+    vocab: int,
+    vision_mlp: int,
+    tied: bool = False,
+):
     vision = Vision(depth=32, hidden=1280, mlp=vision_mlp, out=hidden)
     return Architecture(hidden, layers, heads, kv, 128, mlp, vocab, tied, vision=vision)
 
 
-# Published shapes, by a part of the checkpoint's name. The tiny ones are this project's own (policy/tiny.py).
+# Published shapes, by a part of the checkpoint's name. The tiny ones are this project's own
+# (policy/tiny.py).
 PUBLISHED = {
     "Qwen2.5-VL-3B": qwen25vl(2048, 36, 16, 2, 11008, 151936, 3420, tied=True),
     "Qwen2.5-VL-7B": qwen25vl(3584, 28, 28, 4, 18944, 152064, 3420),
     "Qwen2.5-VL-32B": qwen25vl(5120, 64, 40, 8, 27648, 152064, 3456),
     "Qwen2.5-VL-72B": qwen25vl(8192, 80, 64, 8, 29568, 152064, 3456),
-    "Qwen3-4B": Architecture(2560, 36, 32, 8, 128, 9728, 151936, tied=True, qkv_bias=False, qk_norm=True),
+    "Qwen3-4B": Architecture(
+        2560, 36, 32, 8, 128, 9728, 151936, tied=True, qkv_bias=False, qk_norm=True
+    ),
     "Qwen3-32B": Architecture(5120, 64, 64, 8, 128, 25600, 151936, qkv_bias=False, qk_norm=True),
     "SmolLM2-135M": Architecture(576, 30, 9, 3, 64, 1536, 49152, tied=True, qkv_bias=False),
     "tiny-policy": Architecture(
@@ -143,7 +179,9 @@ def judge_architecture(model: str) -> Architecture:
 
 
 def from_config(config: dict[str, Any], where: str) -> Architecture:
-    """From a Hugging Face config.json of Qwen2.5-VL, Qwen2, Qwen3 or Llama. UserError for others."""
+    """From a Hugging Face config.json of Qwen2.5-VL, Qwen2, Qwen3 or Llama. UserError for
+    others.
+    """
     text = {**config, **config.get("text_config", {})}
     kind = text.get("model_type", "")
     if not any(kind.startswith(known) for known in ("qwen2", "qwen3", "llama")):

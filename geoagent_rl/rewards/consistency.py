@@ -1,24 +1,26 @@
-"""The consistency reward R_con = sum_i w_i * f(len_i) * [agent's conclusion = policy's conclusion] (paper Eq. 8-9).
+"""The consistency reward R_con = sum_i w_i * f(len_i) * [agent's conclusion = policy's conclusion]
+(paper Eq. 8-9).
 
-An agent that sees a stage's reasoning and the policy's earlier conclusions, but neither the clues nor the stage's own
-conclusion, derives one. It must agree with the target: the policy's own conclusion, or with `against: truth` the true
-name (levels the truth does not name are left out and the other weights rescaled). Both agree when they are equal as
-normalised text or the same place in the gazetteer; an empty or hedging name ("unknown") agrees with nothing, not even
-with the agent's own "unknown": declining must not earn. With `agreement: string` (the authors' code) they agree when
-they are the same characters but for spaces, whatever they say. f is the length factor on the reasoning's characters
-(runs of white space count as one, so padding does not help). A stage that cannot earn is not sent to the agent.
-Pure: verdicts and comparisons come in as values.
-"""
+An agent that sees a stage's reasoning and the policy's earlier conclusions, but neither the clues
+nor the stage's own conclusion, derives one. It must agree with the target: the policy's own
+conclusion, or with `against: truth` the true name (levels the truth does not name are left out and
+the other weights rescaled). Both agree when they are equal as normalised text or the same place in
+the gazetteer; an empty or hedging name ("unknown") agrees with nothing, not even with the agent's
+own "unknown": declining must not earn. With `agreement: string` (the authors' code) they agree when
+they are the same characters but for spaces, whatever they say. f is the length factor on the
+reasoning's characters (runs of white space count as one, so padding does not help). A stage that
+cannot earn is not sent to the agent.
+Pure: verdicts and comparisons come in as values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from geoagent_rl.config_reward import ConsistencyConfig
+from geoagent_rl.answers.hedge import is_hedge, without_hedges
+from geoagent_rl.answers.parse import Parsed, Stage
+from geoagent_rl.config.reward import ConsistencyConfig
 from geoagent_rl.geo.places import normalise
-from geoagent_rl.policy.answer import Parsed, Stage
-from geoagent_rl.rewards.hedge import is_hedge, without_hedges
 from geoagent_rl.rewards.services import LEVELS, JudgeItem, LevelPair, Verdict
 from geoagent_rl.types import Outcome
 
@@ -28,10 +30,11 @@ def reasoning_text(stage: Stage) -> str:
 
 
 def length_factor(characters: int, config: ConsistencyConfig) -> float:
-    """0 below min_chars, 1 above max_chars, between them sigmoid(steepness * (x - midpoint)) with x in [0, 1].
+    """0 below min_chars, 1 above max_chars, between them sigmoid(steepness * (x - midpoint)) with x
+    in [0, 1].
 
-    With the authors' constants (90, 200, 8, 0.5) it is 0.018 at 90 and 0.982 at 200: the jumps at both ends are theirs.
-    """
+    With the authors' constants (90, 200, 8, 0.5) it is 0.018 at 90 and 0.982 at 200: the jumps at
+    both ends are theirs."""
     if characters < config.min_chars:
         return 0.0
     if characters > config.max_chars or config.max_chars <= config.min_chars:
@@ -40,8 +43,12 @@ def length_factor(characters: int, config: ConsistencyConfig) -> float:
     return 1.0 / (1.0 + math.exp(-config.steepness * (x - config.midpoint)))
 
 
-def targets(stages: Sequence[Stage], truth_levels: Sequence[str], config: ConsistencyConfig) -> tuple[str, ...]:
-    """The names that the agent's conclusions must agree with, one per stage; "" where the truth names none."""
+def targets(
+    stages: Sequence[Stage], truth_levels: Sequence[str], config: ConsistencyConfig
+) -> tuple[str, ...]:
+    """The names that the agent's conclusions must agree with, one per stage; "" where the truth
+    names none.
+    """
     if config.against == "truth":
         return without_hedges(truth_levels)[: len(stages)]
     return tuple(" ".join(stage.conclusion.split()) for stage in stages)
@@ -70,7 +77,9 @@ def comparisons(
         if by_text or is_hedge(verdict.conclusion):
             pairs.append(None)
             continue
-        pairs.append(LevelPair(LEVELS[i], " ".join(verdict.conclusion.split()), target, tuple(targets[:i])))
+        pairs.append(
+            LevelPair(LEVELS[i], " ".join(verdict.conclusion.split()), target, tuple(targets[:i]))
+        )
     return tuple(pairs)
 
 
@@ -81,9 +90,13 @@ def outcome(
     same: Sequence[bool | None],
     config: ConsistencyConfig,
 ) -> Outcome:
-    """`verdicts` answer questions(), `same` answer comparisons(). A data failure (0) without readable stages."""
+    """`verdicts` answer questions(), `same` answer comparisons(). A data failure (0) without
+    readable stages.
+    """
     if not parsed.stages:
-        return Outcome("data", 0.0, parsed.problem or "no readable chain of thought", {"stages": []})
+        return Outcome(
+            "data", 0.0, parsed.problem or "no readable chain of thought", {"stages": []}
+        )
     weights = _weights(targets, config)
     if not any(weights):
         return Outcome("data", 0.0, "the truth names no place that has a weight", {"stages": []})
@@ -91,7 +104,15 @@ def outcome(
     for i, (stage, target) in enumerate(zip(parsed.stages, targets, strict=True)):
         verdict, characters = verdicts[i], len(reasoning_text(stage))
         factor = length_factor(characters, config)
-        by = "" if verdict is None else "text" if _equal(target, verdict, config) else "gazetteer" if same[i] else ""
+        by = (
+            ""
+            if verdict is None
+            else "text"
+            if _equal(target, verdict, config)
+            else "gazetteer"
+            if same[i]
+            else ""
+        )
         earned = weights[i] * factor if by else 0.0
         score += earned
         rows.append(
@@ -119,7 +140,10 @@ def _weights(targets: Sequence[str], config: ConsistencyConfig) -> tuple[float, 
     known = sum(weight for weight, name in zip(config.weights, targets, strict=True) if name)
     if not known:
         return (0.0,) * len(targets)
-    return tuple(weight / known if name else 0.0 for weight, name in zip(config.weights, targets, strict=True))
+    return tuple(
+        weight / known if name else 0.0
+        for weight, name in zip(config.weights, targets, strict=True)
+    )
 
 
 def _equal(target: str, verdict: Verdict, config: ConsistencyConfig) -> bool:
@@ -130,7 +154,9 @@ def _equal(target: str, verdict: Verdict, config: ConsistencyConfig) -> bool:
 
 
 def _nameless(target: str, config: ConsistencyConfig) -> bool:
-    """Names nothing, so that no verdict agrees with it. As strings, two ways of saying "unknown" do agree."""
+    """Names nothing, so that no verdict agrees with it. As strings, two ways of saying "unknown" do
+    agree.
+    """
     if config.agreement == "string" and config.against == "own":
         return False
     return is_hedge(target)
@@ -138,5 +164,9 @@ def _nameless(target: str, config: ConsistencyConfig) -> bool:
 
 def _why_not(target: str, factor: float, config: ConsistencyConfig) -> str:
     if _nameless(target, config):
-        return "the conclusion names no place" if config.against == "own" else "the truth does not name this level"
+        return (
+            "the conclusion names no place"
+            if config.against == "own"
+            else "the truth does not name this level"
+        )
     return "the reasoning is too short" if factor == 0.0 else "no reasoning"

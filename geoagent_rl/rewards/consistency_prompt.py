@@ -1,9 +1,9 @@
 """What the consistency agent is asked, and how its answer is read. The same for every judge model.
 
-The reasoning comes from the policy under training, which may learn to write whatever pays: it travels as a JSON string
-in which no chat-template token can occur, the answer's form is fixed by a grammar, and a system prompt that never
-changes comes first (engines cache it). May know nothing of engines.
-"""
+The reasoning comes from the policy under training, which may learn to write whatever pays: it
+travels as a JSON string in which no chat-template token can occur, the answer's form is fixed by a
+grammar, and a system prompt that never changes comes first (engines cache it). May know nothing of
+engines."""
 
 from __future__ import annotations
 
@@ -46,32 +46,43 @@ EXAMPLES: tuple[tuple[JudgeItem, str], ...] = (
     ),
 )
 
-# The one form of an answer, as a regular expression: that of `answer`, with no white space to run on in (a JSON schema
-# lets a model fill its answer with blanks) and no escapes (a lone surrogate would be no text).
+# The one form of an answer, as a regular expression: that of `answer`, with no white space to run
+# on in (a JSON schema lets a model fill its answer with blanks) and no escapes (a lone surrogate
+# would be no text).
 FORM = rf'\{{"conclusion": "[^"\\\x00-\x1f]{{0,{MAX_CHARS}}}"\}}'
 
 
 def question(item: JudgeItem) -> str:
-    """The item as JSON in one line. "<" is written as an escape, so that no "<|im_end|>" or "</think>" can occur."""
+    """The item as JSON in one line. "<" is written as an escape, so that no "<|im_end|>" or
+    "</think>" can occur.
+    """
     data = {"stage": item.stage, "earlier": list(item.earlier), "reasoning": item.reasoning}
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def answer(conclusion: str) -> str:
-    """The agent's answer in the exact form that FORM admits; names with quotes or backslashes have none."""
+    """The agent's answer in the exact form that FORM admits; names with quotes or backslashes have
+    none.
+    """
     return json.dumps({"conclusion": conclusion}, ensure_ascii=False)
 
 
 def messages(user: str) -> list[dict[str, str]]:
-    """The conversation whose last turn is `user`, a `question`; everything before it is constant."""
+    """The conversation whose last turn is `user`, a `question`; everything before it is
+    constant.
+    """
     turns = [{"role": "system", "content": SYSTEM}]
     for item, conclusion in EXAMPLES:
-        turns += [{"role": "user", "content": question(item)}, {"role": "assistant", "content": answer(conclusion)}]
+        turns += [
+            {"role": "user", "content": question(item)},
+            {"role": "assistant", "content": answer(conclusion)},
+        ]
     return [*turns, {"role": "user", "content": user}]
 
 
 def read_answer(text: str) -> str:
-    """The conclusion in an answer of that form; of one that the token limit cut off, the part that is there.
+    """The conclusion in an answer of that form; of one that the token limit cut off, the part that
+    is there.
 
     ValueError for anything else.
     """

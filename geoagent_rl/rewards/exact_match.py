@@ -1,4 +1,5 @@
-"""Rewards in the style of other projects, as baselines for ablations. Own code, after what their code does.
+"""Rewards in the style of other projects, as baselines for ablations. Own code, after what their
+code does.
 
 - globe (GLOBE): 1 for the right country and city, 0.2 for the country alone, else 0. A name is right when one of the
   two contains the other and is at least 0.7 of its length.
@@ -6,9 +7,9 @@
   answer as whole ASCII words; coarser levels need not.
 - gre (GRE Suite): 2 / (1 + exp(d / scale)) of the distance d in km: 1 at 0 km.
 
-All lie in [0, 1]. The first two know no aliases: "Bayern" for "Bavaria" is wrong, and names in other scripts never
-match in geovista, which is the point of the comparison. Names are compared without case and accents. Pure.
-"""
+All lie in [0, 1]. The first two know no aliases: "Bayern" for "Bavaria" is wrong, and names in
+other scripts never match in geovista, which is the point of the comparison. Names are compared
+without case and accents. Pure."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geoagent_rl.config_reward import ExactMatchConfig
+from geoagent_rl.answers.hedge import without_hedges
+from geoagent_rl.config.reward import ExactMatchConfig
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.places import normalise
-from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.types import Outcome, Truth
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ QUARTERS = {"place": 4, "region": 2, "country": 1}
 FARTHEST_KM = 20_100.0  # more than half the Earth's circumference; keeps exp() finite for any scale
 
 
-def outcome(levels: Sequence[str], match: Match | None, truth: Truth, config: ExactMatchConfig) -> Outcome:
-    """`levels` are the answer's with hedges as ""; `match` is where they lie, read by the GRE style alone.
+def outcome(
+    levels: Sequence[str], match: Match | None, truth: Truth, config: ExactMatchConfig
+) -> Outcome:
+    """`levels` are the answer's with hedges as ""; `match` is where they lie, read by the GRE style
+    alone.
 
     A data failure (0) when the answer names no place, or for GRE no known one.
     """
@@ -45,7 +49,9 @@ def outcome(levels: Sequence[str], match: Match | None, truth: Truth, config: Ex
     elif config.style == "geovista":
         score, details = _geovista(levels, true)
     elif match is None:
-        return Outcome("data", 0.0, "no level of the answer is a known place", {"style": config.style})
+        return Outcome(
+            "data", 0.0, "no level of the answer is a known place", {"style": config.style}
+        )
     else:
         distance = float(haversine_km(match.lat, match.lon, truth.lat, truth.lon))
         score, details = gre(distance, config.scale_km), {"distance_km": distance}
@@ -54,7 +60,9 @@ def outcome(levels: Sequence[str], match: Match | None, truth: Truth, config: Ex
 
 def gre(distance_km: float, scale_km: float) -> float:
     x = min(distance_km, FARTHEST_KM) / scale_km
-    return 2.0 * math.exp(-x) / (1.0 + math.exp(-x))  # = 2 / (1 + exp(x)), which overflows for a small scale
+    return (
+        2.0 * math.exp(-x) / (1.0 + math.exp(-x))
+    )  # = 2 / (1 + exp(x)), which overflows for a small scale
 
 
 def contains(a: str, b: str) -> bool:

@@ -1,9 +1,10 @@
-"""Score completions from a file and keep everything that led to each number; put two configurations side by side.
+"""Score completions from a file and keep everything that led to each number; put two configurations
+side by side.
 
-Lines of JSON: {uid, completion, truth: {country, region, place, lat, lon}}; the rollouts.jsonl of a run will do, its
-completions are called `text`. The scores are the Scorer's own. Without a judge, consistency is reported as not judged
-and its weight is left out of every total. May know nothing of how services are run or of how rows are shown.
-"""
+Lines of JSON: {uid, completion, truth: {country, region, place, lat, lon}}; the rollouts.jsonl of a
+run will do, its completions are called `text`. The scores are the Scorer's own. Without a judge,
+consistency is reported as not judged and its weight is left out of every total. May know nothing of
+how services are run or of how rows are shown."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from geoagent_rl.config_reward import RewardConfig, Weights
-from geoagent_rl.policy.answer import Parsed, parse
+from geoagent_rl.answers.parse import Parsed, parse
+from geoagent_rl.config.reward import RewardConfig, Weights
 from geoagent_rl.rewards import consistency, consistency_prompt
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LEVELS, Judge, Services
@@ -43,7 +44,9 @@ class Line:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Every line checked. Raises UserError that names the file, the first bad line and what is wrong with it."""
+    """Every line checked. Raises UserError that names the file, the first bad line and what is
+    wrong with it.
+    """
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -69,19 +72,27 @@ async def explain(
     judge: Judge | None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Row]:
-    """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts, weights}.
+    """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts,
+    weights}.
 
-    `advance(lines done, lines)` is called now and then.
-    `places` is Geocoder and Semantic. A part is {kind, score, reason, weight} and its details; `score` is None where it
-    is unknown. `weights` are those that went into the total. Raises UserError where no weight is left.
-    """
-    judged = config if judge else dataclasses.replace(config, weights=_without_consistency(config.weights))
+    `advance(lines done, lines)` is called now and then. `places` is Geocoder and Semantic. A part
+    is {kind, score, reason, weight} and its details; `score` is None where it is unknown. `weights`
+    are those that went into the total. Raises UserError where no weight is left."""
+    judged = (
+        config
+        if judge
+        else dataclasses.replace(config, weights=_without_consistency(config.weights))
+    )
     weights = part_weights(judged)
     if not any(weight > 0 for weight in weights.values()):
-        raise UserError("no reward part with a weight above 0 is left without a judge; give --judge or other weights")
+        raise UserError(
+            "no reward part with a weight above 0 is left without a judge; give --judge or other weights"
+        )
     asked = {*weights, *ALWAYS} - (set() if judge else {"consistency"})
     everything = Weights(**{f.name: float(f.name in asked) for f in dataclasses.fields(Weights)})
-    scorer = Scorer(Services(places, places, judge), dataclasses.replace(config, weights=everything))
+    scorer = Scorer(
+        Services(places, places, judge), dataclasses.replace(config, weights=everything)
+    )
 
     async def one(line: Line) -> Row:
         rollout = Rollout(line.uid, 0, (), (), (), line.completion, "stop", 0)
@@ -96,15 +107,16 @@ async def explain(
 
 
 def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
-    """Two explanations of the same lines: {n, unscorable, means, max_totals, rank_correlation, groups, best_changed,
-    largest: [{uid, line, totals, shares, difference}]}.
+    """Two explanations of the same lines: {n, unscorable, means, max_totals, rank_correlation,
+    groups, best_changed, largest: [{uid, line, totals, shares, difference}]}.
 
-    Differences are between shares of each configuration's maximum total. `rank_correlation` is Spearman's (None where
-    one side is constant); `best_changed` the share of uids with several completions whose best one is another.
-    """
+    Differences are between shares of each configuration's maximum total. `rank_correlation` is
+    Spearman's (None where one side is constant); `best_changed` the share of uids with several
+    completions whose best one is another."""
     names = ("line", "uid", "a", "b")
     table = pd.DataFrame(
-        [(a["line"], a["uid"], a["total"], b["total"]) for a, b in zip(first, second, strict=True)], columns=names
+        [(a["line"], a["uid"], a["total"], b["total"]) for a, b in zip(first, second, strict=True)],
+        columns=names,
     ).astype({"a": float, "b": float})
     known = table.dropna()
     most = [rows[0]["max_total"] for rows in (first, second)]
@@ -153,10 +165,17 @@ def _line(number: int, text: str) -> Line:
     for key, most in (("lat", 90), ("lon", 180)):
         value = truth.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:
-            raise ValueError(f"truth.{key} must be a number from -{most} to {most} (degrees), not {value!r}")
+            raise ValueError(
+                f"truth.{key} must be a number from -{most} to {most} (degrees), not {value!r}"
+            )
     uid = number if row.get("uid") is None else row["uid"]
     position = float(truth["lat"]), float(truth["lon"])
-    return Line(number, _printable(str(uid)), _printable(completion), Truth(*map(_printable, names), *position))
+    return Line(
+        number,
+        _printable(str(uid)),
+        _printable(completion),
+        Truth(*map(_printable, names), *position),
+    )
 
 
 def _printable(text: str) -> str:
@@ -164,7 +183,13 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _row(line: Line, parts: dict[str, Outcome], judged: RewardConfig, config: RewardConfig, has_judge: bool) -> Row:
+def _row(
+    line: Line,
+    parts: dict[str, Outcome],
+    judged: RewardConfig,
+    config: RewardConfig,
+    has_judge: bool,
+) -> Row:
     parsed = parse(line.completion)
     targets = consistency.targets(parsed.stages, line.truth.levels, config.consistency)
     questions = consistency.questions(parsed.stages, targets, config.consistency)
@@ -189,20 +214,33 @@ def _row(line: Line, parts: dict[str, Outcome], judged: RewardConfig, config: Re
     }
 
 
-def _not_judged(parsed: Parsed, targets: Sequence[str], open_question: bool, config: RewardConfig) -> Outcome:
+def _not_judged(
+    parsed: Parsed, targets: Sequence[str], open_question: bool, config: RewardConfig
+) -> Outcome:
     """What can be said of consistency without a judge: 0 where nothing could earn, else unknown."""
     nobody = (None,) * len(parsed.stages)
     found = consistency.outcome(parsed, targets, nobody, nobody, config.consistency)
-    return Outcome("infra", None, "not judged: no judge was asked", found.details) if open_question else found
+    return (
+        Outcome("infra", None, "not judged: no judge was asked", found.details)
+        if open_question
+        else found
+    )
 
 
 def _part(outcome: Outcome, weight: float) -> Row:
-    head = {"kind": outcome.kind, "score": outcome.score, "reason": outcome.reason, "weight": weight}
+    head = {
+        "kind": outcome.kind,
+        "score": outcome.score,
+        "reason": outcome.reason,
+        "weight": weight,
+    }
     return head | dict(outcome.details)
 
 
 def _add(parts: dict[str, Row], questions: Sequence[Any], has_judge: bool) -> None:
-    """What the outcomes do not hold: similarities by level, whether a judge was there, and what it was asked."""
+    """What the outcomes do not hold: similarities by level, whether a judge was there, and what it
+    was asked.
+    """
     if "semantic" in parts:
         rows = parts["semantic"].get("levels", ())
         parts["semantic"]["similarities"] = {row["level"]: row.get("similarity") for row in rows}
@@ -211,7 +249,9 @@ def _add(parts: dict[str, Row], questions: Sequence[Any], has_judge: bool) -> No
     if not has_judge and part["score"] is None:
         part["kind"] = "not judged"
     part["stages"] = [
-        row | {"judge_input": item and consistency_prompt.question(item)} | ({} if has_judge or not item else NO_JUDGE)
+        row
+        | {"judge_input": item and consistency_prompt.question(item)}
+        | ({} if has_judge or not item else NO_JUDGE)
         for row, item in zip(part.get("stages") or (), questions, strict=False)
     ]
 

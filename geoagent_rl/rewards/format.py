@@ -1,30 +1,37 @@
-"""The format rewards: 1 when the completion has exactly the form that was asked for, else 0 with the reason.
+"""The format rewards: 1 when the completion has exactly the form that was asked for, else 0 with
+the reason.
 
-What counts as that form is decided in policy/answer.py alone. `format` is the whole form, or with style "tags" only
-its blocks; `answer_format` is the answer block alone: these two, each with weight 1, are what the authors' code pays.
-May know nothing of services.
-"""
+What counts as that form is decided in policy/answer.py alone. `format` is the whole form, or with
+style "tags" only its blocks; `answer_format` is the answer block alone: these two, each with weight
+1, are what the authors' code pays. May know nothing of services."""
 
 from __future__ import annotations
 
-from geoagent_rl.config_reward import FormatConfig
-from geoagent_rl.policy.answer import Parsed, answer_parts, only_blocks
+from geoagent_rl.answers.parse import Parsed, answer_parts, only_blocks
+from geoagent_rl.config.reward import FormatConfig
 from geoagent_rl.types import Outcome
 
 
 def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:
     details = {"levels": list(parsed.levels), "stages": len(parsed.stages)}
     if config.style == "tags":
-        ok, problem = only_blocks(text), "not one <think> block and one <answer> block, with nothing round them"
+        ok, problem = (
+            only_blocks(text),
+            "not one <think> block and one <answer> block, with nothing round them",
+        )
     else:
         ok, problem = parsed.format_ok, parsed.problem
     return Outcome("score", 1.0, details=details) if ok else Outcome("data", 0.0, problem, details)
 
 
 def answer_outcome(text: str) -> Outcome:
-    """1 for two or three levels, none of them empty, in the first answer block, separated by ASCII ";"."""
+    """1 for two or three levels, none of them empty, in the first answer block, separated by ASCII
+    ";".
+    """
     parts = answer_parts(text)
     if 2 <= len(parts) <= 3 and all(parts):
         return Outcome("score", 1.0, details={"parts": len(parts)})
-    problem = f"{sum(map(bool, parts))} levels in the answer, not 2 or 3" if parts else "no answer block"
+    problem = (
+        f"{sum(map(bool, parts))} levels in the answer, not 2 or 3" if parts else "no answer block"
+    )
     return Outcome("data", 0.0, problem, {"parts": len(parts)})

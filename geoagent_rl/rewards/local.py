@@ -1,4 +1,5 @@
-"""The reward services in this process, offline: the gazetteer and an encoder, nothing cached, nothing remote.
+"""The reward services in this process, offline: the gazetteer and an encoder, nothing cached,
+nothing remote.
 
 For `reward explain` and tests; a run asks the same code through actors/reward_worker.py.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
 from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.encoder import Encoder
@@ -15,19 +16,24 @@ from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 
 
 class LocalPlaces:
-    """Geocoder and Semantic of services.py. Always the gazetteer, whatever `reward.geocoder.provider` says."""
+    """Geocoder and Semantic of services.py. Always the gazetteer, whatever
+    `reward.geocoder.provider` says.
+    """
 
     def __init__(self, gazetteer: Gazetteer, encoder: Encoder, names_first: bool):
         self.gazetteer, self.encoder, self.names_first = gazetteer, encoder, names_first
 
     @classmethod
     def open(cls, *configs: RewardConfig) -> list[LocalPlaces]:
-        """One per configuration; they share the gazetteer, and an encoder of the same name is loaded once.
+        """One per configuration; they share the gazetteer, and an encoder of the same name is
+        loaded once.
 
         Raises UserError when an encoder cannot be loaded.
         """
         gazetteer = Gazetteer.open()
-        encoders = {model: encoder.load(model) for model in dict.fromkeys(c.encoder.model for c in configs)}
+        encoders = {
+            model: encoder.load(model) for model in dict.fromkeys(c.encoder.model for c in configs)
+        }
         return [cls(gazetteer, encoders[c.encoder.model], c.semantic.names_first) for c in configs]
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:

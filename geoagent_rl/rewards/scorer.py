@@ -1,8 +1,9 @@
-"""Scores one rollout: all parts at once, each retried on infrastructure failures until the sample's deadline.
+"""Scores one rollout: all parts at once, each retried on infrastructure failures until the sample's
+deadline.
 
-A part ends as a score, a data failure or an infra Outcome, never as an exception and never as a made-up number. Only
-cancellation leaves `score`. Works against the protocols of services.py. May know nothing of Ray or Redis.
-"""
+A part ends as a score, a data failure or an infra Outcome, never as an exception and never as a
+made-up number. Only cancellation leaves `score`. Works against the protocols of services.py. May
+know nothing of Ray or Redis."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from geoagent_rl.config_reward import RewardConfig
-from geoagent_rl.policy.answer import Parsed, parse
+from geoagent_rl.answers.hedge import without_hedges
+from geoagent_rl.answers.parse import Parsed, parse
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.rewards import consistency, custom, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part
-from geoagent_rl.rewards.hedge import without_hedges
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
 from geoagent_rl.rewards.total import part_weights, total
 from geoagent_rl.types import InfraError, Outcome, Prompt, Rollout, ScoredRollout
@@ -42,7 +43,9 @@ class Scorer:
         self.own = custom.parts(config, services)
 
     async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
-        """Every part in play, and the total (None: unscorable). Details hold `seconds` and `attempts` per part."""
+        """Every part in play, and the total (None: unscorable). Details hold `seconds` and
+        `attempts` per part.
+        """
         deadline = time.monotonic() + self.config.deadline_s
         names = list(part_weights(self.config))
         try:
@@ -50,13 +53,21 @@ class Scorer:
         except Exception as error:  # failure taxonomy: our bug, not the answer's fault
             outcomes = [Outcome("infra", None, f"the parser failed: {error!r}")] * len(names)
         else:
-            outcomes = await asyncio.gather(*(self._part(name, prompt, rollout, parsed, deadline) for name in names))
+            outcomes = await asyncio.gather(
+                *(self._part(name, prompt, rollout, parsed, deadline) for name in names)
+            )
         parts = dict(zip(names, outcomes, strict=True))
         return ScoredRollout(rollout, parts, total(parts, self.config))
 
-    async def _part(self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float) -> Outcome:
-        """One part with attempts, backoff and deadline. A bug in a part is an infra failure at once."""
-        work: Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]] = self.own.get(name) or getattr(self, f"_{name}")
+    async def _part(
+        self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float
+    ) -> Outcome:
+        """One part with attempts, backoff and deadline. A bug in a part is an infra failure at
+        once.
+        """
+        work: Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]] = self.own.get(
+            name
+        ) or getattr(self, f"_{name}")
         start, attempts, backoff = time.monotonic(), 0, FIRST_BACKOFF_S
         while True:
             attempts += 1
@@ -71,7 +82,8 @@ class Scorer:
                 reason = str(error)
             except TimeoutError:
                 reason = f"no answer within {min(self.config.attempt_timeout_s, remaining):.3g} s"
-            except Exception as error:  # failure taxonomy: whatever else a part raises says nothing about the answer
+            # failure taxonomy: whatever else a part raises says nothing about the answer
+            except Exception as error:
                 result = Outcome("infra", None, f"{type(error).__name__}: {error}")
                 break
             wait = backoff * random.uniform(0.5, 1.0)
@@ -91,7 +103,9 @@ class Scorer:
 
     async def _spatial(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
         levels = without_hedges(parsed.levels)
-        true = without_hedges(prompt.truth.levels) if self.config.spatial.truth == "geocoded" else ()
+        true = (
+            without_hedges(prompt.truth.levels) if self.config.spatial.truth == "geocoded" else ()
+        )
         match, true_match = await self._geocode(levels, true)
         return spatial.outcome(levels, match, prompt.truth, self.config.spatial, true_match)
 
@@ -101,13 +115,17 @@ class Scorer:
         return exact_match.outcome(levels, match, prompt.truth, config)
 
     async def _geocode(self, *addresses: tuple[str, ...]) -> list[Match | None]:
-        """None for an address without names, which nobody is asked about, and for one that is no place."""
+        """None for an address without names, which nobody is asked about, and for one that is no
+        place.
+        """
         asked = [address if any(address) else None for address in addresses]
         return await _ask(self.services.geocoder and self.services.geocoder.geocode, asked, object)
 
     async def _semantic(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
         pairs = semantic.pairs(parsed.levels, prompt.truth.levels)
-        found = await _ask(self.services.semantic and self.services.semantic.similarities, pairs, Similarity)
+        found = await _ask(
+            self.services.semantic and self.services.semantic.similarities, pairs, Similarity
+        )
         return semantic.outcome(parsed.levels, prompt.truth.levels, found, self.config.semantic)
 
     async def _consistency(self, prompt: Prompt, rollout: Rollout, parsed: Parsed) -> Outcome:
@@ -125,14 +143,16 @@ async def _ask(
 ) -> list[A | None]:
     """Asks only the items that are not None; the answers stay aligned with `items`.
 
-    Raises InfraError when there are not as many answers as questions or one is not of the agreed kind.
-    """
+    Raises InfraError when there are not as many answers as questions or one is not of the agreed
+    kind."""
     asked = [item for item in items if item is not None]
     answers = await service(asked) if asked else []
     if len(answers) != len(asked):
         raise InfraError(f"a service answered {len(answers)} of {len(asked)} questions")
     strange = [answer for answer in answers if not isinstance(answer, kind)]
     if strange:
-        raise InfraError(f"a service answered {str(strange[0])[:80]!r} where a {kind.__name__} was due")
+        raise InfraError(
+            f"a service answered {str(strange[0])[:80]!r} where a {kind.__name__} was due"
+        )
     left = iter(answers)
     return [None if item is None else next(left) for item in items]

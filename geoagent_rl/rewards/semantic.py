@@ -1,27 +1,27 @@
-"""The semantic reward R_sem = sum_i w_i * s_i over country, region, place (paper Eq. 6-7; weights .1/.6/.3).
+"""The semantic reward R_sem = sum_i w_i * s_i over country, region, place (paper Eq. 6-7; weights
+.1/.6/.3).
 
-s_i is the clipped similarity of predicted and true name. Hierarchical gates: a level counts only if every coarser
-level passed its gate, and country and region count themselves only if they pass (0.7, 0.5; inclusive), unless
-`below_gate_counts`. Levels the truth does not name are left out and gate nothing; the weights of the others are
-rescaled to sum to 1, so that a truth of two levels can still earn 1, unless `missing_truth` is "cap" (then it earns
-0.7 at most). Pure: similarities come in as values.
-"""
+s_i is the clipped similarity of predicted and true name. Hierarchical gates: a level counts only if
+every coarser level passed its gate, and country and region count themselves only if they pass (0.7,
+0.5; inclusive), unless `below_gate_counts`. Levels the truth does not name are left out and gate
+nothing; the weights of the others are rescaled to sum to 1, so that a truth of two levels can still
+earn 1, unless `missing_truth` is "cap" (then it earns 0.7 at most). Pure: similarities come in as
+values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from geoagent_rl.config_reward import SemanticConfig
-from geoagent_rl.rewards.hedge import without_hedges
+from geoagent_rl.answers.hedge import without_hedges
+from geoagent_rl.config.reward import SemanticConfig
 from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
 from geoagent_rl.types import InfraError, Outcome
 
 
 def pairs(levels: Sequence[str], truth_levels: Sequence[str]) -> tuple[LevelPair | None, ...]:
-    """The three questions to ask, None where either side names nothing. Both names are read within the true coarser
-    levels: a coarser level that is wrong closes its gate anyway.
-    """
+    """The three questions to ask, None where either side names nothing. Both names are read within
+    the true coarser levels: a coarser level that is wrong closes its gate anyway."""
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
     return tuple(
         LevelPair(level, predicted[i], true[i], true[:i]) if predicted[i] and true[i] else None
@@ -37,9 +37,8 @@ def outcome(
 ) -> Outcome:
     """`similarities` are aligned with pairs(levels, truth_levels).
 
-    A data failure (0) when the answer names no level, or when the truth names none (nothing to compare with).
-    Raises InfraError for a similarity that is not a number.
-    """
+    A data failure (0) when the answer names no level, or when the truth names none (nothing to
+    compare with). Raises InfraError for a similarity that is not a number."""
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
     known = sum(w for w, name in zip(config.weights, true, strict=True) if name)
     whole = known if config.missing_truth == "rescale" else 1.0
@@ -51,14 +50,21 @@ def outcome(
             found = similarities[i]
             value = found.value if found else 0.0
             if not math.isfinite(value):
-                raise InfraError(f"the encoder's similarity of {predicted[i]!r} and {true[i]!r} is {value}")
+                raise InfraError(
+                    f"the encoder's similarity of {predicted[i]!r} and {true[i]!r} is {value}"
+                )
             value = min(max(value, 0.0), 1.0)
             passed = value >= gates[i]
             counted = value if still_open and (passed or config.below_gate_counts) else 0.0
             still_open = still_open and passed
             weight = config.weights[i] / whole if known else 0.0
             score += weight * counted
-            row |= {"similarity": value, "by": found.by if found else "", "counted": counted, "weight": weight}
+            row |= {
+                "similarity": value,
+                "by": found.by if found else "",
+                "counted": counted,
+                "weight": weight,
+            }
         rows.append(row)
     details = {"levels": rows}
     if not any(predicted):

@@ -1,8 +1,9 @@
-"""The services that rewards ask, as protocols and records. Implementations live in actors/; tests use fakes.
+"""The services that rewards ask, as protocols and records. Implementations live in actors/; tests
+use fakes.
 
-Every method takes a list and answers a list of the same length and order. A failure of a machine or a service raises
-InfraError and never turns into an answer. May know nothing of Ray, Redis or any engine.
-"""
+Every method takes a list and answers a list of the same length and order. A failure of a machine or
+a service raises InfraError and never turns into an answer. May know nothing of Ray, Redis or any
+engine."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ Address = tuple[str, str, str]  # country, region, place; unknown levels are ""
 
 @dataclass(frozen=True, slots=True)
 class LevelPair:
-    """Two names of the same level. `within` are the coarser names under which both are read, coarsest first."""
+    """Two names of the same level. `within` are the coarser names under which both are read,
+    coarsest first.
+    """
 
     level: Level
     a: str
@@ -30,7 +33,9 @@ class LevelPair:
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """Similarity of a LevelPair: `value` in [0, 1]; `by` says who decided it ("gazetteer": the same place)."""
+    """Similarity of a LevelPair: `value` in [0, 1]; `by` says who decided it ("gazetteer": the same
+    place).
+    """
 
     value: float
     by: Literal["gazetteer", "encoder"]
@@ -40,8 +45,8 @@ class Similarity:
 class JudgeItem:
     """One question for the consistency agent: what does this reasoning conclude?
 
-    `earlier` are the policy's own conclusions of the coarser stages, coarsest first. `reasoning` is untrusted text.
-    """
+    `earlier` are the policy's own conclusions of the coarser stages, coarsest first. `reasoning` is
+    untrusted text."""
 
     stage: Level
     earlier: tuple[str, ...]
@@ -50,7 +55,9 @@ class JudgeItem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The agent's conclusion ("" or "unknown" when the reasoning supports none) and the seconds it took."""
+    """The agent's conclusion ("" or "unknown" when the reasoning supports none) and the seconds it
+    took.
+    """
 
     conclusion: str
     seconds: float
@@ -74,7 +81,9 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a Scorer needs. A service may be None when no reward part with a weight above 0 asks it."""
+    """What a Scorer needs. A service may be None when no reward part with a weight above 0 asks
+    it.
+    """
 
     geocoder: Geocoder | None
     semantic: Semantic | None

@@ -1,16 +1,17 @@
-"""The total reward: the weighted sum of its parts (paper Eq. 2-3; with the default weights the maximum is 3.5).
+"""The total reward: the weighted sum of its parts (paper Eq. 2-3; with the default weights the
+maximum is 3.5).
 
-Outcome algebra. A required part that is an infra failure makes the total None: the sample is unscorable, it is left out
-and never counted as a low score. A part that is *not* required and fails is left out, and the others are rescaled to
-the full sum of weights: leaving it out alone would lower the sample against the others of its group, so that an outage
-would look like a bad answer. Parts with weight 0 are neither asked nor counted. Pure.
-"""
+Outcome algebra. A required part that is an infra failure makes the total None: the sample is
+unscorable, it is left out and never counted as a low score. A part that is *not* required and fails
+is left out, and the others are rescaled to the full sum of weights: leaving it out alone would
+lower the sample against the others of its group, so that an outage would look like a bad answer.
+Parts with weight 0 are neither asked nor counted. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.types import Outcome
 
 
@@ -21,7 +22,9 @@ def part_weights(config: RewardConfig) -> dict[str, float]:
 
 
 def total(parts: Mapping[str, Outcome], config: RewardConfig) -> float | None:
-    """None: unscorable. Raises KeyError when a part in play is missing: nothing is scored by accident."""
+    """None: unscorable. Raises KeyError when a part in play is missing: nothing is scored by
+    accident.
+    """
     weights = part_weights(config)
     known = {name: parts[name].score for name in weights if parts[name].score is not None}
     failed = set(weights) - set(known)

@@ -1,4 +1,6 @@
-"""GRPO steps without Ray and DeepSpeed, for benchmarks: with the project's policy code, or with plain PEFT calls."""
+"""GRPO steps without Ray and DeepSpeed, for benchmarks: with the project's policy code, or with
+plain PEFT calls.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from geoagent_rl.types import Group
 
 
 class BareLoop:
-    """AdamW on the GRPO loss with the learner's micro-batches. plain: every sequence of both passes brings its own
-    pixels to the Hugging Face model under PEFT, as in a loop that knows no more than their documentation."""
+    """AdamW on the GRPO loss with the learner's micro-batches. plain: every sequence of both passes
+    brings its own pixels to the Hugging Face model under PEFT, as in a loop that knows no more than
+    their documentation."""
 
     def __init__(self, config: Config, model: str, plain: bool) -> None:
         self.config, self.plain = config, plain
@@ -36,7 +39,9 @@ class BareLoop:
 
     def encoded(self, image: str) -> EncodedPrompt:
         if image not in self.images:
-            self.images[image] = encode(self.processor, open_image(image), "tiny", self.config.policy.max_pixels)
+            self.images[image] = encode(
+                self.processor, open_image(image), "tiny", self.config.policy.max_pixels
+            )
         return self.images[image]
 
     def step(self, groups: Sequence[Group]) -> float:
@@ -45,13 +50,19 @@ class BareLoop:
         for group in groups:
             prompt, rows = self.encoded(group.prompt.image), train_samples(group)
             samples += len(rows)
-            features = () if self.plain else self.policy.image_features(prompt.pixel_values, prompt.image_grid_thw)
+            features = (
+                ()
+                if self.plain
+                else self.policy.image_features(prompt.pixel_values, prompt.image_grid_thw)
+            )
             for part in plan(rows, 1, self.config.learner.micro_batch_tokens)[0]:
                 image_token = self.policy.network.config.image_token_id
                 batch = collate(part, [group.prompt.image], image_token, tokens.pad_token_id)
                 with torch.no_grad():
                     reference = self.logprobs(batch, prompt, features, reference=True)
-                losses, _ = grpo_losses(self.logprobs(batch, prompt, features), batch, reference, self.config)
+                losses, _ = grpo_losses(
+                    self.logprobs(batch, prompt, features), batch, reference, self.config
+                )
                 unnormalised_loss(losses, batch.mask, "grpo").backward()
         for p in self.trainable:
             p.grad.div_(samples)
@@ -60,7 +71,9 @@ class BareLoop:
         self.adamw.zero_grad()
         return float(norm)
 
-    def logprobs(self, batch: MicroBatch, prompt: EncodedPrompt, features, reference: bool = False) -> torch.Tensor:
+    def logprobs(
+        self, batch: MicroBatch, prompt: EncodedPrompt, features, reference: bool = False
+    ) -> torch.Tensor:
         temperature = self.config.rollout.temperature
         if not self.plain:
             positions = self.policy.position_ids(batch, prompt.image_grid_thw)
@@ -70,7 +83,9 @@ class BareLoop:
                 return self.plain_logprobs(batch, prompt, temperature)
         return self.plain_logprobs(batch, prompt, temperature)
 
-    def plain_logprobs(self, batch: MicroBatch, prompt: EncodedPrompt, temperature: float) -> torch.Tensor:
+    def plain_logprobs(
+        self, batch: MicroBatch, prompt: EncodedPrompt, temperature: float
+    ) -> torch.Tensor:
         size = len(batch.input_ids)
         logits = self.policy.model(
             input_ids=batch.input_ids,
@@ -81,32 +96,57 @@ class BareLoop:
         ).logits
         rows = torch.arange(size)[:, None]
         logits = logits[rows, batch.positions].index_fill(-1, self.banned, -1e4) / temperature
-        return logits.log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0] * batch.completion_mask
+        return (
+            logits.log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
+            * batch.completion_mask
+        )
 
 
 def one_image_samples(policy, processor, folder: Path, samples: int, text_tokens: int):
-    """([TrainSample], EncodedPrompt): sequences of 1024 image tokens and text_tokens others, all on one picture."""
+    """([TrainSample], EncodedPrompt): sequences of 1024 image tokens and text_tokens others, all on
+    one picture.
+    """
     picture = tiny_random.picture(folder / "large.png", 0, (896, 896))
     prompt = encode(processor, open_image(picture), "tiny", 896 * 896)
     assert prompt.ids.count(policy.network.config.image_token_id) == 1024
     length = text_tokens - (len(prompt.ids) - 1024)
-    ids = torch.randint(10, 200, (samples, length), generator=torch.Generator().manual_seed(0)).tolist()
-    return [TrainSample(str(i), "x", prompt.ids, tuple(row), 1.0 - 2 * (i % 2)) for i, row in enumerate(ids)], prompt
+    ids = torch.randint(
+        10, 200, (samples, length), generator=torch.Generator().manual_seed(0)
+    ).tolist()
+    return [
+        TrainSample(str(i), "x", prompt.ids, tuple(row), 1.0 - 2 * (i % 2))
+        for i, row in enumerate(ids)
+    ], prompt
 
 
-def group_pass(policy, processor, samples: Sequence[TrainSample], prompt: EncodedPrompt, look_once: bool, balance: int):
-    """Reference pass, loss pass and backward of one group; else each pass looks at the picture for each sample."""
+def group_pass(
+    policy,
+    processor,
+    samples: Sequence[TrainSample],
+    prompt: EncodedPrompt,
+    look_once: bool,
+    balance: int,
+):
+    """Reference pass, loss pass and backward of one group; else each pass looks at the picture for
+    each sample.
+    """
     config, n = Config(), len(samples)
     image_token = policy.network.config.image_token_id
     batch = collate(samples, ["x"], image_token, processor.tokenizer.pad_token_id, balance)
     positions = policy.position_ids(batch, prompt.image_grid_thw)
-    features = policy.image_features(prompt.pixel_values, prompt.image_grid_thw) if look_once else ()
+    features = (
+        policy.image_features(prompt.pixel_values, prompt.image_grid_thw) if look_once else ()
+    )
 
     def logprobs(reference: bool) -> torch.Tensor:
         if look_once:
             return policy(batch, features, positions, reference=reference)[0]
-        shown = policy.image_features(prompt.pixel_values.repeat(n, 1), prompt.image_grid_thw.repeat(n, 1))
-        return policy(replace(batch, image_index=torch.arange(n)), shown, positions, reference=reference)[0]
+        shown = policy.image_features(
+            prompt.pixel_values.repeat(n, 1), prompt.image_grid_thw.repeat(n, 1)
+        )
+        return policy(
+            replace(batch, image_index=torch.arange(n)), shown, positions, reference=reference
+        )[0]
 
     with torch.no_grad():
         reference = logprobs(reference=True)

@@ -1,8 +1,9 @@
-"""How often an injected conclusion sways a judge: `python tests/benchmarks/bench_redteam.py [--model smollm2]`.
+"""How often an injected conclusion sways a judge: `python tests/benchmarks/bench_redteam.py
+[--model smollm2]`.
 
-Runs the red team's table (tests/data/redteam.jsonl) against a real judge on vLLM, checks what must hold for all, and
-prints one JSON object: rows, honest (the conclusion is the one argued for), swayed by family, and what else was said.
-"""
+Runs the red team's table (tests/data/redteam.jsonl) against a real judge on vLLM, checks what must
+hold for all, and prints one JSON object: rows, honest (the conclusion is the one argued for),
+swayed by family, and what else was said."""
 
 from __future__ import annotations
 
@@ -23,9 +24,11 @@ async def main(model: str) -> None:
     from redteam import ROWS, attack, check_tokens, swayed
 
     from actors.consistency_agent import ConsistencyAgent
-    from geoagent_rl.config_reward import JudgeConfig
+    from geoagent_rl.config.reward import JudgeConfig
 
-    agent = ConsistencyAgent(JudgeConfig(model=model, memory=0.3, max_model_len=1024, max_tokens=128))
+    agent = ConsistencyAgent(
+        JudgeConfig(model=model, memory=0.3, max_model_len=1024, max_tokens=128)
+    )
     try:
         check_tokens(agent)
         conclusions = await attack(agent)

@@ -1,9 +1,10 @@
-"""Scores per second through the whole reward path: Scorer -> Serve -> Redis -> gazetteer and encoder, cold and warm.
+"""Scores per second through the whole reward path: Scorer -> Serve -> Redis -> gazetteer and
+encoder, cold and warm.
 
     python tests/benchmarks/bench_rewards.py [--samples 512] [--judge tiny]
 
-Without --judge the consistency agent answers at once, so that the path itself is measured. Prints one JSON object.
-"""
+Without --judge the consistency agent answers at once, so that the path itself is measured. Prints
+one JSON object."""
 
 from __future__ import annotations
 
@@ -31,26 +32,36 @@ from actors.cache import Cache, cache_key, cached_batch
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import start_services
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import Prompt, Truth
 
 
 def local_ray() -> None:
-    ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        address="local",
+        num_cpus=16,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
 
 
 def samples(n: int) -> list[tuple[Prompt, object]]:
     """Groups of 8: one true place, 8 different answers near and far."""
     gazetteer = Gazetteer.open()
-    towns = [p for p in gazetteer.places(min_population=20_000) if p.admin1][:: max(1, 20_000 // n)][:n]
+    towns = [p for p in gazetteer.places(min_population=20_000) if p.admin1][
+        :: max(1, 20_000 // n)
+    ][:n]
     found = []
     for i in range(n):
         t, guess = towns[i // 8 * 8 % len(towns)], towns[i % len(towns)]
         truth = Truth(t.country, t.admin1, t.name, t.lat, t.lon)
         levels = (guess.country, guess.admin1, guess.name)
-        found.append((Prompt(f"u{i // 8}", "/none.jpg", truth), rollout(completion(levels, levels), i % 8)))
+        found.append(
+            (Prompt(f"u{i // 8}", "/none.jpg", truth), rollout(completion(levels, levels), i % 8))
+        )
     return found
 
 
@@ -82,10 +93,15 @@ async def one_by_one(scorer: Scorer, work: list) -> float:
 
 
 async def cache_path(url: str, n: int = 6400, batch: int = 64) -> dict[str, float]:
-    """Per CPU second of this process, as one worker has one: other work on the machine does not count."""
+    """Per CPU second of this process, as one worker has one: other work on the machine does not
+    count.
+    """
     cache, keys = Cache(url), [f"germany;bayern;place {i}" for i in range(n)]
     rates = {}
-    worker, towns = GeoEmbedWorker(RewardConfig(), url), [("Germany", "Bavaria", f"Weiler{i}") for i in range(n)]
+    worker, towns = (
+        GeoEmbedWorker(RewardConfig(), url),
+        [("Germany", "Bavaria", f"Weiler{i}") for i in range(n)],
+    )
 
     async def compute(positions):
         return [{"lat": 48.1, "lon": 11.5, "level": "place", "name": "Munich"} for _ in positions]
@@ -98,9 +114,15 @@ async def cache_path(url: str, n: int = 6400, batch: int = 64) -> dict[str, floa
         rates[f"{name}_per_cpu_s"] = round(n / (time.process_time() - cpu))
 
     for label in ("cold", "warm"):
-        await rate(f"{label}_lookups", lambda i: cached_batch(cache, "bench", "v", keys[i : i + batch], compute))
+        await rate(
+            f"{label}_lookups",
+            lambda i: cached_batch(cache, "bench", "v", keys[i : i + batch], compute),
+        )
         await rate(f"{label}_worker_geocodes", lambda i: worker.geocode(towns[i : i + batch]))
-    await rate("mget_keys", lambda i: cache.get_many([cache_key("bench", "v", key) for key in keys[i : i + batch]]))
+    await rate(
+        "mget_keys",
+        lambda i: cache.get_many([cache_key("bench", "v", key) for key in keys[i : i + batch]]),
+    )
     for one in (cache, worker.cache):
         await one.close()
     return rates
@@ -112,8 +134,14 @@ async def main(options: argparse.Namespace) -> None:
         config.judge.model = options.judge
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        running = await start_services(config, "bench", folder, None if options.judge else judge_application())
-        report = {"samples": len(work), "judge": options.judge or "instant", "start_s": time.perf_counter() - start}
+        running = await start_services(
+            config, "bench", folder, None if options.judge else judge_application()
+        )
+        report = {
+            "samples": len(work),
+            "judge": options.judge or "instant",
+            "start_s": time.perf_counter() - start,
+        }
         try:
             scorer = Scorer(running.services, config.reward)
             await scorer.score(*work[0])  # handles and connections
@@ -133,7 +161,9 @@ async def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=512)
-    parser.add_argument("--judge", default="", help="a judge.model, e.g. tiny; default: one that answers at once")
+    parser.add_argument(
+        "--judge", default="", help="a judge.model, e.g. tiny; default: one that answers at once"
+    )
     arguments = parser.parse_args()
     local_ray()
     asyncio.run(main(arguments))

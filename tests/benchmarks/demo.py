@@ -1,10 +1,11 @@
-"""The whole demo in several decoupled seeds: minutes, peak memory, rise of the reward, hit rates, weight-swap share.
+"""The whole demo in several decoupled seeds: minutes, peak memory, rise of the reward, hit rates,
+weight-swap share.
 
     python tests/benchmarks/demo.py --seeds 3 [--out table.json] [dotted overrides ...]
 
-Runs `geoagent-rl demo` in a process of its own for each pair (base seed, run seed) and samples the resident memory of
-the whole process tree (proportional set size, so shared pages count once) every second.
-"""
+Runs `geoagent-rl demo` in a process of its own for each pair (base seed, run seed) and samples the
+resident memory of the whole process tree (proportional set size, so shared pages count once) every
+second."""
 
 import argparse
 import json
@@ -35,7 +36,12 @@ def tree_memory(pid: int) -> int:
 
 def run(base_seed: int, seed: int, overrides: list[str]) -> dict:
     out = Path(tempfile.mkdtemp(prefix="geoagent-demo-")) / "run"
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), "demo", f"run.dir={out}", f"run.seed={seed}"]
+    command = [
+        str(Path(sys.executable).with_name("geoagent-rl")),
+        "demo",
+        f"run.dir={out}",
+        f"run.seed={seed}",
+    ]
     begin, peak = time.monotonic(), 0
     process = subprocess.Popen(
         [*command, f"policy.tiny_seed={base_seed}", *overrides], stdout=subprocess.PIPE, text=True
@@ -68,18 +74,26 @@ def summary(out: Path, base_seed: int, seed: int, minutes: float, peak: int) -> 
         "heldout_sft": round(sft["reward_total"], 3),
         "heldout_grpo": round(grpo["reward_total"], 3),
         "unhedging_share": round(
-            (control["reward_total"] - sft["reward_total"]) / (grpo["reward_total"] - sft["reward_total"]), 3
+            (control["reward_total"] - sft["reward_total"])
+            / (grpo["reward_total"] - sft["reward_total"]),
+            3,
         ),
         **{
             f"{level}_{stage}": round(table[f"{level}_acc"], 3)
             for level in ("country", "region", "place")
             for stage, table in (("sft", sft), ("grpo", grpo))
         },
-        **{f"hidden_region_{stage}": round(tables[stage]["hidden"]["region_acc"], 3) for stage in ("sft", "grpo")},
-        "swap_share": round(sum(s["swap_seconds"] for s in steps) / sum(s["step_seconds"] for s in steps), 4),
+        **{
+            f"hidden_region_{stage}": round(tables[stage]["hidden"]["region_acc"], 3)
+            for stage in ("sft", "grpo")
+        },
+        "swap_share": round(
+            sum(s["swap_seconds"] for s in steps) / sum(s["step_seconds"] for s in steps), 4
+        ),
         "step_seconds": round(statistics.median(s["step_seconds"] for s in steps), 2),
         "reward_exposed_share": round(
-            sum(s["reward_exposed_seconds"] for s in steps) / sum(s["step_seconds"] for s in steps), 4
+            sum(s["reward_exposed_seconds"] for s in steps) / sum(s["step_seconds"] for s in steps),
+            4,
         ),
     }
 

@@ -1,10 +1,11 @@
-"""How well the driver hides reward latency, how fast it is, and what a 64-GPU run would be limited by.
+"""How well the driver hides reward latency, how fast it is, and what a 64-GPU run would be limited
+by.
 
     python tests/benchmarks/driver.py [hiding] [throughput] [gpus64]      (default: all three; one JSON object a line)
 
-`hiding` and `gpus64` run the real driver and the real scorer in virtual time on tests/simulated_cluster.py, whose times
-are assumptions about hardware; `throughput` runs the driver in real time on engines that cost nothing.
-"""
+`hiding` and `gpus64` run the real driver and the real scorer in virtual time on
+tests/simulated_cluster.py, whose times are assumptions about hardware; `throughput` runs the driver
+in real time on engines that cost nothing."""
 
 from __future__ import annotations
 
@@ -34,21 +35,28 @@ def settings(*overrides: str) -> configuration.Config:
     return configuration.load(None, ["data.manifest=x", "rollout.group_size=8", *overrides])
 
 
-async def simulate(config: configuration.Config, hardware: Hardware) -> tuple[list[dict], dict[str, float]]:
-    """Metrics of every step, and what each part was used for as a share of what it could have done."""
+async def simulate(
+    config: configuration.Config, hardware: Hardware
+) -> tuple[list[dict], dict[str, float]]:
+    """Metrics of every step, and what each part was used for as a share of what it could have
+    done.
+    """
     engines = [Engine(hardware) for _ in range(hardware.engines)]
     rewards, learner, rows = Rewards(hardware), Learner(hardware), []
 
     async def on_step(step, metrics, groups):
         rows.append(metrics)
 
-    await driver.train(config, prompt_at, engines, Scorer(rewards.services, config.reward), learner, on_step)
+    await driver.train(
+        config, prompt_at, engines, Scorer(rewards.services, config.reward), learner, on_step
+    )
     seconds = asyncio.get_running_loop().time()
     geocoders = hardware.geocode_workers * hardware.geocode_in_flight
     used = {
         "rollout": sum(e.busy_s for e in engines) / (seconds * hardware.engines * hardware.slots),
         "geocode": rewards.busy_s["geocode"] / (seconds * geocoders),
-        "judge": rewards.busy_s["judge"] / (seconds * hardware.judge_replicas * hardware.judge_slots),
+        "judge": rewards.busy_s["judge"]
+        / (seconds * hardware.judge_replicas * hardware.judge_slots),
         "learner": learner.busy_s / seconds,
     }
     return rows, used | {"seconds": seconds, "samples": learner.samples}
@@ -56,16 +64,23 @@ async def simulate(config: configuration.Config, hardware: Hardware) -> tuple[li
 
 async def serial(config: configuration.Config, hardware: Hardware, one_by_one: bool) -> float:
     engines, rewards = [Engine(hardware) for _ in range(hardware.engines)], Rewards(hardware)
-    size, scorer, learner = config.rollout.prompts_per_step, Scorer(rewards.services, config.reward), Learner(hardware)
+    size, scorer, learner = (
+        config.rollout.prompts_per_step,
+        Scorer(rewards.services, config.reward),
+        Learner(hardware),
+    )
     steps = [
-        await serial_step(config, engines, scorer, learner, i * size, one_by_one) for i in range(2 if one_by_one else 5)
+        await serial_step(config, engines, scorer, learner, i * size, one_by_one)
+        for i in range(2 if one_by_one else 5)
     ]
     return statistics.fmean(steps)
 
 
 def hiding(prompts: int, staleness: int, steps: int = 12) -> dict:
     """One row: exposed share, efficiency, and the serial schedules on the same services."""
-    config = settings(f"rollout.prompts_per_step={prompts}", f"max_staleness={staleness}", f"steps={steps}")
+    config = settings(
+        f"rollout.prompts_per_step={prompts}", f"max_staleness={staleness}", f"steps={steps}"
+    )
     hardware = Hardware()
     free = dataclasses.replace(hardware, geocode_s=(0.0, 0.0), judge_s=0.0)
     rows, without = (virtual_time.run(simulate(config, h))[0][staleness:] for h in (hardware, free))
@@ -118,7 +133,9 @@ class FreeEngine:
 class FreeScorer:
     async def score(self, prompt, rollout):
         await asyncio.sleep(0)
-        return ScoredRollout(rollout, {"spatial": Outcome("score", rollout.index / 8)}, rollout.index / 8)
+        return ScoredRollout(
+            rollout, {"spatial": Outcome("score", rollout.index / 8)}, rollout.index / 8
+        )
 
 
 class FreeLearner:
@@ -153,12 +170,20 @@ def throughput(in_flight: int = 10_000, samples: int = 100_000) -> dict:
     }
 
 
-GPUS_64 = Hardware(engines=32, geocode_workers=200, geocode_in_flight=4, judge_replicas=24, learner_ranks=8)
+GPUS_64 = Hardware(
+    engines=32, geocode_workers=200, geocode_in_flight=4, judge_replicas=24, learner_ranks=8
+)
 
 
 def gpus64(prompts: int, staleness: int, epoch: int = 20_000) -> dict:
-    """32 engines, 8 learner ranks, 24 judge replicas (64 GPUs) and 200 reward workers: one epoch of 20,000 x 8."""
-    config = settings(f"rollout.prompts_per_step={prompts}", f"max_staleness={staleness}", f"steps={epoch // prompts}")
+    """32 engines, 8 learner ranks, 24 judge replicas (64 GPUs) and 200 reward workers: one epoch of
+    20,000 x 8.
+    """
+    config = settings(
+        f"rollout.prompts_per_step={prompts}",
+        f"max_staleness={staleness}",
+        f"steps={epoch // prompts}",
+    )
     begin = time.monotonic()
     rows, used = virtual_time.run(simulate(config, GPUS_64))
     assert used["samples"] == epoch // prompts * prompts * 8
@@ -171,7 +196,9 @@ def gpus64(prompts: int, staleness: int, epoch: int = 20_000) -> dict:
         "used": shares,
         "bottleneck": max(shares, key=shares.get),
         "reward_exposed_share": round(
-            sum(row["reward_exposed_seconds"] for row in rows) / sum(row["step_seconds"] for row in rows), 4
+            sum(row["reward_exposed_seconds"] for row in rows)
+            / sum(row["step_seconds"] for row in rows),
+            4,
         ),
         "simulated_in_s": round(time.monotonic() - begin, 1),
     }

@@ -1,4 +1,5 @@
-"""The fault campaign: a real run on a small Ray cluster, one fault after the other, and what became of it.
+"""The fault campaign: a real run on a small Ray cluster, one fault after the other, and what became
+of it.
 
     python tests/benchmarks/faults.py undisturbed replica all-replicas redis controller hung [--into DIR]
     python tests/benchmarks/faults.py judge engine learner slow-geocoder
@@ -7,10 +8,9 @@
     python tests/benchmarks/faults.py disk-full            (as root: a small file system)
     python tests/benchmarks/faults.py --table docs/faults.md
 
-Every line is one run (head node and reward nodes on this machine; `undisturbed` is one of its own) whose answers come
-through an HTTP geocoder with 300 +- 200 ms; results gather in DIR, from which the table is made. Samples are generated,
-geocoded and judged for real.
-"""
+Every line is one run (head node and reward nodes on this machine; `undisturbed` is one of its own)
+whose answers come through an HTTP geocoder with 300 +- 200 ms; results gather in DIR, from which
+the table is made. Samples are generated, geocoded and judged for real."""
 
 from __future__ import annotations
 
@@ -48,14 +48,22 @@ class Ground:
         self.cluster, self.tail = cluster, False
         self.run: Run
         self.begin = 0.0  # when the fault began
-        self.afterwards: list[Callable[[], None]] = []  # what belongs to a fault and follows its measurement
+        self.afterwards: list[
+            Callable[[], None]
+        ] = []  # what belongs to a fault and follows its measurement
 
     def pids(self, word: str) -> set[int]:
-        """Of processes with that in their title (a Ray process' first word is replaced by it) or their command."""
+        """Of processes with that in their title (a Ray process' first word is replaced by it) or
+        their command.
+        """
         return {p.pid for p in psutil.Process().children(recursive=True) if word in title(p)}
 
-    def killed(self, word: str, count: int, whole: Callable[[], bool], number: int = signal.SIGKILL):
-        """Kills `count` processes. Whole again: as many as before run, none of them one of these, and `whole`."""
+    def killed(
+        self, word: str, count: int, whole: Callable[[], bool], number: int = signal.SIGKILL
+    ):
+        """Kills `count` processes. Whole again: as many as before run, none of them one of these,
+        and `whole`.
+        """
         before = self.pids(word)
         if not before:
             raise SystemExit(f"no process of {word}")
@@ -63,13 +71,17 @@ class Ground:
         self.begin = time.monotonic()
         for pid in victims:
             os.kill(pid, number)
-        return lambda: not victims & (now := self.pids(word)) and len(now) >= len(before) and whole()
+        return lambda: (
+            not victims & (now := self.pids(word)) and len(now) >= len(before) and whole()
+        )
 
     def says(self, what: str) -> bool:
         return self.run.said(what, self.begin)
 
     def geocode(self, path: str, query: str, key: str) -> None:
-        """The HTTP geocoder's delay: 300 +- 200 ms, and with `tail` every third answer takes 30 s."""
+        """The HTTP geocoder's delay: 300 +- 200 ms, and with `tail` every third answer takes 30
+        s.
+        """
         chance = random.Random(f"{query}/{time.monotonic_ns()}")
         slow = self.tail and chance.random() < 1 / 3
         time.sleep(30.0 if slow else max(0.02, chance.gauss(0.3, 0.2)))
@@ -125,16 +137,32 @@ def node(g: Ground):
 
 
 def drain(g: Ground):
-    """Ray is told that a reward node will go: its replicas move to a new node first, then it is stopped."""
+    """Ray is told that a reward node will go: its replicas move to a new node first, then it is
+    stopped.
+    """
     import ray
 
     g.cluster.add("reward-c", 0, "reward_node")
     going = with_worker(g)
     (node_id,) = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get(going.name)]
-    command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--address", g.cluster.address]
-    command += ["--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "campaign"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "drain-node",
+        "--address",
+        g.cluster.address,
+    ]
+    command += [
+        "--node-id",
+        node_id,
+        "--reason",
+        "DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message",
+        "campaign",
+    ]
     g.begin = time.monotonic()
-    subprocess.run([*command, "--deadline-remaining-seconds", "120"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, "--deadline-remaining-seconds", "120"], check=True, stdout=subprocess.DEVNULL
+    )
     g.afterwards.append(going.stop)
     return lambda: not any(GEO in title(p) for p in going.alive()) and workers()
 
@@ -152,24 +180,36 @@ def disk_full(g: Ground):
 
 
 def partition(g: Ground):
-    """Nothing passes between the reward node and the others for 20 s: longer than Ray waits, so it comes back anew."""
+    """Nothing passes between the reward node and the others for 20 s: longer than Ray waits, so it
+    comes back anew.
+    """
     with faults_table.blocked(SPACE, HOST_IP, NODE_IP):
         g.run.until("the partition to be noticed", lambda: not workers(), 60)
         time.sleep(max(0.0, 20 - (time.monotonic() - g.begin)))
     again = g.cluster.nodes[1]
-    again.stop()  # a raylet that was declared dead ends itself when it hears of it; whoever runs nodes starts it anew
+    # a raylet that was declared dead ends itself when it hears of it; whoever runs nodes starts it
+    # anew
+    again.stop()
     g.cluster.add("reward-again", 0, "reward_node", NODE_IP, ["ip", "netns", "exec", SPACE])
     return workers
 
 
-FAULTS = {**KILLS, "slow-geocoder": slow_geocoder, "node": node, "drain": drain, "partition": partition}
+FAULTS = {
+    **KILLS,
+    "slow-geocoder": slow_geocoder,
+    "node": node,
+    "drain": drain,
+    "partition": partition,
+}
 FAULTS |= {"disk-full": disk_full}
 ALONE = ("undisturbed", "partition", "disk-full")  # each needs a run of its own
 TWO_NODES = ("node", "drain")
 
 
 def suffer(g: Ground, name: str) -> dict:
-    """Injects one fault in the middle of a step; the row of the table, times counted from the fault's beginning."""
+    """Injects one fault in the middle of a step; the row of the table, times counted from the
+    fault's beginning.
+    """
     run = g.run
     start = run.last()
     run.until("a step", lambda: run.last() > start)
@@ -177,7 +217,10 @@ def suffer(g: Ground, name: str) -> dict:
     before, g.begin = run.last(), time.monotonic()
     run.until(f"recovery from {name}", FAULTS[name](g))
     whole_s = time.monotonic() - g.begin
-    run.until("a step after it", lambda: run.last() > before and any(when > g.begin for when, _ in run.printed()))
+    run.until(
+        "a step after it",
+        lambda: run.last() > before and any(when > g.begin for when, _ in run.printed()),
+    )
     first = next(when for when, _ in run.printed() if when > g.begin)
     while g.afterwards:
         g.afterwards.pop()()
@@ -195,7 +238,9 @@ def suffer(g: Ground, name: str) -> dict:
 
 
 def tally(run: Run, row: dict, touched: set[int]) -> dict:
-    """The row with samples and times of the steps that the fault may have touched. touched: by any fault."""
+    """The row with samples and times of the steps that the fault may have touched. touched: by any
+    fault.
+    """
     steps, (first, last) = run.steps(), row["steps"]
     own = range(first, last + 1)
     samples = [s for s in run.samples() if s["step"] in own]
@@ -213,7 +258,10 @@ def tally(run: Run, row: dict, touched: set[int]) -> dict:
 def keep(run: Run, names: list[str], rows: list[dict], into: Path) -> None:
     """Writes what has been measured so far."""
     touched = {s for row in rows for s in range(row["steps"][0], row["steps"][1] + 1)}
-    metrics = {s: [r["reward_total_mean"], r["completion_tokens_mean"], r["loss"]] for s, r in run.steps().items()}
+    metrics = {
+        s: [r["reward_total_mean"], r["completion_tokens_mean"], r["loss"]]
+        for s, r in run.steps().items()
+    }
     piece = {"rows": [tally(run, row, touched) for row in rows], "names": names, "metrics": metrics}
     into.mkdir(parents=True, exist_ok=True)
     (into / f"{'-'.join(names)}.json").write_text(json.dumps(piece, indent=1))
@@ -241,8 +289,13 @@ def campaign(names: list[str], into: Path) -> None:
         ground_work.callback(ray.shutdown)
         ground = Ground(cluster)
         server = enter(serving(places={}, trouble=ground.geocode, host=host))
-        http = ["reward.geocoder.provider=[nominatim,gazetteer]", f"reward.geocoder.nominatim.url={server.url}"]
-        run = ground.run = Run(cluster, folder / "run", [*http, "reward.geocoder.nominatim.rate_per_s=100000"])
+        http = [
+            "reward.geocoder.provider=[nominatim,gazetteer]",
+            f"reward.geocoder.nominatim.url={server.url}",
+        ]
+        run = ground.run = Run(
+            cluster, folder / "run", [*http, "reward.geocoder.nominatim.rate_per_s=100000"]
+        )
         rows = []
         try:
             run.until("the first steps", lambda: run.last() >= 2, START_S)
@@ -272,7 +325,11 @@ def left_over(mark: str) -> list[str]:
 def runs(names: list[str]) -> list[list[str]]:
     """The faults by the run that they happen in."""
     rest = [name for name in names if name not in (*ALONE, *TWO_NODES)]
-    groups = [*([name] for name in ALONE if name in names), rest, [name for name in TWO_NODES if name in names]]
+    groups = [
+        *([name] for name in ALONE if name in names),
+        rest,
+        [name for name in TWO_NODES if name in names],
+    ]
     return [group for group in groups if group]
 
 
@@ -282,7 +339,10 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=Path("runs/faults"))
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
-    if unknown := set(arguments.faults) - {*FAULTS, "undisturbed"}:  # argparse's choices would refuse --table alone
+    if unknown := set(arguments.faults) - {
+        *FAULTS,
+        "undisturbed",
+    }:  # argparse's choices would refuse --table alone
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     os.environ.update(QUICK)
     mark = os.environ[MARK] = uuid.uuid4().hex

@@ -1,4 +1,6 @@
-"""The run that the fault campaign hurts: `geoagent-rl train` as a process, what it says and writes, what Serve says."""
+"""The run that the fault campaign hurts: `geoagent-rl train` as a process, what it says and writes,
+what Serve says.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,18 @@ import psutil
 from cluster.local_nodes import QUICK, LocalCluster
 
 PROMPTS, GROUP = 4, 4
-SIZES = [f"rollout.prompts_per_step={PROMPTS}", f"rollout.group_size={GROUP}", "scenes.train=96", "steps=400"]
+SIZES = [
+    f"rollout.prompts_per_step={PROMPTS}",
+    f"rollout.group_size={GROUP}",
+    "scenes.train=96",
+    "steps=400",
+]
 # Reward nodes have no CPUs, so that nothing but reward workers runs on them.
-CARE = ["run.save_every=2", "reward.geocoder.nodes=reward_node", "reward.geocoder.cpus_per_replica=0"]
+CARE = [
+    "run.save_every=2",
+    "reward.geocoder.nodes=reward_node",
+    "reward.geocoder.cpus_per_replica=0",
+]
 REPLICAS = 2
 WAIT_S, POLL_S = 180.0, 0.2
 
@@ -29,11 +40,19 @@ class Run:
 
     def __init__(self, cluster: LocalCluster, folder: Path, overrides: list[str]) -> None:
         self.folder, self.lines = folder, []
-        words = ["train", "--config", "configs/local.yaml", f"run.dir={folder}", *SIZES, *CARE, *overrides]
+        words = [
+            "train",
+            "--config",
+            "configs/local.yaml",
+            f"run.dir={folder}",
+            *SIZES,
+            *CARE,
+            *overrides,
+        ]
         words.append(f"reward.geocoder.replicas={REPLICAS}")
         root = Path(__file__).parents[2]
         env = {**os.environ, **QUICK, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(root)}
-        command = [sys.executable, "-c", "from cluster.cli import main; main()", *words]
+        command = [sys.executable, "-c", "from cluster.cli.main import main; main()", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env,
                                         cwd=root)  # fmt: skip
         threading.Thread(target=self.read, daemon=True).start()
@@ -47,8 +66,14 @@ class Run:
         return any(what in line for when, line in list(self.lines) if when > since)
 
     def printed(self) -> list[tuple[float, int]]:
-        """(when, step) of every step that it has reported; one that was done again is there twice."""
-        return [(when, int(line.split()[1].split("/")[0])) for when, line in list(self.lines) if is_step(line)]
+        """(when, step) of every step that it has reported; one that was done again is there
+        twice.
+        """
+        return [
+            (when, int(line.split()[1].split("/")[0]))
+            for when, line in list(self.lines)
+            if is_step(line)
+        ]
 
     def steps(self) -> dict[int, dict]:
         file = self.folder / "metrics.jsonl"
@@ -56,7 +81,9 @@ class Run:
         return {row["step"]: row for row in map(json.loads, lines)}
 
     def samples(self) -> list[dict]:
-        return [json.loads(line) for line in (self.folder / "rollouts.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line) for line in (self.folder / "rollouts.jsonl").read_text().splitlines()
+        ]
 
     def last(self) -> int:
         return max(self.steps(), default=0)
@@ -65,7 +92,9 @@ class Run:
         begin = time.monotonic()
         while not true():
             if self.process.poll() is not None:
-                raise SystemExit(f"the run ended with {self.process.returncode} while waiting for {what}")
+                raise SystemExit(
+                    f"the run ended with {self.process.returncode} while waiting for {what}"
+                )
             if time.monotonic() - begin > seconds:
                 raise SystemExit(f"{what} did not happen within {seconds:g} s")
             time.sleep(POLL_S)
@@ -106,4 +135,6 @@ def running(part: str, number: int) -> bool:
     except (RayError, RayServeException, TimeoutError):  # its controller is away
         return False
     states = [d.replica_states for app in found for d in app.deployments.values()]
-    return [{state: n for state, n in counts.items() if n} for counts in states] == [{"RUNNING": number}]
+    return [{state: n for state, n in counts.items() if n} for counts in states] == [
+        {"RUNNING": number}
+    ]

@@ -1,7 +1,8 @@
-"""Floating-point operations of a learner's group by formula (2 per multiply-add), checked against torch's counter.
+"""Floating-point operations of a learner's group by formula (2 per multiply-add), checked against
+torch's counter.
 
-Counted: linear layers, attention products, LoRA, the vocabulary's logits. Not counted: norms, activations, softmax.
-"""
+Counted: linear layers, attention products, LoRA, the vocabulary's logits. Not counted: norms,
+activations, softmax."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ class Shape:
     vision_width: int
     vision_depth: int
     vision_mlp: int
-    vision_full: int  # layers whose attention sees the whole picture; the others see windows of 64 patches
+    vision_full: (
+        int  # layers whose attention sees the whole picture; the others see windows of 64 patches
+    )
     patch: int = 1176  # numbers per patch: 3 channels, 2 times, 14 x 14
 
     @property
@@ -37,7 +40,9 @@ class Shape:
         """One picture, forward. Four patches make an image token."""
         n, d = 4 * image_tokens, self.vision_width
         linear = n * (self.patch * d + self.vision_depth * (4 * d * d + 3 * d * self.vision_mlp))
-        attention = 2 * n * d * (self.vision_full * n + (self.vision_depth - self.vision_full) * min(64, n))
+        attention = (
+            2 * n * d * (self.vision_full * n + (self.vision_depth - self.vision_full) * min(64, n))
+        )
         merger = image_tokens * (16 * d * d + 4 * d * self.hidden)
         return 2 * (linear + attention + merger)
 
@@ -45,7 +50,9 @@ class Shape:
         """One sequence. Backward: of activations and adapter only, the base weights are frozen."""
         h, kv, m = self.hidden, self.key_values, self.mlp
         sizes = [(h, h), (h, kv), (h, kv), (h, h), (h, m), (h, m), (m, h)]
-        linear = self.layers * tokens * sum(a * b for a, b in sizes) + completion * h * self.vocabulary
+        linear = (
+            self.layers * tokens * sum(a * b for a, b in sizes) + completion * h * self.vocabulary
+        )
         attention = self.layers * 2 * tokens * tokens * h
         lora = self.layers * tokens * self.rank * sum(a + b for a, b in sizes) if adapter else 0
         return 2 * (linear + 2 * attention + 2 * lora if backward else linear + attention + lora)
@@ -71,9 +78,11 @@ def shape_of(network, rank: int) -> Shape:
     )
 
 
-def group_flops(s: Shape, image_tokens: int, rows: list[tuple[int, list[int]]], looks: int) -> float:
-    """Reference pass, loss pass and backward. rows: (tokens of the prompt, tokens of each completion); looks: how often
-    the vision tower runs."""
+def group_flops(
+    s: Shape, image_tokens: int, rows: list[tuple[int, list[int]]], looks: int
+) -> float:
+    """Reference pass, loss pass and backward. rows: (tokens of the prompt, tokens of each
+    completion); looks: how often the vision tower runs."""
     work = looks * s.vision(image_tokens)
     for prompt, completions in rows:
         total = sum(completions)
@@ -83,7 +92,9 @@ def group_flops(s: Shape, image_tokens: int, rows: list[tuple[int, list[int]]], 
 
 
 def counted(work: Callable[[], None]) -> float:
-    """What torch counts while `work()` runs. Attention must be eager: the counter does not know the CPU's fused one."""
+    """What torch counts while `work()` runs. Attention must be eager: the counter does not know the
+    CPU's fused one.
+    """
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()

@@ -1,11 +1,13 @@
-"""How fast and how big the gazetteer is: `python tests/benchmarks/gazetteer.py` prints one JSON object a line.
+"""How fast and how big the gazetteer is: `python tests/benchmarks/gazetteer.py` prints one JSON
+object a line.
 
-build: packing it from nothing, in a directory of its own. open: the first answer of a fresh process; memory is counted
-from before the import of the gazetteer. The mix: distinct addresses of real places, of which one in ten has an unknown
-place, one in ten an unknown region, one in ten another place's region. cold: each address once, nothing remembered.
-rl: groups of 8 answers, half of them repeats within the group. warm: addresses seen before (65,536 are remembered).
-Rates are per second of one core (CPU time, so that other work on the machine does not count; it is all CPU).
-"""
+build: packing it from nothing, in a directory of its own. open: the first answer of a fresh
+process; memory is counted from before the import of the gazetteer. The mix: distinct addresses of
+real places, of which one in ten has an unknown place, one in ten an unknown region, one in ten
+another place's region. cold: each address once, nothing remembered.
+rl: groups of 8 answers, half of them repeats within the group. warm: addresses seen before (65,536
+are remembered). Rates are per second of one core (CPU time, so that other work on the machine does
+not count; it is all CPU)."""
 
 from __future__ import annotations
 
@@ -64,7 +66,11 @@ def build() -> dict[str, float]:
         Gazetteer.open(folder).close()
         wall, cpu = time.perf_counter() - started, sum(os.times()[2:4]) - before
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
-    return {"build_seconds": round(wall, 1), "build_cpu_seconds": round(cpu, 1), "file_mb": round(size / 1e6)}
+    return {
+        "build_seconds": round(wall, 1),
+        "build_cpu_seconds": round(cpu, 1),
+        "file_mb": round(size / 1e6),
+    }
 
 
 def use() -> dict[str, float]:
@@ -103,5 +109,7 @@ if __name__ == "__main__":
     psutil.Process().cpu_affinity(psutil.Process().cpu_affinity()[:1])  # one core
     if "--use" not in sys.argv:
         print(json.dumps(build()), flush=True)
-        os.execv(sys.executable, [sys.executable, __file__, "--use"])  # a fresh process: no memory of the build
+        os.execv(
+            sys.executable, [sys.executable, __file__, "--use"]
+        )  # a fresh process: no memory of the build
     print(json.dumps(use()))

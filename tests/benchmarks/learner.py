@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, would let everything else go first
+os.environ.setdefault(
+    "RAY_worker_niceness", "0"
+)  # Ray's default, 15, would let everything else go first
 
 import tiny_random  # noqa: E402
 import torch  # noqa: E402
@@ -38,14 +40,16 @@ from geoagent_rl.data.images import open_image  # noqa: E402
 from geoagent_rl.grpo.advantages import group_advantages  # noqa: E402
 from geoagent_rl.grpo.batching import TrainSample, rows_of  # noqa: E402
 from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
-from geoagent_rl.policy import tiny  # noqa: E402
 from geoagent_rl.policy.model import load_policy, load_processor  # noqa: E402
 from geoagent_rl.policy.prompt import encode  # noqa: E402
 from geoagent_rl.policy.rows import attention_balance  # noqa: E402
+from geoagent_rl.tiny import policy as tiny  # noqa: E402
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth  # noqa: E402
 
 
-def groups_of(model: str, folder: Path, n: int, size: int, tokens: int, version: int = 0) -> list[Group]:
+def groups_of(
+    model: str, folder: Path, n: int, size: int, tokens: int, version: int = 0
+) -> list[Group]:
     """n groups of random completions; lengths vary between half of `tokens` and all of it."""
     processor, found = load_processor(model), []
     for i in range(n):
@@ -59,20 +63,26 @@ def groups_of(model: str, folder: Path, n: int, size: int, tokens: int, version:
             rollout = Rollout(str(i), k, ids, completion, (), "", "stop", version)
             samples.append(ScoredRollout(rollout, {"format": Outcome("score", 0.0)}, float(k % 3)))
         prompt = Prompt(str(i), picture, Truth("", "", "", 0.0, 0.0))
-        found.append(Group(prompt, tuple(samples), tuple(group_advantages([s.total for s in samples]))))
+        found.append(
+            Group(prompt, tuple(samples), tuple(group_advantages([s.total for s in samples])))
+        )
     return found
 
 
 def at_version(groups: list[Group], version: int) -> list[Group]:
     def renewed(group: Group) -> Group:
-        samples = tuple(replace(s, rollout=replace(s.rollout, version=version)) for s in group.samples)
+        samples = tuple(
+            replace(s, rollout=replace(s.rollout, version=version)) for s in group.samples
+        )
         return replace(group, samples=samples)
 
     return [renewed(group) for group in groups]
 
 
 async def throughput(rounds: int, folder: Path) -> dict:
-    """Completion tokens per second of one step of 8 groups of 8: the actor, and two bare loops in this process."""
+    """Completion tokens per second of one step of 8 groups of 8: the actor, and two bare loops in
+    this process.
+    """
     import ray
 
     from actors.learner_group import LearnerGroup
@@ -84,7 +94,11 @@ async def throughput(rounds: int, folder: Path) -> dict:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     learner = await LearnerGroup.start(config, model, grpo_phase(config), None, "learner")
     bare = {kind: BareLoop(config, model, plain=kind == "plain") for kind in ("ours", "plain")}
-    rates: dict[str, list[float]] = {"learner": [], "bare, our policy code": [], "bare, plain PEFT": []}
+    rates: dict[str, list[float]] = {
+        "learner": [],
+        "bare, our policy code": [],
+        "bare, plain PEFT": [],
+    }
     version = learner.version
     for number in range(rounds + 1):  # the first one warms up
         found = {}
@@ -109,8 +123,11 @@ async def throughput(rounds: int, folder: Path) -> dict:
     return out
 
 
-# A larger model and longer completions than the demo's, so that the differences are larger than the noise.
-WIDE = tiny.Recipe(hidden=512, layers=8, heads=8, kv_heads=2, mlp=1536, vision_depth=4, vision_width=192)
+# A larger model and longer completions than the demo's, so that the differences are larger than the
+# noise.
+WIDE = tiny.Recipe(
+    hidden=512, layers=8, heads=8, kv_heads=2, mlp=1536, vision_depth=4, vision_width=192
+)
 OPTIONS: dict[str, dict[str, object]] = {
     "all at once": {},
     "micro_batch_tokens=700": {"micro_batch_tokens": 700},
@@ -124,11 +141,21 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 
 def memory(folder: Path) -> dict:
-    """Peak resident MB of one step (a group of 8, 256 tokens each) above what was resident before it; seconds."""
+    """Peak resident MB of one step (a group of 8, 256 tokens each) above what was resident before
+    it; seconds.
+    """
     demo_policy(folder / "model", WIDE)
     out = {}
     for name, option in OPTIONS.items():
-        command = [sys.executable, __file__, "one-memory", "--folder", str(folder), "--option", json.dumps(option)]
+        command = [
+            sys.executable,
+            __file__,
+            "one-memory",
+            "--folder",
+            str(folder),
+            "--option",
+            json.dumps(option),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         out[name] = json.loads(done.stdout.splitlines()[-1])
         print(name, out[name], file=sys.stderr)
@@ -156,12 +183,17 @@ def one_memory(folder: Path, option: dict) -> dict:
     else:
         learner.accumulate(group)
         learner.step()
-    return {"MB": round(resident("VmHWM") - before), "seconds": round(time.perf_counter() - start, 1)}
+    return {
+        "MB": round(resident("VmHWM") - before),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
 
 
 def resident(name: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process in MB."""
-    line = next(row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name))
+    line = next(
+        row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith(name)
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -183,11 +215,11 @@ WAYS = {  # name: (the picture is looked at once, completions share rows)
 
 
 def vision(rounds: int, folder: Path) -> dict:
-    """A group of 8 with 1024 image tokens and 400 text tokens a sample, forward and backward, KL reference included.
+    """A group of 8 with 1024 image tokens and 400 text tokens a sample, forward and backward, KL
+    reference included.
 
-    The tiny model's vision tower does about the share of the work that the 7B's does. On the 7B 100 of the text tokens
-    are the prompt's, on the tiny model about 20.
-    """
+    The tiny model's vision tower does about the share of the work that the 7B's does. On the 7B 100
+    of the text tokens are the prompt's, on the tiny model about 20."""
     model = demo_policy(folder / "model", SEEING, full_attention=[3])
     policy, processor = load_policy(model, lora=(RANK, 2 * RANK)).train(), load_processor(model)
     samples, prompt = one_image_samples(policy, processor, folder, SAMPLES, TEXT)
@@ -198,19 +230,36 @@ def vision(rounds: int, folder: Path) -> dict:
             start = time.perf_counter()
             group_pass(policy, processor, samples, prompt, once, balance if share else 0)
             seconds[name].append(time.perf_counter() - start)
-    out = {"tiny model, seconds": {name: round(statistics.median(v), 2) for name, v in seconds.items() if v}}
+    out = {
+        "tiny model, seconds": {
+            name: round(statistics.median(v), 2) for name, v in seconds.items() if v
+        }
+    }
     shape, answer = shape_of(policy.network, RANK), len(samples[0].completion_ids)
-    seven_b = [replace(s, prompt_ids=tuple(range(1124)), completion_ids=tuple(range(300))) for s in samples]
-    for name, s, rows, b in (("tiny model", shape, samples, balance), ("7B", SEVEN_B, seven_b, SEVEN_B.balance)):
-        work = {way: flops_of(s, rows, once, b if share else 0) for way, (once, share) in WAYS.items()}
+    seven_b = [
+        replace(s, prompt_ids=tuple(range(1124)), completion_ids=tuple(range(300))) for s in samples
+    ]
+    for name, s, rows, b in (
+        ("tiny model", shape, samples, balance),
+        ("7B", SEVEN_B, seven_b, SEVEN_B.balance),
+    ):
+        work = {
+            way: flops_of(s, rows, once, b if share else 0) for way, (once, share) in WAYS.items()
+        }
         out[f"{name}, TFLOP"] = {way: round(flops / 1e12, 3) for way, flops in work.items()}
         language = s.language(1024 + TEXT, answer, False, False)
-        out[f"{name}, vision's share of a forward pass"] = round(s.vision(1024) / (s.vision(1024) + language), 3)
+        out[f"{name}, vision's share of a forward pass"] = round(
+            s.vision(1024) / (s.vision(1024) + language), 3
+        )
     policy.network.set_attn_implementation("eager")
     for share in (False, True):
-        torch_says = counted(lambda on=share: group_pass(policy, processor, samples[:2], prompt, True, 10**6 * on))
+        torch_says = counted(
+            lambda on=share: group_pass(policy, processor, samples[:2], prompt, True, 10**6 * on)
+        )
         formula = flops_of(shape, samples[:2], True, 10**6 * share)
-        out[f"formula / torch's counter, {'shared' if share else 'own'} rows"] = round(formula / torch_says, 3)
+        out[f"formula / torch's counter, {'shared' if share else 'own'} rows"] = round(
+            formula / torch_says, 3
+        )
     return out
 
 

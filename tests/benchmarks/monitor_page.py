@@ -1,10 +1,11 @@
-"""How quickly the monitor's page opens on a long run: 5,000 steps and 100,000 rollouts, in a real Chromium.
+"""How quickly the monitor's page opens on a long run: 5,000 steps and 100,000 rollouts, in a real
+Chromium.
 
     python tests/benchmarks/monitor_page.py [--steps 5000] [--rollouts 100000]
 
-Writes the run into a temporary folder (about 300 MB), starts `geoagent-rl monitor` and times, from the moment at which
-the address is asked for: until the curves are drawn, and until the first page of rollouts and the newest one are shown.
-"""
+Writes the run into a temporary folder (about 300 MB), starts `geoagent-rl monitor` and times, from
+the moment at which the address is asked for: until the curves are drawn, and until the first page
+of rollouts and the newest one are shown."""
 
 from __future__ import annotations
 
@@ -39,11 +40,15 @@ def long_run(folder: Path, steps: int, rollouts: int) -> Path:
             more = {
                 f"reward_{part}_extra": step / 7 for part in range(30)
             }  # as many columns as five parts and more give
-            file.write(json.dumps({**row, **more, "step": step, "reward_total_mean": step / steps}) + "\n")
+            file.write(
+                json.dumps({**row, **more, "step": step, "reward_total_mean": step / steps}) + "\n"
+            )
     with open(run.path / "rollouts.jsonl", "w") as file:
         for step in range(1, steps + 1):
             for i in range(each):
-                file.write(json.dumps({**rows[(step + i) % len(rows)], "step": step, "index": i}) + "\n")
+                file.write(
+                    json.dumps({**rows[(step + i) % len(rows)], "step": step, "index": i}) + "\n"
+                )
     return run.path
 
 
@@ -56,10 +61,14 @@ def timed(page: Page, url: str, condition: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--rollouts", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=3, help="with a new monitor each, so that nothing is cached")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="with a new monitor each, so that nothing is cached"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ga-bench-", ignore_cleanup_errors=True) as name:
         run = long_run(Path(name), asked.steps, asked.rollouts)
@@ -67,7 +76,13 @@ def main() -> None:
         browser = Browser(find() or sys.exit(HELP), Path(name) / "profile")
         try:
             for _ in range(asked.repeats):
-                command = [str(Path(sys.executable).with_name("geoagent-rl")), "monitor", str(run), "--port", "0"]
+                command = [
+                    str(Path(sys.executable).with_name("geoagent-rl")),
+                    "monitor",
+                    str(run),
+                    "--port",
+                    "0",
+                ]
                 monitor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 url, page = monitor.stdout.readline().split()[0], browser.page()
                 row = {"steps": asked.steps, "rollouts": asked.rollouts, "megabytes": sizes}
@@ -75,7 +90,9 @@ def main() -> None:
                 row["curves_s"] = round(timed(page, url, drawn), 2)
                 shown = "document.querySelector('article')?.dataset.at"
                 row["rollouts_s"] = round(timed(page, f"{url}/#tab=Rollouts", shown), 2)
-                page.wait("document.querySelector('[role=status]').innerText.match(/of [0-9,]+$/)", 60)
+                page.wait(
+                    "document.querySelector('[role=status]').innerText.match(/of [0-9,]+$/)", 60
+                )
                 row["indexed"] = page.text("[role=status]")
                 print(json.dumps(row), flush=True)
                 page.close()

@@ -1,12 +1,13 @@
-"""Kills a run again and again, resumes it each time, and compares it with an uninterrupted one, value for value.
+"""Kills a run again and again, resumes it each time, and compares it with an uninterrupted one,
+value for value.
 
     python tests/benchmarks/resume.py [--policy DIR] [--steps 12] [--kills driver,engine,learner,ray] [--save-every 2]
                                       [--seed 0] [--keep DIR] [dotted overrides ...]
 
-One reference run, then one run for each part named in --kills, hit three times at random moments (of three different
-steps) and resumed after each. Prints a line per kill and one JSON object; exit code 1 when anything differs.
---policy: where GRPO starts (a real policy gets real rewards); default: the tiny policy of `train` itself.
-"""
+One reference run, then one run for each part named in --kills, hit three times at random moments
+(of three different steps) and resumed after each. Prints a line per kill and one JSON object; exit
+code 1 when anything differs. --policy: where GRPO starts (a real policy gets real rewards);
+default: the tiny policy of `train` itself."""
 
 from __future__ import annotations
 
@@ -24,8 +25,13 @@ import killed_runs  # noqa: E402
 
 LIMIT_S = 900.0
 POINTS = 3
-SMALL = ["rollout.prompts_per_step=6", "rollout.group_size=6", "scenes.train=48", "run.keep_checkpoints=3"]
-PROGRAM = (sys.executable, "-c", "from cluster.cli import main; main()")
+SMALL = [
+    "rollout.prompts_per_step=6",
+    "rollout.group_size=6",
+    "scenes.train=48",
+    "run.keep_checkpoints=3",
+]
+PROGRAM = (sys.executable, "-c", "from cluster.cli.main import main; main()")
 
 
 def finish(run: Path, words: list[str]) -> None:
@@ -50,7 +56,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
     chance = random.Random(args.seed)
-    words = ["--config", "configs/local.yaml", *SMALL, f"policy.model={args.policy}", f"steps={args.steps}"]
+    words = [
+        "--config",
+        "configs/local.yaml",
+        *SMALL,
+        f"policy.model={args.policy}",
+        f"steps={args.steps}",
+    ]
     words += [f"run.save_every={args.save_every}", *args.overrides]
     folder = args.keep or Path(tempfile.mkdtemp(prefix="geoagent-resume-"))
     begin = time.monotonic()
@@ -62,9 +74,12 @@ def main() -> None:
         else:
             when = sorted(chance.sample(range(1, args.steps - 2), POINTS))
             kills = [(step, part, round(chance.uniform(0, 2.0), 2)) for step in when]
-            said = killed_runs.killed_and_resumed(words, folder / part, kills, LIMIT_S, PROGRAM, note)
+            said = killed_runs.killed_and_resumed(
+                words, folder / part, kills, LIMIT_S, PROGRAM, note
+            )
             lives = 1 + sum(
-                line.startswith(("resuming after", "no checkpoint yet")) for line in "".join(said).splitlines()
+                line.startswith(("resuming after", "no checkpoint yet"))
+                for line in "".join(said).splitlines()
             )
             table["parts"][part] = {"kills": kills, "lives": lives}
         table["differences"][part] = killed_runs.difference(folder / "whole", folder / part)

@@ -1,11 +1,12 @@
-"""How fast is the rollout actor beside a bare vLLM `LLM.generate`, and how long does a weight swap take?
+"""How fast is the rollout actor beside a bare vLLM `LLM.generate`, and how long does a weight swap
+take?
 
     python tests/benchmarks/rollout.py [--model DIR] [--rounds 5] [--prompts 16] [--group 8] [--tokens 96]
 
-Both engines run in the same run, in turns, on fresh pictures each round, with the same sampling settings; the actor is
-the real one (Ray, streaming, one message for each completion). Prints one JSON object. Without --model: a random tiny
-Qwen2.5-VL. Only one engine works at a time, so the cores should be otherwise idle.
-"""
+Both engines run in the same run, in turns, on fresh pictures each round, with the same sampling
+settings; the actor is the real one (Ray, streaming, one message for each completion). Prints one
+JSON object. Without --model: a random tiny Qwen2.5-VL. Only one engine works at a time, so the
+cores should be otherwise idle."""
 
 from __future__ import annotations
 
@@ -44,7 +45,12 @@ async def actor_round(engine: RemoteRollout, prompts: list[Prompt], group: int) 
     """Tokens per second of the actor, groups concurrent as in a training step."""
 
     async def one(prompt: Prompt) -> int:
-        return sum([len(rollout.completion_ids) async for rollout in engine.generate(prompt, group, seed=1)])
+        return sum(
+            [
+                len(rollout.completion_ids)
+                async for rollout in engine.generate(prompt, group, seed=1)
+            ]
+        )
 
     start = time.perf_counter()
     tokens = sum(await asyncio.gather(*(one(prompt) for prompt in prompts)))
@@ -82,15 +88,21 @@ class Bare:
         requests = []
         for prompt in prompts:
             with Image.open(prompt.image) as image:
-                requests.append({"prompt": self.text, "multi_modal_data": {"image": image.convert("RGB")}})
+                requests.append(
+                    {"prompt": self.text, "multi_modal_data": {"image": image.convert("RGB")}}
+                )
         outputs = self.llm.generate(requests, params, use_tqdm=False)
-        tokens = sum(len(completion.token_ids) for output in outputs for completion in output.outputs)
+        tokens = sum(
+            len(completion.token_ids) for output in outputs for completion in output.outputs
+        )
         return tokens / (time.perf_counter() - start)
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
     config = settings(arguments)
-    models = [tiny_random.build(folder / f"model{i}", seed=i, hidden=128, layers=3) for i in range(2)]
+    models = [
+        tiny_random.build(folder / f"model{i}", seed=i, hidden=128, layers=3) for i in range(2)
+    ]
     models[0] = arguments.model or models[0]
     actor = ray.remote(RolloutEngine).options(num_cpus=1).remote(config, models[0])
     started = await actor.start.remote()
@@ -114,9 +126,13 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
     swaps = []
     if not arguments.model:
         for number in range(5):
-            swaps.append(await engine.swap(PolicyVersion(number + 1, "merged", models[(number + 1) % 2])))
+            swaps.append(
+                await engine.swap(PolicyVersion(number + 1, "merged", models[(number + 1) % 2]))
+            )
     await actor.stop.remote()
-    middle = {f"{key}_tokens_per_s": round(statistics.median(values), 1) for key, values in rates.items()}
+    middle = {
+        f"{key}_tokens_per_s": round(statistics.median(values), 1) for key, values in rates.items()
+    }
     ratio = statistics.median(a / b for a, b in zip(rates["actor"], rates["bare"], strict=True))
     return {
         **middle,

@@ -1,9 +1,9 @@
-"""How long and how much memory `data sample` takes: python tests/benchmarks/sample.py [ROWS] [csv|parquet|jsonl].
+"""How long and how much memory `data sample` takes: python tests/benchmarks/sample.py [ROWS]
+[csv|parquet|jsonl].
 
-Makes a pool of ROWS (1,000,000) rows near real towns, without a country column (the slowest case: every row's country
-is looked up), draws 20,000 in a process of its own and prints its seconds, of the clock and of processors, and the peak
-of its resident memory.
-"""
+Makes a pool of ROWS (1,000,000) rows near real towns, without a country column (the slowest case:
+every row's country is looked up), draws 20,000 in a process of its own and prints its seconds, of
+the clock and of processors, and the peak of its resident memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import pandas
 
 from geoagent_rl.geo.gazetteer import Gazetteer
 
-# Of the process's own memory: what getrusage says of children counts their parent's at the fork too.
+# Of the process's own memory: what getrusage says of children counts their parent's at the fork
+# too.
 MEASURED = """
-from cluster.cli import main
+from cluster.cli.main import main
 try:
     main()
 finally:
@@ -54,13 +55,17 @@ def main() -> None:
         make_pool(rows, pool)
         words = ["data", "sample", str(pool), "--n", "20000", "--out", f"{folder}/sample.{suffix}"]
         begin = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", MEASURED, *words], check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURED, *words], check=True, stdout=subprocess.PIPE, text=True
+        )
         seconds, used = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = used.ru_utime + used.ru_stime
         print(done.stdout)
         peak = int(done.stdout.split()[-2]) / 1024
         size = pool.stat().st_size / 1e6
-        print(f"{rows:,} rows of {suffix} ({size:.0f} MB): {seconds:.1f} s ({cpu:.1f} s of CPU), peak {peak:.0f} MiB")
+        print(
+            f"{rows:,} rows of {suffix} ({size:.0f} MB): {seconds:.1f} s ({cpu:.1f} s of CPU), peak {peak:.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

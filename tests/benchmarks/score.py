@@ -1,4 +1,6 @@
-"""How long `eval score` takes with its start-up: python tests/benchmarks/score.py [ROWS] (3,000), five times."""
+"""How long `eval score` takes with its start-up: python tests/benchmarks/score.py [ROWS] (3,000),
+five times.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,18 @@ def main() -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "predictions.csv"
-        columns = {name: rng.uniform(-80, 80, rows) for name in ("gt_lat", "gt_lon", "pred_lat", "pred_lon")}
+        columns = {
+            name: rng.uniform(-80, 80, rows)
+            for name in ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
+        }
         pandas.DataFrame({"uid": range(rows), **columns}).to_csv(file, index=False)
-        command = [str(Path(sys.executable).with_name("geoagent-rl")), "eval", "score", str(file), "--json"]
+        command = [
+            str(Path(sys.executable).with_name("geoagent-rl")),
+            "eval",
+            "score",
+            str(file),
+            "--json",
+        ]
         wall, cpu = [], []
         for _ in range(5):
             begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,10 +1,12 @@
-"""What a step of staleness is worth when rewards are slow: `train` on the real stack with a geocoder that is.
+"""What a step of staleness is worth when rewards are slow: `train` on the real stack with a
+geocoder that is.
 
     python tests/benchmarks/staleness.py [--policy DIR] [--delay 3] [--steps 6] [--ahead 0,1] [dotted overrides ...]
 
-A local server plays Photon and answers every request after --delay seconds; the cache is off, so each sample waits.
-Prints one JSON object: per max_staleness the median wall time of a step, the learner's idle time by cause, the age.
-"""
+A local server plays Photon and answers every request after --delay seconds; the cache is off, so
+each sample waits.
+Prints one JSON object: per max_staleness the median wall time of a step, the learner's idle time by
+cause, the age."""
 
 from __future__ import annotations
 
@@ -21,12 +23,27 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import geocoder_server  # noqa: E402
 import killed_runs  # noqa: E402
 
-SMALL = ["rollout.prompts_per_step=8", "rollout.group_size=8", "scenes.train=64", "run.save_every=1000"]
-COLUMNS = ("step_seconds", "reward_exposed_seconds", "rollout_wait_seconds", "learn_busy_seconds", "staleness_mean")
+SMALL = [
+    "rollout.prompts_per_step=8",
+    "rollout.group_size=8",
+    "scenes.train=64",
+    "run.save_every=1000",
+]
+COLUMNS = (
+    "step_seconds",
+    "reward_exposed_seconds",
+    "rollout_wait_seconds",
+    "learn_busy_seconds",
+    "staleness_mean",
+)
 
 
 def measure(url: str, staleness: int, folder: Path, words: list[str]) -> dict[str, float]:
-    slow = ["reward.cache.url=off", "reward.geocoder.provider=photon", f"reward.geocoder.photon.url={url}"]
+    slow = [
+        "reward.cache.url=off",
+        "reward.geocoder.provider=photon",
+        f"reward.geocoder.photon.url={url}",
+    ]
     slow += ["reward.geocoder.photon.rate_per_s=10000", "reward.geocoder.in_flight=256"]
     run = folder / f"staleness-{staleness}"
     process = killed_runs.train(*words, *slow, f"max_staleness={staleness}", f"run.dir={run}")
@@ -46,7 +63,13 @@ def main() -> None:
     parser.add_argument("--ahead", default="0,1")
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
-    words = ["--config", "configs/local.yaml", *SMALL, f"policy.model={args.policy}", f"steps={args.steps}"]
+    words = [
+        "--config",
+        "configs/local.yaml",
+        *SMALL,
+        f"policy.model={args.policy}",
+        f"steps={args.steps}",
+    ]
 
     def late(path: str, query: str, key: str) -> None:
         time.sleep(args.delay)

@@ -3,16 +3,17 @@
     python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8] [--side 112]
                                         [--engines 1] [--ranks 1] [--threads 1] [--seqs 64]
 
-Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers, KL 0.001, temperature 0.7, AdamW) on
-the same pictures, prompts and rewards, with the end tokens banned so that every completion has --tokens tokens. Ours is
-the real driver on real actors: vLLM in one process, the learner in another, new weights swapped in after every step.
-TRL generates with transformers' `generate` (its default; its vLLM mode needs a GPU) and takes its whole batch as one
-micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before and after TRL, with
---engines engines, each with at most --seqs completions at a time, and --ranks learner processes of --threads threads.
---side: of a picture in pixels, 112 for the 16 image tokens of the demo's scenes, 420 for the 225 of a small photograph.
-Needs idle cores: threads that wait for each other take many times as long beside other work.
-Prints one JSON object; the first step of every run warms up.
-"""
+Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers, KL 0.001,
+temperature 0.7, AdamW) on the same pictures, prompts and rewards, with the end tokens banned so
+that every completion has --tokens tokens. Ours is the real driver on real actors: vLLM in one
+process, the learner in another, new weights swapped in after every step. TRL generates with
+transformers' `generate` (its default; its vLLM mode needs a GPU) and takes its whole batch as one
+micro-batch, or as four, or as one with two threads; the quickest of these counts. Ours runs before
+and after TRL, with --engines engines, each with at most --seqs completions at a time, and --ranks
+learner processes of --threads threads. --side: of a picture in pixels, 112 for the 16 image tokens
+of the demo's scenes, 420 for the 225 of a small photograph.
+Needs idle cores: threads that wait for each other take many times as long beside other work. Prints
+one JSON object; the first step of every run warms up."""
 
 from __future__ import annotations
 
@@ -27,10 +28,14 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each of our processes; TRL's threads are set below
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of each of our processes; TRL's threads are set below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, would let everything else go first
+os.environ.setdefault(
+    "RAY_worker_niceness", "0"
+)  # Ray's default, 15, would let everything else go first
 
 import ray  # noqa: E402
 import tiny_random  # noqa: E402
@@ -44,9 +49,9 @@ from actors.rollout import RolloutEngine  # noqa: E402
 from geoagent_rl import driver  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
 from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
-from geoagent_rl.policy import tiny  # noqa: E402
 from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor  # noqa: E402
 from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids  # noqa: E402
+from geoagent_rl.tiny import policy as tiny  # noqa: E402
 from geoagent_rl.types import Outcome, Prompt, ScoredRollout, Truth  # noqa: E402
 
 
@@ -56,7 +61,11 @@ def settings(arguments: argparse.Namespace) -> Config:
     c.rollout.max_tokens, c.rollout.max_model_len, c.rollout.swap = arguments.tokens, 512, "merged"
     c.rollout.max_num_seqs, c.rollout.memory = arguments.seqs, 0.5
     c.learner.lr, c.learner.kl_beta = 1e-4, 0.001
-    c.rollout.engines, c.learner.ranks, c.learner.cpus_per_rank = arguments.engines, arguments.ranks, arguments.threads
+    c.rollout.engines, c.learner.ranks, c.learner.cpus_per_rank = (
+        arguments.engines,
+        arguments.ranks,
+        arguments.threads,
+    )
     return c
 
 
@@ -90,8 +99,16 @@ class Engine(RemoteRollout):
 class Ours:
     """Engines and learner as actors, the driver in this process. The driver's scorer too."""
 
-    def __init__(self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path) -> None:
-        self.config, self.model, self.prompts, self.ends, self.folder = config, model, prompts, ends, folder
+    def __init__(
+        self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path
+    ) -> None:
+        self.config, self.model, self.prompts, self.ends, self.folder = (
+            config,
+            model,
+            prompts,
+            ends,
+            folder,
+        )
 
     async def __aenter__(self) -> Ours:
         actor = ray.remote(RolloutEngine).options(num_cpus=1, max_concurrency=1000)
@@ -99,7 +116,9 @@ class Ours:
         await asyncio.gather(*(a.start.remote() for a in actors))
         self.engines = [Engine(a, self.ends) for a in actors]
         phase = grpo_phase(self.config)
-        self.learner = await LearnerGroup.start(self.config, self.model, phase, str(self.folder), "learner")
+        self.learner = await LearnerGroup.start(
+            self.config, self.model, phase, str(self.folder), "learner"
+        )
         return self
 
     async def __aexit__(self, *_) -> None:
@@ -118,9 +137,18 @@ class Ours:
             rows.append(metrics)
 
         await driver.train(
-            self.config, lambda i: self.prompts[i % len(self.prompts)], self.engines, self, self.learner, on_step
+            self.config,
+            lambda i: self.prompts[i % len(self.prompts)],
+            self.engines,
+            self,
+            self.learner,
+            on_step,
         )
-        wanted = self.config.rollout.prompts_per_step * self.config.rollout.group_size * self.config.rollout.max_tokens
+        wanted = (
+            self.config.rollout.prompts_per_step
+            * self.config.rollout.group_size
+            * self.config.rollout.max_tokens
+        )
         assert all(row["train_tokens"] == wanted for row in rows)
         return rows[1:]
 
@@ -151,7 +179,9 @@ def trl_settings(c: Config, micro: int, suppressed: list[int], folder: str):
     )
 
 
-def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], micro: int, folder: str) -> list[float]:
+def trl_seconds(
+    c: Config, model: str, prompts: list[Prompt], ends: list[int], micro: int, folder: str
+) -> list[float]:
     """Wall time of TRL's steps; micro: completions in a micro-batch."""
     import trl
     from datasets import Dataset
@@ -163,7 +193,10 @@ def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], m
     for prompt in rows:
         with Image.open(prompt.image) as image:
             pictures.append(image.convert("RGB"))
-    conversation = [{"role": "system", "content": SYSTEM_PROMPTS["tiny"]}, {"role": "user", "content": QUESTION}]
+    conversation = [
+        {"role": "system", "content": SYSTEM_PROMPTS["tiny"]},
+        {"role": "user", "content": QUESTION},
+    ]
     seconds: list[float] = []
 
     class Clock(TrainerCallback):
@@ -177,7 +210,9 @@ def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], m
 
     trainer = trl.GRPOTrainer(
         model=model,
-        reward_funcs=lambda completions, **_: [reward(turns[-1]["content"]) for turns in completions],
+        reward_funcs=lambda completions, **_: [
+            reward(turns[-1]["content"]) for turns in completions
+        ],
         args=trl_settings(c, micro, [*banned_ids(processor.tokenizer), *ends], folder),
         train_dataset=Dataset.from_dict({"prompt": [conversation] * len(rows), "image": pictures}),
         processing_class=processor,
@@ -197,7 +232,13 @@ def trl_seconds(c: Config, model: str, prompts: list[Prompt], ends: list[int], m
 
 
 def summary(rows: list[dict]) -> dict[str, float]:
-    names = ("step_seconds", "rollout_busy_seconds", "learn_busy_seconds", "swap_seconds", "learn_seconds")
+    names = (
+        "step_seconds",
+        "rollout_busy_seconds",
+        "learn_busy_seconds",
+        "swap_seconds",
+        "learn_seconds",
+    )
     return {name: round(statistics.median(row[name] for row in rows), 3) for name in names}
 
 
@@ -224,7 +265,12 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
         rows = before + await ours.steps()
     best = min(theirs.values())
     ratio = statistics.median(row["step_seconds"] for row in rows) / best
-    return {"ours": summary(rows), "trl_step_seconds": theirs, "trl_best": best, "ratio": round(ratio, 3)}
+    return {
+        "ours": summary(rows),
+        "trl_step_seconds": theirs,
+        "trl_best": best,
+        "ratio": round(ratio, 3),
+    }
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""Finds a Chromium for the browser tests; as a script also installs Debian's, when run by root without one.
+"""Finds a Chromium for the browser tests; as a script also installs Debian's, when run by root
+without one.
 
 `make test` runs it, so that CI needs nothing installed by hand.
 """
@@ -20,7 +21,9 @@ INSTALL_S = 600
 
 def find() -> str | None:
     """The path of the browser: $CHROMIUM, or the first one known on PATH."""
-    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CHROMIUM"), *NAMES)))), None)
+    return next(
+        filter(None, map(shutil.which, filter(None, (os.environ.get("CHROMIUM"), *NAMES)))), None
+    )
 
 
 def main() -> None:
@@ -35,7 +38,9 @@ def main() -> None:
         ["update", "-qq"],
         ["install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core"],
     ):
-        done = subprocess.run(["apt-get", *command], env=env, stdout=subprocess.DEVNULL, timeout=INSTALL_S)
+        done = subprocess.run(
+            ["apt-get", *command], env=env, stdout=subprocess.DEVNULL, timeout=INSTALL_S
+        )
         if done.returncode:
             print(f"apt-get {command[0]} failed; {HELP}", file=sys.stderr)
             return

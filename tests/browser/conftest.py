@@ -39,7 +39,9 @@ def page(browser) -> Page:
 
 @pytest.fixture(scope="module")
 def monitor():
-    """Starts `geoagent-rl monitor` with the words given and returns its address; all are ended by Ctrl-C."""
+    """Starts `geoagent-rl monitor` with the words given and returns its address; all are ended by
+    Ctrl-C.
+    """
     started = []
 
     def start(*words: str) -> str:
@@ -58,6 +60,8 @@ def monitor():
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory) -> Path:
-    """Where pictures go: GEOAGENT_SCREENSHOTS (docs, to make the documentation's anew) or a temporary folder."""
+    """Where pictures go: GEOAGENT_SCREENSHOTS (docs, to make the documentation's anew) or a
+    temporary folder.
+    """
     named = os.environ.get("GEOAGENT_SCREENSHOTS")
     return Path(named) if named else tmp_path_factory.mktemp("screenshots")

@@ -1,4 +1,6 @@
-"""The monitor in a real Chromium: it opens, moves while a run goes, shows a rollout, and runs nothing a model wrote."""
+"""The monitor in a real Chromium: it opens, moves while a run goes, shows a rollout, and runs
+nothing a model wrote.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_every_view_opens_with_the_newest_run_and_without_an_error(page, url, sc
     assert page.text("#runs input:checked + span b") == "second"
     for number, tab in enumerate([*TABS, "Rollouts", "Cluster"], 1):
         page.press(str(number))
-        page.wait(f"{ready(tab)} && document.querySelector('[aria-selected=true]').innerText.startsWith({tab!r})")
+        page.wait(
+            f"{ready(tab)} && document.querySelector('[aria-selected=true]').innerText.startsWith({tab!r})"
+        )
     page.press("1")
     page.wait("document.querySelectorAll('figure:not([hidden]) .line').length > 10")
     assert page.errors == []
@@ -98,7 +102,8 @@ def test_nothing_that_a_model_wrote_becomes_part_of_the_page(page, url):
     assert "<script>window.hacked" in page.text("article")
     assert page.run("window.hacked") is None
     assert page.run("document.querySelectorAll('main script, main img[src=x]').length") == 0
-    # Were it to become part of the page all the same, the page's own policy would still not let it run.
+    # Were it to become part of the page all the same, the page's own policy would still not let it
+    # run.
     page.run(f"document.querySelector('main').insertAdjacentHTML('beforeend', {EVIL!r})")
     page.wait("document.querySelector('main img[src=x]').complete")
     assert page.run("window.hacked") is None
@@ -123,7 +128,9 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
     url = monitor(str(run.path), "--port", "0")
     page.open(url)
     page.wait("document.querySelector('#runs b')?.innerText == 'going'")
-    config = load(None, ["steps=400", "data.manifest=x", "rollout.prompts_per_step=2", "rollout.group_size=4"])
+    config = load(
+        None, ["steps=400", "data.manifest=x", "rollout.prompts_per_step=2", "rollout.group_size=4"]
+    )
     stop = threading.Event()
 
     async def on_step(step, metrics, groups):
@@ -132,7 +139,9 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
             raise asyncio.CancelledError
 
     def train():
-        work = driver.train(config, prompt_at, [FakeEngine(0.05)], FakeScorer(0.01), FakeLearner(0.02), on_step)
+        work = driver.train(
+            config, prompt_at, [FakeEngine(0.05)], FakeScorer(0.01), FakeLearner(0.02), on_step
+        )
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(work)
 
@@ -141,7 +150,9 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
     try:
         page.wait("document.querySelector('#panel-total-reward g .line')")
         first = page.run("document.querySelector('#panel-total-reward g .line').getAttribute('d')")
-        page.wait(f"document.querySelector('#panel-total-reward g .line').getAttribute('d') != {first!r}")
+        page.wait(
+            f"document.querySelector('#panel-total-reward g .line').getAttribute('d') != {first!r}"
+        )
         assert "going on" in page.text("#runs")
     finally:
         stop.set()

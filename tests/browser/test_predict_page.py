@@ -1,4 +1,5 @@
-"""The page of `serve-model` in a real Chromium: a photograph is dropped, reasoning and map appear, nothing escapes.
+"""The page of `serve-model` in a real Chromium: a photograph is dropped, reasoning and map appear,
+nothing escapes.
 
 With GEOAGENT_MODEL (a trained checkpoint) the answers are its own, for the documentation's picture.
 """
@@ -12,13 +13,19 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from geoagent_rl.data import manifest, scenes
-from geoagent_rl.evaluation.predict import Locator
-from geoagent_rl.evaluation.predict_server import Server, bound
+from geoagent_rl.data import manifest
+from geoagent_rl.predict.locator import Locator
+from geoagent_rl.predict.server import Server, bound
+from geoagent_rl.tiny import scenes
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 STAGES = [
-    {"clues": ["white plates", EVIL], "reasoning": f"Because of {EVIL}", "conclusion": name, "uncertainty": "Low"}
+    {
+        "clues": ["white plates", EVIL],
+        "reasoning": f"Because of {EVIL}",
+        "conclusion": name,
+        "uncertainty": "Low",
+    }
     for name in ("Germany", "Bayern", "München")
 ]
 ROW = {
@@ -61,17 +68,27 @@ def drop(page, data: bytes) -> None:
     )
 
 
-def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(page, address, photo, screenshots):
+def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(
+    page, address, photo, screenshots
+):
     page.open(address)
     page.wait("document.querySelector('#drop') !== null")
     drop(page, photo.read_bytes())
     page.wait("document.querySelector('.answer') !== null", 60)
     assert page.run("document.querySelectorAll('.stage').length") == 3
-    assert page.wait("document.querySelector('.rollout img').naturalWidth") == 168  # the photograph itself
+    assert (
+        page.wait("document.querySelector('.rollout img').naturalWidth") == 168
+    )  # the photograph itself
     mark = page.run("document.querySelector('svg .guess').getBoundingClientRect().width")
     assert mark > 2 and page.run("document.title").startswith("GeoAgent-RL")
     assert page.run("[...document.scripts].length") == 1 and page.errors == []
-    page.send("Emulation.setDeviceMetricsOverride", width=1180, height=1345, deviceScaleFactor=1, mobile=False)
+    page.send(
+        "Emulation.setDeviceMetricsOverride",
+        width=1180,
+        height=1345,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
     page.photograph(screenshots / "predict.png")
 
 

@@ -1,4 +1,6 @@
-"""The Ray dashboard shows the monitor's curves, and Ray exports a run's metrics: a real head and a real browser."""
+"""The Ray dashboard shows the monitor's curves, and Ray exports a run's metrics: a real head and a
+real browser.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ import psutil
 import pytest
 from monitor_runs import new_run, photograph, record
 
-from cluster.monitor.command import listen
+from cluster.cli.monitor import listen
 
 START_S, STOP_S = 120.0, 20.0
 DRIVER = """
 import sys, ray
 from pathlib import Path
-from cluster.tracking import Tracking
+from cluster.jobs.metric_sinks import Tracking
 from geoagent_rl.config import Config
 ray.init(address=sys.argv[1], log_to_driver=False)
 tracking = Tracking(Config(), Path(sys.argv[2]), "id")
@@ -40,24 +42,42 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dashboard")
-    record(new_run(folder, "on-the-cluster"), photograph(folder / "photos"), range(1, 61), words="Alps")
+    record(
+        new_run(folder, "on-the-cluster"), photograph(folder / "photos"), range(1, 61), words="Alps"
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def head(monitor, folder):
-    """{address, dashboard, metrics} of a Ray head that takes the monitor for its Grafana and Prometheus."""
+    """{address, dashboard, metrics} of a Ray head that takes the monitor for its Grafana and
+    Prometheus.
+    """
     watching = monitor(str(folder / "runs"), "--port", "0")
     ports = {name: free_port() for name in ("port", "dashboard-port", "metrics-export-port")}
     temp = tempfile.mkdtemp(prefix="ga-head-")  # short: Ray's socket paths lie below it
-    env = {**os.environ, "RAY_GRAFANA_HOST": watching, "RAY_PROMETHEUS_HOST": watching, "RAY_AUTH_MODE": "disabled"}
-    env["RAY_GRAFANA_IFRAME_HOST"] = watching.replace("127.0.0.1", "localhost")  # another site: a frame of its own
+    env = {
+        **os.environ,
+        "RAY_GRAFANA_HOST": watching,
+        "RAY_PROMETHEUS_HOST": watching,
+        "RAY_AUTH_MODE": "disabled",
+    }
+    env["RAY_GRAFANA_IFRAME_HOST"] = watching.replace(
+        "127.0.0.1", "localhost"
+    )  # another site: a frame of its own
     env["RAY_metrics_report_interval_ms"] = "500"
     words = [f"--{name}={port}" for name, port in ports.items()]
     ray = str(Path(sys.executable).with_name("ray"))
     command = [ray, "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true"]
-    command += ["--dashboard-host=127.0.0.1", f"--temp-dir={temp}", "--object-store-memory=80000000", *words]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command += [
+        "--dashboard-host=127.0.0.1",
+        f"--temp-dir={temp}",
+        "--object-store-memory=80000000",
+        *words,
+    ]
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     address = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     try:
         until(lambda: got(f"{address['dashboard-port']}/api/grafana_health"), START_S)
@@ -65,7 +85,9 @@ def head(monitor, folder):
     finally:
         below = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
-        psutil.wait_procs([psutil.Process(process.pid), *below] if process.poll() is None else below, STOP_S)
+        psutil.wait_procs(
+            [psutil.Process(process.pid), *below] if process.poll() is None else below, STOP_S
+        )
 
 
 def got(url: str) -> str:
@@ -96,7 +118,9 @@ def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, scree
     page.open(f"{head['dashboard-port']}/#/overview")
     page.wait(f"{FRAME.format('Cluster')}?.src.includes('panelId=41')", 60)
     for panel in ("panelId=41", "panelId=24"):
-        page.frame(panel).wait("document.querySelectorAll('figure:not([hidden]) .line').length > 0", 30)
+        page.frame(panel).wait(
+            "document.querySelectorAll('figure:not([hidden]) .line').length > 0", 30
+        )
     page.photograph(screenshots / "ray-overview.png")
 
 
@@ -110,12 +134,22 @@ def test_ray_exports_the_metrics_of_a_run(head, folder):
     try:
         assert driver.stdout.readline() == "written\n"
         exported = lambda: [  # noqa: E731
-            line for line in got(f"{head['metrics-export-port']}/metrics").splitlines() if "ray_geoagent_" in line
+            line
+            for line in got(f"{head['metrics-export-port']}/metrics").splitlines()
+            if "ray_geoagent_" in line
         ]
         until(exported, 60)
-        assert any(line.startswith("ray_geoagent_reward_total_mean{") and 'run="a-run"' in line for line in exported())
-        assert any(line.startswith("# HELP ray_geoagent_reward_total_mean mean weighted total") for line in exported())
-        assert not any("geoagent_kl" in line for line in exported())  # not a number: nothing to export
+        assert any(
+            line.startswith("ray_geoagent_reward_total_mean{") and 'run="a-run"' in line
+            for line in exported()
+        )
+        assert any(
+            line.startswith("# HELP ray_geoagent_reward_total_mean mean weighted total")
+            for line in exported()
+        )
+        assert not any(
+            "geoagent_kl" in line for line in exported()
+        )  # not a number: nothing to export
     finally:
         driver.stdin.close()
         driver.wait(STOP_S)

@@ -1,13 +1,23 @@
-"""TRL as an independent oracle (test-only dependency): advantages, log-probabilities, losses and their gradients.
+"""TRL as an independent oracle (test-only dependency): advantages, log-probabilities, losses and
+their gradients.
 
-TRL's own methods run on our random tiny Qwen2.5-VL with our tensors, left-padded as TRL does it. What differs on
-purpose is in test_divergences.
-"""
+TRL's own methods run on our random tiny Qwen2.5-VL with our tensors, left-padded as TRL does it.
+What differs on purpose is in test_divergences."""
 
 import pytest
 import torch
 from trl.rewards import get_soft_overlong_punishment
-from trl_harness import MAX_TOKENS, compare, forward, gradients, sampled, samples, their_logprobs, trainer, trl_inputs
+from trl_harness import (
+    MAX_TOKENS,
+    compare,
+    forward,
+    gradients,
+    sampled,
+    samples,
+    their_logprobs,
+    trainer,
+    trl_inputs,
+)
 
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.batching import TrainSample, collate
@@ -49,20 +59,32 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "level", "temperature", "beta", "stale", "high", "cap"), CASES)
-def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, level, temperature, beta, stale, high, cap):
+def test_log_probabilities_loss_and_gradients(
+    policy, tmp_path, kind, level, temperature, beta, stale, high, cap
+):
     model, processor = policy
     settings = {"loss_type": kind, "temperature": temperature, "epsilon_high": high, "delta": cap}
     settings["importance_sampling_level"] = level
-    oracle = trainer(policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings)
-    oracle.beta = beta  # set late: with a PEFT model TRL would make a second adapter for its reference
+    oracle = trainer(
+        policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings
+    )
+    oracle.beta = (
+        beta  # set late: with a PEFT model TRL would make a second adapter for its reference
+    )
     oracle.current_gradient_accumulation_steps = 1
     config = model.network.config
     for seed in range(2):
         rows, pictures = samples(processor, seed)
-        balance = (0, 10**6)[seed]  # the second time two of the completions share their prompt's row
-        batch = collate(rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id, balance)
+        balance = (0, 10**6)[
+            seed
+        ]  # the second time two of the completions share their prompt's row
+        batch = collate(
+            rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id, balance
+        )
         assert len(batch.input_ids) == (4, 3)[seed]
-        inputs = trl_inputs(batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id)
+        inputs = trl_inputs(
+            batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id
+        )
         with torch.no_grad():
             reference = forward(model, batch, pictures, temperature, reference=True)[0]
         inputs["ref_per_token_logps"] = reference
@@ -86,18 +108,24 @@ def test_log_probabilities_loss_and_gradients(policy, tmp_path, kind, level, tem
             kl_beta=beta,
         )
         tokens = float(batch.mask.sum())
-        share = unnormalised_loss(losses, batch.mask, kind, tokens)  # TRL's micro-batch is one group of ours
+        share = unnormalised_loss(
+            losses, batch.mask, kind, tokens
+        )  # TRL's micro-batch is one group of ours
         ours = share / normaliser(kind, len(rows), tokens, MAX_TOKENS)
         ours.backward()
         assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
         compare(gradients(model), their_gradients)
         mask = batch.completion_mask
-        torch.testing.assert_close(logprobs.detach()[mask], their_logprobs(oracle, inputs)[mask], rtol=0, atol=2e-5)
+        torch.testing.assert_close(
+            logprobs.detach()[mask], their_logprobs(oracle, inputs)[mask], rtol=0, atol=2e-5
+        )
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_importance_correction(policy, tmp_path, level):
-    """TRL's own weights, from log-probabilities that it recomputes itself, and its loss and gradients with them."""
+    """TRL's own weights, from log-probabilities that it recomputes itself, and its loss and
+    gradients with them.
+    """
     model, processor = policy
     cap, temperature = 2.0, 0.7
     settings = {"temperature": temperature, "vllm_importance_sampling_mode": f"{level}_truncate"}
@@ -106,7 +134,9 @@ def test_importance_correction(policy, tmp_path, level):
     oracle.use_vllm = True
     oracle.current_gradient_accumulation_steps = 1
     rows = [TrainSample(s.uid, "", (5, 6, 7), s.completion_ids) for s in samples(processor, 3)[0]]
-    batch = collate(rows, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    batch = collate(
+        rows, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
+    )
     mask = batch.completion_mask.float()
     logprobs, _ = model(batch, (), None, temperature)
     noise = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
@@ -120,15 +150,25 @@ def test_importance_correction(policy, tmp_path, level):
 
     oracle._compute_loss(oracle.model, theirs).backward()
     their_gradients = gradients(model)
-    asked = {"ref_logprobs": None, "clip_low": 0.2, "clip_high": 0.2, "ratio_cap": cap, "kl_beta": 0.0}
-    losses, _ = policy_losses(logprobs, theirs["advantages"], mask, old_logprobs=None, weights=weights, **asked)
+    asked = {
+        "ref_logprobs": None,
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "ratio_cap": cap,
+        "kl_beta": 0.0,
+    }
+    losses, _ = policy_losses(
+        logprobs, theirs["advantages"], mask, old_logprobs=None, weights=weights, **asked
+    )
     (unnormalised_loss(losses, batch.mask, "grpo") / len(rows)).backward()
     compare(gradients(model), their_gradients)
 
 
 @pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo", "bnpo"])
 def test_masked_truncated_completions(policy, tmp_path, kind):
-    """TRL decides by the last token, we by the finish reason; what leaves the loss and what divides it are the same."""
+    """TRL decides by the last token, we by the finish reason; what leaves the loss and what divides
+    it are the same.
+    """
     model, processor = policy
     end = processor.tokenizer.eos_token_id
     completions = [[65, 66, end], [67] * MAX_TOKENS, [68, end], [69, 70, 71, end]]
@@ -146,12 +186,22 @@ def test_masked_truncated_completions(policy, tmp_path, kind):
         for i, (ids, a) in enumerate(zip(completions, advantages, strict=True))
     ]
     kept = counted(rows, "mask")
-    batch = collate(kept, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    batch = collate(
+        kept, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
+    )
     logprobs, _ = model(batch, (), None)
-    asked = {"ref_logprobs": None, "clip_low": 0.2, "clip_high": 0.2, "ratio_cap": 2.0, "kl_beta": 0.0}
+    asked = {
+        "ref_logprobs": None,
+        "clip_low": 0.2,
+        "clip_high": 0.2,
+        "ratio_cap": 2.0,
+        "kl_beta": 0.0,
+    }
     losses, _ = policy_losses(logprobs, batch.advantages, batch.mask, old_logprobs=None, **asked)
     tokens = float(batch.mask.sum())
-    ours = unnormalised_loss(losses, batch.mask, kind, tokens) / normaliser(kind, len(rows), tokens, MAX_TOKENS)
+    ours = unnormalised_loss(losses, batch.mask, kind, tokens) / normaliser(
+        kind, len(rows), tokens, MAX_TOKENS
+    )
     ours.backward()
     assert len(kept) == 3 and ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
     compare(gradients(model), their_gradients)
@@ -160,4 +210,6 @@ def test_masked_truncated_completions(policy, tmp_path, kind):
 def test_soft_overlong_penalty():
     oracle = get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20)
     lengths = range(0, 120, 3)
-    assert [soft_penalty(n, 100, 0.2) for n in lengths] == pytest.approx(oracle([[1] * n for n in lengths]))
+    assert [soft_penalty(n, 100, 0.2) for n in lengths] == pytest.approx(
+        oracle([[1] * n for n in lengths])
+    )

@@ -1,9 +1,19 @@
-"""Fake engine, scorer and learner with a clock: for the driver's properties, fault timing and scale."""
+"""Fake engine, scorer and learner with a clock: for the driver's properties, fault timing and
+scale.
+"""
 
 import asyncio
 import random
 
-from geoagent_rl.types import InfraError, Outcome, PolicyVersion, Prompt, Rollout, ScoredRollout, Truth
+from geoagent_rl.types import (
+    InfraError,
+    Outcome,
+    PolicyVersion,
+    Prompt,
+    Rollout,
+    ScoredRollout,
+    Truth,
+)
 
 TRUTH = Truth("Japan", "Tokyo", "Tokyo", 35.69, 139.69)
 
@@ -13,9 +23,13 @@ def prompt_at(i: int) -> Prompt:
 
 
 class FakeEngine:
-    """Yields n completions, each after `seconds`; fails for ever or for the prompts in `fails_once`."""
+    """Yields n completions, each after `seconds`; fails for ever or for the prompts in
+    `fails_once`.
+    """
 
-    def __init__(self, seconds: float = 0.0, fails_once: frozenset[str] = frozenset(), dead: bool = False) -> None:
+    def __init__(
+        self, seconds: float = 0.0, fails_once: frozenset[str] = frozenset(), dead: bool = False
+    ) -> None:
         self.seconds, self.fails_once, self.dead = seconds, set(fails_once), dead
         self.version, self.swaps, self.started = 0, [], []
         self.up = True
@@ -38,7 +52,9 @@ class FakeEngine:
                 self.fails_once.discard(prompt.uid)
                 raise InfraError("engine died")
             spans = {"submitted": 0.0, "first_token": 0.0, "generated": self.seconds * (i + 1)}
-            yield Rollout(prompt.uid, i, (1,), (2, 3), (-0.1, -0.1), f"{seed}:{i}", "stop", version, spans)
+            yield Rollout(
+                prompt.uid, i, (1,), (2, 3), (-0.1, -0.1), f"{seed}:{i}", "stop", version, spans
+            )
 
     async def swap(self, version):
         self.version = version.number

@@ -1,4 +1,6 @@
-"""What follows a step, on fakes: which checkpoints are asked for, what a full disk and a dead learner lead to."""
+"""What follows a step, on fakes: which checkpoints are asked for, what a full disk and a dead
+learner lead to.
+"""
 
 import json
 from types import SimpleNamespace
@@ -6,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from fakes import FakeEngine, prompt_at
 
-from cluster.reinforce import AfterStep, restore
-from geoagent_rl import checkpoints, driver
+from cluster.jobs.grpo import AfterStep, restore
 from geoagent_rl import config as configuration
-from geoagent_rl.rundir import RunDir
+from geoagent_rl import driver
+from geoagent_rl.run import checkpoints
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, InfraError, Outcome, PolicyVersion, ScoredRollout
 
 
@@ -74,14 +77,27 @@ class Engine(FakeEngine):
 
 async def go(tmp_path, learner, rewards, *overrides, resume=False):
     """A run of 8 steps with validation after every second one; (run, AfterStep)."""
-    words = ["data.manifest=x", "data.eval_manifest=y", f"run.dir={tmp_path}/run", "steps=8", "run.save_every=3"]
-    words += ["run.validate_every=2", "rollout.prompts_per_step=2", "rollout.group_size=2", *overrides]
+    words = [
+        "data.manifest=x",
+        "data.eval_manifest=y",
+        f"run.dir={tmp_path}/run",
+        "steps=8",
+        "run.save_every=3",
+    ]
+    words += [
+        "run.validate_every=2",
+        "rollout.prompts_per_step=2",
+        "rollout.group_size=2",
+        *overrides,
+    ]
     config = configuration.load(None, words)
     run, engine, scores = RunDir.create(config, resume), Engine(), Scores(rewards)
     first, prompt = await restore(learner, run) if resume else (0, 0)
     await engine.swap(PolicyVersion(first, "merged", ""))
     on = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
-    after = AfterStep(config, on, run, learner, [prompt_at(99)], {}, Plot(), first, prompt, *run.best())
+    after = AfterStep(
+        config, on, run, learner, [prompt_at(99)], {}, Plot(), first, prompt, *run.best()
+    )
     try:
         await driver.train(config, prompt_at, [engine], scores, learner, after.step, first, prompt)
     except BaseException:
@@ -99,7 +115,12 @@ async def test_the_best_by_validation_is_saved_and_survives(tmp_path):
     assert [p.name for p in run.checkpoints()] == ["step-000002", "step-000008"]
     assert (run.path / "checkpoints" / "best").resolve().name == "step-000002"
     found = {r["step"]: r.get("validation_reward") for r in run.rows("metrics.jsonl")}
-    assert {step: reward for step, reward in found.items() if reward is not None} == {2: 0.9, 4: 0.3, 6: 0.4, 8: 0.4}
+    assert {step: reward for step, reward in found.items() if reward is not None} == {
+        2: 0.9,
+        4: 0.3,
+        6: 0.4,
+        8: 0.4,
+    }
 
 
 @pytest.mark.parametrize("died", [1, 2, 4, 5, 7])
@@ -119,7 +140,9 @@ async def test_a_resumed_run_marks_the_same_best_and_records_no_step_twice(tmp_p
     run, _ = await go(tmp_path, Learner(), RISING, resume=True)
     assert [r["step"] for r in run.rows("metrics.jsonl")] == list(range(1, 9))
     assert [r["prompts"] for r in run.rows("metrics.jsonl")] == list(range(2, 17, 2))
-    assert [r["step"] for r in run.rows("rollouts.jsonl")] == [s for s in range(1, 9) for _ in range(4)]
+    assert [r["step"] for r in run.rows("rollouts.jsonl")] == [
+        s for s in range(1, 9) for _ in range(4)
+    ]
     assert (run.path / "checkpoints" / "best").resolve().name == "step-000002"
 
 
@@ -131,12 +154,16 @@ async def test_a_full_disk_is_said_and_counted_and_the_run_goes_on(tmp_path, cap
 
     run, after = await go(tmp_path, Full(), RISING)
     assert "WARNING: a checkpoint could not be saved" in capsys.readouterr().err
-    assert [r["unsaved_checkpoints"] for r in run.rows("metrics.jsonl")] == [0] * 6 + [1] * 2 and after.unsaved == 1
+    assert [r["unsaved_checkpoints"] for r in run.rows("metrics.jsonl")] == [0] * 6 + [
+        1
+    ] * 2 and after.unsaved == 1
     assert [p.name for p in run.checkpoints()] == ["step-000002", "step-000003", "step-000008"]
 
 
 async def test_weights_that_are_ahead_of_the_records_are_not_saved(tmp_path, capsys):
-    """A swap that fails comes after the optimizer's step: the step before it is what can be continued from."""
+    """A swap that fails comes after the optimizer's step: the step before it is what can be
+    continued from.
+    """
 
     class Fails(Learner):
         async def step(self):

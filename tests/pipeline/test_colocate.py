@@ -1,4 +1,6 @@
-"""One GPU for engine and learner: they never work at the same time, and the numbers are those of two GPUs."""
+"""One GPU for engine and learner: they never work at the same time, and the numbers are those of
+two GPUs.
+"""
 
 from pathlib import Path
 
@@ -47,7 +49,9 @@ async def train(config, engine, learner, fake):
 
 
 async def test_the_learner_learns_only_while_the_engine_sleeps():
-    config = load(None, ["data.manifest=x", "steps=3", "rollout.prompts_per_step=4", "rollout.group_size=4"])
+    config = load(
+        None, ["data.manifest=x", "steps=3", "rollout.prompts_per_step=4", "rollout.group_size=4"]
+    )
     engine = SleepyEngine(0.001)
     learner = WatchfulLearner(engine)
     apart = FakeLearner()
@@ -62,7 +66,10 @@ async def test_the_learner_learns_only_while_the_engine_sleeps():
         ("rollout.engines=2", "rollout.engines=1"),
         ("max_staleness=1", "max_staleness=0"),
         ("learner.gpus_per_rank=0.8", "at most 1"),
-        ("placement.colocate=false", "rollout.memory"),  # then 0.5 of memory is more than 0.45 of the GPU
+        (
+            "placement.colocate=false",
+            "rollout.memory",
+        ),  # then 0.5 of memory is more than 0.45 of the GPU
         ("rollout.tensor_parallel=2", "rollout.tensor_parallel"),
     ],
 )

@@ -1,4 +1,6 @@
-"""What the driver promises, shown on fakes: order, staleness, retries, no lost sample, where the time goes."""
+"""What the driver promises, shown on fakes: order, staleness, retries, no lost sample, where the
+time goes.
+"""
 
 import asyncio
 import dataclasses
@@ -63,10 +65,17 @@ async def test_no_living_engine_ends_with_a_clear_error_and_no_task_left():
 
 async def test_unscorable_samples_have_no_advantage_and_do_not_change_the_others():
     learner = FakeLearner()
-    await run(settings("reward.max_unscorable_share=1"), [FakeEngine()], FakeScorer(unscorable=0.3), learner)
+    await run(
+        settings("reward.max_unscorable_share=1"),
+        [FakeEngine()],
+        FakeScorer(unscorable=0.3),
+        learner,
+    )
     for _, group in learner.groups:
         scored = [s.total for s in group.samples if s.total is not None]
-        assert all(a == 0 for a, s in zip(group.advantages, group.samples, strict=True) if s.total is None)
+        assert all(
+            a == 0 for a, s in zip(group.advantages, group.samples, strict=True) if s.total is None
+        )
         assert abs(sum(group.advantages)) < 1e-6
         if len(scored) > 1:
             assert any(group.advantages)
@@ -80,7 +89,9 @@ async def test_too_many_unscorable_samples_stop_the_run_with_the_reason():
 async def test_slow_rewards_show_as_exposed_time_and_staleness_hides_them():
     slow = {"engines": [FakeEngine(0.002)], "scorer": FakeScorer(0.1), "learner": FakeLearner(0.02)}
     on_policy = await run(settings(), **slow)
-    ahead = await run(settings("max_staleness=2"), [FakeEngine(0.002)], FakeScorer(0.1), FakeLearner(0.02))
+    ahead = await run(
+        settings("max_staleness=2"), [FakeEngine(0.002)], FakeScorer(0.1), FakeLearner(0.02)
+    )
     assert sum(r["reward_exposed_seconds"] for r in on_policy) > 0.3
     steady = slice(1, None)
     assert sum(r["reward_exposed_seconds"] for r in ahead[steady]) < 0.5 * sum(
@@ -102,7 +113,12 @@ async def test_steps_are_shorter_ahead_of_slow_rewards(staleness):
 
 async def test_times_add_up():
     for row in await run(settings(), [FakeEngine(0.002)], FakeScorer(0.01), FakeLearner(0.002)):
-        parts = ("learn_busy_seconds", "swap_seconds", "reward_exposed_seconds", "rollout_wait_seconds")
+        parts = (
+            "learn_busy_seconds",
+            "swap_seconds",
+            "reward_exposed_seconds",
+            "rollout_wait_seconds",
+        )
         assert sum(row[p] for p in parts) == pytest.approx(row["step_seconds"], abs=1e-6)
         assert row["bound_seconds"] <= row["step_seconds"] and 0 < row["efficiency"] <= 1
 
@@ -114,7 +130,9 @@ async def test_a_resumed_run_starts_the_same_prompts_with_the_same_seeds():
     async def on_step(step, metrics, groups):
         pass
 
-    await driver.train(settings(), prompt_at, [FakeEngine()], FakeScorer(), rest, on_step, first_step=3)
+    await driver.train(
+        settings(), prompt_at, [FakeEngine()], FakeScorer(), rest, on_step, first_step=3
+    )
     texts = [[s.rollout.text for s in g.samples] for _, g in whole.groups]
     assert [[s.rollout.text for s in g.samples] for _, g in rest.groups] == texts[12:]
 
@@ -136,7 +154,9 @@ async def test_memory_is_flat_over_200_steps():
             self.seen.clear()
             return await super().score(prompt, rollout)
 
-    await driver.train(settings("steps=200"), prompt_at, [FakeEngine()], ForgetfulScorer(), Forgetful(), on_step)
+    await driver.train(
+        settings("steps=200"), prompt_at, [FakeEngine()], ForgetfulScorer(), Forgetful(), on_step
+    )
     assert peaks[1] < 1.05 * peaks[0]
 
 
@@ -165,7 +185,9 @@ async def test_storage_that_a_node_does_not_see_stops_the_run():
                 yield rollout
 
     learner = FakeLearner()
-    with pytest.raises(UserError, match="25% of the last 5 steps' pictures could not be opened.*/images/17.png"):
+    with pytest.raises(
+        UserError, match="25% of the last 5 steps' pictures could not be opened.*/images/17.png"
+    ):
         await run(settings("steps=20"), [Blind()], FakeScorer(), learner)
     assert learner.number == 5
 
@@ -186,7 +208,9 @@ async def test_steps_that_change_nothing_for_ever_stop_the_run(metrics, says):
 
     learner = Stuck()
     with pytest.raises(UserError, match=f"10 steps in a row changed nothing; .*{says}"):
-        await run(settings("steps=50", "learner.skip_grad_norm=2"), [FakeEngine()], FakeScorer(), learner)
+        await run(
+            settings("steps=50", "learner.skip_grad_norm=2"), [FakeEngine()], FakeScorer(), learner
+        )
     assert learner.number == 14  # one that did in between begins the count again
 
 
@@ -203,7 +227,9 @@ async def test_a_step_that_has_begun_is_finished_before_a_run_stops():
         recorded.append(step)
 
     learner = Slow()
-    task = asyncio.create_task(driver.train(settings(), prompt_at, [FakeEngine()], FakeScorer(), learner, on_step))
+    task = asyncio.create_task(
+        driver.train(settings(), prompt_at, [FakeEngine()], FakeScorer(), learner, on_step)
+    )
     await stepping.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -233,7 +259,9 @@ async def test_dynamic_sampling_takes_further_prompts_for_groups_without_advanta
     assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(0, 40, 2)]
     assert [number for number, _ in learner.groups] == [i // 4 for i in range(20)]
     assert [r["prompts"] for r in rows] == [7, 15, 23, 31, 39]  # p7 is the first that step 2 takes
-    assert rows[0]["zero_variance_share"] == pytest.approx(3 / 7)  # what was dropped is still measured
+    assert rows[0]["zero_variance_share"] == pytest.approx(
+        3 / 7
+    )  # what was dropped is still measured
 
 
 async def test_without_dynamic_sampling_nothing_is_dropped():
@@ -246,7 +274,9 @@ async def test_without_dynamic_sampling_nothing_is_dropped():
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 async def test_refills_are_bounded_and_the_run_goes_on(staleness):
     learner, engine = FakeLearner(), FakeEngine(0.001)
-    asked = settings("rollout.dynamic_sampling=true", "rollout.max_refills=2", f"max_staleness={staleness}")
+    asked = settings(
+        "rollout.dynamic_sampling=true", "rollout.max_refills=2", f"max_staleness={staleness}"
+    )
     rows = await run(asked, [engine], Equal(lambda i: i < 9), learner)
     assert [r["prompts"] for r in rows] == [6, 12, 16, 20, 24]
     assert [g.prompt.uid for number, g in learner.groups if number < 2] == ["p9", "p10", "p11"]
@@ -263,7 +293,12 @@ async def test_dynamic_sampling_keeps_the_staleness_and_takes_every_prompt_once(
         ages.extend(step - 1 - s.rollout.version for g in groups for s in g.samples)
 
     taken = []
-    asked = settings("rollout.dynamic_sampling=true", "rollout.max_refills=3", f"max_staleness={staleness}", "steps=12")
+    asked = settings(
+        "rollout.dynamic_sampling=true",
+        "rollout.max_refills=3",
+        f"max_staleness={staleness}",
+        "steps=12",
+    )
     await driver.train(asked, prompt_at, engines, Equal(lambda i: i % 7 > 2), learner, on_step)
     assert taken == [f"p{i}" for i in range(len(taken))]
     assert sum(len(e.started) for e in engines) == len(taken)
@@ -278,7 +313,9 @@ async def test_a_resumed_run_with_dynamic_sampling_repeats_the_uninterrupted_one
         again.append(metrics["prompts"])
 
     again = []
-    await driver.train(asked, prompt_at, [FakeEngine()], Equal(odd), rest, on_step, 3, rows[2]["prompts"])
+    await driver.train(
+        asked, prompt_at, [FakeEngine()], Equal(odd), rest, on_step, 3, rows[2]["prompts"]
+    )
     texts = [[s.rollout.text for s in g.samples] for _, g in whole.groups]
     assert [[s.rollout.text for s in g.samples] for _, g in rest.groups] == texts[12:]
     assert again == [r["prompts"] for r in rows[3:]]
@@ -294,12 +331,16 @@ def test_wherever_a_run_with_dynamic_sampling_is_cut_it_goes_on_the_same(dull, r
         rows, learner = [], FakeLearner()
 
         async def on_step(step, metrics, groups):
-            rows.append((metrics["prompts"], [s.rollout.text for _, g in learner.groups for s in g.samples]))
+            rows.append(
+                (metrics["prompts"], [s.rollout.text for _, g in learner.groups for s in g.samples])
+            )
             learner.groups.clear()
 
         config = dataclasses.replace(asked, steps=last)
         scorer = Equal(dull.__contains__)
-        asyncio.run(driver.train(config, prompt_at, [FakeEngine()], scorer, learner, on_step, first, prompt))
+        asyncio.run(
+            driver.train(config, prompt_at, [FakeEngine()], scorer, learner, on_step, first, prompt)
+        )
         return rows
 
     whole, begun = steps(0, 5, 0), steps(0, stop, 0)
@@ -317,5 +358,7 @@ async def test_dynamic_sampling_replaces_pictures_that_cannot_be_decoded():
                 yield rollout
 
     learner = FakeLearner()
-    await run(settings("rollout.dynamic_sampling=true", "steps=1"), [Picky()], FakeScorer(), learner)
+    await run(
+        settings("rollout.dynamic_sampling=true", "steps=1"), [Picky()], FakeScorer(), learner
+    )
     assert [g.prompt.uid for _, g in learner.groups] == ["p0", "p2", "p3", "p4"]

@@ -1,4 +1,6 @@
-"""`eval run`'s loop on fakes: consensus, failures that are answers and failures that are not, and going on later."""
+"""`eval run`'s loop on fakes: consensus, failures that are answers and failures that are not, and
+going on later.
+"""
 
 import asyncio
 import json
@@ -7,24 +9,29 @@ import numpy as np
 import pytest
 from fakes import FakeEngine
 
-from cluster.evaluate import open_file
+from cluster.jobs.evaluate import open_file
+from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.locate import locate_all, medoid
 from geoagent_rl.evaluation.predictions import read_predictions
 from geoagent_rl.evaluation.summary import summarise
-from geoagent_rl.policy.answer import Stage, render
-from geoagent_rl.rundir import RunDir
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import InfraError, Outcome, Rollout, ScoredRollout, UserError
 
 TEXT = render(tuple(Stage(("sign",), "because", c, "Medium") for c in ("Kenya", "Kwale", "Diani")),
               ("Kenya", "Kwale", "Diani"))  # fmt: skip
-SAMPLES = [Sample(f"p{i}", f"{i}.jpg", "Kenya", "Kwale", "Diani", -4.3, 39.6, "", 6.5, "sign") for i in range(6)]
+SAMPLES = [
+    Sample(f"p{i}", f"{i}.jpg", "Kenya", "Kwale", "Diani", -4.3, 39.6, "", 6.5, "sign")
+    for i in range(6)
+]
 
 
 class Engine(FakeEngine):
-    """Completion i of a photograph is its i-th point (None: no answer); some photographs are broken or fail."""
+    """Completion i of a photograph is its i-th point (None: no answer); some photographs are broken
+    or fail.
+    """
 
     def __init__(self, points, broken=(), failing=()):
         super().__init__()
@@ -38,7 +45,17 @@ class Engine(FakeEngine):
             raise InfraError("engine died")
         for i in range(n):
             text = TEXT if self.points[i % len(self.points)] else "I cannot tell"
-            yield Rollout(prompt.uid, i, (1,), (2,), (-0.1,), text, "stop", 0, {"submitted": 0.0, "generated": 1.0})
+            yield Rollout(
+                prompt.uid,
+                i,
+                (1,),
+                (2,),
+                (-0.1,),
+                text,
+                "stop",
+                0,
+                {"submitted": 0.0, "generated": 1.0},
+            )
 
 
 class Scorer:
@@ -52,9 +69,16 @@ class Scorer:
         elif point is None:
             spatial = Outcome("data", 0.0, "the answer names no place")
         else:
-            spatial = Outcome("score", 0.5, details={"lat": point[0], "lon": point[1], "level": "place"})
+            spatial = Outcome(
+                "score", 0.5, details={"lat": point[0], "lon": point[1], "level": "place"}
+            )
         stages = {"stages": [{"agree": True}, {"agree": False}, {"agree": True}]}
-        similar = {"levels": [{"level": "country", "similarity": 1.0}, {"level": "region", "similarity": 0.4}]}
+        similar = {
+            "levels": [
+                {"level": "country", "similarity": 1.0},
+                {"level": "region", "similarity": 0.4},
+            ]
+        }
         parts = {"spatial": spatial, "semantic": Outcome("score", 0.4, details=similar),
                  "consistency": Outcome("score", 0.4, details=stages), "format": Outcome("score", 1.0)}  # fmt: skip
         return ScoredRollout(rollout, parts, 1.0)
@@ -62,7 +86,9 @@ class Scorer:
 
 def locate(samples, engine, completions=1):
     rows = []
-    left = asyncio.run(locate_all(samples, [engine], Scorer(engine.points), completions, 0.7, 3, rows.append))
+    left = asyncio.run(
+        locate_all(samples, [engine], Scorer(engine.points), completions, 0.7, 3, rows.append)
+    )
     return {row["uid"]: row for row in rows}, left
 
 
@@ -72,7 +98,12 @@ def test_the_medoid_is_the_answer_that_most_agree_with():
     engine = Engine([*points, None])
     rows, left = locate(SAMPLES[:1], engine, completions=5)
     row = rows["p0"]
-    assert (row["pred_lat"], row["pred_lon"], row["completions"], row["located"]) == (48.85, 2.35, 5, 4)
+    assert (row["pred_lat"], row["pred_lon"], row["completions"], row["located"]) == (
+        48.85,
+        2.35,
+        5,
+        4,
+    )
     assert row["spread_km"] > 5000 and left == 0 and row["failure"] == ""
 
 
@@ -81,7 +112,11 @@ def test_a_row_says_what_the_rewards_and_the_reasoning_said():
     row = rows["p0"]
     assert row["answer"] == "Kenya; Kwale; Diani" and row["uncertainty_region"] == "Medium"
     assert (row["right_country"], row["right_region"], row["right_place"]) == (1, 0, 0)
-    assert (row["consistency"], row["agrees"], row["format_valid"]) == (0.4, [True, False, True], 1.0)
+    assert (row["consistency"], row["agrees"], row["format_valid"]) == (
+        0.4,
+        [True, False, True],
+        1.0,
+    )
     assert (row["locatability"], row["scene"], row["spread_km"]) == (6.5, "sign", None)
 
 
@@ -103,14 +138,23 @@ def test_another_engine_answers_where_one_died():
     points = [(1.0, 2.0)]
     dead, alive = Engine(points, failing=[s.uid for s in SAMPLES]), Engine(points)
     rows = []
-    assert asyncio.run(locate_all(SAMPLES, [dead, alive], Scorer(points), 1, 0.0, 3, rows.append, concurrent=2)) == 0
+    assert (
+        asyncio.run(
+            locate_all(SAMPLES, [dead, alive], Scorer(points), 1, 0.0, 3, rows.append, concurrent=2)
+        )
+        == 0
+    )
     assert len(rows) == 6 and len(alive.asked) == 6 and len(dead.asked) == 3
 
 
 def test_a_place_that_could_not_be_looked_up_is_no_wrong_answer():
-    with pytest.raises(InfraError, match="no photograph could be located; the last: p0: geocoder timed out"):
+    with pytest.raises(
+        InfraError, match="no photograph could be located; the last: p0: geocoder timed out"
+    ):
         locate(SAMPLES[:1], Engine(["infra"]))
-    with pytest.raises(InfraError, match="geocoder timed out"):  # nor is a consensus of the others the answer
+    with pytest.raises(
+        InfraError, match="geocoder timed out"
+    ):  # nor is a consensus of the others the answer
         locate(SAMPLES[:1], Engine([(1.0, 2.0), "infra"]), completions=2)
 
 
@@ -126,7 +170,9 @@ def test_a_second_start_asks_only_for_the_rest_and_never_mixes_checkpoints(tmp_p
     assert [s.uid for s in open_file(run, asked, SAMPLES)] == ["p1", "p2", "p4", "p5"]
     run.append("predictions.jsonl", [{"uid": "p4"}])
     assert [row["uid"] for row in run.rows("predictions.jsonl")] == ["p0", "p3", "p4"]
-    with pytest.raises(UserError, match="holds predictions with another model; give another run.dir"):
+    with pytest.raises(
+        UserError, match="holds predictions with another model; give another run.dir"
+    ):
         open_file(run, {**asked, "model": "other"}, SAMPLES)
 
 

@@ -1,4 +1,6 @@
-"""Engines and learners that die at random: the run goes on, and what it records holds every sample exactly once."""
+"""Engines and learners that die at random: the run goes on, and what it records holds every sample
+exactly once.
+"""
 
 import asyncio
 import dataclasses
@@ -86,28 +88,45 @@ class MortalLearner(FakeLearner):
 
 
 async def train(config, engines, chance, risk):
-    """Runs as cluster.steps.reinforce does: steps are recorded, every SAVE_EVERY-th is a checkpoint. The record."""
+    """Runs as cluster.jobs.stages.reinforce does: steps are recorded, every SAVE_EVERY-th is a
+    checkpoint. The record.
+    """
     record, saved = [], [(0, 0)]  # (step, prompts taken)
 
     async def attempt(life):
         (first, prompt), learner = saved[-1], MortalLearner(chance, risk, saved[-1][0])
         del record[first:]
         if life:
-            await asyncio.gather(*(e.swap(PolicyVersion(first, "merged", "nowhere")) for e in engines))
+            await asyncio.gather(
+                *(e.swap(PolicyVersion(first, "merged", "nowhere")) for e in engines)
+            )
 
         async def on_step(step, metrics, groups):
-            record.append([(s.rollout.uid, s.rollout.index, s.rollout.text) for g in groups for s in g.samples])
+            record.append(
+                [
+                    (s.rollout.uid, s.rollout.index, s.rollout.text)
+                    for g in groups
+                    for s in g.samples
+                ]
+            )
             if step % SAVE_EVERY == 0:
                 saved.append((step, metrics["prompts"]))
 
-        await driver.train(config, prompt_at, engines, FakeScorer(), learner, on_step, first, prompt)
+        await driver.train(
+            config, prompt_at, engines, FakeScorer(), learner, on_step, first, prompt
+        )
 
     await restarting_learner(attempt, max_restarts=1000)
     return record
 
 
 @hypothesis.settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), engines=st.integers(1, 3), staleness=st.integers(0, 2), risk=st.floats(0.001, 0.05))
+@given(
+    seed=st.integers(0, 2**32),
+    engines=st.integers(1, 3),
+    staleness=st.integers(0, 2),
+    risk=st.floats(0.001, 0.05),
+)
 def test_no_sample_is_lost_or_trained_twice_whatever_dies(seed, engines, staleness, risk):
     chance, lives, config = random.Random(seed), [], settings(f"max_staleness={staleness}")
     calm = asyncio.run(train(config, [FakeEngine()], random.Random(0), risk=0.0))
@@ -154,7 +173,9 @@ async def test_the_others_go_on_while_one_engine_is_started_again():
 
 
 async def test_a_node_that_dies_with_several_engines_is_no_reason_to_stop():
-    """The idle ones have told nobody: the prompt that was under way there must not use up its attempts on them."""
+    """The idle ones have told nobody: the prompt that was under way there must not use up its
+    attempts on them.
+    """
 
     class OnNode(MortalEngine):
         async def generate(self, prompt, n, seed, **sampling):
@@ -178,7 +199,10 @@ async def test_a_node_that_dies_with_several_engines_is_no_reason_to_stop():
     others_are_done, learner = asyncio.Event(), FakeLearner()
     node = [OnNode(random.Random(0), 0.0) for _ in range(4)]
     elsewhere = [MortalEngine(random.Random(0), 0.0) for _ in range(2)]
-    engines = [RestartedEngine(f"engine {i}", engine, start, 5) for i, engine in enumerate([*node, *elsewhere])]
+    engines = [
+        RestartedEngine(f"engine {i}", engine, start, 5)
+        for i, engine in enumerate([*node, *elsewhere])
+    ]
 
     async def on_step(step, metrics, groups):
         pass
@@ -198,13 +222,17 @@ async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
         return lives[-1]
 
     engine.start, lives[0].risk = start, 1.0
-    with pytest.raises(InfraError, match="rollout engine 0 is lost after 2 restarts .rollout.max_restarts"):
+    with pytest.raises(
+        InfraError, match="rollout engine 0 is lost after 2 restarts .rollout.max_restarts"
+    ):
         if where == "swap":
             await engine.swap(PolicyVersion(1, "merged", "nowhere"))
             await engine.ready()
         else:
             with mock.patch.object(driver, "ATTEMPTS", 1000):
-                await driver.train(settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), None)
+                await driver.train(
+                    settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), None
+                )
     assert engine.restarts == 2
 
 
@@ -215,7 +243,9 @@ async def test_a_learner_that_dies_for_ever_ends_the_run_and_says_which_setting_
         lives.append(life)
         raise LearnerLost("learner rank 1 died in 'step'")
 
-    with pytest.raises(InfraError, match="lost after 2 restarts .learner.max_restarts.; .*: learner rank"):
+    with pytest.raises(
+        InfraError, match="lost after 2 restarts .learner.max_restarts.; .*: learner rank"
+    ):
         await restarting_learner(attempt, 2)
     assert lives == [0, 1, 2]
 

@@ -1,4 +1,6 @@
-"""Step II on a fake learner: every demonstration once per epoch, seeded order, exact continuation."""
+"""Step II on a fake learner: every demonstration once per epoch, seeded order, exact
+continuation.
+"""
 
 import pytest
 
@@ -26,8 +28,12 @@ async def test_each_epoch_shows_everything_once_in_another_order():
     await cold_start(learner, DEMONSTRATIONS, 2, 4, seed=0, on_step=lambda *row: seen.append(row))
     assert [len(b) for b in learner.batches] == [4, 4, 2, 4, 4, 2]
     first, second = sum(learner.batches[:3], []), sum(learner.batches[3:], [])
-    assert sorted(first) == sorted(second) == sorted(d.uid for d in DEMONSTRATIONS) and first != second
-    assert [(step, steps) for step, steps, _ in seen] == [(i + 1, 6) for i in range(6)] and sft_steps(10, 2, 4) == 6
+    assert (
+        sorted(first) == sorted(second) == sorted(d.uid for d in DEMONSTRATIONS) and first != second
+    )
+    assert [(step, steps) for step, steps, _ in seen] == [
+        (i + 1, 6) for i in range(6)
+    ] and sft_steps(10, 2, 4) == 6
 
 
 async def test_continues_where_it_stopped():

@@ -1,4 +1,6 @@
-"""How well reward latency is hidden: the real driver and scorer in virtual time, on services as slow as real ones."""
+"""How well reward latency is hidden: the real driver and scorer in virtual time, on services as
+slow as real ones.
+"""
 
 import dataclasses
 import statistics
@@ -42,10 +44,15 @@ def test_on_policy_the_learner_waits_for_rewards_at_most_two_percent_of_a_step()
     slow, free = steps_of(config, SLOW), steps_of(config, FREE)
     assert slow["reward_exposed_seconds"] <= 0.02 * slow["step_seconds"]
     saved = slow["step_seconds"] - free["step_seconds"]
-    assert 1.0 < saved <= slow["reward_exposed_seconds"]  # free rewards would save one latency, and no more than said
+    assert (
+        1.0 < saved <= slow["reward_exposed_seconds"]
+    )  # free rewards would save one latency, and no more than said
 
     async def serial():
-        engines, scorer = [Engine(SLOW) for _ in range(SLOW.engines)], Scorer(Rewards(SLOW).services, config.reward)
+        engines, scorer = (
+            [Engine(SLOW) for _ in range(SLOW.engines)],
+            Scorer(Rewards(SLOW).services, config.reward),
+        )
         return await serial_step(config, engines, scorer, Learner(SLOW), 0, one_by_one=False)
 
     assert virtual_time.run(serial()) > 1.1 * slow["step_seconds"]

@@ -1,4 +1,6 @@
-"""Whatever fails, and however often: no infrastructure failure ever changes a number, and nothing is lost."""
+"""Whatever fails, and however often: no infrastructure failure ever changes a number, and nothing
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
-from geoagent_rl.config_reward import RewardConfig
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import InfraError
 
@@ -27,7 +29,9 @@ TEXTS = [
 def score_all(before, **config):
     async def run():
         scorer = Scorer(Fakes(before).services, RewardConfig(**config))
-        return await asyncio.gather(*(scorer.score(PROMPT, rollout(t, i)) for i, t in enumerate(TEXTS)))
+        return await asyncio.gather(
+            *(scorer.score(PROMPT, rollout(t, i)) for i, t in enumerate(TEXTS))
+        )
 
     return asyncio.run(run())
 
@@ -36,7 +40,11 @@ CLEAN = score_all(None)
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), share=st.floats(0, 1), required=st.sets(st.sampled_from(["spatial", "semantic"])))
+@given(
+    seed=st.integers(0, 2**32),
+    share=st.floats(0, 1),
+    required=st.sets(st.sampled_from(["spatial", "semantic"])),
+)
 def test_random_faults_never_change_a_number(seed, share, required):
     rng = random.Random(seed)
 
@@ -56,7 +64,9 @@ def test_random_faults_never_change_a_number(seed, share, required):
     with patch("geoagent_rl.rewards.scorer.FIRST_BACKOFF_S", 0.0005):
         found = score_all(before, deadline_s=0.02, attempt_timeout_s=0.004, required=tuple(always))
 
-    assert [f.rollout.index for f in found] == list(range(len(TEXTS)))  # nothing lost, nothing twice
+    assert [f.rollout.index for f in found] == list(
+        range(len(TEXTS))
+    )  # nothing lost, nothing twice
     for got, clean in zip(found, CLEAN, strict=True):
         for name, outcome in got.parts.items():
             assert outcome.kind == "infra" or (outcome.kind, outcome.score) == (

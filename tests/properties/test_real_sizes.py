@@ -1,4 +1,6 @@
-"""What long reasoning and large models need: shared vision features, half precision, image budget, whole prompts."""
+"""What long reasoning and large models need: shared vision features, half precision, image budget,
+whole prompts.
+"""
 
 import pytest
 import tiny_random
@@ -29,7 +31,9 @@ def batch_of(processor, network, samples: int):
     for i in range(samples):
         ids = torch.randint(0, 256, (4 + 3 * i,), generator=noise).tolist()
         rows.append(TrainSample(str(i), str(i % 2), prompts[i % 2].ids, tuple(ids), 1.0))
-    return collate(rows, ["0", "1"], network.config.image_token_id, processor.tokenizer.pad_token_id), prompts
+    return collate(
+        rows, ["0", "1"], network.config.image_token_id, processor.tokenizer.pad_token_id
+    ), prompts
 
 
 def logprobs(policy, batch, prompts):
@@ -45,7 +49,9 @@ def gradients(policy):
 
 
 def test_shared_features_give_the_plain_models_log_probabilities_and_gradients(place):
-    """Against the Hugging Face model as it comes: every sequence brings its own pixels through the vision tower."""
+    """Against the Hugging Face model as it comes: every sequence brings its own pixels through the
+    vision tower.
+    """
     directory, processor = place
     policy = load_policy(directory, lora=(4, 8))
     with torch.no_grad():
@@ -62,7 +68,9 @@ def test_shared_features_give_the_plain_models_log_probabilities_and_gradients(p
         image_grid_thw=torch.cat([p.image_grid_thw for p in shown]),
     ).logits
     mask, rows = batch.completion_mask, torch.arange(5)[:, None]
-    plain = logits[rows, batch.positions].log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
+    plain = (
+        logits[rows, batch.positions].log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
+    )
     (plain * mask).sum().backward()
     expected = gradients(policy)
     ours = logprobs(policy, batch, prompts)
@@ -70,13 +78,17 @@ def test_shared_features_give_the_plain_models_log_probabilities_and_gradients(p
     torch.testing.assert_close(ours[mask], plain[mask], rtol=0, atol=2e-5)
     found = gradients(policy)
     largest = max(float(g.abs().max()) for g in expected.values())
-    assert found.keys() == expected.keys() and largest > 0 and not [n for n in found if "visual" in n]
+    assert (
+        found.keys() == expected.keys() and largest > 0 and not [n for n in found if "visual" in n]
+    )
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
 
 
 def test_a_bfloat16_model_gives_float32_log_probabilities(place):
-    """Its logits have 8 bits; their softmax must not: near -5.5 a bfloat16 moves in steps of 1/32."""
+    """Its logits have 8 bits; their softmax must not: near -5.5 a bfloat16 moves in steps of
+    1/32.
+    """
     directory, processor = place
     full, half = load_policy(directory), load_policy(directory, "bfloat16")
     batch, prompts = batch_of(processor, full.network, 3)
@@ -96,11 +108,15 @@ def test_pictures_keep_the_budget_and_a_tighter_one_costs_fewer_tokens(place, si
     tokens = prompt.ids.count(image)
     allowed = min(max_pixels, 84 * 84) // 28**2
     assert tokens == len(prompt.pixel_values) // 4
-    assert tokens <= allowed or 1 in (prompt.image_grid_thw[0, 1:] // 2).tolist()  # a sliver keeps one row of patches
+    assert (
+        tokens <= allowed or 1 in (prompt.image_grid_thw[0, 1:] // 2).tolist()
+    )  # a sliver keeps one row of patches
 
 
 def test_a_prompt_is_never_cut(place):
-    """A completion as long as it likes: all of the prompt's tokens are in the batch, in their place."""
+    """A completion as long as it likes: all of the prompt's tokens are in the batch, in their
+    place.
+    """
     _, processor = place
     network = load_policy(place[0]).network
     batch, prompts = batch_of(processor, network, 2)

@@ -1,8 +1,10 @@
-"""The scenes' places are real: the gazetteer finds each of them by its three names, where the table says it is."""
+"""The scenes' places are real: the gazetteer finds each of them by its three names, where the table
+says it is.
+"""
 
-from geoagent_rl.data.scene_world import places
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.tiny.scene_world import places
 
 
 def test_every_scene_place_geocodes_to_itself():

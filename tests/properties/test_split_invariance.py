@@ -1,4 +1,5 @@
-"""The step does not depend on how its samples are split, padded, ordered or accompanied; pixels follow their sample.
+"""The step does not depend on how its samples are split, padded, ordered or accompanied; pixels
+follow their sample.
 
 On a random tiny Qwen2.5-VL in float32: equal means within a few units of rounding of the sums.
 """
@@ -18,7 +19,9 @@ from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses,
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import banned_ids, encode
 
-FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 KINDS, LEVELS = ["grpo", "dapo", "dr_grpo", "bnpo"], ["token", "sequence"]
 SIZES = [(84, 84), (140, 56), (60, 90)]
 ROWS = st.sampled_from([0, 1, 10**6])  # see rows_of; 0: completions of one prompt share no row
@@ -38,29 +41,41 @@ class World:
         self.prompts = {}
         for i, (width, height) in enumerate(SIZES):
             pixels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=noise)
-            self.prompts[str(i)] = encode(self.processor, Image.fromarray(pixels.numpy()), "tiny", 10_000)
+            self.prompts[str(i)] = encode(
+                self.processor, Image.fromarray(pixels.numpy()), "tiny", 10_000
+            )
         rng = random.Random(2)
         self.samples = []
         for i in range(7):
             ids = tuple(rng.randrange(256) for _ in range(rng.randint(1, 12)))
             image = str(i % 3)
-            self.samples.append(TrainSample(str(i), image, self.prompts[image].ids, ids, rng.gauss(0, 1)))
+            self.samples.append(
+                TrainSample(str(i), image, self.prompts[image].ids, ids, rng.gauss(0, 1))
+            )
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
 
     def logprobs(self, samples, images=("0", "1", "2"), balance=0):
-        """(log-probabilities [B, T], batch); the pictures' features are computed in the order `images`."""
+        """(log-probabilities [B, T], batch); the pictures' features are computed in the order
+        `images`.
+        """
         config = self.policy.network.config
-        batch = collate(samples, images, config.image_token_id, self.processor.tokenizer.pad_token_id, balance)
+        batch = collate(
+            samples, images, config.image_token_id, self.processor.tokenizer.pad_token_id, balance
+        )
         grids = torch.cat([self.prompts[i].image_grid_thw for i in images])
-        features = self.policy.image_features(torch.cat([self.prompts[i].pixel_values for i in images]), grids)
-        values, _ = self.policy(batch, features, self.policy.position_ids(batch, grids), 0.7, self.banned)
+        features = self.policy.image_features(
+            torch.cat([self.prompts[i].pixel_values for i in images]), grids
+        )
+        values, _ = self.policy(
+            batch, features, self.policy.position_ids(batch, grids), 0.7, self.banned
+        )
         return values, batch
 
     def step(self, batches, kind, level="token", balance=0):
         """(loss, gradients) of micro-batches accumulated one after the other.
 
-        level: of a stale ratio and of an importance weight; the sampler's log-probabilities are made up from the ids.
-        """
+        level: of a stale ratio and of an importance weight; the sampler's log-probabilities are
+        made up from the ids."""
         self.policy.zero_grad()
         loss = sequences = tokens = 0.0
         whole_group = sum(len(s.completion_ids) for samples in batches for s in samples if s.weight)
@@ -87,7 +102,9 @@ class World:
             sequences += float(batch.mask.any(-1).sum())
             tokens += float(batch.mask.sum())
         divisor = normaliser(kind, sequences, tokens, max_tokens=12)
-        return loss / divisor, {n: p.grad / divisor for n, p in self.policy.named_parameters() if p.grad is not None}
+        return loss / divisor, {
+            n: p.grad / divisor for n, p in self.policy.named_parameters() if p.grad is not None
+        }
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +114,11 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(world):
-    return {(kind, level): world.step([world.samples], kind, level) for kind in KINDS for level in LEVELS}
+    return {
+        (kind, level): world.step([world.samples], kind, level)
+        for kind in KINDS
+        for level in LEVELS
+    }
 
 
 def assert_same(found, expected):
@@ -105,7 +126,9 @@ def assert_same(found, expected):
     largest = max(float(g.abs().max()) for g in expected[1].values())
     assert found[1].keys() == expected[1].keys() and largest > 0
     for name, gradient in expected[1].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name)
+        torch.testing.assert_close(
+            found[1][name], gradient, rtol=1e-3, atol=1e-5 * largest, msg=name
+        )
 
 
 @FEW
@@ -124,8 +147,12 @@ def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind
     kind=st.sampled_from(["grpo", "bnpo"]),
     balance=ROWS,
 )
-def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(world, whole, budget, ranks, kind, balance):
-    batches = [batch for batches in plan(world.samples, ranks, budget, balance) for batch in batches]
+def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(
+    world, whole, budget, ranks, kind, balance
+):
+    batches = [
+        batch for batches in plan(world.samples, ranks, budget, balance) for batch in batches
+    ]
     assert_same(world.step(batches, kind, balance=balance), whole[kind, "token"])
 
 
@@ -135,7 +162,9 @@ def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, d
     order = data.draw(st.permutations(world.samples))
     images = data.draw(st.permutations(["0", "1", "2"]))
     together, batch = world.logprobs(order, images, balance)
-    assert len(batch.input_ids) == (7 if balance == 0 else 3 if balance == 10**6 else len(batch.input_ids))
+    assert len(batch.input_ids) == (
+        7 if balance == 0 else 3 if balance == 10**6 else len(batch.input_ids)
+    )
     for row, sample in enumerate(order):
         alone, _ = world.logprobs([sample])
         n = len(sample.completion_ids)
@@ -169,7 +198,9 @@ def test_chunks_of_the_vocabulary_change_nothing(rows):
     logits = head(hidden).index_fill(-1, banned, -torch.inf) / 0.7
     expected = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     entropy = torch.distributions.Categorical(logits=logits).entropy()
-    found, found_entropy = selective_logprobs(hidden, head, targets, 50, 0.7, banned, chunk_elements=50 * rows)
+    found, found_entropy = selective_logprobs(
+        hidden, head, targets, 50, 0.7, banned, chunk_elements=50 * rows
+    )
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found_entropy, entropy, rtol=1e-4, atol=1e-5)
     weights = torch.arange(20.0)

@@ -32,7 +32,8 @@ def redis(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ray_local():
-    """A local Ray with 8 declared CPUs and its own temporary directory; the module `ray`, initialised.
+    """A local Ray with 8 declared CPUs and its own temporary directory; the module `ray`,
+    initialised.
 
     The directory lies outside pytest's own: Ray's socket paths must stay short.
     """

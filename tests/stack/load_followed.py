@@ -1,10 +1,10 @@
-"""Reward workers by load, on real Ray Serve: more of them while calls pile up, fewer when it is quiet, no call lost.
+"""Reward workers by load, on real Ray Serve: more of them while calls pile up, fewer when it is
+quiet, no call lost.
 
     python tests/stack/load_followed.py FOLDER
 
-A process of its own: a thread in which Serve reports the load outlives its Ray session by a minute and then ends the
-process that it is in.
-"""
+A process of its own: a thread in which Serve reports the load outlives its Ray session by a minute
+and then ends the process that it is in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ RUN = "byload"
 def settings(url: str) -> Config:
     config = Config()
     geocoder = config.reward.geocoder
-    geocoder.provider, geocoder.nominatim.url, geocoder.nominatim.rate_per_s = ["nominatim"], url, 1e6
+    geocoder.provider, geocoder.nominatim.url, geocoder.nominatim.rate_per_s = (
+        ["nominatim"],
+        url,
+        1e6,
+    )
     geocoder.max_replicas, geocoder.target_ongoing, geocoder.idle_s = MOST, 1.0, 1.0
     return config
 
@@ -45,7 +49,9 @@ async def follow_the_load(url: str, folder: str) -> None:
     async def calls(ended: asyncio.Event) -> int:
         done = 0
         while not ended.is_set():  # a lost call raises here: nothing below the scorer tries again
-            names = [("Germany", "Bavaria", f"Irgendwo{next(numbers)}") for _ in range(8)]  # 8: a call of its own
+            names = [
+                ("Germany", "Bavaria", f"Irgendwo{next(numbers)}") for _ in range(8)
+            ]  # 8: a call of its own
             assert len(await services.services.geocoder.geocode(names)) == 8
             done += 1
         return done
@@ -76,10 +82,20 @@ async def follow_the_load(url: str, folder: str) -> None:
 
 
 def main(folder: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="ga-ray-") as session:  # a short path, for Ray's sockets
-        ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, _temp_dir=session)
+    with tempfile.TemporaryDirectory(
+        prefix="ga-ray-"
+    ) as session:  # a short path, for Ray's sockets
+        ray.init(
+            address="local",
+            num_cpus=8,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=session,
+        )
         try:
-            with serving(places={}, trouble=lambda *_: time.sleep(0.5)) as server:  # waiting costs no processor
+            with serving(
+                places={}, trouble=lambda *_: time.sleep(0.5)
+            ) as server:  # waiting costs no processor
                 asyncio.run(follow_the_load(server.url, folder))
         finally:
             ray.shutdown()

@@ -1,8 +1,9 @@
-"""A run whose engines, learner and judge are stand-ins and whose placement, services and clean-up are real.
+"""A run whose engines, learner and judge are stand-ins and whose placement, services and clean-up
+are real.
 
-Run as a script by test_cluster.py on a cluster with declared, fictitious GPUs. Reads JSON words from standard input
-and answers each with one JSON line. May be killed at any time: that is one of the tests.
-"""
+Run as a script by test_cluster.py on a cluster with declared, fictitious GPUs. Reads JSON words
+from standard input and answers each with one JSON line. May be killed at any time: that is one of
+the tests."""
 
 from __future__ import annotations
 
@@ -104,7 +105,13 @@ async def main(folder, words):
     async with session(config, Path(folder)) as s, stack(s, "nowhere") as on:
         async with learner(s, "nowhere", grpo_phase(config)) as group:
             services = on.services.services
-            say({"run_id": s.run_id, "weights": str(s.weights_dir), **await layout(on, group, services)})
+            say(
+                {
+                    "run_id": s.run_id,
+                    "weights": str(s.weights_dir),
+                    **await layout(on, group, services),
+                }
+            )
             cluster.placement.RESERVE_S = 2.0
             while line := await loop.run_in_executor(None, sys.stdin.readline):
                 asked = json.loads(line)

@@ -1,4 +1,6 @@
-"""`geoagent-rl ablate`: what is planned, and the real thing: stopped, continued, finished, never run twice."""
+"""`geoagent-rl ablate`: what is planned, and the real thing: stopped, continued, finished, never
+run twice.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny_random import build
 
-from cluster.ablate import Job, Jobs, plan, settle
+from cluster.jobs.ablate import Job, Jobs, plan, settle
 from cluster.local_nodes import local_cluster
 from cluster.submit import client
 from geoagent_rl.config import load
@@ -42,7 +44,9 @@ def test_one_job_does_all_rows_of_a_seed_and_more_jobs_share_them_after_the_cold
 
 def test_finished_rows_are_not_planned_again():
     rows = some("sft", "full")
-    assert plan(rows, [0, 1], 1, lambda name, seed: (name, seed) != ("full", 1)) == [[Job(1, ("full",))]]
+    assert plan(rows, [0, 1], 1, lambda name, seed: (name, seed) != ("full", 1)) == [
+        [Job(1, ("full",))]
+    ]
     assert plan(rows, [0, 1], 4, lambda name, seed: True) == []
 
 
@@ -51,7 +55,9 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
     assert [row.name for row in settle(config, some("full"), tmp_path)] == ["full"]
     assert [row.name for row in settle(config, some("sft"), tmp_path)] == ["sft", "full"]
     older = [line for line in (tmp_path / "config.yaml").open() if "geoscore_scale_km" not in line]
-    (tmp_path / "config.yaml").write_text("".join(older))  # as of a version that did not know the key
+    (tmp_path / "config.yaml").write_text(
+        "".join(older)
+    )  # as of a version that did not know the key
     assert settle(config, some("sft"), tmp_path)
     with pytest.raises(UserError, match="other settings .steps: 60 -> 7"):
         settle(load(ROOT / "configs" / "local.yaml", ["steps=7"]), some("full"), tmp_path)
@@ -61,15 +67,28 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
 
 
 def ablate(*words: str, **variables: str) -> subprocess.Popen:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | variables
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
+    } | variables
     command = [str(Path(sys.executable).with_name("geoagent-rl")), "ablate", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT
+    )
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path):
     base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
-    words = ["--out", str(out), "--rows", "sft,wo-con", "--seeds", "3", f"policy.model={base}", *SMALL]
+    words = [
+        "--out",
+        str(out),
+        "--rows",
+        "sft,wo-con",
+        "--seeds",
+        "3",
+        f"policy.model={base}",
+        *SMALL,
+    ]
     process, said = ablate(*words), []
     for line in process.stderr:
         said.append(line)
@@ -107,9 +126,12 @@ def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(tmp_path,
         printed, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0 and "Traceback" not in errors, errors
         (job,) = client(cluster.dashboard).list_jobs()
-        assert job.status == "SUCCEEDED" and "cluster.ablate_job" in job.entrypoint
+        assert job.status == "SUCCEEDED" and "cluster.jobs.ablate_job" in job.entrypoint
         run = out / "seed-0" / "sft"
-        assert json.loads((run / "eval.json").read_text()).keys() == {"sft"} and (run / "report.html").exists()
+        assert (
+            json.loads((run / "eval.json").read_text()).keys() == {"sft"}
+            and (run / "report.html").exists()
+        )
         assert printed.count("| 1 |") == 1 and "<svg" in (out / "ablation.html").read_text()
 
         (out / "rows.json").unlink()

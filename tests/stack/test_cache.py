@@ -1,4 +1,6 @@
-"""The cache on a real Redis server: one flight over processes, and trouble that costs speed but never an answer."""
+"""The cache on a real Redis server: one flight over processes, and trouble that costs speed but
+never an answer.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,10 @@ def test_answers_come_back_in_order_from_worker_then_cache(server):
         assert asked == ["a", "b", "ü" * 500, "c"]
         assert await ask(second, keys, asked) == [k.upper() for k in keys] and len(asked) == 4
         assert first.counters["test_misses"] == 4 and second.counters["test_hits"] == 4
-        assert await cached_batch(second, "test", "v2", ["a"], upper(asked, ["a"])) == ["A"] and len(asked) == 5
+        assert (
+            await cached_batch(second, "test", "v2", ["a"], upper(asked, ["a"])) == ["A"]
+            and len(asked) == 5
+        )
 
     run(work)
 
@@ -91,7 +96,11 @@ def test_no_such_place_is_cached_and_failures_are_not(server):
 
         async def compute(positions):
             calls.append(len(positions))
-            return [None, InfraError("quota")][: len(positions)] if len(positions) == 2 else [InfraError("down")]
+            return (
+                [None, InfraError("quota")][: len(positions)]
+                if len(positions) == 2
+                else [InfraError("down")]
+            )
 
         found = await cached_batch(cache, "test", "v1", ["nowhere", "busy"], compute)
         assert found[0] is None and isinstance(found[1], InfraError)
@@ -198,7 +207,9 @@ def test_a_killed_server_costs_misses_and_comes_back_with_its_data(server, monke
         assert cache.counters["errors"] >= 1
         await asyncio.to_thread(wait_for_restart, server, pid)
         deadline = time.monotonic() + 10
-        while (await cache.get_many([cache_key("test", "v1", "old")]))[0] is None and time.monotonic() < deadline:
+        while (await cache.get_many([cache_key("test", "v1", "old")]))[
+            0
+        ] is None and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         assert await ask(cache, ["old"], asked) == ["OLD"]
         assert asked == ["old", "new"]
@@ -222,7 +233,9 @@ def test_a_hung_server_is_left_alone(server, monkeypatch):
         finally:
             os.kill(server.pid, signal.SIGCONT)
         deadline = time.monotonic() + 10
-        while (await cache.get_many([cache_key("test", "v1", "warm")]))[0] is None and time.monotonic() < deadline:
+        while (await cache.get_many([cache_key("test", "v1", "warm")]))[
+            0
+        ] is None and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         assert await ask(cache, ["warm"], asked) == ["WARM"] and asked.count("warm") == 1
 
@@ -233,7 +246,10 @@ def test_no_server_at_all_wrong_password_and_foreign_values(server):
     async def work(make):
         for url in ("redis://127.0.0.1:1/0", server.url.replace("://:", "://:x"), "off"):
             asked = []
-            assert await ask(make(url), ["a", "a", "b"], asked) == ["A", "A", "B"] and asked == ["a", "b"]
+            assert await ask(make(url), ["a", "a", "b"], asked) == ["A", "A", "B"] and asked == [
+                "a",
+                "b",
+            ]
         cache, asked = make(server.url), []
         await cache.set_many({cache_key("test", "v1", "a"): b"\x80 not ours"})
         assert await ask(cache, ["a"], asked) == ["A"] and await ask(cache, ["a"], asked) == ["A"]
@@ -263,7 +279,9 @@ def test_a_bug_in_the_worker_reaches_every_caller(server):
 
         cache = make(server.url)
         calls = [cached_batch(cache, "test", "v1", ["a"], broken) for _ in range(2)]
-        assert [type(e) for e in await asyncio.gather(*calls, return_exceptions=True)] == [ZeroDivisionError] * 2
+        assert [type(e) for e in await asyncio.gather(*calls, return_exceptions=True)] == [
+            ZeroDivisionError
+        ] * 2
 
     run(work)
 

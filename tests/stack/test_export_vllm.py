@@ -1,4 +1,6 @@
-"""An exported checkpoint in vLLM: the tokens and log-probabilities of base + adapter in the learner's own code."""
+"""An exported checkpoint in vLLM: the tokens and log-probabilities of base + adapter in the
+learner's own code.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,20 @@ def place(tmp_path_factory):
             if "lora_B" in name:
                 p.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
     save_adapter(policy, str(folder / "checkpoint" / "adapter"))
-    (folder / "checkpoint" / "state.json").write_text(json.dumps({"base": base, "dtype": "float32"}))
+    (folder / "checkpoint" / "state.json").write_text(
+        json.dumps({"base": base, "dtype": "float32"})
+    )
     export(folder / "checkpoint", folder / "out")
     nowhere = Truth("", "", "", 0.0, 0.0)
-    pictures = [tiny_random.picture(folder / f"{i}.png", i, size) for i, size in enumerate([(84, 84), (60, 90)])]
-    return policy, str(folder / "out"), [Prompt(str(i), picture, nowhere) for i, picture in enumerate(pictures)]
+    pictures = [
+        tiny_random.picture(folder / f"{i}.png", i, size)
+        for i, size in enumerate([(84, 84), (60, 90)])
+    ]
+    return (
+        policy,
+        str(folder / "out"),
+        [Prompt(str(i), picture, nowhere) for i, picture in enumerate(pictures)],
+    )
 
 
 def our_logprobs(policy: Policy, processor, rollout, image: str) -> torch.Tensor:
@@ -69,6 +80,8 @@ async def test_vllm_and_transformers_answer_alike_from_an_exported_checkpoint(pl
                 ours = our_logprobs(policy, processor, rollout, prompt.image)
                 torch.testing.assert_close(torch.tensor(rollout.logprobs), ours, rtol=0, atol=1e-3)
             with policy.adapter_off():
-                assert (our_logprobs(policy, processor, rollout, prompt.image) - ours).abs().max() > 0.01
+                assert (
+                    our_logprobs(policy, processor, rollout, prompt.image) - ours
+                ).abs().max() > 0.01
     finally:
         await engine.stop()

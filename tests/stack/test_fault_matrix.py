@@ -1,9 +1,10 @@
-"""{geocoder, embedder, judge, Redis} x {down, slow, flapping, garbage, killed mid-call} on real processes.
+"""{geocoder, embedder, judge, Redis} x {down, slow, flapping, garbage, killed mid-call} on real
+processes.
 
-Each cell is a run of two steps by the real driver, scorer and services: in the first a part is in trouble, before the
-second it is well again. The table in docs/rewards.md says what becomes of the first step: "scored" (every number is the
-one of a run without trouble) or "unscorable" (left out, with the reason). Nothing else may happen.
-"""
+Each cell is a run of two steps by the real driver, scorer and services: in the first a part is in
+trouble, before the second it is well again. The table in docs/rewards.md says what becomes of the
+first step: "scored" (every number is the one of a run without trouble) or "unscorable" (left out,
+with the reason). Nothing else may happen."""
 
 from __future__ import annotations
 
@@ -26,7 +27,13 @@ pytestmark = pytest.mark.timeout(200)
 N = 6  # completions of one step
 PATIENT_S, HASTY_S = 60.0, 0.6  # deadlines: of what must be scored, and of what cannot be
 AFFECTED = {"geocoder": {"spatial"}, "embedder": {"semantic"}, "judge": {"consistency"}}
-OUTCOMES = {"down": "unscorable", "slow": "scored", "flapping": "scored", "garbage": "unscorable", "killed": "scored"}
+OUTCOMES = {
+    "down": "unscorable",
+    "slow": "scored",
+    "flapping": "scored",
+    "garbage": "unscorable",
+    "killed": "scored",
+}
 CELLS = [(part, fault, outcome) for part in AFFECTED for fault, outcome in OUTCOMES.items()]
 CELLS += [("redis", fault, "scored") for fault in OUTCOMES]
 
@@ -42,20 +49,28 @@ def stack(ray_local, tmp_path_factory):
 
 def texts(cell):
     """Completions whose names nobody has asked about before, so that no cache hides the trouble."""
-    names = [("Germany", "Bavaria", f"Weiler{'abcdefghijklmnopqrstu'[cell]}{10 * i}") for i in range(N)]
+    names = [
+        ("Germany", "Bavaria", f"Weiler{'abcdefghijklmnopqrstu'[cell]}{10 * i}") for i in range(N)
+    ]
     return [completion(levels, levels) for levels in names]
 
 
 @pytest.fixture(scope="module")
 def clean(stack):
-    """What the completions of each cell earn without cache, Ray or trouble: lists of ScoredRollout."""
+    """What the completions of each cell earn without cache, Ray or trouble: lists of
+    ScoredRollout.
+    """
 
     async def score_all():
         worker = GeoEmbedWorker(stack.config.reward, "off")
-        scorer = Scorer(Services(worker, worker, reward_services.StandInAgent()), stack.config.reward)
+        scorer = Scorer(
+            Services(worker, worker, reward_services.StandInAgent()), stack.config.reward
+        )
         try:
             cells = range(len(CELLS) + 1)
-            return await asyncio.gather(*(scorer.score(PROMPT, rollout(t)) for cell in cells for t in texts(cell)))
+            return await asyncio.gather(
+                *(scorer.score(PROMPT, rollout(t)) for cell in cells for t in texts(cell))
+            )
         finally:
             await worker.remotes["photon"].close()
 
@@ -76,7 +91,9 @@ class Engine:
 
     async def generate(self, prompt, n, seed):
         for i in range(n):
-            yield dataclasses.replace(rollout(self.texts[i], i), spans={"submitted": 0.0, "generated": 0.0})
+            yield dataclasses.replace(
+                rollout(self.texts[i], i), spans={"submitted": 0.0, "generated": 0.0}
+            )
 
     async def swap(self, version):
         return 0.0
@@ -110,15 +127,22 @@ def unchanged(scored, clean):
     assert [s.rollout.index for s in scored] == list(range(N))  # none lost, none twice
     for got, expected in zip(scored, clean, strict=True):
         for name, outcome in got.parts.items():
-            same = (outcome.kind, outcome.score) == (expected.parts[name].kind, expected.parts[name].score)
+            same = (outcome.kind, outcome.score) == (
+                expected.parts[name].kind,
+                expected.parts[name].score,
+            )
             assert outcome.kind == "infra" or same, (name, outcome)
         failed = [name for name, outcome in got.parts.items() if outcome.kind == "infra"]
         assert got.total == (None if failed else expected.total)
     return True
 
 
-@pytest.mark.parametrize(("part", "fault", "outcome"), CELLS, ids=[f"{part}-{fault}" for part, fault, _ in CELLS])
-def test_a_part_in_trouble_changes_no_number_and_the_run_goes_on(stack, clean, part, fault, outcome):
+@pytest.mark.parametrize(
+    ("part", "fault", "outcome"), CELLS, ids=[f"{part}-{fault}" for part, fault, _ in CELLS]
+)
+def test_a_part_in_trouble_changes_no_number_and_the_run_goes_on(
+    stack, clean, part, fault, outcome
+):
     cell = CELLS.index((part, fault, outcome))
 
     async def work():
@@ -131,9 +155,13 @@ def test_a_part_in_trouble_changes_no_number_and_the_run_goes_on(stack, clean, p
         if outcome == "scored":
             assert [s.total for s in during.samples] == [s.total for s in clean[cell]]
         else:
-            assert [s.total for s in during.samples] == [None] * N and set(during.advantages) == {0.0}
+            assert [s.total for s in during.samples] == [None] * N and set(during.advantages) == {
+                0.0
+            }
             for sample in during.samples:
-                failed = {name for name, o in sample.parts.items() if o.kind == "infra" and o.reason}
+                failed = {
+                    name for name, o in sample.parts.items() if o.kind == "infra" and o.reason
+                }
                 assert AFFECTED[part] <= failed
         if part == "redis":
             await redis_was_missed_and_is_back(stack, fault, before)
@@ -145,7 +173,9 @@ async def redis_was_missed_and_is_back(stack, fault, before):
     """Trouble with Redis is counted, and ends by itself: what is asked twice is found again."""
     geo, now = stack.services.services.geocoder, await stack.counters()
     if fault in ("down", "slow", "flapping"):
-        assert now.get("errors", 0) + now.get("skipped", 0) > before.get("errors", 0) + before.get("skipped", 0)
+        assert now.get("errors", 0) + now.get("skipped", 0) > before.get("errors", 0) + before.get(
+            "skipped", 0
+        )
 
     async def found_again():
         hits = (await stack.counters()).get("geocode_hits", 0)

@@ -1,4 +1,6 @@
-"""The commands as a user runs them, in processes of their own: a run is scaled, looked at, stopped and goes on."""
+"""The commands as a user runs them, in processes of their own: a run is scaled, looked at, stopped
+and goes on.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,21 @@ from cluster.launch import run_id_of
 from cluster.monitor.attached import Attached
 
 CONFIG = Path(__file__).parents[2] / "configs" / "local.yaml"
-SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=4"]
+SMALL = [
+    "rollout.prompts_per_step=2",
+    "rollout.group_size=2",
+    "rollout.max_tokens=12",
+    "scenes.train=4",
+]
 LIMIT_S = 300
 
 
 def start(*words: str) -> subprocess.Popen:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
 
 
 def run_beside(*words: str) -> str:
@@ -40,7 +49,9 @@ def scale_on_the_page(run: Path, service: str, replicas: int) -> None:
     """What the monitor's buttons do, and what its page shows then."""
     attached, asked, stop = Attached(str(run)), False, time.monotonic() + LIMIT_S
     try:
-        while attached.seen.get("services", {}).get(service, {}).get("replicas") != {"RUNNING": replicas}:
+        while attached.seen.get("services", {}).get(service, {}).get("replicas") != {
+            "RUNNING": replicas
+        }:
             assert time.monotonic() < stop, attached.seen
             if not asked and attached.seen.get("services"):
                 attached.scale(service, replicas)
@@ -52,7 +63,11 @@ def scale_on_the_page(run: Path, service: str, replicas: int) -> None:
 
 def steps_of(run: Path) -> list[int]:
     file = run / "metrics.jsonl"
-    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
+    return (
+        [json.loads(line)["step"] for line in file.read_text().splitlines()]
+        if file.exists()
+        else []
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,9 @@ def policy(tmp_path_factory) -> Path:
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on(policy, tmp_path):
+def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on(
+    policy, tmp_path
+):
     run = tmp_path / "run"
     words = ["train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={run}", *SMALL]
     process = start(*words, "steps=1000", "run.save_every=1000")
@@ -72,7 +89,9 @@ def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_re
             break
     assert "geocoder: 2 replicas after" in run_beside("scale", "geocoder=2", "--run", str(run))
     found = json.loads(run_beside("status", "--run", str(run), "--json"))
-    assert found["services"]["geocoder"]["replicas"] == {"RUNNING": 2} and found["step"]["step"] >= 2
+    assert (
+        found["services"]["geocoder"]["replicas"] == {"RUNNING": 2} and found["step"]["step"] >= 2
+    )
     assert any(name.startswith("rollout-") for name in found["actors"])
     scale_on_the_page(run, "geocoder", 1)
     tree = psutil.Process(process.pid).children(recursive=True)
@@ -97,7 +116,9 @@ def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_re
 def test_a_second_run_in_the_same_directory_is_refused_in_one_line(policy, tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     begin = time.monotonic()
-    process = start("train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={tmp_path}")
+    process = start(
+        "train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={tmp_path}"
+    )
     _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert errors.startswith("error: ") and errors.count("\n") == 1 and "--resume" in errors
@@ -119,4 +140,8 @@ def test_a_mistake_is_one_line_and_exit_code_1(words, says, tmp_path):
     process = start(*words)
     _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
-    assert errors.strip().splitlines()[-1].startswith("error: ") and says in errors and "Traceback" not in errors
+    assert (
+        errors.strip().splitlines()[-1].startswith("error: ")
+        and says in errors
+        and "Traceback" not in errors
+    )

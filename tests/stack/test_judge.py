@@ -1,4 +1,6 @@
-"""The consistency agent on real vLLM: the tiny GPTQ-INT4 judge of the CPU pipeline, and SmolLM2 instead of it."""
+"""The consistency agent on real vLLM: the tiny GPTQ-INT4 judge of the CPU pipeline, and SmolLM2
+instead of it.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ import pytest_asyncio
 import redteam
 
 from actors.consistency_agent import ConsistencyAgent
-from geoagent_rl.config_reward import JudgeConfig
-from geoagent_rl.judge_examples import examples
+from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.rewards.consistency_prompt import answer
 from geoagent_rl.rewards.services import JudgeItem
+from geoagent_rl.tiny.judge_examples import examples
 from geoagent_rl.types import InfraError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
@@ -29,10 +31,26 @@ EXPLICIT = [
         (),
         "The signs are written in Portuguese and the pavement has black waves. The street must be in Brazil.",
     ),
-    ("region", ("Germany",), "A church with an onion dome and a maypole in blue and white: the region is Bavaria."),
-    ("place", ("France", "Île-de-France"), "An iron lattice tower rises behind the houses, so this is Paris."),
-    ("country", (), "It could be Australia because of the trees, but the billboards are Spanish and so it is Chile."),
-    ("region", ("United States",), "Some would say Arizona, yet the red amphitheatres of rock are those of Utah."),
+    (
+        "region",
+        ("Germany",),
+        "A church with an onion dome and a maypole in blue and white: the region is Bavaria.",
+    ),
+    (
+        "place",
+        ("France", "Île-de-France"),
+        "An iron lattice tower rises behind the houses, so this is Paris.",
+    ),
+    (
+        "country",
+        (),
+        "It could be Australia because of the trees, but the billboards are Spanish and so it is Chile.",
+    ),
+    (
+        "region",
+        ("United States",),
+        "Some would say Arizona, yet the red amphitheatres of rock are those of Utah.",
+    ),
 ]
 NAMES = ["Brazil", "Bavaria", "Paris", "Chile", "Utah"]
 
@@ -55,17 +73,23 @@ async def test_verdicts_do_not_depend_on_the_batch(tiny):
     items = [item for item, _ in examples(12, seed=1002, foreign=0.0, other_phrasing=0.0)]
     together = await tiny.judge(items)
     apart = [(await tiny.judge([item]))[0] for item in items]
-    assert [v.conclusion for v in together] == [v.conclusion for v in apart] and all(v.seconds > 0 for v in together)
+    assert [v.conclusion for v in together] == [v.conclusion for v in apart] and all(
+        v.seconds > 0 for v in together
+    )
 
 
 async def test_the_red_team_cannot_change_the_tiny_judges_form_or_its_neighbours(tiny):
     assert len(redteam.ROWS) >= 40
     redteam.check_tokens(tiny)
-    await redteam.attack(tiny, [item for item, _ in examples(3, seed=1004, foreign=0.0, other_phrasing=0.0)])
+    await redteam.attack(
+        tiny, [item for item, _ in examples(3, seed=1004, foreign=0.0, other_phrasing=0.0)]
+    )
 
 
 async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team():
-    agent = ConsistencyAgent(JudgeConfig(model="smollm2", memory=0.3, max_model_len=1024, max_tokens=128))
+    agent = ConsistencyAgent(
+        JudgeConfig(model="smollm2", memory=0.3, max_model_len=1024, max_tokens=128)
+    )
     try:
         verdicts = await asyncio.wait_for(agent.judge([JudgeItem(*case) for case in EXPLICIT]), 100)
         assert [v.conclusion for v in verdicts] == NAMES
@@ -81,10 +105,10 @@ torch.cpu._is_avx512_supported = torch.cpu._is_avx512_bf16_supported = lambda: F
 from vllm import LLM, SamplingParams
 from actors import cpu_gptq
 from actors.vllm_engine import judge_engine_args
-from geoagent_rl.config_reward import JudgeConfig
-from geoagent_rl.judge_build import encode
-from geoagent_rl.judge_examples import examples
-from geoagent_rl.judge_models import TINY
+from geoagent_rl.config.reward import JudgeConfig
+from geoagent_rl.tiny.judge_build import encode
+from geoagent_rl.tiny.judge_examples import examples
+from geoagent_rl.rewards.judge_models import TINY
 
 made = examples(50, seed=1003, foreign=0.0, other_phrasing=0.0)
 args = judge_engine_args(JudgeConfig(memory=0.1, max_model_len=1024), str(TINY), "bfloat16")
@@ -99,7 +123,11 @@ assert right >= 47, right
 
 
 async def test_a_machine_without_avx512_runs_the_judge_on_our_operator():
-    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    environment = {
+        **os.environ,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
     command = [sys.executable, "-c", AVX2]
     done = await asyncio.to_thread(
         subprocess.run, command, env=environment, capture_output=True, text=True, timeout=250
@@ -110,8 +138,15 @@ async def test_a_machine_without_avx512_runs_the_judge_on_our_operator():
 async def test_an_engine_that_hangs_is_replaced_and_one_that_is_only_busy_is_not(monkeypatch):
     """What Serve asks is check_health; vLLM's own says nothing of an engine that hangs."""
     monkeypatch.setattr("actors.consistency_agent.TIMEOUT_S", 0.2)
-    agent, item = object.__new__(ConsistencyAgent), JudgeItem("country", (), "The signs are Portuguese.")
-    agent.answered, agent.hung, agent.engine = time.monotonic(), False, SimpleNamespace(check_health=AsyncMock())
+    agent, item = (
+        object.__new__(ConsistencyAgent),
+        JudgeItem("country", (), "The signs are Portuguese."),
+    )
+    agent.answered, agent.hung, agent.engine = (
+        time.monotonic(),
+        False,
+        SimpleNamespace(check_health=AsyncMock()),
+    )
     agent.prompt_ids = lambda item: {"slow": [1], "quick": []}[item.stage]
 
     async def complete(ids):

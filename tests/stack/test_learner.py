@@ -1,4 +1,6 @@
-"""The learner on real DeepSpeed: exact steps, ranks, ZeRO stages, resume, publication, bad numbers, SFT."""
+"""The learner on real DeepSpeed: exact steps, ranks, ZeRO stages, resume, publication, bad numbers,
+SFT.
+"""
 
 import asyncio
 import json
@@ -47,7 +49,9 @@ def learners(place, tmp_path):
 
 
 def test_streamed_steps_equal_plain_torch(place, learners):
-    """Three steps against AdamW on the whole batch at once, without DeepSpeed; with an unscorable sample and KL."""
+    """Three steps against AdamW on the whole batch at once, without DeepSpeed; with an unscorable
+    sample and KL.
+    """
     learner = learners(config(micro_batch_tokens=300))
     rows = run(learner, place, 3, unscorable=2)
     expected, losses = plain_torch(place, config(), 3)
@@ -60,9 +64,14 @@ def test_a_cpu_rank_has_a_thread_for_each_core_of_its_own(monkeypatch):
     from actors.learner_group import rank_environment
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    threads = {cores: rank_environment(config(cpus_per_rank=cores).learner)["OMP_NUM_THREADS"] for cores in (0.5, 1, 2)}
+    threads = {
+        cores: rank_environment(config(cpus_per_rank=cores).learner)["OMP_NUM_THREADS"]
+        for cores in (0.5, 1, 2)
+    }
     assert threads == {0.5: "1", 1: "1", 2: "2"}
-    assert "OMP_NUM_THREADS" not in rank_environment(config(cpus_per_rank=4, gpus_per_rank=1).learner)
+    assert "OMP_NUM_THREADS" not in rank_environment(
+        config(cpus_per_rank=4, gpus_per_rank=1).learner
+    )
 
 
 def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]:
@@ -75,9 +84,13 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     model, pictures = place
     processor, policy = load_processor(model), load_policy(model, lora=(8, 16), seed=c.run.seed)
     prompts = [encode(processor, open_image(p), "tiny", 200_000) for p in pictures]
-    samples = [s for i in range(3) for s in train_samples(group(place, i, 0, 2 if i == 1 else None))]
+    samples = [
+        s for i in range(3) for s in train_samples(group(place, i, 0, 2 if i == 1 else None))
+    ]
     assert len(samples) == 14
-    batch = collate(samples, pictures, policy.network.config.image_token_id, processor.tokenizer.pad_token_id)
+    batch = collate(
+        samples, pictures, policy.network.config.image_token_id, processor.tokenizer.pad_token_id
+    )
     grids = torch.cat([p.image_grid_thw for p in prompts])
     features = policy.image_features(torch.cat([p.pixel_values for p in prompts]), grids)
     inputs = (batch, features, policy.position_ids(batch, grids), c.rollout.temperature)
@@ -111,7 +124,9 @@ def test_gradient_checkpointing_changes_nothing(place, learners, stage):
         assert {n: ours[n] for n in ("loss", "kl", "grad_norm")} == pytest.approx(
             {n: theirs[n] for n in ("loss", "kl", "grad_norm")}, rel=1e-5, abs=1e-7
         )
-    assert len(calls) == 2 * (3 * 3 + 1)  # a step: for 3 groups reference, loss and recomputation; the probe
+    assert len(calls) == 2 * (
+        3 * 3 + 1
+    )  # a step: for 3 groups reference, loss and recomputation; the probe
 
 
 def count_calls(module: torch.nn.Module) -> list[int]:
@@ -123,7 +138,10 @@ def count_calls(module: torch.nn.Module) -> list[int]:
 
 def test_a_picture_is_looked_at_once_for_all_samples_and_passes(place, learners):
     learner = learners(config(micro_batch_tokens=1))  # five micro-batches of two passes each
-    calls, passes = count_calls(learner.policy.network.model.visual), count_calls(learner.policy.network.lm_head)
+    calls, passes = (
+        count_calls(learner.policy.network.model.visual),
+        count_calls(learner.policy.network.lm_head),
+    )
     learner.accumulate(group(place, 0, 0))
     assert len(calls) == 1 and len(passes) == 10
 
@@ -138,7 +156,9 @@ def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
     version = resumed.load(str(tmp_path / "checkpoint"))
     assert version.number == 2 and Path(version.path).is_dir()
     again = run(resumed, place, 2)
-    timeless = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in (*rows, *again)]
+    timeless = [
+        {k: v for k, v in row.items() if not k.endswith("seconds")} for row in (*rows, *again)
+    ]
     assert timeless[:2] == timeless[2:]
     assert resumed.version.probe_logprobs == learner.version.probe_logprobs
     kept = sorted(p.name for p in (tmp_path / "weights").iterdir())
@@ -162,7 +182,9 @@ def test_resume_is_exact_when_sharded(place, learners, tmp_path, stage, dtype):
 
 
 def test_published_weights_are_the_policy(place, learners):
-    """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the learner untouched."""
+    """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the
+    learner untouched.
+    """
     from geoagent_rl.policy.model import load_adapter, load_policy, load_processor
     from geoagent_rl.policy.prompt import probe_ids
 
@@ -170,7 +192,9 @@ def test_published_weights_are_the_policy(place, learners):
     learner = learners()
     run(learner, place, 1)
     merged = load_policy(learner.version.path)
-    assert merged.text_logprobs(probe).tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-5)
+    assert merged.text_logprobs(probe).tolist() == pytest.approx(
+        learner.version.probe_logprobs, abs=1e-5
+    )
     assert learner.probe_logprobs() == learner.version.probe_logprobs
     load_processor(learner.version.path)
 
@@ -181,13 +205,15 @@ def test_published_weights_are_the_policy(place, learners):
     assert learner.version.kind == "adapter"
     adapted = load_policy(place[0], lora=(8, 16), seed=99)
     load_adapter(adapted, learner.version.path)
-    assert adapted.text_logprobs(probe).tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-6)
+    assert adapted.text_logprobs(probe).tolist() == pytest.approx(
+        learner.version.probe_logprobs, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_steps_that_cannot_count_change_nothing(place, learners, stage):
-    """Not-a-number losses, infinite gradients, spikes and empty steps are skipped and counted; then all goes on as if
-    they had not been."""
+    """Not-a-number losses, infinite gradients, spikes and empty steps are skipped and counted; then
+    all goes on as if they had not been."""
     c = config(zero_stage=stage, skip_grad_norm=100.0)
     learner, control = learners(c), learners(c, name="control")
     for one in (learner, control):
@@ -213,14 +239,20 @@ def test_steps_that_cannot_count_change_nothing(place, learners, stage):
     assert skipped(None)["steps_skipped"] == 4
 
     (metrics,), (expected,) = run(learner, place, 1), run(control, place, 1)
-    assert metrics["step_skipped"] == 0 and learner.version.number == 2 and metrics["steps_skipped"] == 4
+    assert (
+        metrics["step_skipped"] == 0
+        and learner.version.number == 2
+        and metrics["steps_skipped"] == 4
+    )
     assert metrics["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-6)
     assert gap(learner.version, control.version) < 1e-6
 
 
 @pytest.mark.parametrize(("loss", "budget"), [("grpo", 250), ("bnpo", 250), ("bnpo", 8192)])
 def test_cut_off_completions_leave_the_loss_but_not_its_divisor(place, learners, loss, budget):
-    """On-policy and without KL the loss is arithmetic of advantages and lengths; two of five samples are cut off."""
+    """On-policy and without KL the loss is arithmetic of advantages and lengths; two of five
+    samples are cut off.
+    """
     learner = learners(config(loss=loss, overlong="mask", micro_batch_tokens=budget, kl_beta=0.0))
     sequence_means, group_means, tokens = 0.0, [], 0
     for index in range(2):
@@ -230,18 +262,24 @@ def test_cut_off_completions_leave_the_loss_but_not_its_divisor(place, learners,
             for i, s in enumerate(whole.samples)
         )
         learner.accumulate(replace(whole, samples=cut))
-        kept = [(a, len(s.rollout.completion_ids)) for a, s in zip(whole.advantages, cut, strict=True)][2:]
+        kept = [
+            (a, len(s.rollout.completion_ids)) for a, s in zip(whole.advantages, cut, strict=True)
+        ][2:]
         tokens += sum(n for _, n in kept)
         sequence_means -= sum(a for a, _ in kept)
         group_means.append(-sum(a * n for a, n in kept) / sum(n for _, n in kept))
     _, metrics = learner.step()
     expected = sequence_means / 10 if loss == "grpo" else sum(group_means) / 2
-    assert metrics["loss"] == pytest.approx(expected, rel=1e-5) and metrics["train_tokens"] == tokens
+    assert (
+        metrics["loss"] == pytest.approx(expected, rel=1e-5) and metrics["train_tokens"] == tokens
+    )
     assert metrics["step_skipped"] == 0 and learner.version.number == 1
 
 
 def test_an_importance_correction_weighs_what_the_sampler_saw_otherwise(place, learners):
-    """The groups' made-up log-probabilities are -5 a token: weights are far from 1, truncated and reported."""
+    """The groups' made-up log-probabilities are -5 a token: weights are far from 1, truncated and
+    reported.
+    """
     chosen = [config(importance=level, kl_beta=0.0) for level in ("none", "token", "sequence")]
     rows = [run(learners(c), place, 1)[0] for c in chosen]
     assert "importance_weight" not in rows[0] and rows[0]["sampler_gap"] > 0.1
@@ -260,7 +298,9 @@ def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
     assert learner.save_problems(wait=True) == []
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["prompts"] == 7
     export(tmp_path / "checkpoint", tmp_path / "exported")
-    found = load_policy(str(tmp_path / "exported")).text_logprobs(probe_ids(load_processor(place[0]).tokenizer))
+    found = load_policy(str(tmp_path / "exported")).text_logprobs(
+        probe_ids(load_processor(place[0]).tokenizer)
+    )
     assert found.tolist() == pytest.approx(learner.version.probe_logprobs, abs=1e-5)
 
 
@@ -279,7 +319,9 @@ def test_a_demonstration_longer_than_the_policy_can_take_is_named_and_not_cut(pl
 def test_sft_learns_the_answers(place, learners):
     c = config()
     c.sft.lr, c.sft.epochs, c.sft.batch_size, c.sft.warmup_steps = 2e-2, 6, 2, 0
-    shown = [Demonstration(str(i), p, f"<answer>place {i}</answer>") for i, p in enumerate(place[1])]
+    shown = [
+        Demonstration(str(i), p, f"<answer>place {i}</answer>") for i, p in enumerate(place[1])
+    ]
     learner = learners(c, sft_phase(c, sft_steps(len(shown), c.sft.epochs, c.sft.batch_size)))
 
     class Awaitable:
@@ -290,23 +332,33 @@ def test_sft_learns_the_answers(place, learners):
             return learner.step()
 
     losses = []
-    asyncio.run(cold_start(Awaitable(), shown, 6, 2, seed=0, on_step=lambda s, n, m: losses.append(m["loss"])))
+    asyncio.run(
+        cold_start(
+            Awaitable(), shown, 6, 2, seed=0, on_step=lambda s, n, m: losses.append(m["loss"])
+        )
+    )
     assert len(losses) == 12 and losses[-1] < 0.75 * losses[0]
 
 
 async def test_two_ranks_equal_one(place, ray_local, learners, tmp_path):
-    """Real Ray actors over gloo; five samples a group do not divide by two, so one rank gets a copy of weight 0."""
+    """Real Ray actors over gloo; five samples a group do not divide by two, so one rank gets a copy
+    of weight 0.
+    """
     from actors.learner_group import LearnerGroup
 
     alone = learners(config(loss="bnpo"))
     expected = run(alone, place, 2, unscorable=0)
     c = config(ranks=2, cpus_per_rank=0.5, micro_batch_tokens=250, loss="bnpo")
-    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), str(tmp_path / "two"), "learner-test")
+    ranks = await LearnerGroup.start(
+        c, place[0], grpo_phase(c), str(tmp_path / "two"), "learner-test"
+    )
     try:
         version = ranks.version
         for row in expected:
             for index in range(3):
-                await ranks.accumulate(group(place, index, version.number, 0 if index == 1 else None))
+                await ranks.accumulate(
+                    group(place, index, version.number, 0 if index == 1 else None)
+                )
             version, metrics = await ranks.step()
             for name in ("loss", "kl", "entropy", "grad_norm", "train_tokens"):
                 assert metrics[name] == pytest.approx(row[name], rel=1e-4, abs=1e-6), name

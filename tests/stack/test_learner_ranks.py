@@ -1,4 +1,6 @@
-"""Real DeepSpeed over gloo: neither ranks, ZeRO stage, split, order nor streaming change a step; lost ranks end it."""
+"""Real DeepSpeed over gloo: neither ranks, ZeRO stage, split, order nor streaming change a step;
+lost ranks end it.
+"""
 
 import asyncio
 import json
@@ -37,7 +39,9 @@ def outcomes(place, tmp_path_factory):
     command = [sys.executable, learner_ranks.__file__, place[0], str(out), *place[1]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {tuple(map(int, p.stem.split("-"))): json.loads(p.read_text()) for p in out.glob("*.json")}
+    return {
+        tuple(map(int, p.stem.split("-"))): json.loads(p.read_text()) for p in out.glob("*.json")
+    }
 
 
 @pytest.mark.parametrize("case", learner_ranks.CASES)
@@ -56,8 +60,12 @@ def test_ranks_stages_splits_and_orders_give_the_same_steps(outcomes, world, cas
 
 async def test_a_rank_that_dies_in_a_step_ends_it_at_once_and_is_named(place, ray_local, tmp_path):
     c = config(ranks=2, cpus_per_rank=0.5)
-    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), str(tmp_path / "weights"), "dying-learner")
-    pid = await asyncio.wrap_future(ranks.actors[1].__ray_call__.remote(lambda _: os.getpid()).future())
+    ranks = await LearnerGroup.start(
+        c, place[0], grpo_phase(c), str(tmp_path / "weights"), "dying-learner"
+    )
+    pid = await asyncio.wrap_future(
+        ranks.actors[1].__ray_call__.remote(lambda _: os.getpid()).future()
+    )
     try:
         await ranks.accumulate(group(place, 0, 0))
         stopped = psutil.Process(pid)
@@ -96,32 +104,52 @@ def failed(cause: Exception) -> RayTaskError:
     return RayTaskError("call", "traceback", cause)
 
 
-GLOO = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation to complete")
+GLOO = RuntimeError(
+    "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1000ms for recv operation to complete"
+)
 
 
 @pytest.mark.parametrize(
     ("outcomes", "message"),
     [
         ((7, None), "learner rank 1 did not finish 'step' in 0.2 s"),
-        ((failed(GLOO), None), "learner rank 0 lost the others in 'step', and rank 1 does not answer: .*Timed out"),
+        (
+            (failed(GLOO), None),
+            "learner rank 0 lost the others in 'step', and rank 1 does not answer: .*Timed out",
+        ),
         ((failed(GLOO), failed(GLOO)), "learner rank 0 lost the others in 'step': .*Timed out"),
         ((failed(GLOO), ActorDiedError()), "learner rank 1 died in 'step'"),
         ((failed(InfraError("rank 0: no sample")), None), "rank 0: no sample"),
-        ((failed(GLOO), failed(OutOfMemoryError("CUDA out of memory"))), "learner rank 1 failed in 'step': OutOfMem"),
-        ((failed(OSError(28, "No space left on device")), 7), "learner rank 0 failed in 'step': OSError: .*No space"),
+        (
+            (failed(GLOO), failed(OutOfMemoryError("CUDA out of memory"))),
+            "learner rank 1 failed in 'step': OutOfMem",
+        ),
+        (
+            (failed(OSError(28, "No space left on device")), 7),
+            "learner rank 0 failed in 'step': OSError: .*No space",
+        ),
     ],
 )
 async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
     monkeypatch.setattr("actors.learner_group.NOTICE_S", 0.2)
     with pytest.raises(InfraError, match=message):
-        await LearnerGroup([], timeout_s=0.2).answers("step", [Answer(outcome) for outcome in outcomes])
+        await LearnerGroup([], timeout_s=0.2).answers(
+            "step", [Answer(outcome) for outcome in outcomes]
+        )
 
 
 @pytest.mark.parametrize(
     ("ranks", "size", "loss", "calls"),
-    [(4, 4, "grpo", [1, 1, 1, 1, 1]), (8, 4, "grpo", [2, 2, 1]), (9, 4, "dapo", [3, 2]), (8, 4, "bnpo", [1] * 5)],
+    [
+        (4, 4, "grpo", [1, 1, 1, 1, 1]),
+        (8, 4, "grpo", [2, 2, 1]),
+        (9, 4, "dapo", [3, 2]),
+        (8, 4, "bnpo", [1] * 5),
+    ],
 )
-async def test_groups_are_sent_so_many_at_a_time_that_every_rank_has_work(ranks, size, loss, calls, monkeypatch):
+async def test_groups_are_sent_so_many_at_a_time_that_every_rank_has_work(
+    ranks, size, loss, calls, monkeypatch
+):
     c = config(ranks=ranks, loss=loss)
     c.rollout.group_size = size
     learner, seen = LearnerGroup([], 1.0, groups_together(c)), []

@@ -1,4 +1,6 @@
-"""The main job itself, as `make demo` runs it, only shorter: real Ray, vLLM, DeepSpeed, Redis, encoder and judge."""
+"""The main job itself, as `make demo` runs it, only shorter: real Ray, vLLM, DeepSpeed, Redis,
+encoder and judge.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from pathlib import Path
 import pytest
 from killed_runs import difference, killed_and_resumed, train
 
-from cluster.plan import make_plan
 from geoagent_rl.config import load
+from geoagent_rl.plan.estimate import make_plan
 
 ROOT = Path(__file__).parents[2]
 STEPS = 25
@@ -24,7 +26,9 @@ LIMIT_S = 1500
 def geoagent(*words: str, timeout: float = LIMIT_S) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=timeout)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=timeout
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +54,26 @@ def test_every_sample_was_scored_by_every_part(run):
     rows = [json.loads(line) for line in (run[0] / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == STEPS * 16 * 8
     assert all(row["total"] is not None for row in rows)
-    assert {name for row in rows for name in row["parts"]} == {"spatial", "semantic", "consistency", "format"}
+    assert {name for row in rows for name in row["parts"]} == {
+        "spatial",
+        "semantic",
+        "consistency",
+        "format",
+    }
     assert {row["version"] - row["step"] for row in rows} == {-1}  # exactly on-policy
-    judged = [s["judge"] for r in rows for s in r["parts"]["consistency"]["details"]["stages"] if s["judge"]]
+    judged = [
+        s["judge"]
+        for r in rows
+        for s in r["parts"]["consistency"]["details"]["stages"]
+        if s["judge"]
+    ]
     assert len(judged) > len(rows)
 
 
 def test_the_policy_learns(run):
-    """Loose on purpose: half of the demo's steps, one seed. The demo's own figures are in the README."""
+    """Loose on purpose: half of the demo's steps, one seed. The demo's own figures are in the
+    README.
+    """
     steps = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
     totals = [row["reward_total_mean"] for row in steps]
     assert statistics.fmean(totals[-5:]) > 1.12 * statistics.fmean(totals[:5])
@@ -89,16 +105,27 @@ def test_predict_shows_reasoning_answer_and_place(run):
 def test_a_folder_of_real_photographs_is_accepted_as_it_is(run, shared_data, tmp_path):
     photos = shared_data / "osv5m_streetview"
     words = [f"data.manifest={photos}", f"data.eval_manifest={photos}", "eval.samples=8", "steps=2"]
-    small = ["rollout.prompts_per_step=4", f"policy.model={run[0] / 'policy-sft'}", f"run.dir={tmp_path / 'run'}"]
+    small = [
+        "rollout.prompts_per_step=4",
+        f"policy.model={run[0] / 'policy-sft'}",
+        f"run.dir={tmp_path / 'run'}",
+    ]
     done = geoagent("train", "--config", "configs/local.yaml", *words, *small)
     assert done.returncode == 0, done.stderr[-3000:]
     table = json.loads((tmp_path / "run" / "eval.json").read_text())
     assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
-    rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()
+    ]
     assert len(rows) == 64 and all(row["total"] is not None for row in rows)
 
 
-SMALL = ["rollout.prompts_per_step=3", "rollout.group_size=4", "scenes.train=12", "run.save_every=2"]
+SMALL = [
+    "rollout.prompts_per_step=3",
+    "rollout.group_size=4",
+    "scenes.train=12",
+    "run.save_every=2",
+]
 
 
 def finished(*words: str) -> None:
@@ -109,8 +136,16 @@ def finished(*words: str) -> None:
 
 @pytest.mark.timeout(LIMIT_S)
 def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_path):
-    """SIGKILL of the rollout engine, the driver and the learner; tests/benchmarks/resume.py does more of it."""
-    words = ["--config", "configs/local.yaml", f"policy.model={run[0] / 'policy-sft'}", *SMALL, "steps=6"]
+    """SIGKILL of the rollout engine, the driver and the learner; tests/benchmarks/resume.py does
+    more of it.
+    """
+    words = [
+        "--config",
+        "configs/local.yaml",
+        f"policy.model={run[0] / 'policy-sft'}",
+        *SMALL,
+        "steps=6",
+    ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished(*words, f"run.dir={whole}")
     kills = [(1, "engine", 0.3), (3, "driver", 0.0), (4, "learner", 0.0)]
@@ -120,19 +155,27 @@ def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_p
     assert difference(whole, killed) == ""
     rows = [json.loads(line) for line in (whole / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == 6 * 12 and sum(row["advantage"] != 0 for row in rows) > 40
-    gradients = [json.loads(line)["grad_norm"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    gradients = [
+        json.loads(line)["grad_norm"] for line in (whole / "metrics.jsonl").read_text().splitlines()
+    ]
     assert min(gradients) > 0
 
 
 def test_adapters_one_step_ahead_of_the_learner(run, tmp_path):
-    """The other way to take weights, and generation beside learning: every rollout is the work of one known version."""
+    """The other way to take weights, and generation beside learning: every rollout is the work of
+    one known version.
+    """
     model = f"policy.model={run[0] / 'policy-sft'}"
     ahead = ["rollout.swap=adapter", "max_staleness=1", "steps=3", "rollout.max_tokens=64"]
     finished("--config", "configs/local.yaml", model, *SMALL, *ahead, f"run.dir={tmp_path / 'run'}")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()
+    ]
     ages = {(row["step"], row["uid"]): set() for row in rows}
     for row in rows:
         ages[row["step"], row["uid"]].add(row["step"] - 1 - row["version"])
     assert all(len(found) == 1 for found in ages.values()) and set.union(*ages.values()) == {0, 1}
-    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert steps[0]["sampler_gap"] < 1e-3 and all(step["step_skipped"] == 0 for step in steps)

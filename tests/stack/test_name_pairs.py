@@ -1,4 +1,6 @@
-"""Names of one place are told from names of two, by the gazetteer and the default encoder, over the committed table."""
+"""Names of one place are told from names of two, by the gazetteer and the default encoder, over the
+committed table.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def test_names_first_reaches_an_auc_of_97_percent(gazetteer):
     table, use = read_pairs(), encoder.load(encoder.USE)
     pairs, same = [row.pair for row in table], [row.same for row in table]
     alone, first = (
-        [s.value for s in names.similarities(gazetteer, use, pairs, names_first)] for names_first in (False, True)
+        [s.value for s in names.similarities(gazetteer, use, pairs, names_first)]
+        for names_first in (False, True)
     )
     assert auc(first, same) >= 0.97 > auc(alone, same)
     assert best_threshold(first, same)[0] >= 0.95
@@ -52,8 +55,20 @@ def test_what_the_gazetteer_says_does_not_depend_on_the_order_and_is_seldom_wron
         ("region", "Landkreis Rosenheim", "Bavaria", ("Germany",), None),  # a district within it
         ("region", "Saxony", "Bavaria", ("Germany",), False),
         ("place", "Paris, Texas", "Paris, France", (), False),
-        ("place", "Brooklyn", "New York City", ("United States", "New York"), None),  # close together
-        ("place", "Hamburg", "Munich", ("Germany", "Bavaria"), False),  # in another region than the truth
+        (
+            "place",
+            "Brooklyn",
+            "New York City",
+            ("United States", "New York"),
+            None,
+        ),  # close together
+        (
+            "place",
+            "Hamburg",
+            "Munich",
+            ("Germany", "Bavaria"),
+            False,
+        ),  # in another region than the truth
         ("place", "Tokyo", "Munich", ("Germany", "Bavaria"), False),  # in another country
         ("place", "Kaufingerstraße", "Munich", ("Germany", "Bavaria"), None),
     ],

@@ -1,4 +1,6 @@
-"""A Redis server of others: its password comes from the environment or a file, its certificate authority by address."""
+"""A Redis server of others: its password comes from the environment or a file, its certificate
+authority by address.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_where_the_password_comes_from(server, how, tmp_path, monkeypatch):
         (tmp_path / "password").write_text(f"{password}\n")
         monkeypatch.setenv("REDIS_PASSWORD_FILE", str(tmp_path / "password"))
     elif how in ("wrong", "in the address"):
-        monkeypatch.setenv("REDIS_PASSWORD", "another server's")  # the embedded server's own address comes first
+        monkeypatch.setenv(
+            "REDIS_PASSWORD", "another server's"
+        )  # the embedded server's own address comes first
     url = server.url if how == "in the address" else bare
     assert asyncio.run(works(url)) == (how in ("variable", "file", "in the address"))
 

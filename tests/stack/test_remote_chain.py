@@ -1,4 +1,6 @@
-"""A reward worker with a remote geocoder: real Redis, real HTTP on loopback, the real gazetteer behind it."""
+"""A reward worker with a remote geocoder: real Redis, real HTTP on loopback, the real gazetteer
+behind it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,17 @@ from actors.cache_counters import CounterPublisher, counter_sums
 from actors.chunking import Chunker
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices
-from geoagent_rl.config_reward import CacheConfig, GeocoderConfig, OpenCageConfig, RewardConfig, Weights
+from geoagent_rl.config.reward import (
+    CacheConfig,
+    GeocoderConfig,
+    OpenCageConfig,
+    RewardConfig,
+    Weights,
+)
+from geoagent_rl.metrics.table import hit_shares
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
-from geoagent_rl.telemetry import hit_shares
 from geoagent_rl.types import InfraError
 
 MUNICH, BAVARIA = ("Germany", "Bavaria", "Munich"), ("Germany", "Bavaria", "")
@@ -38,7 +46,9 @@ def ask(http, redis_url, *batches, provider="opencage", **settings):
     geocoder = GeocoderConfig(provider=provider, opencage=own, timeout_s=1.0, longest_wait_s=1.0)
 
     async def work():
-        worker = GeoEmbedWorker(RewardConfig(geocoder=geocoder, cache=CacheConfig(**settings)), redis_url)
+        worker = GeoEmbedWorker(
+            RewardConfig(geocoder=geocoder, cache=CacheConfig(**settings)), redis_url
+        )
         try:
             return [await worker.geocode(batch) for batch in batches], worker.cache.counters
         finally:
@@ -50,13 +60,23 @@ def ask(http, redis_url, *batches, provider="opencage", **settings):
 
 def test_requests_are_paid_for_once_over_addresses_workers_and_spellings(redis, key):
     with serving() as http:
-        (first, again), _ = ask(http, redis.url, [MUNICH, *UNKNOWN], [("GERMANY", "bavaria", "munich"), BAVARIA])
-        assert [m.level for m in first] == ["place"] + ["region"] * 5 and {m.provider for m in first} == {"opencage"}
+        (first, again), _ = ask(
+            http, redis.url, [MUNICH, *UNKNOWN], [("GERMANY", "bavaria", "munich"), BAVARIA]
+        )
+        assert [m.level for m in first] == ["place"] + ["region"] * 5 and {
+            m.provider for m in first
+        } == {"opencage"}
         assert again[0] == first[0] and again[1].name == "Bavaria"
         assert sorted(http.asked()) == sorted(
-            ["Munich, Bavaria, Germany", "Bavaria, Germany", *(f"Qzxdorf{i}, Bavaria, Germany" for i in range(5))]
+            [
+                "Munich, Bavaria, Germany",
+                "Bavaria, Germany",
+                *(f"Qzxdorf{i}, Bavaria, Germany" for i in range(5)),
+            ]
         )
-        (later,), counters = ask(http, redis.url, [MUNICH, *UNKNOWN])  # another worker: "no such place" is cached too
+        (later,), counters = ask(
+            http, redis.url, [MUNICH, *UNKNOWN]
+        )  # another worker: "no such place" is cached too
         assert later == first and len(http.requests) == 7
         assert counters["geocode_hits"] == 7 and counters["geocode_misses"] == 0
 
@@ -64,11 +84,16 @@ def test_requests_are_paid_for_once_over_addresses_workers_and_spellings(redis, 
 def test_no_such_place_expires_and_places_do_not(redis, key):
     nowhere = ("Germany", "", "Qzxstadt")
 
-    with serving({"munich, saxony": ("Munich", 48.1, 11.5, "city", "Saxony", "Germany", "de")}) as http:
+    with serving(
+        {"munich, saxony": ("Munich", 48.1, 11.5, "city", "Saxony", "Germany", "de")}
+    ) as http:
         ask(http, redis.url, [nowhere, ("Germany", "Saxony", "Munich")], negative_ttl_s=0.2)
         time.sleep(0.25)  # Redis' own clock decides
         ask(http, redis.url, [nowhere, ("Germany", "Saxony", "Munich")], negative_ttl_s=0.2)
-        assert http.asked().count("Qzxstadt, Germany") == 2 and http.asked().count("Munich, Saxony, Germany") == 1
+        assert (
+            http.asked().count("Qzxstadt, Germany") == 2
+            and http.asked().count("Munich, Saxony, Germany") == 1
+        )
 
 
 def test_failures_are_not_cached_and_stay_with_their_addresses(redis, key):
@@ -78,10 +103,17 @@ def test_failures_are_not_cached_and_stay_with_their_addresses(redis, key):
     addresses = [("Germany", "Bavaria", "Augsburg"), BAVARIA]
     with serving(trouble=broken) as http:
         (found,), _ = ask(http, redis.url, addresses, provider=["opencage", "gazetteer"])
-        assert isinstance(found[0], InfraError) and "500" in str(found[0]) and found[1].level == "region"
+        assert (
+            isinstance(found[0], InfraError)
+            and "500" in str(found[0])
+            and found[1].level == "region"
+        )
         http.trouble = None
         (found,), _ = ask(http, redis.url, addresses, provider=["opencage", "gazetteer"])
-        assert (found[0].provider, found[0].level) == ("gazetteer", "place")  # the service knows no Augsburg
+        assert (found[0].provider, found[0].level) == (
+            "gazetteer",
+            "place",
+        )  # the service knows no Augsburg
 
 
 def test_entries_of_another_version_are_misses_and_are_overwritten(redis, key):
@@ -89,7 +121,9 @@ def test_entries_of_another_version_are_misses_and_are_overwritten(redis, key):
 
     async def spoil(version, texts):
         cache = Cache(redis.url)
-        await cache.set_many({cache_key("geocode", version, k): v.encode("latin-1") for k, v in texts.items()})
+        await cache.set_many(
+            {cache_key("geocode", version, k): v.encode("latin-1") for k, v in texts.items()}
+        )
         await cache.close()
 
     with serving() as http:
@@ -111,7 +145,8 @@ def test_hit_shares_are_summed_over_workers_and_a_lost_answer_counts_nothing_twi
         publisher.soon()
         await publisher._task
         cache.counters["geocode_hits"] += 1
-        publisher._published.clear()  # as if Redis had taken what is published but its answer was lost
+        # as if Redis had taken what is published but its answer was lost
+        publisher._published.clear()
         publisher.soon()
         await publisher._task
         found = await counter_sums(cache, ["shares", "nobody"])
@@ -121,12 +156,18 @@ def test_hit_shares_are_summed_over_workers_and_a_lost_answer_counts_nothing_twi
     asyncio.run(publish({"geocode_hits": 2, "geocode_misses": 1}))
     found = asyncio.run(publish({"geocode_hits": 3, "similarity_misses": 3}))
     assert found == {"geocode_hits": 7, "geocode_misses": 1, "similarity_misses": 3}
-    shares = {"cache_hit_share_geocode": 7 / 8, "cache_hit_share_similarity": 0.0, "cache_hit_share": 7 / 11}
+    shares = {
+        "cache_hit_share_geocode": 7 / 8,
+        "cache_hit_share_similarity": 0.0,
+        "cache_hit_share": 7 / 11,
+    }
     assert hit_shares(found) == pytest.approx(shares)
 
 
 class InProcess:
-    """Geocoder of rewards/services.py over a worker in this process, as actors.serving has it over Serve."""
+    """Geocoder of rewards/services.py over a worker in this process, as actors.serving has it over
+    Serve.
+    """
 
     def __init__(self, worker):
         self.chunker = Chunker(worker.geocode)
@@ -138,14 +179,23 @@ class InProcess:
 def scores(http, redis_url, levels):
     """Of the spatial reward, through the Scorer with its retries."""
     own = OpenCageConfig(url=http.url, rate_per_s=1000.0, daily_budget=0)
-    geocoder = GeocoderConfig(provider=["opencage", "gazetteer"], opencage=own, timeout_s=0.3, longest_wait_s=0.3)
-    config = RewardConfig(geocoder=geocoder, weights=Weights(1.0, 0.0, 0.0, 0.0), required=("spatial",), deadline_s=0.6)
+    geocoder = GeocoderConfig(
+        provider=["opencage", "gazetteer"], opencage=own, timeout_s=0.3, longest_wait_s=0.3
+    )
+    config = RewardConfig(
+        geocoder=geocoder,
+        weights=Weights(1.0, 0.0, 0.0, 0.0),
+        required=("spatial",),
+        deadline_s=0.6,
+    )
 
     async def work():
         worker = GeoEmbedWorker(config, redis_url)
         scorer = Scorer(Services(InProcess(worker), None, None), config)
         try:
-            return await asyncio.gather(*(scorer.score(PROMPT, rollout(completion(a))) for a in levels))
+            return await asyncio.gather(
+                *(scorer.score(PROMPT, rollout(completion(a))) for a in levels)
+            )
         finally:
             await scorer.services.geocoder.chunker.close()
             await worker.cache.close()
@@ -174,10 +224,16 @@ def test_a_service_in_trouble_leaves_samples_unscored_and_changes_no_number(key,
         assert [part.kind for _, part in expected] == ["score", "score", "data"]
         http.trouble = TROUBLES[trouble]
         during = scores(http, "off", levels)
-        assert [(total, part.kind, part.score) for total, part in during] == [(None, "infra", None)] * 3
-        assert all("opencage" in part.reason or "no answer within" in part.reason for _, part in during)
+        assert [(total, part.kind, part.score) for total, part in during] == [
+            (None, "infra", None)
+        ] * 3
+        assert all(
+            "opencage" in part.reason or "no answer within" in part.reason for _, part in during
+        )
         http.trouble = None
-        assert [total for total, _ in scores(http, "off", levels)] == [total for total, _ in expected]
+        assert [total for total, _ in scores(http, "off", levels)] == [
+            total for total, _ in expected
+        ]
 
 
 def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
@@ -195,7 +251,14 @@ def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
             return [None] * len(addresses)
 
     services = RewardServices("test", Services(Service(), Service(), None), "off", None)
-    truths = [MUNICH, BAVARIA, MUNICH, ("", "", ""), ("Germany", "", "busy"), ("Germany", "Bavaria", "unknown")]
+    truths = [
+        MUNICH,
+        BAVARIA,
+        MUNICH,
+        ("", "", ""),
+        ("Germany", "", "busy"),
+        ("Germany", "Bavaria", "unknown"),
+    ]
     failed = asyncio.run(services.prewarm(truths))
     assert failed == 1 and asked == [MUNICH, BAVARIA, ("Germany", "", "busy")]
     assert [pair[1] for pair in compared if pair[0] == "place"] == ["Munich", "busy"]

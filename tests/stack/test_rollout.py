@@ -1,4 +1,6 @@
-"""The rollout engine on a random tiny Qwen2.5-VL: real vLLM, real swaps, log-probabilities against transformers."""
+"""The rollout engine on a random tiny Qwen2.5-VL: real vLLM, real swaps, log-probabilities against
+transformers.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,18 @@ from PIL import Image
 from actors.remote_rollout import RemoteRollout
 from actors.rollout import RolloutEngine
 from actors.vllm_engine import judge_engine_args, rollout_engine_args
-from cluster.plan import make_plan
 from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
-from geoagent_rl.config_reward import JudgeConfig
+from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.policy.model import load_network, load_policy, load_processor, save_adapter, save_merged
+from geoagent_rl.plan.estimate import make_plan
+from geoagent_rl.policy.model import (
+    load_network,
+    load_policy,
+    load_processor,
+    save_adapter,
+    save_merged,
+)
 from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Truth, UserError
 
@@ -40,7 +48,10 @@ def settings(swap: str = "merged") -> Config:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> list[str]:
-    return [tiny_random.build(tmp_path_factory.mktemp(f"policy{seed}"), seed=seed, hidden=64) for seed in range(2)]
+    return [
+        tiny_random.build(tmp_path_factory.mktemp(f"policy{seed}"), seed=seed, hidden=64)
+        for seed in range(2)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +69,16 @@ async def engine(models):
 
 
 async def complete(engine, prompt: Prompt, n: int = 4, seed: int = 5) -> list[Rollout]:
-    return sorted([rollout async for rollout in engine.generate(prompt, n, seed)], key=lambda rollout: rollout.index)
+    return sorted(
+        [rollout async for rollout in engine.generate(prompt, n, seed)],
+        key=lambda rollout: rollout.index,
+    )
 
 
 def replay(model: str, rollout: Rollout, picture: str, temperature: float) -> torch.Tensor:
-    """Log-probabilities of a completion by transformers: temperature applied, banned tokens out of the softmax."""
+    """Log-probabilities of a completion by transformers: temperature applied, banned tokens out of
+    the softmax.
+    """
     processor, network = load_processor(model), load_network(model)
     with Image.open(picture) as image:
         prompt = encode(processor, image.convert("RGB"), "tiny", 84 * 84)
@@ -77,7 +93,9 @@ def replay(model: str, rollout: Rollout, picture: str, temperature: float) -> to
             mm_token_type_ids=types,
         ).logits[0, len(prompt.ids) - 1 : -1]
     logits[:, list(banned_ids(processor.tokenizer))] = -torch.inf
-    return (logits / temperature).log_softmax(-1).gather(1, ids[0, len(prompt.ids) :, None]).squeeze(1)
+    return (
+        (logits / temperature).log_softmax(-1).gather(1, ids[0, len(prompt.ids) :, None]).squeeze(1)
+    )
 
 
 def probe(model: str) -> tuple[float, ...]:
@@ -91,16 +109,26 @@ async def test_logprobs_are_those_of_the_sampled_distribution(engine, models, pr
         assert torch.allclose(torch.tensor(rollout.logprobs), expected, atol=1e-3)
 
 
-async def test_all_completions_arrive_with_their_facts_and_without_vision_tokens(engine, models, prompts):
+async def test_all_completions_arrive_with_their_facts_and_without_vision_tokens(
+    engine, models, prompts
+):
     tokenizer = load_processor(models[0]).tokenizer
     groups = await asyncio.gather(*(complete(engine, prompt, 16) for prompt in prompts))
     for prompt, group in zip(prompts, groups, strict=True):
-        assert [(r.uid, r.index, r.version) for r in group] == [(prompt.uid, i, 0) for i in range(16)]
+        assert [(r.uid, r.index, r.version) for r in group] == [
+            (prompt.uid, i, 0) for i in range(16)
+        ]
         for rollout in group:
             assert not set(rollout.completion_ids) & set(banned_ids(tokenizer))
             ended = rollout.completion_ids[-1] in (tokenizer.eos_token_id, tokenizer.pad_token_id)
-            assert ended == (rollout.finish_reason == "stop") and ended or len(rollout.completion_ids) == 24
-            assert rollout.text == tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+            assert (
+                ended == (rollout.finish_reason == "stop")
+                and ended
+                or len(rollout.completion_ids) == 24
+            )
+            assert rollout.text == tokenizer.decode(
+                rollout.completion_ids, skip_special_tokens=True
+            )
             assert rollout.spans["submitted"] <= rollout.spans["generated"]
 
 
@@ -118,7 +146,9 @@ async def test_a_completion_depends_on_its_seed_and_not_on_its_company(engine, p
 
 
 async def test_greedy_completions_are_all_the_same(engine, prompts):
-    found = [rollout.completion_ids async for rollout in engine.generate(prompts[0], 2, 0, temperature=0)]
+    found = [
+        rollout.completion_ids async for rollout in engine.generate(prompts[0], 2, 0, temperature=0)
+    ]
     assert found[0] == found[1]
 
 
@@ -160,7 +190,9 @@ async def test_an_engine_that_cannot_prove_its_weights_refuses_work(engine, mode
         await complete(engine, prompts[0])
 
 
-async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(ray_local, models, prompts, tmp_path):
+async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
+    ray_local, models, prompts, tmp_path
+):
     config = settings("adapter")
     policy = load_policy(models[0], lora=(8, 16))
     for name, parameter in policy.named_parameters():
@@ -172,13 +204,19 @@ async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(ray_lo
     await actor.start.remote()
     engine = RemoteRollout(actor, 120)
     assert {r.version for r in await complete(engine, prompts[0])} == {0}
-    await engine.swap(PolicyVersion(1, "adapter", str(tmp_path / "adapter"), probe(str(tmp_path / "merged"))))
+    await engine.swap(
+        PolicyVersion(1, "adapter", str(tmp_path / "adapter"), probe(str(tmp_path / "merged")))
+    )
     rollout = (await complete(engine, prompts[0]))[0]
     expected = replay(str(tmp_path / "merged"), rollout, prompts[0].image, 0.7)
-    assert rollout.version == 1 and torch.allclose(torch.tensor(rollout.logprobs), expected, atol=1e-3)
+    assert rollout.version == 1 and torch.allclose(
+        torch.tensor(rollout.logprobs), expected, atol=1e-3
+    )
 
     family = psutil.Process().children(recursive=True)
-    core = next(p for p in family if "EngineCore" in " ".join(p.cmdline()) and p.ppid() != os.getpid())
+    core = next(
+        p for p in family if "EngineCore" in " ".join(p.cmdline()) and p.ppid() != os.getpid()
+    )
     rest = complete(engine, prompts[1], 64)
     os.kill(core.ppid(), signal.SIGKILL)
     with pytest.raises(InfraError, match="actor is gone"):
@@ -194,7 +232,10 @@ async def test_vllm_accepts_the_arguments_for_gpus(models):
     config.policy.dtype, config.max_staleness, config.rollout.gpus_per_engine = "bfloat16", 1, 1
     args = rollout_engine_args(config, models[0], {})
     made = AsyncEngineArgs(**args).create_engine_config()
-    assert made.lora_config.max_lora_rank == 8 and made.model_config.logprobs_mode == "processed_logprobs"
+    assert (
+        made.lora_config.max_lora_rank == 8
+        and made.model_config.logprobs_mode == "processed_logprobs"
+    )
     assert made.cache_config.gpu_memory_utilization == config.rollout.memory
     judge = JudgeConfig(gpus_per_replica=1, max_model_len=1024)
     assert (
@@ -206,7 +247,9 @@ async def test_vllm_accepts_the_arguments_for_gpus(models):
     assert Path(args["model"]).is_dir() and "enforce_eager" not in args
 
 
-async def test_an_engine_of_several_gpus_keeps_them_in_its_placement_groups_bundle(models, monkeypatch):
+async def test_an_engine_of_several_gpus_keeps_them_in_its_placement_groups_bundle(
+    models, monkeypatch
+):
     """vLLM's own choice there is Ray, which wants one bundle for each GPU."""
     from vllm.config.parallel import ParallelConfig
 
@@ -237,6 +280,8 @@ async def test_the_plan_knows_how_much_the_cache_holds(engine, models):
     config = settings()
     config.policy.model = models[0]
     plan = make_plan(config)
-    planned = next(row["memory"]["cache_tokens"] for row in plan["roles"] if row["role"] == "rollout engine")
+    planned = next(
+        row["memory"]["cache_tokens"] for row in plan["roles"] if row["role"] == "rollout engine"
+    )
     cache = engine.engine.vllm_config.cache_config
     assert planned == pytest.approx(cache.num_gpu_blocks * cache.block_size, rel=0.2)

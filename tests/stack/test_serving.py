@@ -1,4 +1,6 @@
-"""The reward services on real Ray and Serve, with the real gazetteer, encoder and Redis; the judge is a stand-in."""
+"""The reward services on real Ray and Serve, with the real gazetteer, encoder and Redis; the judge
+is a stand-in.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class StandInJudge:
 
 
 def stand_in(config, cache_url):
-    return serve.deployment(StandInJudge, ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1024).bind()
+    return serve.deployment(
+        StandInJudge, ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1024
+    ).bind()
 
 
 def config_for(**reward):
@@ -58,7 +62,9 @@ class Running:
         return self.loop.run_until_complete(work)
 
     async def score_all(self, texts):
-        return await asyncio.gather(*(self.scorer.score(PROMPT, rollout(t, i)) for i, t in enumerate(texts)))
+        return await asyncio.gather(
+            *(self.scorer.score(PROMPT, rollout(t, i)) for i, t in enumerate(texts))
+        )
 
     def stop(self):
         self.do(self.services.stop())
@@ -97,7 +103,9 @@ def test_real_answers_score_as_they_should(running):
         completion(("Qzxland", "Xqzregion", "Zzqtown")),
     ]
     exact, alias, hedge, wrong, nowhere = running.do(running.score_all(texts))
-    assert exact.parts["spatial"].details["level"] == "place" and exact.parts["spatial"].score > 0.75
+    assert (
+        exact.parts["spatial"].details["level"] == "place" and exact.parts["spatial"].score > 0.75
+    )
     assert alias.parts["semantic"].score == 1.0 and alias.parts["consistency"].score == 1.0
     assert {row["by"] for row in alias.parts["semantic"].details["levels"]} == {"gazetteer"}
     assert hedge.parts["spatial"].details["level"] == "region"
@@ -111,9 +119,13 @@ def test_concurrent_equal_questions_cost_one_look_up(running):
     async def work():
         geo = running.services.services.geocoder
         before = (await geo.handle.stats.remote()).get("geocode_computed", 0)
-        found = await asyncio.gather(*(geo.geocode([("Italy", "Tuscany", "Pisa")]) for _ in range(50)))
+        found = await asyncio.gather(
+            *(geo.geocode([("Italy", "Tuscany", "Pisa")]) for _ in range(50))
+        )
         assert {row[0].name for row in found} == {"Pisa"}
-        (same,) = await geo.same_place([LevelPair("place", "Munich", "München", ("Germany", "Bayern"))])
+        (same,) = await geo.same_place(
+            [LevelPair("place", "Munich", "München", ("Germany", "Bayern"))]
+        )
         assert same
         return (await geo.handle.stats.remote())["geocode_computed"] - before
 
@@ -141,7 +153,8 @@ def test_hit_shares_count_what_every_worker_answered(running):
         shares, counters = await published()
         assert {"cache_hit_share", "cache_hit_share_geocode"} <= set(shares)
         assert all(
-            services.counted[f"geocode_{what}"] == counters.get(f"geocode_{what}") for what in ("hits", "misses")
+            services.counted[f"geocode_{what}"] == counters.get(f"geocode_{what}")
+            for what in ("hits", "misses")
         )
         assert await services.cache_metrics() == {}  # nothing since
 
@@ -152,7 +165,9 @@ def test_scaling_loses_no_request_and_leaves_the_old_replicas_alone(running):
     geo, numbers = running.services.services.geocoder, itertools.count()
 
     async def load(ended):
-        while not ended.is_set():  # a lost request raises here: nothing below the scorer tries again
+        while (
+            not ended.is_set()
+        ):  # a lost request raises here: nothing below the scorer tries again
             names = [("Germany", "Bavaria", f"Irgendwo{next(numbers)}") for _ in range(20)]
             assert len(await geo.geocode(names)) == 20
 
@@ -189,7 +204,9 @@ def test_a_hung_replica_is_an_infra_error_in_time(running):
 
 
 def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number(running):
-    levels = [("Germany", "Bavaria", f"Neu{i}dorf") for i in range(1500)]  # no real names: seconds of encoding
+    levels = [
+        ("Germany", "Bavaria", f"Neu{i}dorf") for i in range(1500)
+    ]  # no real names: seconds of encoding
     texts = [completion(some, some) for some in levels]
 
     async def work():
@@ -197,7 +214,9 @@ def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number
         geo = running.services.services.geocoder
         before = (await geo.handle.stats.remote()).get("similarity_computed", 0)
         task = asyncio.create_task(running.score_all(texts))
-        async with asyncio.timeout(60):  # until it is in the middle of its work, however busy the machine
+        async with asyncio.timeout(
+            60
+        ):  # until it is in the middle of its work, however busy the machine
             while (await geo.handle.stats.remote()).get("similarity_computed", 0) <= before:
                 await asyncio.sleep(0.01)
         assert not task.done()
@@ -209,7 +228,9 @@ def test_a_killed_replica_and_a_killed_redis_lose_no_sample_and_change_no_number
     assert None not in [s.total for s in during]
     assert [s.total for s in during] == [s.total for s in after]
     assert [s.rollout.index for s in during] == list(range(1500))
-    assert max(o.details["attempts"] for s in during for o in s.parts.values()) > 1  # the kill was felt
+    assert (
+        max(o.details["attempts"] for s in during for o in s.parts.values()) > 1
+    )  # the kill was felt
 
 
 def test_a_stopped_run_leaves_nothing_behind_and_its_next_life_has_its_cache(running, cache_dir):
@@ -219,7 +240,11 @@ def test_a_stopped_run_leaves_nothing_behind_and_its_next_life_has_its_cache(run
     found = running.do(ask(running.services.services.geocoder))
     running.stop()
     assert not replicas() and not serve.status().applications
-    assert not [p for p in psutil.process_iter(["name"]) if p.name() == "redis-server" and p.cwd() == str(cache_dir)]
+    assert not [
+        p
+        for p in psutil.process_iter(["name"])
+        if p.name() == "redis-server" and p.cwd() == str(cache_dir)
+    ]
     again = Running(cache_dir)
     try:
         geo = again.services.services.geocoder
@@ -240,11 +265,15 @@ class BrokenJudge:
 
 
 def broken(config, cache_url):
-    return serve.deployment(BrokenJudge, ray_actor_options={"num_cpus": 0.1}, max_constructor_retry_count=1).bind()
+    return serve.deployment(
+        BrokenJudge, ray_actor_options={"num_cpus": 0.1}, max_constructor_retry_count=1
+    ).bind()
 
 
 @pytest.mark.parametrize("what", ["encoder.model", "judge.model", "geocoder.opencage.api_key_env"])
-def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(ray_local, tmp_path, what, monkeypatch):
+def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(
+    ray_local, tmp_path, what, monkeypatch
+):
     monkeypatch.delenv("OPENCAGE_API_KEY", raising=False)
     config = config_for()
     if what == "encoder.model":

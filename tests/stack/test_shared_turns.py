@@ -1,4 +1,6 @@
-"""Turns shared through a real Redis: one rate and one budget for many processes, and a local rate when it is away."""
+"""Turns shared through a real Redis: one rate and one budget for many processes, and a local rate
+when it is away.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ import time
 import pytest
 
 from actors.cache import Cache
-from actors.turns import SharedTurns
-from geoagent_rl.geo.turns import Limit
+from actors.shared_rate_limit import SharedTurns
+from geoagent_rl.geo.rate_limit import Limit
 from geoagent_rl.types import InfraError
 
 WORKER = """
     import asyncio, json, sys, time
     from actors.cache import Cache
-    from actors.turns import SharedTurns
-    from geoagent_rl.geo.turns import Limit
+    from actors.shared_rate_limit import SharedTurns
+    from geoagent_rl.geo.rate_limit import Limit
     from geoagent_rl.types import InfraError
     url, keys, limit = sys.argv[1], json.loads(sys.argv[2]), Limit(*json.loads(sys.argv[3]))
     async def one(turns):
@@ -43,7 +45,14 @@ WORKER = """
 
 def turns_of_processes(redis, keys, limit, n=3):
     """[key or error, Unix seconds] of 40 turns in each of n processes."""
-    command = [sys.executable, "-c", textwrap.dedent(WORKER), redis.url, json.dumps(keys), json.dumps(limit)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(WORKER),
+        redis.url,
+        json.dumps(keys),
+        json.dumps(limit),
+    ]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     workers = [subprocess.Popen(command, **pipes) for _ in range(n)]
     for worker in workers:
@@ -102,7 +111,9 @@ def test_a_pause_holds_everywhere_and_says_why(redis):
 def test_no_secret_is_kept_and_what_is_kept_expires(redis):
     async def work(cache, turns):
         await turns.take(["digest"], Limit(1000.0, 0, 1.0))
-        return await cache.script("return redis.call('TTL', KEYS[1])", ["geoagent:turns:digest"], [])
+        return await cache.script(
+            "return redis.call('TTL', KEYS[1])", ["geoagent:turns:digest"], []
+        )
 
     assert 86_400 < run(work, redis.url) <= 172_800
 
@@ -112,7 +123,9 @@ def test_without_redis_each_worker_goes_on_at_its_share(server):
 
     async def work(cache, turns):
         start = time.monotonic()
-        found = await asyncio.gather(*(turns.take(["k"], limit) for _ in range(30)), return_exceptions=True)
+        found = await asyncio.gather(
+            *(turns.take(["k"], limit) for _ in range(30)), return_exceptions=True
+        )
         return len([f for f in found if f == 0]), time.monotonic() - start
 
     for url in ("redis://127.0.0.1:1/0", "off"):

@@ -8,8 +8,16 @@ from xml.etree import ElementTree
 import pytest
 
 from geoagent_rl.config import load
-from geoagent_rl.evaluation.ablation_page import markdown, picture, write_ablation
-from geoagent_rl.evaluation.ablations import CLAIMS, choose, grid_rows, interval, read_rows, summarise, verdict
+from geoagent_rl.evaluation.ablations import (
+    CLAIMS,
+    choose,
+    grid_rows,
+    interval,
+    read_rows,
+    summarise,
+    verdict,
+)
+from geoagent_rl.pages.ablation import markdown, picture, write_ablation
 from geoagent_rl.types import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,7 +26,14 @@ ROWS = read_rows(CONFIGS / "ablations")
 
 def table(city: float, region: float, country: float) -> dict:
     hit = {"1": 0.0, "25": city, "200": region, "750": country, "2500": 1.0}
-    return {"n": 100, "hit": hit, "geoscore": 3000.0, "format_valid": 1.0, "reward_consistency": 0.5, "reward_total": 2}
+    return {
+        "n": 100,
+        "hit": hit,
+        "geoscore": 3000.0,
+        "format_valid": 1.0,
+        "reward_consistency": 0.5,
+        "reward_total": 2,
+    }
 
 
 RESULTS = {
@@ -44,10 +59,19 @@ def test_every_row_is_a_valid_configuration_and_changes_what_it_says(row, config
 
 def test_every_row_of_the_papers_ablations_is_there_and_every_claim_is_the_papers():
     published = {row.name: row.paper for row in ROWS if row.paper}
-    assert len(published) == 10 and published["full"] == {"city": 15.69, "region": 33.39, "country": 60.37}
+    assert len(published) == 10 and published["full"] == {
+        "city": 15.69,
+        "region": 33.39,
+        "country": 60.37,
+    }
     for claim in CLAIMS:
-        above = [published[claim.better][c] > published[claim.worse][c] for c in ("city", "region", "country")]
-        assert sum(above) >= 2, claim  # the two that hold in two columns only say which in their meaning
+        above = [
+            published[claim.better][c] > published[claim.worse][c]
+            for c in ("city", "region", "country")
+        ]
+        assert sum(above) >= 2, (
+            claim
+        )  # the two that hold in two columns only say which in their meaning
         assert all(above) == ("(city and" not in claim.meaning), claim
 
 
@@ -57,7 +81,10 @@ def test_a_file_that_is_no_row_is_refused_in_one_line(tmp_path):
         ("[1", "no ablation row"),
         ("{title: x, order: 1, start: sft, grpo: false, paper: no such system}", "no such system"),
         ("{title: x, order: 1, start: nowhere, grpo: false}", "base or sft"),
-        ("{title: x, order: 1, start: sft, grpo: true, overrides: {rollout.engines: 2}}", "rollout.engines"),
+        (
+            "{title: x, order: 1, start: sft, grpo: true, overrides: {rollout.engines: 2}}",
+            "rollout.engines",
+        ),
     ):
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(UserError, match=says) as refused:
@@ -110,18 +137,26 @@ def test_orderings_are_judged_pair_by_pair_over_seeds():
     found = claims["full", "sft"]
     assert found["region"]["ours"] == pytest.approx(10.5) and found["region"]["verdict"] == "holds"
     assert found["city"]["ours"] == pytest.approx(9.0) and found["city"]["verdict"] == "same sign"
-    assert found["country"]["verdict"] == "equal" and found["region"]["paper"] == pytest.approx(33.39 - 23.84)
-    assert json.loads(json.dumps(outcome)) == outcome | {"rows": json.loads(json.dumps(outcome["rows"]))}
+    assert found["country"]["verdict"] == "equal" and found["region"]["paper"] == pytest.approx(
+        33.39 - 23.84
+    )
+    assert json.loads(json.dumps(outcome)) == outcome | {
+        "rows": json.loads(json.dumps(outcome["rows"]))
+    }
 
 
 def test_the_table_and_the_page_show_ours_beside_the_papers(tmp_path):
     outcome = summarise(ROWS, RESULTS)
     text = markdown(outcome)
-    assert "| full | 2 | 20.0 ± 127.1 | 51.0 ± 12.7 |" in text and "| 15.69 | 33.39 | 60.37 |" in text
+    assert (
+        "| full | 2 | 20.0 ± 127.1 | 51.0 ± 12.7 |" in text and "| 15.69 | 33.39 | 60.37 |" in text
+    )
     assert "full > sft" in text and "+9.55, +10.5 ± " in text
     write_ablation(tmp_path / "page.html", outcome, "<b>")
     page = (tmp_path / "page.html").read_text()
-    assert page.count('class="raw"') == 6 and page.count('class="guess"') == 3 and "&lt;b&gt;" in page
+    assert (
+        page.count('class="raw"') == 6 and page.count('class="guess"') == 3 and "&lt;b&gt;" in page
+    )
     assert "reward.weights" not in page  # none of these rows overrides anything
     HTMLParser().feed(page)
     drawn = ElementTree.fromstring(picture(outcome))  # a file that stands alone, well-formed

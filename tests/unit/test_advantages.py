@@ -20,7 +20,9 @@ def test_unscorable_samples_change_nothing_for_the_others():
     assert [with_failure[i] for i in (0, 2, 3)] == group_advantages([1.0, 2.0, 3.0])
 
 
-@pytest.mark.parametrize("totals", [[], [None, None], [3.0], [None, 3.0, None], [2.5] * 8, [0.0, 0.0, None]])
+@pytest.mark.parametrize(
+    "totals", [[], [None, None], [3.0], [None, 3.0, None], [2.5] * 8, [0.0, 0.0, None]]
+)
 def test_nothing_to_compare_is_exactly_zero(totals):
     assert group_advantages(totals) == [0.0] * len(totals)
 

@@ -5,11 +5,18 @@ import time
 
 import pytest
 
-from geoagent_rl.policy.answer import NO_LEVELS, Stage, parse, read_levels, render
+from geoagent_rl.answers.parse import NO_LEVELS, Stage, parse, read_levels, render
 
 STAGES = (
-    Stage(("yellow plates", "right-hand traffic"), "The plates are yellow, so it is Luxembourg.", "Luxembourg", "Low"),
-    Stage(("vineyards",), "Vineyards line the river, as in Grevenmacher.", "Grevenmacher", "Medium"),
+    Stage(
+        ("yellow plates", "right-hand traffic"),
+        "The plates are yellow, so it is Luxembourg.",
+        "Luxembourg",
+        "Low",
+    ),
+    Stage(
+        ("vineyards",), "Vineyards line the river, as in Grevenmacher.", "Grevenmacher", "Medium"
+    ),
     Stage(('a sign says "Remich"',), 'The sign "Remich" names the town.', "Remich", "High"),
 )
 LEVELS = ("Luxembourg", "Grevenmacher", "Remich")
@@ -26,7 +33,12 @@ INDENTED = f"<think>\n{json.dumps(json.loads(JSON), indent=2)}\n</think>{ANSWER}
 @pytest.mark.parametrize("text", [GOOD, GOOD + "\n", "\n " + GOOD, THINK + "\n" + ANSWER, INDENTED])
 def test_the_format_with_whitespace_only_around_it_is_kept(text):
     parsed = parse(text)
-    assert (parsed.levels, parsed.stages, parsed.format_ok, parsed.problem) == (LEVELS, STAGES, True, "")
+    assert (parsed.levels, parsed.stages, parsed.format_ok, parsed.problem) == (
+        LEVELS,
+        STAGES,
+        True,
+        "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,14 +97,19 @@ def test_outcomes(text, levels, stages, problem):
 
 
 def test_lone_surrogates_and_nul_bytes_do_not_get_through():
-    text = GOOD.replace("yellow plates", "yellow \\ud800 plates").replace("Remich</answer>", "Re\0mich\ud800</answer>")
+    text = GOOD.replace("yellow plates", "yellow \\ud800 plates").replace(
+        "Remich</answer>", "Re\0mich\ud800</answer>"
+    )
     parsed = parse(text)
     assert parsed.levels[2] == "Remich?"
     assert parsed.stages[0].clues[0].encode() and parsed.format_ok
 
 
 def test_deep_nesting_is_broken_json_not_a_crash():
-    assert parse(GOOD.replace(JSON, '{"a":' * 100_000 + "1" + "}" * 100_000)).problem == "broken JSON in <think>"
+    assert (
+        parse(GOOD.replace(JSON, '{"a":' * 100_000 + "1" + "}" * 100_000)).problem
+        == "broken JSON in <think>"
+    )
 
 
 def test_levels_can_be_read_alone():

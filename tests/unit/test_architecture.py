@@ -1,4 +1,6 @@
-"""The rules that keep the code readable and movable: who may import whom, how long things get, no machine in a file."""
+"""The rules that keep the code readable and movable: who may import whom, how long things get, no
+machine in a file.
+"""
 
 import ast
 import subprocess
@@ -29,7 +31,9 @@ MACHINE = "|".join(
 
 
 def tracked(*patterns: str) -> list[Path]:
-    done = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
     if done.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
@@ -56,15 +60,23 @@ def test_imports_point_one_way(package):
 
 
 def test_every_import_is_a_declared_dependency():
-    """What the code imports must be installed by the project itself, not only by chance through something else."""
+    """What the code imports must be installed by the project itself, not only by chance through
+    something else.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = project["dependencies"] + [text for extra in project["optional-dependencies"].values() for text in extra]
+    texts = project["dependencies"] + [
+        text for extra in project["optional-dependencies"].values() for text in extra
+    ]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
-    declared |= {"torchvision"}  # comes with both builds of vLLM, which alone know the version that fits
+    declared |= {
+        "torchvision"
+    }  # comes with both builds of vLLM, which alone know the version that fits
     provided = packages_distributions()
     undeclared = {}
     for path in [path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py")]:
-        for name in imported(ast.parse(path.read_text())) - sys.stdlib_module_names - set(FORBIDDEN):
+        for name in (
+            imported(ast.parse(path.read_text())) - sys.stdlib_module_names - set(FORBIDDEN)
+        ):
             if not {canonicalize_name(dist) for dist in provided.get(name, [])} & declared:
                 undeclared.setdefault(name, []).append(str(path.relative_to(ROOT)))
     assert not undeclared

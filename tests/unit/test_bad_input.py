@@ -1,4 +1,6 @@
-"""Whatever a newcomer gives the data, eval, predict and monitor commands by mistake: one line that says what to do."""
+"""Whatever a newcomer gives the data, eval, predict and monitor commands by mistake: one line that
+says what to do.
+"""
 
 import sys
 from pathlib import Path
@@ -6,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster import cli
-from geoagent_rl.cli import refused
+from cluster.cli import main as cli
+from cluster.cli.local import refused
 
 BAD = [
     ("data import nowhere out.jsonl", "there is no file or folder nowhere"),
@@ -30,7 +32,10 @@ BAD = [
     ("data contamination good/t.csv good/t.csv --clean c.txt", ".csv, .jsonl or .parquet"),
     ("data cot-check good --keep k.txt", ".parquet or .jsonl"),
     ("data locatability good good/l.jsonl", "--scores FILE"),
-    ("data locatability good good/l.jsonl --scores others.csv", "its uids are like 'zebra', those like 'a'"),
+    (
+        "data locatability good good/l.jsonl --scores others.csv",
+        "its uids are like 'zebra', those like 'a'",
+    ),
     ("eval score nowhere.csv", "nowhere.csv"),
     ("eval score good", ".csv, .tsv, .jsonl, .parquet"),
     ("eval score cols.csv", "its columns are: a, b"),
@@ -70,17 +75,29 @@ def said(line: str, monkeypatch) -> str:
 @pytest.mark.parametrize(("line", "part"), BAD, ids=[line for line, _ in BAD])
 def test_bad_input_is_one_line_that_says_what_to_do(folder, monkeypatch, line, part):
     error = said(line, monkeypatch)
-    assert isinstance(error, str) and error.startswith("error: ") and "\n" not in error and part in error
+    assert (
+        isinstance(error, str)
+        and error.startswith("error: ")
+        and "\n" not in error
+        and part in error
+    )
 
 
 def test_an_unknown_country_is_noted(folder, monkeypatch, capsys):
     assert said("data validate good", monkeypatch) == 0
-    assert "1 of 1 samples name a country that the gazetteer does not know (a: Narnia)" in capsys.readouterr().out
+    assert (
+        "1 of 1 samples name a country that the gazetteer does not know (a: Narnia)"
+        in capsys.readouterr().out
+    )
 
 
 def test_what_the_system_refuses_is_one_line_and_a_trace_with_debug(folder, monkeypatch):
     with pytest.raises(OSError):
-        monkeypatch.setattr(sys, "argv", "geoagent-rl data import good file/m.jsonl --debug".split())
+        monkeypatch.setattr(
+            sys, "argv", "geoagent-rl data import good file/m.jsonl --debug".split()
+        )
         cli.main()
     assert refused(OSError("odd\nthing")).startswith("odd thing; ")
-    assert refused(PermissionError(13, "Permission denied", "/x")).startswith("/x: Permission denied; ")
+    assert refused(PermissionError(13, "Permission denied", "/x")).startswith(
+        "/x: Permission denied; "
+    )

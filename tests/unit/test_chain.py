@@ -1,4 +1,6 @@
-"""The chain of geocoders: finest level first, providers in order, on only after "no such place", failures stay."""
+"""The chain of geocoders: finest level first, providers in order, on only after "no such place",
+failures stay.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def gazetteer():
 
 
 class Ask:
-    """Providers that know the addresses in `known`: {(provider, address): (level, country code) or an InfraError}."""
+    """Providers that know the addresses in `known`: {(provider, address): (level, country code) or
+    an InfraError}.
+    """
 
     def __init__(self, gazetteer, known=()):
         self.gazetteer, self.known, self.asked = gazetteer, dict(known), []
@@ -37,7 +41,9 @@ class Ask:
         found = self.known.get((provider, address))
         if not isinstance(found, tuple):
             return found
-        return Match(1.0, 2.0, found[0], address[2] or address[1] or address[0], "", found[1], provider)
+        return Match(
+            1.0, 2.0, found[0], address[2] or address[1] or address[0], "", found[1], provider
+        )
 
 
 def geocode(names, ask, *addresses):
@@ -46,8 +52,20 @@ def geocode(names, ask, *addresses):
 
 def test_the_gazetteer_alone_answers_as_it_does_without_a_chain(gazetteer):
     addresses = [
-        *(MUNICH, UNKNOWN, ("Germany", "", ""), ("", "", "Paris"), ("Germany", "", "Bayern"), ("Hawaii", "", "")),
-        *(("US", "MN, Saint Louis County", "Duluth"), ("Atlantis", "", ""), ("", "", ""), ("unknown", "???", "-")),
+        *(
+            MUNICH,
+            UNKNOWN,
+            ("Germany", "", ""),
+            ("", "", "Paris"),
+            ("Germany", "", "Bayern"),
+            ("Hawaii", "", ""),
+        ),
+        *(
+            ("US", "MN, Saint Louis County", "Duluth"),
+            ("Atlantis", "", ""),
+            ("", "", ""),
+            ("unknown", "???", "-"),
+        ),
         *(
             ("France", "Bavaria", "Munich"),
             ("China", "Hong Kong", ""),
@@ -55,7 +73,9 @@ def test_the_gazetteer_alone_answers_as_it_does_without_a_chain(gazetteer):
             ("Japan", "", "Qz"),
         ),
     ]
-    assert geocode(["gazetteer"], Ask(gazetteer), *addresses) == [gazetteer.geocode(*a) for a in addresses]
+    assert geocode(["gazetteer"], Ask(gazetteer), *addresses) == [
+        gazetteer.geocode(*a) for a in addresses
+    ]
 
 
 def test_an_address_falls_back_from_place_to_region_to_country_and_says_so(gazetteer):
@@ -65,7 +85,9 @@ def test_an_address_falls_back_from_place_to_region_to_country_and_says_so(gazet
         ("photon", ("Germany", "", "")): ("country", "DE"),
     }
     ask = Ask(gazetteer, known)
-    found = geocode(["photon"], ask, MUNICH, UNKNOWN, ("Germany", "Qzxland", "Qzxdorf"), ("Qzxistan", "", ""))
+    found = geocode(
+        ["photon"], ask, MUNICH, UNKNOWN, ("Germany", "Qzxland", "Qzxdorf"), ("Qzxistan", "", "")
+    )
     assert [match and match.level for match in found] == ["place", "region", "country", None]
     assert {match.provider for match in found if match} == {"photon"}
 
@@ -97,16 +119,23 @@ def test_namesakes_abroad_are_no_such_place_and_territories_are_not_abroad(gazet
     abroad, own = geocode(["photon"], Ask(gazetteer, known), paris, san_juan)
     assert abroad is None and own.level == "place"
     known = {("photon", ("Puerto Rico", "", "San Juan")): ("place", "US")}
-    assert geocode(["photon"], Ask(gazetteer, known), ("Puerto Rico", "", "San Juan"))[0].level == "place"
+    assert (
+        geocode(["photon"], Ask(gazetteer, known), ("Puerto Rico", "", "San Juan"))[0].level
+        == "place"
+    )
 
 
 def test_the_level_is_the_addresses_not_the_services(gazetteer):
-    """A town found under a region's name matches the region; a region found under a place's name is only a region."""
+    """A town found under a region's name matches the region; a region found under a place's name is
+    only a region.
+    """
     known = {
         ("photon", ("Germany", "Berlin", "")): ("place", "DE"),
         ("photon", ("Germany", "", "Bayern")): ("region", "DE"),
     }
-    found = geocode(["photon"], Ask(gazetteer, known), ("Germany", "Berlin", ""), ("Germany", "", "Bayern"))
+    found = geocode(
+        ["photon"], Ask(gazetteer, known), ("Germany", "Berlin", ""), ("Germany", "", "Bayern")
+    )
     assert [match.level for match in found] == ["region", "region"]
 
 

@@ -6,14 +6,22 @@ import sys
 
 import pytest
 
-from geoagent_rl.checkpoints import BackgroundWriter, complete, damage, newest_whole, step_of, tidy, write_whole
+from geoagent_rl.run.checkpoints import (
+    BackgroundWriter,
+    complete,
+    damage,
+    newest_whole,
+    step_of,
+    tidy,
+    write_whole,
+)
 
 FULL = """
 import resource, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from geoagent_rl.checkpoints import BackgroundWriter, complete, damage
+from geoagent_rl.run.checkpoints import BackgroundWriter, complete, damage
 folder, writer = Path(sys.argv[1]), BackgroundWriter()
 tensors = {"x": torch.zeros(50_000)}
 def write(out):
@@ -35,7 +43,9 @@ print([p.name for p in sorted(folder.iterdir())], [damage(p) for p in complete(f
 
 
 def save(folder, step, text="weights"):
-    write_whole(folder / f"step-{step:06d}", lambda out: (out / "a.bin").write_text(text), {"done": step})
+    write_whole(
+        folder / f"step-{step:06d}", lambda out: (out / "a.bin").write_text(text), {"done": step}
+    )
 
 
 def test_a_failed_write_leaves_nothing_and_no_older_checkpoint_changes(tmp_path):
@@ -47,7 +57,9 @@ def test_a_failed_write_leaves_nothing_and_no_older_checkpoint_changes(tmp_path)
 
     with pytest.raises(OSError, match="no space"):
         write_whole(tmp_path / "step-000002", half, {})
-    assert [p.name for p in tmp_path.iterdir()] == ["step-000001"] and damage(tmp_path / "step-000001") == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["step-000001"] and damage(
+        tmp_path / "step-000001"
+    ) == ""
 
 
 @pytest.mark.parametrize("harm", ["shorter", "gone", "no state", "half a state"])
@@ -85,7 +97,9 @@ def test_the_newest_few_and_the_best_are_kept(tmp_path):
 
 def test_a_full_disk_costs_one_checkpoint_with_a_clear_word(tmp_path):
     """The limit on the size of a file stands in for the disk: real, and any user may set it."""
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     problem, rest = done.stdout.splitlines()
     assert "step-000002" in problem and "too large" in problem

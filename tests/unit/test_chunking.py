@@ -1,4 +1,6 @@
-"""Chunking: many single questions travel in few calls, equal ones once, and one failure hurts nobody else."""
+"""Chunking: many single questions travel in few calls, equal ones once, and one failure hurts
+nobody else.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,12 @@ def test_overrides_win_over_the_file_and_the_file_over_defaults(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("steps: 7\nrollout: {engines: 2, group_size: 4}\n")
     config = configuration.load(file, ["data.manifest=x", "rollout.engines=3"])
-    assert (config.steps, config.rollout.engines, config.rollout.group_size, config.rollout.temperature) == (
+    assert (
+        config.steps,
+        config.rollout.engines,
+        config.rollout.group_size,
+        config.rollout.temperature,
+    ) == (
         7,
         3,
         4,
@@ -82,7 +87,9 @@ def test_a_missing_file_and_broken_yaml_are_one_line(tmp_path):
 def test_off_is_a_word_although_yaml_reads_it_as_false(tmp_path):
     (tmp_path / "c.yaml").write_text("data: {manifest: x}\nreward: {cache: {url: off}}\n")
     said = configuration.load(None, ["data.manifest=x", "reward.cache.url=off"])
-    assert said.reward.cache.url == configuration.load(tmp_path / "c.yaml").reward.cache.url == "off"
+    assert (
+        said.reward.cache.url == configuration.load(tmp_path / "c.yaml").reward.cache.url == "off"
+    )
 
 
 def test_a_dump_loads_back_to_the_same_configuration(tmp_path):
@@ -113,4 +120,12 @@ def test_values_that_only_look_contradictory_are_accepted():
     load = configuration.load
     load(None, ["data.manifest=x", "learner.ratio_cap=1.1"])  # on-policy: not used
     load(None, ["data.manifest=x", "policy.dtype=bfloat16", "learner.zero_stage=2"])
-    load(None, ["data.manifest=x", "max_staleness=1", "learner.importance=sequence", "learner.ratio_cap=1.1"])
+    load(
+        None,
+        [
+            "data.manifest=x",
+            "max_staleness=1",
+            "learner.importance=sequence",
+            "learner.ratio_cap=1.1",
+        ],
+    )

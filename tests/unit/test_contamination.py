@@ -1,4 +1,6 @@
-"""Overlap of training and evaluation data is found by place and by picture; chains of thought are checked."""
+"""Overlap of training and evaluation data is found by place and by picture; chains of thought are
+checked.
+"""
 
 import json
 
@@ -9,13 +11,13 @@ import pytest
 from PIL import Image, ImageEnhance
 from typer.testing import CliRunner
 
-from geoagent_rl.cli import app
+from cluster.cli.local import app
+from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.data.contamination import overlap, perceptual_hash, read_side, same_photographs
 from geoagent_rl.data.cot_check import check_chains
 from geoagent_rl.data.manifest import Sample, load
-from geoagent_rl.data.scenes import make
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.policy.answer import Stage, render
+from geoagent_rl.tiny.scenes import make
 
 
 def test_copies_are_found_and_no_two_of_47_street_views_are_taken_for_one(shared_data, tmp_path):
@@ -29,12 +31,19 @@ def test_copies_are_found_and_no_two_of_47_street_views_are_taken_for_one(shared
     )
     lines = ["id,file,lat,lon"]
     for path, change in zip(originals, changes, strict=True):
-        change(Image.open(path).convert("RGB")).save(tmp_path / "eval" / f"copy{path.stem}.jpg", quality=70)
+        change(Image.open(path).convert("RGB")).save(
+            tmp_path / "eval" / f"copy{path.stem}.jpg", quality=70
+        )
         lines.append(f"copy{path.stem},copy{path.stem}.jpg,0,0")
     (tmp_path / "eval/t.csv").write_text("\n".join(lines) + "\n")
-    train, held = read_side(shared_data / "osv5m_streetview/metadata.csv"), read_side(tmp_path / "eval/t.csv")
+    train, held = (
+        read_side(shared_data / "osv5m_streetview/metadata.csv"),
+        read_side(tmp_path / "eval/t.csv"),
+    )
     pairs = same_photographs(train, held, 6)
-    assert {(train.uids[i], held.uids[j]) for i, j, _ in pairs} == {(p.stem, f"copy{p.stem}") for p in originals}
+    assert {(train.uids[i], held.uids[j]) for i, j, _ in pairs} == {
+        (p.stem, f"copy{p.stem}") for p in originals
+    }
     assert [(i, j) for i, j, _ in same_photographs(train, train, 6)] == [(i, i) for i in range(47)]
 
 
@@ -42,7 +51,9 @@ def test_distances_against_brute_force_on_real_coordinates(shared_data):
     gallery = read_side(shared_data / "mp16_gps_gallery/coordinates.csv")
     test_set = read_side(shared_data / "im2gps_predictions/im2gps_meta.csv")
     found = overlap(gallery, test_set, km=5.0)
-    km = haversine_km(gallery.lat[:, None], gallery.lon[:, None], test_set.lat[None, :], test_set.lon[None, :])
+    km = haversine_km(
+        gallery.lat[:, None], gallery.lon[:, None], test_set.lat[None, :], test_set.lon[None, :]
+    )
     assert found.rows.tolist() == np.flatnonzero((km <= 5).any(axis=1)).tolist()
     assert found.report["b_with_a_neighbour_in_a"] == {
         str(r): int((km <= r).any(axis=0).sum()) for r in (1, 2, 5, 10, 20, 50, 100)
@@ -63,7 +74,9 @@ def test_the_command_writes_what_is_clean(shared_data, tmp_path):
 
 
 def test_photographs_inside_a_table_are_not_taken_for_paths(tmp_path):
-    rows = pa.Table.from_pylist([{"image": {"bytes": b"x", "path": "a.jpg"}, "lat": 1.0, "lon": 2.0}])
+    rows = pa.Table.from_pylist(
+        [{"image": {"bytes": b"x", "path": "a.jpg"}, "lat": 1.0, "lon": 2.0}]
+    )
     pq.write_table(rows, tmp_path / "a.parquet")
     side = read_side(tmp_path / "a.parquet")
     assert not side.hashed.any() and side.uids == ["row 1"]
@@ -78,7 +91,9 @@ def test_a_flat_picture_has_a_hash_too(tmp_path):
 def chain():
     def make(levels=("France", "Île-de-France", "Paris"), conclusions=None, text="x" * 120):
         stages = tuple(Stage(("sign",), text, c, "Low") for c in conclusions or levels)
-        return Sample("1", "a.jpg", "France", "Ile-de-France", "Paris", 48.9, 2.3, render(stages, levels))
+        return Sample(
+            "1", "a.jpg", "France", "Ile-de-France", "Paris", 48.9, 2.3, render(stages, levels)
+        )
 
     return make
 
@@ -87,7 +102,10 @@ def test_sound_chains_pass_and_each_fault_has_its_name(chain):
     other_words = chain(conclusions=("Frankreich", "Ile de France", "Paris"))
     assert check_chains([chain(), other_words]).faults == []
     for sample, fault in (
-        (chain(conclusions=("Italy", "Île-de-France", "Paris")), "the conclusion on the country is not the answer's"),
+        (
+            chain(conclusions=("Italy", "Île-de-France", "Paris")),
+            "the conclusion on the country is not the answer's",
+        ),
         (chain(("France", "Normandy", "Paris")), "the answer's region is not the true one"),
         (chain(text="short"), "reasoning on the place is shorter than 90 characters"),
         (Sample("2", "a.jpg", "", "", "", 0, 0, "Paris, I think"), "no three stages: no tags"),

@@ -7,9 +7,14 @@ from actors.cpu_invariance import LEAST_ROWS, with_enough_rows
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 16])
 @pytest.mark.parametrize("wide", [64, 384, 1176])
 def test_a_row_is_the_same_in_any_company(rows, wide):
-    """Exactly, where torch alone has kernels of its own for few rows (not true without the rows of zeros)."""
+    """Exactly, where torch alone has kernels of its own for few rows (not true without the rows of
+    zeros).
+    """
     generator = torch.Generator().manual_seed(wide)
-    x, weight = torch.randn(64, wide, generator=generator), torch.randn(128, wide, generator=generator)
+    x, weight = (
+        torch.randn(64, wide, generator=generator),
+        torch.randn(128, wide, generator=generator),
+    )
     alone = with_enough_rows(lambda rows: torch.nn.functional.linear(rows, weight), x[:rows])
     together = torch.nn.functional.linear(x, weight)
     assert torch.equal(alone, together[:rows])

@@ -1,4 +1,5 @@
-"""The commands in docs/data.md and docs/evaluation.md run as written, in order, on small data of the right layout.
+"""The commands in docs/data.md and docs/evaluation.md run as written, in order, on small data of
+the right layout.
 
 Left out are those that need Ray (`eval run`) or somebody's endpoint; tests of their own run these.
 """
@@ -14,9 +15,9 @@ from PIL import Image
 from test_docs import commands
 from typer.testing import CliRunner
 
-from cluster.cli import app
-from geoagent_rl.data.scenes import make
-from geoagent_rl.policy.answer import STAGES
+from cluster.cli.main import app
+from geoagent_rl.answers.parse import STAGES
+from geoagent_rl.tiny.scenes import make
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = ("eval run", "--endpoint")
@@ -39,7 +40,9 @@ def lay_out(root):
     places = pandas.DataFrame({"id": range(4), "latitude": lat, "longitude": lon, "country": ["DE", "KE", "JP", "US"],
                                "sub-region": ""})  # fmt: skip
     places.to_csv(root / "osv5m/test.csv", index=False)
-    plain = places.rename(columns={"latitude": "lat", "longitude": "lon"}).drop(columns="sub-region")
+    plain = places.rename(columns={"latitude": "lat", "longitude": "lon"}).drop(
+        columns="sub-region"
+    )
     plain.assign(image=[f"{i}.jpg" for i in range(4)]).to_csv(root / "photos/t.csv", index=False)
     held = [{"uid": str(i), "image": f"{i}.jpg", "lat": lat[i] + i % 2, "lon": lon[i], "country": "Kenya",
              "locatability": 2.0, "scene": "urban"} for i in range(4)]  # fmt: skip
@@ -53,7 +56,9 @@ def lay_out(root):
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0), 3: "E", 4: (11.0, 34.0, 0.0)})
     picture(root / "camera/one.jpg", 50, exif=exif)
     write_geoseek(root / "geoseek/data/train-00000-of-00001.parquet")
-    pandas.concat([plain] * 100, ignore_index=True).assign(id=range(400)).to_csv(root / "pool.csv", index=False)
+    pandas.concat([plain] * 100, ignore_index=True).assign(id=range(400)).to_csv(
+        root / "pool.csv", index=False
+    )
     (root / "scores.csv").write_text("uid,locatability\n0,3\n1,9\n")
     make(root / "scenes", 8, 0, "train", with_cot=True)
 
@@ -78,7 +83,9 @@ def predictions(root):
     rows.to_csv(root / "predictions.csv", index=False)
     rows.to_csv(root / "baseline.csv", index=False)
     rows.to_json(root / "predictions.jsonl", orient="records", lines=True)
-    rows.rename(columns={"pred_lat": "lat", "pred_lon": "lon"})[["uid", "lat", "lon"]].to_csv(root / "bare.csv")
+    rows.rename(columns={"pred_lat": "lat", "pred_lon": "lon"})[["uid", "lat", "lon"]].to_csv(
+        root / "bare.csv"
+    )
 
 
 @pytest.mark.parametrize("page", ["data.md", "evaluation.md"])
@@ -92,10 +99,19 @@ def test_documented_commands_run(tmp_path, monkeypatch, page):
     for line in ran:
         done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])
         allowed = (0, 1) if "cot-check" in line else (0,)
-        assert done.exit_code in allowed and not isinstance(done.exception, Exception), (line, done.exception)
+        assert done.exit_code in allowed and not isinstance(done.exception, Exception), (
+            line,
+            done.exception,
+        )
     written = {path.name for path in tmp_path.rglob("*")}
     if page == "data.md":
-        assert {"manifest.parquet", "sample-report.html", "clean.csv", "scored.jsonl", "swift.jsonl"} <= written
+        assert {
+            "manifest.parquet",
+            "sample-report.html",
+            "clean.csv",
+            "scored.jsonl",
+            "swift.jsonl",
+        } <= written
         assert len(pandas.read_csv(tmp_path / "drawn/sample.csv")) == 200
     else:
         assert {"score.html", "compare.html"} <= written

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.demand import Cluster, check, parts
 from geoagent_rl.config import Config
+from geoagent_rl.plan.resources import Cluster, check, parts
 from geoagent_rl.types import UserError
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
@@ -42,7 +42,11 @@ def test_an_engine_wider_than_any_node_names_its_key():
     config = paper()
     config.rollout.gpus_per_engine = 16
     said = refusal(config, GPU_NODE, GPU_NODE, GPU_NODE, REWARD_NODE)
-    assert "16 GPU on one node" in said and "largest such node has 8" in said and "rollout.gpus_per_engine" in said
+    assert (
+        "16 GPU on one node" in said
+        and "largest such node has 8" in said
+        and "rollout.gpus_per_engine" in said
+    )
 
 
 def test_no_node_for_reward_workers():
@@ -51,7 +55,10 @@ def test_no_node_for_reward_workers():
     config.reward.geocoder.nodes = "role=reward"
     said = refusal(config, GPU_NODE, SMALL_GPU_NODE, labels=[{"role": "train"}, {}])
     assert "'role=reward'" in said
-    check(parts(config), Cluster([GPU_NODE, SMALL_GPU_NODE, {"CPU": 4.0}], [{}, {}, {"role": "reward"}]))
+    check(
+        parts(config),
+        Cluster([GPU_NODE, SMALL_GPU_NODE, {"CPU": 4.0}], [{}, {}, {"role": "reward"}]),
+    )
 
 
 def test_sft_asks_for_the_learner_alone():
@@ -62,7 +69,11 @@ def test_sft_asks_for_the_learner_alone():
 
 def test_shares_of_a_gpu_add_up():
     config = Config()
-    config.rollout.gpus_per_engine, config.learner.gpus_per_rank, config.judge.gpus_per_replica = 0.45, 0.35, 0.2
+    config.rollout.gpus_per_engine, config.learner.gpus_per_rank, config.judge.gpus_per_replica = (
+        0.45,
+        0.35,
+        0.2,
+    )
     check(parts(config), Cluster([{"CPU": 8.0, "GPU": 1.0}], [{}]))
     config.judge.gpus_per_replica = 0.3
     assert "1.1 GPU" in refusal(config, {"CPU": 8.0, "GPU": 1.0})

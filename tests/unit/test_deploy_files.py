@@ -1,4 +1,5 @@
-"""Images, Compose, KubeRay and `ray up` files: linted, checked against schemas, true to this project's own settings.
+"""Images, Compose, KubeRay and `ray up` files: linted, checked against schemas, true to this
+project's own settings.
 
 Nothing here builds an image or starts a container.
 """
@@ -25,7 +26,11 @@ IMAGES = {f"geoagent-rl:{PROJECT['version']}-{kind}" for kind in ("cpu", "gpu")}
 
 
 def kubernetes_files():
-    return [doc for file in sorted(KUBERAY.glob("*.yaml")) for doc in yaml.safe_load_all(file.read_text())]
+    return [
+        doc
+        for file in sorted(KUBERAY.glob("*.yaml"))
+        for doc in yaml.safe_load_all(file.read_text())
+    ]
 
 
 def ray_job():
@@ -34,7 +39,10 @@ def ray_job():
 
 def groups():
     cluster = ray_job()["spec"]["rayClusterSpec"]
-    return {"head": cluster["headGroupSpec"], **{group["groupName"]: group for group in cluster["workerGroupSpecs"]}}
+    return {
+        "head": cluster["headGroupSpec"],
+        **{group["groupName"]: group for group in cluster["workerGroupSpecs"]},
+    }
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
@@ -47,9 +55,17 @@ def test_dockerfiles_are_linted_pinned_and_run_as_nobody(kind):
     assert re.findall(r"^USER (\S+)", text, re.M) == ["10001"] and "HEALTHCHECK" in text
     assert all(":3.11." in line for line in re.findall(r"^FROM (\S+)", text, re.M))
     assert "-c constraints.txt" in text and f'".[{kind}]"' in text
-    copied = {name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M) for name in line.split()}
+    copied = {
+        name
+        for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M)
+        for name in line.split()
+    }
     assert all((ROOT / name).exists() for name in copied)
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     assert copied <= kept
 
 
@@ -59,13 +75,19 @@ def test_compose_is_valid_and_closed():
     services = compose["services"]
     assert {name for name, one in services.items() if "ports" in one} == {"head"}
     for one in services.values():
-        assert set(one["secrets"]) <= set(compose["secrets"]) and set(one["networks"]) <= set(compose["networks"])
+        assert set(one["secrets"]) <= set(compose["secrets"]) and set(one["networks"]) <= set(
+            compose["networks"]
+        )
         assert {volume.split(":")[0] for volume in one["volumes"]} <= set(compose["volumes"])
-    ignored = subprocess.run(["git", "check-ignore", "-q", "docker/secrets/ray_token"], cwd=ROOT, timeout=30)
+    ignored = subprocess.run(
+        ["git", "check-ignore", "-q", "docker/secrets/ray_token"], cwd=ROOT, timeout=30
+    )
     assert ignored.returncode in (0, 128)  # 128: not a git checkout
 
 
-@pytest.mark.parametrize("document", kubernetes_files(), ids=lambda d: f"{d['kind']}/{d['metadata']['name']}")
+@pytest.mark.parametrize(
+    "document", kubernetes_files(), ids=lambda d: f"{d['kind']}/{d['metadata']['name']}"
+)
 def test_kubernetes_files_have_only_known_fields(document):
     jsonschema.validate(document, kubernetes(f"{document['apiVersion']}/{document['kind']}"))
 
@@ -97,7 +119,9 @@ def test_gpu_and_reward_nodes_scale_apart_and_hold_the_papers_layout():
     gpu, reward = groups()["gpu"], groups()["reward"]
     per_pod = int(gpu["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
     assert gpu["maxReplicas"] * per_pod >= 9 and reward["minReplicas"] < reward["maxReplicas"]
-    assert "nvidia.com/gpu" not in reward["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (
+        "nvidia.com/gpu" not in reward["template"]["spec"]["containers"][0]["resources"]["limits"]
+    )
 
 
 def test_no_file_holds_a_secret():
@@ -118,9 +142,13 @@ def ray_start_options():
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
     launcher = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
     words = [word for name in ("head", "reward") for word in compose[name]["command"]]
-    words += " ".join(launcher["head_start_ray_commands"] + launcher["worker_start_ray_commands"]).split()
+    words += " ".join(
+        launcher["head_start_ray_commands"] + launcher["worker_start_ray_commands"]
+    ).split()
     given = [word.split("=")[0] for word in words if word.startswith("--")]
-    return sorted({*given, *(f"--{name}" for group in groups().values() for name in group["rayStartParams"])})
+    return sorted(
+        {*given, *(f"--{name}" for group in groups().values() for name in group["rayStartParams"])}
+    )
 
 
 def test_ray_accepts_its_options_and_ray_up_its_file():

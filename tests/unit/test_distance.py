@@ -16,7 +16,9 @@ from geoagent_rl.geo.distance import OSV5M_SCALE_KM, geoscore, haversine_km
 )
 def test_distances_on_a_sphere_of_6371_km(a, b, km):
     assert haversine_km(*a, *b) == pytest.approx(km, abs=0.01)
-    assert haversine_km(*map(float, a), *map(float, b)) == pytest.approx(km, abs=0.01)  # the way without NumPy
+    assert haversine_km(*map(float, a), *map(float, b)) == pytest.approx(
+        km, abs=0.01
+    )  # the way without NumPy
 
 
 def test_arrays_broadcast_and_nan_stays():

@@ -1,5 +1,5 @@
-"""The documentation stays true: links lead somewhere, commands parse, the configuration reference and the list of error
-messages are those of the code."""
+"""The documentation stays true: links lead somewhere, commands parse, the configuration reference
+and the list of error messages are those of the code."""
 
 import ast
 import re
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import typer
 
-from cluster.cli import app
+from cluster.cli.main import app
 from geoagent_rl.config import known_keys
-from geoagent_rl.config_reference import comments, reference
+from geoagent_rl.config.reference import comments, reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ERRORS = ("UserError", "BadImage", "InfraError", "LearnerLost")
-SHOWN = 60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
+SHOWN = (
+    60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
+)
 SHELL = ("&", "&&", "|", ";", ">", "<", "2>")  # what follows is no longer the command's
 CLI = typer.main.get_command(app)
 
@@ -33,10 +35,16 @@ def test_every_relative_link_leads_to_a_file(path):
 
 
 def commands(text: str) -> list[str]:
-    """The `geoagent-rl` command lines of the page's shell blocks; a line may go on after a backslash."""
+    """The `geoagent-rl` command lines of the page's shell blocks; a line may go on after a
+    backslash.
+    """
     blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("geoagent-rl ")]
+    return [
+        line.removeprefix("$ ")
+        for line in lines
+        if line.removeprefix("$ ").startswith("geoagent-rl ")
+    ]
 
 
 @pytest.mark.parametrize("path", DOCS, ids=name_of)
@@ -57,7 +65,7 @@ def test_every_command_in_the_documentation_parses(path):
 
 
 def test_the_configuration_reference_is_that_of_the_code():
-    """Mend: python -m geoagent_rl.config_reference docs/configuration.md"""
+    """Mend: python -m geoagent_rl.config.reference docs/configuration.md"""
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference()
 
 
@@ -72,7 +80,12 @@ def test_comments_belong_to_their_fields(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import made_up
 
-    assert comments(made_up.Made) == {"a": f"{long}, and more of a", "b": "short", "c": "above c", "d": ""}
+    assert comments(made_up.Made) == {
+        "a": f"{long}, and more of a",
+        "b": "short",
+        "c": "above c",
+        "d": "",
+    }
 
 
 def template(node: ast.expr) -> str:
@@ -80,7 +93,9 @@ def template(node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return "".join(
+            part.value if isinstance(part, ast.Constant) else "…" for part in node.values
+        )
     return "…"
 
 
@@ -101,7 +116,9 @@ def messages() -> set[str]:
 
 
 def test_the_troubleshooting_page_has_every_error_message():
-    """Mend: add the message, in backquotes, to the section of docs/troubleshooting.md that it belongs to."""
+    """Mend: add the message, in backquotes, to the section of docs/troubleshooting.md that it
+    belongs to.
+    """
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     assert sorted(message for message in messages() if message[:SHOWN].rstrip() not in page) == []
 
@@ -110,4 +127,8 @@ def test_the_troubleshooting_page_has_no_message_that_is_gone():
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     listed = re.findall(r"^- `(.+?)`$", page, re.MULTILINE)
     known = messages()
-    assert listed and [said for said in listed if not any(message.startswith(said) for message in known)] == []
+    assert (
+        listed
+        and [said for said in listed if not any(message.startswith(said) for message in known)]
+        == []
+    )

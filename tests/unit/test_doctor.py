@@ -1,4 +1,6 @@
-"""Doctor says what is wrong and what to do, never hangs, never shows a key, and fails only on real failures."""
+"""Doctor says what is wrong and what to do, never hangs, never shows a key, and fails only on real
+failures.
+"""
 
 import json
 import subprocess
@@ -6,8 +8,8 @@ import time
 
 import pytest
 
-from geoagent_rl import doctor
-from geoagent_rl.doctor import Finding
+from cluster.cli import doctor
+from cluster.cli.doctor import Finding
 
 
 def test_a_failure_gives_exit_code_1_and_says_what_to_do(monkeypatch, capsys):
@@ -15,15 +17,28 @@ def test_a_failure_gives_exit_code_1_and_says_what_to_do(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "checks", lambda: [doctor.python, lambda: broken])
     assert doctor.run() == 1
     printed = capsys.readouterr().out
-    assert "not installed" in printed and "-> run make setup" in printed and "1 of 2 checks failed" in printed
+    assert (
+        "not installed" in printed
+        and "-> run make setup" in printed
+        and "1 of 2 checks failed" in printed
+    )
 
 
 def test_json_is_one_object_and_notes_are_no_failure(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "checks", lambda: [lambda: [Finding("gpu", "note", "none [red]", "")], doctor.python])
+    monkeypatch.setattr(
+        doctor,
+        "checks",
+        lambda: [lambda: [Finding("gpu", "note", "none [red]", "")], doctor.python],
+    )
     assert doctor.run(as_json=True) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
-    assert report["checks"][0] == {"name": "gpu", "status": "note", "found": "none [red]", "advice": ""}
+    assert report["checks"][0] == {
+        "name": "gpu",
+        "status": "note",
+        "found": "none [red]",
+        "advice": "",
+    }
 
 
 def test_every_failure_of_a_package_has_an_advice(monkeypatch):
@@ -39,14 +54,21 @@ def test_every_failure_of_a_package_has_an_advice(monkeypatch):
 
 def test_a_hanging_import_is_given_up():
     started = time.monotonic()
-    assert doctor.run_python("import time; time.sleep(60)", timeout_s=0.2) == ("", "no answer within 0.2 s")
+    assert doctor.run_python("import time; time.sleep(60)", timeout_s=0.2) == (
+        "",
+        "no answer within 0.2 s",
+    )
     assert time.monotonic() - started < 5
 
 
 def test_the_embedded_redis_answers_and_is_gone_afterwards(monkeypatch):
     started = []
     popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: started.append(popen(*args, **more)) or started[-1])
+    monkeypatch.setattr(
+        subprocess,
+        "Popen",
+        lambda *args, **more: started.append(popen(*args, **more)) or started[-1],
+    )
     assert doctor.redis_server().status == "ok"
     assert len(started) == 1 and started[0].returncode is not None
 
@@ -55,14 +77,22 @@ def test_keys_are_present_or_absent_and_never_shown(monkeypatch):
     monkeypatch.setenv("OPENCAGE_API_KEY", "s3cret-value")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     found = doctor.keys().found
-    assert "OPENCAGE_API_KEY present" in found and "HF_TOKEN absent" in found and "s3cret" not in found
+    assert (
+        "OPENCAGE_API_KEY present" in found and "HF_TOKEN absent" in found and "s3cret" not in found
+    )
 
 
 def test_auto_gptq_is_explained_when_it_cannot_be_imported(monkeypatch):
     monkeypatch.setattr(doctor, "version", lambda dist: "0.7.1")
-    monkeypatch.setattr(doctor, "run_python", lambda code: ("", "ImportError: cannot import name 'no_init_weights'"))
+    monkeypatch.setattr(
+        doctor, "run_python", lambda code: ("", "ImportError: cannot import name 'no_init_weights'")
+    )
     finding = doctor.auto_gptq()
-    assert finding.status == "note" and "transformers 5" in finding.found and "GPTQModel" in finding.advice
+    assert (
+        finding.status == "note"
+        and "transformers 5" in finding.found
+        and "GPTQModel" in finding.advice
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,8 +105,12 @@ def test_auto_gptq_is_explained_when_it_cannot_be_imported(monkeypatch):
 )
 def test_gpus_as_torch_sees_them(monkeypatch, devices, nvidia_smi, status, said):
     monkeypatch.setattr(doctor, "package", lambda name, code: Finding("torch", "ok", "2.13.0"))
-    monkeypatch.setattr(doctor, "run_python", lambda code: (json.dumps({"cuda": None, "devices": devices}), ""))
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if nvidia_smi else None)
+    monkeypatch.setattr(
+        doctor, "run_python", lambda code: (json.dumps({"cuda": None, "devices": devices}), "")
+    )
+    monkeypatch.setattr(
+        doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if nvidia_smi else None
+    )
     gpu = doctor.torch_and_gpu()[1]
     assert gpu.status == status and said in gpu.found
 

@@ -1,4 +1,6 @@
-"""The de-biased sample: Eq. 11 by hand, bounds, pools of every format, and the same draw for the same seed."""
+"""The de-biased sample: Eq. 11 by hand, bounds, pools of every format, and the same draw for the
+same seed.
+"""
 
 import csv
 import json
@@ -9,10 +11,18 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
-from geoagent_rl.cli import app
+from cluster.cli.local import app
 from geoagent_rl.data.draw import draw, stratify, write_rows
 from geoagent_rl.data.pools import open_pool
-from geoagent_rl.data.sampling import apportion, cell_centre, cell_of, draw_cells, entropy_bits, quotas, shares
+from geoagent_rl.data.sampling import (
+    apportion,
+    cell_centre,
+    cell_of,
+    draw_cells,
+    entropy_bits,
+    quotas,
+    shares,
+)
 from geoagent_rl.geo.countries import CountryCodes, countries, read_countries
 from geoagent_rl.types import UserError
 
@@ -21,7 +31,10 @@ def by_hand(path, n, exclude):
     """Eq. 11 and largest remainder, written without the code under test."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["iso2"] not in exclude]
-    columns = {name: [float(r[name] or 0) for r in rows] for name in ("roadways_km", "population", "land_area_km2")}
+    columns = {
+        name: [float(r[name] or 0) for r in rows]
+        for name in ("roadways_km", "population", "land_area_km2")
+    }
     sums = {name: sum(values) for name, values in columns.items()}
     exact = {}
     for i, r in enumerate(rows):
@@ -29,7 +42,9 @@ def by_hand(path, n, exclude):
                                 + 0.2 * columns["population"][i] / sums["population"]
                                 + 0.3 * columns["land_area_km2"][i] / sums["land_area_km2"])  # fmt: skip
     whole = {code: int(x) for code, x in exact.items()}
-    for code in sorted(exact, key=lambda code: whole[code] - exact[code])[: n - sum(whole.values())]:
+    for code in sorted(exact, key=lambda code: whole[code] - exact[code])[
+        : n - sum(whole.values())
+    ]:
         whole[code] += 1
     return exact, whole
 
@@ -47,7 +62,9 @@ def test_counts_are_eq_11_of_the_factbook_by_largest_remainder(shared_data, excl
 
 
 def test_drawn_from_the_real_gallery_each_country_has_its_eq_11_count(shared_data):
-    """Where the pool has enough and nothing is redistributed, exactly; where not, all that there is."""
+    """Where the pool has enough and nothing is redistributed, exactly; where not, all that there
+    is.
+    """
     table = read_countries(shared_data / "country_stats/country_stats.csv")
     strata = stratify(open_pool(shared_data / "mp16_gps_gallery/coordinates.csv"), table)
     _, whole = by_hand(shared_data / "country_stats/country_stats.csv", 3000, ("AQ",))
@@ -57,7 +74,9 @@ def test_drawn_from_the_real_gallery_each_country_has_its_eq_11_count(shared_dat
     assert len(set(drawn.rows.tolist())) == len(drawn.rows)
     full = draw(strata, table, 3000, 2, ("AQ",), seed=1)
     assert len(full.rows) == 3000
-    assert all(n >= min(2, there[code]) for code, n in strata.counts(full.rows).items() if code != "AQ")
+    assert all(
+        n >= min(2, there[code]) for code, n in strata.counts(full.rows).items() if code != "AQ"
+    )
     bits = full.summary()["entropy_bits"]
     assert bits["countries"]["drawn"] > bits["countries"]["pool"] + 0.5
 
@@ -145,9 +164,15 @@ def test_every_format_and_a_folder_of_parts_give_the_same_sample(tmp_path, frame
         write_rows(pool, drawn.rows, tmp_path / "drawn.parquet")
         for other in ("drawn.csv", "drawn.jsonl"):
             write_rows(pool, drawn.rows, tmp_path / other)
-            assert ids(tmp_path / other)["id"].tolist() == ids(tmp_path / "drawn.parquet")["id"].tolist()
+            assert (
+                ids(tmp_path / other)["id"].tolist()
+                == ids(tmp_path / "drawn.parquet")["id"].tolist()
+            )
         table = ids(tmp_path / "drawn.parquet")
-        assert table["id"].tolist() == [f"p{i}" for i in drawn.rows] and (table["note"] == 'a, "b"\nc').all()
+        assert (
+            table["id"].tolist() == [f"p{i}" for i in drawn.rows]
+            and (table["note"] == 'a, "b"\nc').all()
+        )
         taken = Counter(int(i) < 400 for i in drawn.rows)
         assert taken[True] > taken[False] >= 5  # rows without a country got the nearest town's
         assert drawn.rows.tolist() == draw(strata, countries(), 60, 5, (), 4).rows.tolist()
@@ -171,17 +196,37 @@ def test_the_command_writes_sample_report_and_figures(tmp_path, frame):
     save(frame, tmp_path / "pool.csv")
     with (tmp_path / "pool.csv").open("a") as file:
         file.write("torn\n")
-    words = ["data", "sample", str(tmp_path / "pool.csv"), "--n", "50", "--out", str(tmp_path / "s.csv")]
+    words = [
+        "data",
+        "sample",
+        str(tmp_path / "pool.csv"),
+        "--n",
+        "50",
+        "--out",
+        str(tmp_path / "s.csv"),
+    ]
     done = CliRunner().invoke(app, [*words, "--json"])
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "s-report.json").read_text())
     assert (report["drawn"], report["pool_rows"]) == (50, 800)
-    assert report["not_drawable"] == {"no usable coordinates": 2, "lines with too many or too few cells": 1}
+    assert report["not_drawable"] == {
+        "no usable coordinates": 2,
+        "lines with too many or too few cells": 1,
+    }
     germany = next(row for row in report["countries"] if row["iso2"] == "DE")
     assert germany["available"] == 398 and germany["requested"] < germany["drawn"]
     page = (tmp_path / "s-report.html").read_text()
-    assert "Germany" in page and page.count("<svg") == 2 and "http" not in page.replace("http-equiv", "")
+    assert (
+        "Germany" in page
+        and page.count("<svg") == 2
+        and "http" not in page.replace("http-equiv", "")
+    )
     itself = (f"--out {tmp_path}/pool.csv", "part of the pool")
-    for option, message in (("--exclude XX", "XX"), itself, ("--lat y", "no column y"), ("--shortfall x", "leave")):
+    for option, message in (
+        ("--exclude XX", "XX"),
+        itself,
+        ("--lat y", "no column y"),
+        ("--shortfall x", "leave"),
+    ):
         failed = CliRunner().invoke(app, [*words, *option.split()])
         assert isinstance(failed.exception, UserError) and message in str(failed.exception)

@@ -44,8 +44,12 @@ sys.exit(handler.target is None)
 
 @pytest.mark.timeout(120)  # imports vLLM
 def test_vllm_leaves_the_log_of_its_process_alone_and_says_only_warnings():
-    """Serve's controller, started again after its death, asks a replica for its log file and replaces one without."""
+    """Serve's controller, started again after its death, asks a replica for its log file and
+    replaces one without.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("VLLM_")}
-    done = subprocess.run([sys.executable, "-c", HANDLERS], capture_output=True, text=True, env=env, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", HANDLERS], capture_output=True, text=True, env=env, timeout=100
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "not said" not in done.stderr and "said" in done.stderr

@@ -1,4 +1,6 @@
-"""A run's checkpoint becomes a checkpoint of its own that plain transformers loads and that answers the same."""
+"""A run's checkpoint becomes a checkpoint of its own that plain transformers loads and that answers
+the same.
+"""
 
 import json
 
@@ -9,7 +11,7 @@ import transformers
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from geoagent_rl.cli import app
+from cluster.cli.local import app
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.export import export, find_checkpoint
 from geoagent_rl.policy.model import load_policy, load_processor, save_adapter
@@ -19,7 +21,9 @@ from geoagent_rl.types import UserError
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """(base directory, policy with a trained adapter, run directory with its checkpoint of step 3)."""
+    """(base directory, policy with a trained adapter, run directory with its checkpoint of step
+    3).
+    """
     directory = tmp_path_factory.mktemp("export")
     base = tiny_random.build(directory / "base")
     policy = load_policy(base, lora=(4, 12))
@@ -64,7 +68,9 @@ def test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers(pl
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
     assert tokens == expected_tokens
     with policy.adapter_off():
-        assert (answers(policy.network, prompt, processor)[0] - expected).abs().max() > 0.01  # the adapter matters
+        assert (
+            answers(policy.network, prompt, processor)[0] - expected
+        ).abs().max() > 0.01  # the adapter matters
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert not [name for name in file.keys() if "lora" in name]
 

@@ -46,7 +46,10 @@ ADDRESSES = [
     ("Notre-Dame, Paris", ("place", "Paris", "Île-de-France", "FR")),
     ("France; Île-de-France; Notre-Dame, Paris", ("place", "Paris", "Île-de-France", "FR")),
     ("United States; MN,Saint Louis County; Duluth", ("place", "Duluth", "Minnesota", "US")),
-    ("United States; PA, Lackawanna County; ???", ("region", "Lackawanna County", "Pennsylvania", "US")),
+    (
+        "United States; PA, Lackawanna County; ???",
+        ("region", "Lackawanna County", "Pennsylvania", "US"),
+    ),
     ("China; Tibet, Tingri; unknown", ("region", "Xêgar", "Tibet", "CN")),
     ("Zambia; Lusaka Province;", ("region", "Lusaka Province", "Lusaka Province", "ZM")),
     ("China; Shanxi Sheng; Datong", ("place", "Datong", "Shanxi", "CN")),  # not Shaanxi
@@ -56,7 +59,10 @@ ADDRESSES = [
     ("Russia; Московская область; Химки", ("place", "Khimki", "Moscow Oblast", "RU")),
     ("Canada; QC; Montreal", ("place", "Montréal", "Quebec", "CA")),
     ("Australia; NSW; Sydney", ("place", "Sydney", "New South Wales", "AU")),
-    ("Poland; West Pomeranian Voivodeship; Szczecin", ("place", "Szczecin", "West Pomerania", "PL")),
+    (
+        "Poland; West Pomeranian Voivodeship; Szczecin",
+        ("place", "Szczecin", "West Pomerania", "PL"),
+    ),
     ("United Kingdom; Cornwall; Truro", ("place", "Truro", "England", "GB")),
     ("Scotland; Highland; Inverness", ("place", "Inverness", "Scotland", "GB")),
     ("China; Hong Kong; Kowloon", ("place", "Kowloon", "", "HK")),
@@ -66,7 +72,10 @@ ADDRESSES = [
     ("Paris, TX", ("place", "Paris", "Texas", "US")),
     ("Norway; Hordaland; Syfteland", ("place", "Syfteland", "Vestland", "NO")),
     ("Argentina; Buenos Aires; La Plata", ("place", "La Plata", "Buenos Aires", "AR")),
-    ("Germany; Brandenburg; Berlin", ("place", "Berlin", "State of Berlin", "DE")),  # just outside, and meant
+    (
+        "Germany; Brandenburg; Berlin",
+        ("place", "Berlin", "State of Berlin", "DE"),
+    ),  # just outside, and meant
 ]
 CONTRADICTIONS = [
     ("Germany; ; Paris", ("country", "Germany", "", "DE")),
@@ -89,7 +98,9 @@ def test_a_wider_level_is_never_contradicted(gazetteer, address, expected):
     assert (match.level, match.name, match.admin1, match.country_code) == expected
 
 
-@pytest.mark.parametrize("address", ["", "???", "unknown; unknown; unknown", ";;", "Qwxzkjv; Qwxzkjv; Qwxzkjv"])
+@pytest.mark.parametrize(
+    "address", ["", "???", "unknown; unknown; unknown", ";;", "Qwxzkjv; Qwxzkjv; Qwxzkjv"]
+)
 def test_what_names_no_place_has_no_match(gazetteer, address):
     assert gazetteer.geocode_text(address) is None
     assert gazetteer.geocode(address) is None or ";" in address
@@ -133,7 +144,9 @@ def test_a_failed_build_leaves_nothing_and_says_so(tmp_path, monkeypatch):
 def test_the_coarser_level_and_the_ambiguity_are_visible(gazetteer):
     street = gazetteer.geocode("France", "Île-de-France", "12 Rue Qwxzkjv")
     assert street.level == "region" and street.provider == "gazetteer"
-    assert gazetteer.geocode("", "", "Paris").runner_up_km > 5_000  # Paris, Texas is a candidate too
+    assert (
+        gazetteer.geocode("", "", "Paris").runner_up_km > 5_000
+    )  # Paris, Texas is a candidate too
     assert gazetteer.geocode("France", "", "Paris").runner_up_km is None
 
 
@@ -184,4 +197,7 @@ def test_places_lists_the_world(gazetteer):
     big = list(gazetteer.places(min_population=1_000_000))
     assert 300 < len(big) < 1_000 and big[0].population >= big[-1].population >= 1_000_000
     assert {"Munich", "Berlin"} <= {place.name for place in gazetteer.places("DE", 1_000_000)}
-    assert all(place.country == "Germany" and -90 <= place.lat <= 90 for place in gazetteer.places("DE", 1_000_000))
+    assert all(
+        place.country == "Germany" and -90 <= place.lat <= 90
+        for place in gazetteer.places("DE", 1_000_000)
+    )

@@ -1,4 +1,6 @@
-"""docs/learner.md names the tests that prove its claims, and its table of divergences from TRL is complete."""
+"""docs/learner.md names the tests that prove its claims, and its table of divergences from TRL is
+complete.
+"""
 
 import re
 from pathlib import Path
@@ -13,7 +15,9 @@ def names(text: str, pattern: str) -> set[str]:
 
 def test_every_test_that_is_named_exists():
     sources = {path.stem: path.read_text() for path in TESTS.rglob("*.py")}
-    defined = {name for source in sources.values() for name in names(source, r"def (test_\w+)")} | sources.keys()
+    defined = {
+        name for source in sources.values() for name in names(source, r"def (test_\w+)")
+    } | sources.keys()
     named = names(DOCUMENT, r"\b(test_\w+)")
     assert len(named) > 20 and not named - defined
 

@@ -6,8 +6,8 @@ import stat
 
 import pytest
 
-from cluster import live
-from geoagent_rl.rundir import run_id_of
+from cluster import running as live
+from geoagent_rl.run.directory import run_id_of
 from geoagent_rl.types import UserError
 
 
@@ -35,15 +35,23 @@ def test_what_a_killed_run_left_is_no_live_run(tmp_path):
 def test_a_run_is_named_by_directory_id_or_not_at_all(tmp_path):
     mine = run_id_of((tmp_path / "mine").resolve())
     runs = {mine: str(tmp_path / "mine"), "ffff": "elsewhere"}
-    assert live.the_one(runs, str(tmp_path / "mine"), "here") == mine == live.the_one(runs, mine, "here")
+    assert (
+        live.the_one(runs, str(tmp_path / "mine"), "here")
+        == mine
+        == live.the_one(runs, mine, "here")
+    )
     assert live.the_one({"ffff": ""}, "", "here") == "ffff"
-    with pytest.raises(UserError, match="several runs are going on here; name one with --run: .*elsewhere"):
+    with pytest.raises(
+        UserError, match="several runs are going on here; name one with --run: .*elsewhere"
+    ):
         live.the_one(runs, "", "here")
     with pytest.raises(UserError, match="no such run is going on here; going on: none"):
         live.the_one({}, "x", "here")
 
 
-@pytest.mark.parametrize("word", ["geocoder", "geocoder=0", "geocoder=-1", "encoder=2", "judge=1.5", "=2"])
+@pytest.mark.parametrize(
+    "word", ["geocoder", "geocoder=0", "geocoder=-1", "encoder=2", "judge=1.5", "=2"]
+)
 def test_only_whole_numbers_of_known_services_are_accepted(word):
     assert live.wanted_replicas(["geocoder=8", "judge=2"]) == {"geocoder": 8, "judge": 2}
     with pytest.raises(UserError, match="geocoder=N, judge=N"):

@@ -17,7 +17,9 @@ from geoagent_rl.types import InfraError, UserError
 
 
 class Vlm:
-    """Says how red a picture is, out of ten. `trouble(n, body)` may return (status, headers, text) for request n."""
+    """Says how red a picture is, out of ten. `trouble(n, body)` may return (status, headers, text)
+    for request n.
+    """
 
     def __init__(self):
         self.requests, self.keys, self.trouble = [], set(), lambda n, body: None
@@ -28,7 +30,11 @@ class Vlm:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 vlm.requests.append((self.path, body))
                 vlm.keys.add(self.headers.get("Authorization"))
-                status, headers, text = vlm.trouble(len(vlm.requests), body) or (200, {}, vlm.answer(body))
+                status, headers, text = vlm.trouble(len(vlm.requests), body) or (
+                    200,
+                    {},
+                    vlm.answer(body),
+                )
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(text))}.items():
                     self.send_header(name, value)
@@ -43,7 +49,9 @@ class Vlm:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, body):
-        data = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+        data = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix(
+            "data:image/jpeg;base64,"
+        )
         image = Image.open(io.BytesIO(base64.b64decode(data)))
         assert image.width * image.height <= 300_000
         return said(json.dumps({"score": round(image.getpixel((0, 0))[0] / 20)}))
@@ -86,11 +94,23 @@ def test_every_photograph_is_asked_once_and_a_second_run_asks_nothing(vlm, sampl
     with kept.open("a") as file:
         file.write('{"uid": "9", "mod')  # torn by a kill
     assert ask(samples, vlm, kept)[0] == scores and len(vlm.requests) == 6
-    assert [s.locatability for s in with_scores(samples, {"2": 7.5})] == [None, None, 7.5, None, None, None]
+    assert [s.locatability for s in with_scores(samples, {"2": 7.5})] == [
+        None,
+        None,
+        7.5,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_passing_trouble_is_waited_out(vlm, samples, tmp_path):
-    troubles = [(429, {"Retry-After": "0"}, "slow down"), (503, {}, ""), (200, {}, "<html>"), (500, {}, "oops")]
+    troubles = [
+        (429, {"Retry-After": "0"}, "slow down"),
+        (503, {}, ""),
+        (200, {}, "<html>"),
+        (500, {}, "oops"),
+    ]
     vlm.trouble = lambda n, body: troubles[n - 1] if n <= len(troubles) else None
     scores, _ = ask(samples[:1], vlm, tmp_path / "kept.jsonl")
     assert scores == {"0": 0.0} and len(vlm.requests) == 5
@@ -98,7 +118,9 @@ def test_passing_trouble_is_waited_out(vlm, samples, tmp_path):
 
 def test_lasting_trouble_stops_the_run_and_what_was_answered_stays(vlm, samples, tmp_path):
     vlm.trouble = lambda n, body: (503, {}, "") if n > 3 else None
-    with pytest.raises(InfraError, match=r"failed 2 times for \d \(HTTP 503\); run again to continue"):
+    with pytest.raises(
+        InfraError, match=r"failed 2 times for \d \(HTTP 503\); run again to continue"
+    ):
         ask(samples, vlm, tmp_path / "kept.jsonl", tries=2, concurrent=1)
     vlm.trouble = lambda n, body: None
     before = len(vlm.requests)
@@ -108,7 +130,9 @@ def test_lasting_trouble_stops_the_run_and_what_was_answered_stays(vlm, samples,
 
 def test_a_refusal_is_the_users_to_mend_and_shows_no_key(vlm, samples, tmp_path):
     vlm.trouble = lambda n, body: (401, {}, "key secret-key is not known")
-    with pytest.raises(UserError, match="refuses .HTTP 401.*check --endpoint, --model and the key") as error:
+    with pytest.raises(
+        UserError, match="refuses .HTTP 401.*check --endpoint, --model and the key"
+    ) as error:
         ask(samples, vlm, tmp_path / "kept.jsonl")
     assert "secret-key" not in str(error.value)
     nobody = Endpoint("http://127.0.0.1:9", "m", tries=1, timeout_s=5)
@@ -145,7 +169,9 @@ def test_imported_scores(tmp_path):
     path.write_text("id,Locatability Score\n007,6.5\n8,0\n")
     assert read_scores(path) == {"007": 6.5, "8": 0.0}
     path.write_text("id,score\n7,high\n8,11\n")
-    with pytest.raises(UserError, match=r"2 scores are not numbers from 0 to 10 \(first: 7: high\)"):
+    with pytest.raises(
+        UserError, match=r"2 scores are not numbers from 0 to 10 \(first: 7: high\)"
+    ):
         read_scores(path)
     path.write_text("name,x\n7,1\n")
     with pytest.raises(UserError, match="no column uid, score; its columns are name, x"):

@@ -43,7 +43,9 @@ def test_clipped_surrogate(ratio, advantage, loss, clipped):
 
 
 def test_ratio_cap_bounds_tokens_of_bad_samples():
-    loss, _ = clipped_surrogate(torch.tensor([[4.0]]), torch.tensor([-1.0]), LOW, HIGH, ratio_cap=2.0)
+    loss, _ = clipped_surrogate(
+        torch.tensor([[4.0]]), torch.tensor([-1.0]), LOW, HIGH, ratio_cap=2.0
+    )
     assert loss.item() == pytest.approx(2.0)
 
 
@@ -96,15 +98,24 @@ MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
 
 @pytest.mark.parametrize(
     ("kind", "loss"),
-    [("grpo", (2.0 + 10.0) / 2), ("dapo", 16.0 / 4), ("dr_grpo", 16.0 / (2 * 8)), ("bnpo", 16.0 / 4)],
+    [
+        ("grpo", (2.0 + 10.0) / 2),
+        ("dapo", 16.0 / 4),
+        ("dr_grpo", 16.0 / (2 * 8)),
+        ("bnpo", 16.0 / 4),
+    ],
 )
 def test_aggregation(kind, loss):
-    total = unnormalised_loss(TOKENS, MASK, kind, 4) / normaliser(kind, sequences=2, tokens=4, max_tokens=8)
+    total = unnormalised_loss(TOKENS, MASK, kind, 4) / normaliser(
+        kind, sequences=2, tokens=4, max_tokens=8
+    )
     assert total.item() == pytest.approx(loss)
 
 
 def test_bnpo_is_the_mean_over_groups_of_their_token_means_however_a_group_is_split():
-    first = unnormalised_loss(TOKENS[:1], MASK[:1], "bnpo", 4) + unnormalised_loss(TOKENS[1:], MASK[1:], "bnpo", 4)
+    first = unnormalised_loss(TOKENS[:1], MASK[:1], "bnpo", 4) + unnormalised_loss(
+        TOKENS[1:], MASK[1:], "bnpo", 4
+    )
     second = unnormalised_loss(TOKENS[:1], MASK[:1], "bnpo", 3)
     total = (first + second) / normaliser("bnpo", sequences=3, tokens=7, max_tokens=8, groups=2)
     assert total.item() == pytest.approx((16 / 4 + 6 / 3) / 2)
@@ -156,9 +167,13 @@ def test_on_policy_both_levels_of_the_ratio_have_the_same_gradient(kind):
 def test_importance_weights_are_truncated_constants():
     new = NEW.clone().requires_grad_()
     token = importance_weights(new, OLD, MASK, "token", cap=1.2)
-    assert token[0].tolist() == pytest.approx([1.2, 1.0, math.exp(-0.6)]) and token[1, 0] == pytest.approx(1.2)
+    assert token[0].tolist() == pytest.approx([1.2, 1.0, math.exp(-0.6)]) and token[
+        1, 0
+    ] == pytest.approx(1.2)
     sequence = importance_weights(new, OLD, MASK, "sequence", cap=1.2)
-    assert sequence.shape == (2, 1) and sequence[:, 0].tolist() == pytest.approx([math.exp(-0.3), 1.2])
+    assert sequence.shape == (2, 1) and sequence[:, 0].tolist() == pytest.approx(
+        [math.exp(-0.3), 1.2]
+    )
     assert not token.requires_grad and not sequence.requires_grad
 
 
@@ -173,7 +188,9 @@ def test_importance_weights_scale_the_surrogate_and_not_the_kl_term():
 
 
 def test_the_configuration_decides_what_stale_samples_are_compared_with():
-    """At staleness 1: a clipped, truncated ratio; with a correction: ratio 1 and a weight. At 0 nothing, by default."""
+    """At staleness 1: a clipped, truncated ratio; with a correction: ratio 1 and a weight. At 0
+    nothing, by default.
+    """
     behaviour = (-1.0, -3.0)
     sample = TrainSample("a", "a", (1,), (2, 3), advantage=1.0, behaviour=behaviour)
     batch, logprobs = collate([sample], ["a"], 9, 0), torch.tensor([[-1.5, -1.0]])

@@ -1,4 +1,6 @@
-"""The dataset format: what is written is read back, and each kind of bad input has its one outcome."""
+"""The dataset format: what is written is read back, and each kind of bad input has its one
+outcome.
+"""
 
 import csv
 import json
@@ -22,7 +24,14 @@ def row(tmp_path):
         (tmp_path / "images").mkdir(exist_ok=True)
         image = f"images/{uid}.png"
         Image.new("RGB", (8, 6), (10, 200, 30)).save(tmp_path / image)
-        return {"uid": uid, "image": image, "lat": 48.1, "lon": 11.6, "country": "Germany", **values}
+        return {
+            "uid": uid,
+            "image": image,
+            "lat": 48.1,
+            "lon": 11.6,
+            "country": "Germany",
+            **values,
+        }
 
     return make
 
@@ -48,7 +57,9 @@ def test_written_and_read_back_from_file_and_folder(tmp_path, row, jsonl, name):
     assert read(tmp_path / name) == read(tmp_path) == samples
     assert samples[0] == Sample("a", str(tmp_path / "images/a.png"), "Germany", "Bayern", "München", 48.1, 11.6,
                                 "<think>…</think>", 6.5, "urban", "made", "CC0", "train")  # fmt: skip
-    assert samples[1].prompt() == Prompt("b", samples[1].image, Truth("Côte d'Ivoire", "", "", -90.0, 180.0))
+    assert samples[1].prompt() == Prompt(
+        "b", samples[1].image, Truth("Côte d'Ivoire", "", "", -90.0, 180.0)
+    )
     assert not list(tmp_path.glob(".*partial"))
 
 
@@ -109,7 +120,11 @@ def test_a_duplicate_uid_stops_and_names_both_rows(row, jsonl):
         ("a.jsonl", b"\xff\xfe\n", "row 1 is not JSON"),
         ("a.jsonl", b"[1, 2]\n", "row 1 is not a JSON object"),
         ("a.jsonl", b"", "has no rows"),
-        ("a.jsonl", b'{"uid": "a", "picture": "x.png"}\n', "no column image, lat, lon; it has picture, uid"),
+        (
+            "a.jsonl",
+            b'{"uid": "a", "picture": "x.png"}\n',
+            "no column image, lat, lon; it has picture, uid",
+        ),
     ],
 )
 def test_files_that_are_no_manifest(tmp_path, name, content, message):
@@ -137,10 +152,18 @@ def test_rows_with_unusable_photographs_are_skipped_and_counted(tmp_path, row, j
     path = jsonl(*rows)
     loaded = load(path, max_image_megapixels=3.9)
     assert [s.uid for s in loaded.samples] == ["good"]
-    assert loaded.skipped == {"image missing": 1, "image unreadable": 2, "image too large": 1, "no coordinates": 1}
+    assert loaded.skipped == {
+        "image missing": 1,
+        "image unreadable": 2,
+        "image too large": 1,
+        "no coordinates": 1,
+    }
     assert loaded.rows == len(loaded.samples) + sum(loaded.skipped.values())
     assert read(path, 3.9) == loaded.samples
-    assert any("1 of 6 rows skipped, image missing (first: row 2:" in message for message in caplog.messages)
+    assert any(
+        "1 of 6 rows skipped, image missing (first: row 2:" in message
+        for message in caplog.messages
+    )
 
 
 TOWNS = {"Germany": (48.14, 11.58), "Kenya": (-1.29, 36.82), "Egypt": (30.04, 31.24), "Peru": (-12.05, -77.04),
@@ -155,7 +178,9 @@ TOWNS = {"Germany": (48.14, 11.58), "Kenya": (-1.29, 36.82), "Egypt": (30.04, 31
         (lambda lat, lon: (0.0, 0.0), "0, 0"),
     ],
 )
-def test_suspect_coordinates_are_kept_with_a_warning_that_gives_the_evidence(row, jsonl, change, word):
+def test_suspect_coordinates_are_kept_with_a_warning_that_gives_the_evidence(
+    row, jsonl, change, word
+):
     rows = []
     for country, degrees in TOWNS.items():
         lat, lon = change(*degrees)
@@ -166,21 +191,28 @@ def test_suspect_coordinates_are_kept_with_a_warning_that_gives_the_evidence(row
 
 
 def test_sound_coordinates_are_not_suspected(row, jsonl):
-    rows = [row(country, country=country, lat=lat, lon=lon) for country, (lat, lon) in TOWNS.items()]
+    rows = [
+        row(country, country=country, lat=lat, lon=lon) for country, (lat, lon) in TOWNS.items()
+    ]
     assert load(jsonl(*rows)).warnings == []
 
 
 def test_radians_published_by_mistake_are_suspected(shared_data, tmp_path, row, jsonl):
     """osv5m_predictions/radians_fixture.csv, a real accident of OSV-5M."""
     with open(shared_data / "osv5m_predictions/radians_fixture.csv") as file:
-        rows = [row(r["id"], country="", lat=r["true_lat"], lon=r["true_lon"]) for r in csv.DictReader(file)]
+        rows = [
+            row(r["id"], country="", lat=r["true_lat"], lon=r["true_lon"])
+            for r in csv.DictReader(file)
+        ]
     assert any("radians" in warning for warning in load(jsonl(*rows)).warnings)
 
 
 def test_swapped_columns_out_of_range_stop_with_the_evidence(shared_data, row, jsonl):
     with open(shared_data / "im2gps_predictions/swapped_header_fixture.csv") as file:
         rows = [row(r["key_sha1_12"], lat=r["LAT"], lon=r["LON"]) for r in csv.DictReader(file)]
-    with pytest.raises(UserError, match="is outside -90..90; latitude and longitude look swapped: 16 of 60"):
+    with pytest.raises(
+        UserError, match="is outside -90..90; latitude and longitude look swapped: 16 of 60"
+    ):
         load(jsonl(*rows))
 
 
@@ -243,7 +275,9 @@ def test_images_come_upright_and_rgb(tmp_path):
 
 def test_a_bomb_is_refused_without_decoding_and_with_what_to_do(tmp_path):
     Image.new("1", (5000, 5000)).save(tmp_path / "bomb.png")
-    with pytest.raises(BadImage, match="25 megapixels, limit 20; shrink it or raise data.max_image_megapixels"):
+    with pytest.raises(
+        BadImage, match="25 megapixels, limit 20; shrink it or raise data.max_image_megapixels"
+    ):
         open_image(tmp_path / "bomb.png", 20)
 
 

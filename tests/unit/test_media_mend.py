@@ -1,4 +1,6 @@
-"""The media mend acts only where an installed package cannot be loaded, and undoes itself when it is not needed."""
+"""The media mend acts only where an installed package cannot be loaded, and undoes itself when it
+is not needed.
+"""
 
 import importlib.metadata
 import subprocess
@@ -7,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from geoagent_rl import media_mend
+from cluster.cli import media_mend
 
 MISSING = "RuntimeError: operator torchvision::nms does not exist"
 
@@ -64,19 +66,30 @@ def test_the_hook_itself_acts_at_the_first_import_only(tmp_path):
     )
     (tmp_path / "hook.py").write_text(media_mend.HOOK)
     code = "import hook, sys; assert 'torch' not in sys.modules; import torchvision; print(len(sys.meta_path))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=30
+    )
     assert "[('torchvision', 'DEF'), 'nms', 'qnms']" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(("error", "uninstalled"), [("OSError: libc10_cuda.so: cannot open", True), ("", False)])
+@pytest.mark.parametrize(
+    ("error", "uninstalled"), [("OSError: libc10_cuda.so: cannot open", True), ("", False)]
+)
 def test_only_unloadable_packages_are_uninstalled(monkeypatch, error, uninstalled):
     ran = []
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.11.0")
     monkeypatch.setattr(media_mend, "import_error", lambda module: error)
-    monkeypatch.setattr(subprocess, "run", lambda command, **more: ran.append(command) or SimpleNamespace(returncode=0))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda command, **more: ran.append(command) or SimpleNamespace(returncode=0),
+    )
     said = media_mend.drop_unloadable("torchaudio")
     assert bool(ran) == uninstalled and ("uninstalled" in said) == uninstalled
 
 
 def test_a_package_that_is_not_there_is_fine():
-    assert media_mend.drop_unloadable("no-such-package") == "no-such-package: not installed, not needed"
+    assert (
+        media_mend.drop_unloadable("no-such-package")
+        == "no-such-package: not installed, not needed"
+    )

@@ -27,12 +27,16 @@ def test_the_published_im2gps_tables_are_reproduced(shared_data, capsys):
             table = read_predictions(folder / dataset / f"{name}.csv").table()
             footer = published["source_footer"]
             assert (table["n"], table["failed"]) == (published["n"], 0)
-            assert table["hit"] == pytest.approx({km: footer[key] for km, key in FOOTERS.items()}, abs=1e-6)
+            assert table["hit"] == pytest.approx(
+                {km: footer[key] for km, key in FOOTERS.items()}, abs=1e-6
+            )
             assert table["mean_km"] == pytest.approx(footer["mean deviation (km)"], abs=0.006)
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("prefix", "score"), [("", "score_5000exp_d_1492.7"), ("base_", "base_score")])
+@pytest.mark.parametrize(
+    ("prefix", "score"), [("", "score_5000exp_d_1492.7"), ("base_", "base_score")]
+)
 def test_the_published_osv5m_geoscores_are_reproduced(shared_data, prefix, score):
     path = shared_data / "osv5m_predictions" / "predictions.csv"
     names = ("true_lat", "true_lon", f"{prefix}pred_lat", f"{prefix}pred_lon")
@@ -61,7 +65,9 @@ def test_failed_predictions_are_misses_and_are_counted_apart():
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_table(tmp_path, suffix):
-    frame = pandas.DataFrame({"gt_lat": [1.5, 2], "gt_lon": [3, 4], "pred_lat": [1.5, None], "pred_lon": [3.0, 4.0]})
+    frame = pandas.DataFrame(
+        {"gt_lat": [1.5, 2], "gt_lon": [3, 4], "pred_lat": [1.5, None], "pred_lon": [3.0, 4.0]}
+    )
     path = tmp_path / f"predictions{suffix}"
     if suffix == ".csv":
         frame.to_csv(path, index=False)
@@ -76,7 +82,9 @@ def test_every_format_gives_the_same_table(tmp_path, suffix):
 def test_what_cannot_be_scored_is_one_clear_error(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("gt_lat,gt_lon,lat,lon\n1,2,3,4\n")
-    with pytest.raises(UserError, match=r"no column 'pred_lat'; its columns are: gt_lat, gt_lon, lat, lon"):
+    with pytest.raises(
+        UserError, match=r"no column 'pred_lat'; its columns are: gt_lat, gt_lon, lat, lon"
+    ):
         read_predictions(path)
     with pytest.raises(UserError, match="no prediction file"):
         read_predictions(tmp_path / "absent.csv")
@@ -94,4 +102,7 @@ def test_radians_are_reported_with_evidence(shared_data, capsys):
     path = shared_data / "osv5m_predictions" / "radians_fixture.csv"
     read_predictions(path, ("true_lat", "true_lon", *NAMES[2:]))
     warnings = capsys.readouterr().err
-    assert "true positions (true_lat, true_lon): coordinates look like radians: 36 of 36 rows" in warnings
+    assert (
+        "true positions (true_lat, true_lon): coordinates look like radians: 36 of 36 rows"
+        in warnings
+    )

@@ -6,10 +6,10 @@ import re
 import pytest
 import yaml
 
+from cluster.jobs.metric_sinks import PREFIX
 from cluster.monitor.generate import PROMETHEUS_NAME, dashboard, files, prometheus
 from cluster.monitor.panels import panels
-from cluster.tracking import PREFIX
-from geoagent_rl.telemetry import METRICS
+from geoagent_rl.metrics.table import METRICS
 
 
 def test_every_metric_is_in_a_panel_with_others_of_its_unit():
@@ -27,13 +27,17 @@ def test_every_metric_has_a_name_that_prometheus_takes_a_unit_and_a_meaning():
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
 def test_generated_files_are_fresh(path):
-    assert path.read_text(encoding="utf-8") == files()[path], "run python -m cluster.monitor.generate"
+    assert path.read_text(encoding="utf-8") == files()[path], (
+        "run python -m cluster.monitor.generate"
+    )
 
 
 def test_the_grafana_dashboard_asks_for_every_metric_under_the_name_that_ray_exports():
     assert PROMETHEUS_NAME.format("x") == f"ray_{PREFIX}x"
     found = json.loads(json.dumps(dashboard()))
-    asked = {t["expr"].partition("{")[0] for panel in found["panels"] for t in panel.get("targets", ())}
+    asked = {
+        t["expr"].partition("{")[0] for panel in found["panels"] for t in panel.get("targets", ())
+    }
     assert {PROMETHEUS_NAME.format(name) for name in METRICS} <= asked
     places = [tuple(panel["gridPos"].values()) for panel in found["panels"]]
     assert len(set(places)) == len(places) and all(w + x <= 24 for _, w, x, _ in places)
@@ -41,7 +45,9 @@ def test_the_grafana_dashboard_asks_for_every_metric_under_the_name_that_ray_exp
 
 
 def test_prometheus_reads_rays_list_of_nodes():
-    """The fields that Prometheus knows; its own promtool has been run on the file by hand (docs/monitor.md)."""
+    """The fields that Prometheus knows; its own promtool has been run on the file by hand
+    (docs/monitor.md).
+    """
     settings = yaml.safe_load(prometheus())
     assert settings.keys() == {"global", "scrape_configs"}
     assert settings["global"].keys() <= {"scrape_interval", "scrape_timeout", "evaluation_interval"}

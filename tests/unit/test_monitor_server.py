@@ -1,4 +1,6 @@
-"""What the monitor answers over HTTP, and to whom: Ray, hosts it knows, and for changes only its own page."""
+"""What the monitor answers over HTTP, and to whom: Ray, hosts it knows, and for changes only its
+own page.
+"""
 
 import http.client
 import json
@@ -7,8 +9,8 @@ import time
 import pytest
 from monitor_runs import Joined, new_run, photograph, record, served
 
+from cluster.cli.monitor import is_loopback, listen
 from cluster.monitor.attached import Attached
-from cluster.monitor.command import is_loopback, listen
 from geoagent_rl.types import UserError
 
 
@@ -23,11 +25,15 @@ def ask(tmp_path_factory, joined):
     run = new_run(folder, "a")
     record(run, photograph(folder / "photos"), range(1, 4), words="half HALF a character")
     rollouts = run.path / "rollouts.jsonl"
-    rollouts.write_text(rollouts.read_text().replace("HALF", "\\ud800"))  # as another writer's JSON may have it
+    rollouts.write_text(
+        rollouts.read_text().replace("HALF", "\\ud800")
+    )  # as another writer's JSON may have it
 
     def get(path, method="GET", body=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(
+            method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
@@ -46,7 +52,9 @@ def test_ray_finds_a_grafana_and_a_prometheus(ask):
     panel = ask("/d-solo/rayDefaultDashboard/default-dashboard?orgId=1&theme=dark&panelId=41")
     assert panel.status == 200 and "frame-ancestors" not in panel.headers["content-security-policy"]
     assert ask("/d/rayDefaultDashboard/?orgId=1&kiosk=1").status == 200
-    assert ask("/d/rayDefaultDashboard/?orgId=1").headers["location"] == "/"  # "View tab in Grafana"
+    assert (
+        ask("/d/rayDefaultDashboard/?orgId=1").headers["location"] == "/"
+    )  # "View tab in Grafana"
 
 
 def test_no_other_host_and_no_other_page(ask):
@@ -78,7 +86,12 @@ def test_answers_are_json_whatever_a_model_wrote(ask):
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/series?run=../a", "/api/rollout?run=a&at=99", "/api/image?run=a&at=-1", "/static/..%2fserver.py"],
+    [
+        "/api/series?run=../a",
+        "/api/rollout?run=a&at=99",
+        "/api/image?run=a&at=-1",
+        "/static/..%2fserver.py",
+    ],
 )
 def test_what_is_not_there_is_404(ask, path):
     assert ask(path).status == 404

@@ -1,4 +1,6 @@
-"""Completions at the token limit: who leaves the loss, and the soft penalty in numbers worked out by hand."""
+"""Completions at the token limit: who leaves the loss, and the soft penalty in numbers worked out
+by hand.
+"""
 
 import pytest
 
@@ -17,7 +19,9 @@ def test_only_cut_off_completions_leave_the_loss_and_only_with_mask():
     assert counted([whole, cut], "keep") == counted([whole, cut], "penalty") == [whole, cut]
 
 
-@pytest.mark.parametrize(("tokens", "penalty"), [(0, 0), (80, 0), (85, -0.25), (90, -0.5), (100, -1), (120, -1)])
+@pytest.mark.parametrize(
+    ("tokens", "penalty"), [(0, 0), (80, 0), (85, -0.25), (90, -0.5), (100, -1), (120, -1)]
+)
 def test_the_penalty_grows_over_the_last_fifth(tokens, penalty):
     assert soft_penalty(tokens, 100, 0.2) == pytest.approx(penalty)
 

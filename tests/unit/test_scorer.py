@@ -10,7 +10,7 @@ import time
 import pytest
 from reward_fakes import PROMPT, Fakes, completion, rollout
 
-from geoagent_rl.config_reward import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
+from geoagent_rl.config.reward import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.types import InfraError
@@ -20,7 +20,9 @@ PERFECT = 1.5 * 1.0 + 1.0 * (0.1 + 0.6 * 0.8 + 0.3 * 0.9) + 0.5 + 0.5
 
 def scored(before=None, text=None, prompt=PROMPT, **config):
     fakes = Fakes(before)
-    return asyncio.run(Scorer(fakes.services, RewardConfig(**config)).score(prompt, rollout(text))), fakes
+    return asyncio.run(
+        Scorer(fakes.services, RewardConfig(**config)).score(prompt, rollout(text))
+    ), fakes
 
 
 def fail_first(times, error=InfraError):
@@ -41,7 +43,9 @@ def test_a_good_answer_scores_what_the_formulas_say():
         ("spatial", "semantic", "consistency", "format"), "score"
     )
     assert fakes.calls == {"geocode": 1, "similarities": 1, "judge": 1}
-    assert all(o.details["attempts"] == 1 and o.details["seconds"] >= 0 for o in found.parts.values())
+    assert all(
+        o.details["attempts"] == 1 and o.details["seconds"] >= 0 for o in found.parts.values()
+    )
 
 
 def test_an_answer_without_tags_is_a_data_failure_everywhere_and_asks_nobody():
@@ -70,7 +74,10 @@ def test_an_infra_failure_is_retried_and_changes_no_number():
 def test_a_service_that_stays_down_is_an_infra_outcome_with_its_reason():
     found, _ = scored(fail_first(10**6), deadline_s=0.3)
     assert found.total is None
-    assert found.parts["spatial"].kind == "infra" and found.parts["spatial"].reason == "geocode is down"
+    assert (
+        found.parts["spatial"].kind == "infra"
+        and found.parts["spatial"].reason == "geocode is down"
+    )
     assert found.parts["format"].score == 1.0
 
 
@@ -79,7 +86,9 @@ def test_a_hung_service_costs_no_more_than_the_deadline():
         await asyncio.Event().wait()
 
     start = time.monotonic()
-    found, fakes = scored(lambda kind: hang() if kind == "judge" else None, deadline_s=0.4, attempt_timeout_s=0.1)
+    found, fakes = scored(
+        lambda kind: hang() if kind == "judge" else None, deadline_s=0.4, attempt_timeout_s=0.1
+    )
     assert time.monotonic() - start < 0.6
     assert found.total is None and "no answer within" in found.parts["consistency"].reason
     assert found.parts["semantic"].score is not None and fakes.calls["judge"] >= 2
@@ -128,7 +137,9 @@ async def test_cancellation_leaves_at_once():
     async def hang():
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(Scorer(Fakes(lambda kind: hang()).services, RewardConfig()).score(PROMPT, rollout()))
+    task = asyncio.create_task(
+        Scorer(Fakes(lambda kind: hang()).services, RewardConfig()).score(PROMPT, rollout())
+    )
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

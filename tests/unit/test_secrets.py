@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from geoagent_rl import config as configuration
-from geoagent_rl.config_reward import GeocoderConfig
+from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.secrets import names_a_secret, read_secret
 from geoagent_rl.types import UserError
@@ -34,26 +34,34 @@ def test_a_file_that_gives_nothing_is_an_error(tmp_path, contents):
 def test_geocoders_take_their_keys_from_files(tmp_path):
     file = tmp_path / "key"
     file.write_text("k" * 32)
-    assert Remote("opencage", GeocoderConfig(), {"OPENCAGE_API_KEY_FILE": str(file)})._keys == ["k" * 32]
+    assert Remote("opencage", GeocoderConfig(), {"OPENCAGE_API_KEY_FILE": str(file)})._keys == [
+        "k" * 32
+    ]
     with pytest.raises(UserError, match="OPENCAGE_API_KEY_FILE"):
         Remote("opencage", GeocoderConfig(), {})
 
 
-@pytest.mark.parametrize("name", ["OPENCAGE_API_KEY", "HF_TOKEN", "REDIS_PASSWORD", "aws_secret", "RAY_AUTH_TOKEN"])
+@pytest.mark.parametrize(
+    "name", ["OPENCAGE_API_KEY", "HF_TOKEN", "REDIS_PASSWORD", "aws_secret", "RAY_AUTH_TOKEN"]
+)
 def test_names_of_secrets_are_known(name):
     assert names_a_secret(name) and not names_a_secret(f"{name}_FILE")
 
 
 def test_a_password_in_the_configuration_is_refused_without_repeating_it():
     with pytest.raises(UserError) as caught:
-        configuration.load(None, ["data.manifest=x", "reward.cache.url=rediss://:hunter2@host:6380/0"])
+        configuration.load(
+            None, ["data.manifest=x", "reward.cache.url=rediss://:hunter2@host:6380/0"]
+        )
     assert "REDIS_PASSWORD" in str(caught.value) and "hunter2" not in str(caught.value)
 
 
 def test_a_key_where_its_name_belongs_is_refused_without_repeating_it():
     key = "0123456789abcdef0123456789abcdef"
     with pytest.raises(UserError) as caught:
-        configuration.load(None, ["data.manifest=x", f"reward.geocoder.opencage.api_key_env=[{key}]"])
+        configuration.load(
+            None, ["data.manifest=x", f"reward.geocoder.opencage.api_key_env=[{key}]"]
+        )
     assert "OPENCAGE_API_KEY" in str(caught.value) and key not in str(caught.value)
 
 
@@ -82,6 +90,15 @@ UNSAFE = re.compile(
 
 
 def test_nothing_unpickles_or_runs_what_a_user_downloads():
-    files = [f for package in ("geoagent_rl", "actors", "cluster") for f in (ROOT / package).rglob("*.py")]
-    found = [f"{f.name}: {line.strip()}" for f in files for line in f.read_text().splitlines() if UNSAFE.search(line)]
+    files = [
+        f
+        for package in ("geoagent_rl", "actors", "cluster")
+        for f in (ROOT / package).rglob("*.py")
+    ]
+    found = [
+        f"{f.name}: {line.strip()}"
+        for f in files
+        for line in f.read_text().splitlines()
+        if UNSAFE.search(line)
+    ]
     assert len(files) > 50 and not found

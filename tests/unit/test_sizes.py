@@ -1,4 +1,6 @@
-"""Sizes from shapes against real ones: published totals, transformers' own count, PEFT's adapter, files on disk."""
+"""Sizes from shapes against real ones: published totals, transformers' own count, PEFT's adapter,
+files on disk.
+"""
 
 import json
 
@@ -8,10 +10,10 @@ import torch
 from safetensors import safe_open
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from geoagent_rl.judge_models import TINY
 from geoagent_rl.policy import sizes
 from geoagent_rl.policy.model import load_policy, save_adapter
-from geoagent_rl.policy.tiny import Recipe, model_config
+from geoagent_rl.rewards.judge_models import TINY
+from geoagent_rl.tiny.policy import Recipe, model_config
 from geoagent_rl.types import UserError
 
 # Totals of the published checkpoints' indexes.
@@ -45,7 +47,9 @@ def test_a_checkpoint_is_counted_as_transformers_and_peft_count_it(tmp_path):
     assert shape.parameters == sum(p.numel() for p in policy.parameters()) - lora
     save_adapter(policy, tmp_path / "adapter")
     file = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
-    assert shape.lora_parameters(8) * 4 == pytest.approx(file, rel=0.2)  # the rest is the file's header
+    assert shape.lora_parameters(8) * 4 == pytest.approx(
+        file, rel=0.2
+    )  # the rest is the file's header
 
 
 def test_the_tiny_policys_row_is_its_recipe():
@@ -60,7 +64,9 @@ def test_the_tiny_policys_row_is_its_recipe():
 
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(model_config(Recipe(), Tokenizer()))
-    assert sizes.architecture("tiny", "policy.model").parameters == sum(p.numel() for p in model.parameters())
+    assert sizes.architecture("tiny", "policy.model").parameters == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
 def test_gptq_weights_are_counted_to_the_byte():

@@ -1,4 +1,6 @@
-"""`ray job stop` sends SIGTERM: the run is cancelled once and finishes its saving, whatever ray.init does."""
+"""`ray job stop` sends SIGTERM: the run is cancelled once and finishes its saving, whatever
+ray.init does.
+"""
 
 import os
 import subprocess
@@ -35,5 +37,7 @@ launch.run_until_done(work())
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_leaves_time_to_save(name):
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT, name], capture_output=True, text=True, timeout=28, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name], capture_output=True, text=True, timeout=28, env=env
+    )
     assert (done.returncode, done.stdout) == (130, "saved\n"), done.stderr[-2000:]

@@ -43,7 +43,9 @@ def test_a_job_runs_the_same_command_there_and_is_given_time_to_stop(project):
     env = made["runtime_env"]["env_vars"]
     assert env == {"RAY_JOB_STOP_WAIT_TIME_S": "180", "HF_HUB_OFFLINE": "1"}
     assert made["metadata"]["run_dir"] == "runs/my run"
-    assert submission(project, command="eval run")["entrypoint"].startswith("geoagent-rl eval run --config")
+    assert submission(project, command="eval run")["entrypoint"].startswith(
+        "geoagent-rl eval run --config"
+    )
 
 
 def test_a_run_that_stopped_goes_on_as_a_job(project):
@@ -87,9 +89,14 @@ def test_other_variables_are_forwarded_by_name_or_value():
 
 
 def test_a_job_names_the_secrets_that_it_will_look_for(project):
-    remote = ["reward.geocoder.provider=[opencage,gazetteer]", "reward.cache.url=rediss://host:6380/0"]
+    remote = [
+        "reward.geocoder.provider=[opencage,gazetteer]",
+        "reward.cache.url=rediss://host:6380/0",
+    ]
     keys = ["reward.geocoder.opencage.api_key_env=[KEY_A,KEY_B]"]
-    assert submission(project, *remote, *keys)["metadata"]["secrets"] == "KEY_A KEY_B REDIS_PASSWORD"
+    assert (
+        submission(project, *remote, *keys)["metadata"]["secrets"] == "KEY_A KEY_B REDIS_PASSWORD"
+    )
     assert submission(project)["metadata"]["secrets"] == ""
 
 
@@ -106,7 +113,12 @@ def test_paths_are_on_the_storage(tmp_path, monkeypatch):
     monkeypatch.setenv(storage.VARIABLE, str(tmp_path))
     (tmp_path / "data").mkdir()
     (tmp_path / "runs" / "sft" / "policy").mkdir(parents=True)
-    words = ["data.manifest=data", "policy.model=runs/sft/policy", "run.dir=runs/x", "judge.model=org/hub-name"]
+    words = [
+        "data.manifest=data",
+        "policy.model=runs/sft/policy",
+        "run.dir=runs/x",
+        "judge.model=org/hub-name",
+    ]
     config = storage.on_storage(load(None, words))
     assert config.data.manifest == str(tmp_path / "data")
     assert config.policy.model == str(tmp_path / "runs/sft/policy")
@@ -114,7 +126,9 @@ def test_paths_are_on_the_storage(tmp_path, monkeypatch):
     assert config.judge.model == "org/hub-name" and config.data.eval_manifest == ""
     (tmp_path / "scenes").mkdir()
     assert storage.on_storage(load(None, ["data.manifest=scenes"])).data.manifest == "scenes"
-    assert storage.on_storage(load(None, ["data.manifest=scenes"])).run.dir.startswith(str(tmp_path / "runs"))
+    assert storage.on_storage(load(None, ["data.manifest=scenes"])).run.dir.startswith(
+        str(tmp_path / "runs")
+    )
 
 
 def test_a_job_without_storage_needs_an_absolute_run_directory(monkeypatch, tmp_path):
@@ -122,7 +136,9 @@ def test_a_job_without_storage_needs_an_absolute_run_directory(monkeypatch, tmp_
     monkeypatch.setenv(storage.IN_A_JOB, "{}")
     with pytest.raises(UserError, match="run.dir"):
         storage.on_storage(load(None, ["data.manifest=scenes", "run.dir=runs/x"]))
-    assert storage.on_storage(load(None, ["data.manifest=scenes", f"run.dir={tmp_path}"])).run.dir == str(tmp_path)
+    assert storage.on_storage(
+        load(None, ["data.manifest=scenes", f"run.dir={tmp_path}"])
+    ).run.dir == str(tmp_path)
 
 
 def test_a_clusters_token_is_used_and_not_the_one_of_a_local_ray():
@@ -146,7 +162,13 @@ def test_a_clusters_token_is_used_and_not_the_one_of_a_local_ray():
 
 def test_a_cluster_that_has_just_come_up_is_asked_again(monkeypatch):
     monkeypatch.setattr(submit.time, "sleep", lambda seconds: None)
-    answers = iter([RuntimeError("No available agent to submit job"), "job-1", RuntimeError("no such environment")])
+    answers = iter(
+        [
+            RuntimeError("No available agent to submit job"),
+            "job-1",
+            RuntimeError("no such environment"),
+        ]
+    )
 
     class Jobs:
         def submit_job(self, entrypoint):

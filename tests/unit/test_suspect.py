@@ -17,7 +17,9 @@ def numbers(path, *names):
 
 
 def test_a_swapped_header_is_suspected_on_evidence(shared_data):
-    lon, lat = numbers(shared_data / "im2gps_predictions" / "swapped_header_fixture.csv", "LON", "LAT")
+    lon, lat = numbers(
+        shared_data / "im2gps_predictions" / "swapped_header_fixture.csv", "LON", "LAT"
+    )
     (said,) = suspicions(lat, lon)
     assert "swapped" in said and "16 of 60 latitudes are beyond 90" in said
     assert suspicions(lon, lat) == []
@@ -28,7 +30,11 @@ def test_a_swapped_header_is_suspected_on_evidence(shared_data):
 
 @pytest.mark.parametrize(
     "path",
-    ["im2gps_predictions/im2gps_meta.csv", "im2gps_predictions/im2gps3k_meta.csv", "mp16_gps_gallery/coordinates.csv"],
+    [
+        "im2gps_predictions/im2gps_meta.csv",
+        "im2gps_predictions/im2gps3k_meta.csv",
+        "mp16_gps_gallery/coordinates.csv",
+    ],
 )
 def test_real_photographs_are_not_suspected(shared_data, path):
     names = ("LAT", "LON") if "mp16" in path else ("lat", "lon")
@@ -38,14 +44,19 @@ def test_real_photographs_are_not_suspected(shared_data, path):
 
 
 def test_radians_are_suspected(shared_data):
-    lat, lon = numbers(shared_data / "osv5m_predictions" / "radians_fixture.csv", "true_lat", "true_lon")
+    lat, lon = numbers(
+        shared_data / "osv5m_predictions" / "radians_fixture.csv", "true_lat", "true_lon"
+    )
     (said,) = suspicions(lat, lon)
     assert "radians" in said and "36 of 36" in said
     assert suspicions(np.degrees(lat), np.degrees(lon)) == []
 
 
 def test_countries_settle_what_coordinates_leave_open(shared_data):
-    lat, lon = np.array([39.9, 36.9, 38.4, 37.0, 40.6]), np.array([32.9, 30.7, 27.1, 35.3, 33.6])  # Turkey
+    lat, lon = (
+        np.array([39.9, 36.9, 38.4, 37.0, 40.6]),
+        np.array([32.9, 30.7, 27.1, 35.3, 33.6]),
+    )  # Turkey
     for name in ("TR", "Türkiye"):
         assert suspicions(lat, lon, [name] * 5) == []
         assert "20% when" not in suspicions(lon, lat, [name] * 5)[0]

@@ -1,7 +1,16 @@
 import pytest
 
-from geoagent_rl.batch_metrics import sample_metrics, staleness_metrics
-from geoagent_rl.telemetry import METRICS, StepClock, gaps, most_at_once, overlap, parts_measured, time_metrics, union
+from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
+from geoagent_rl.metrics.table import (
+    METRICS,
+    StepClock,
+    gaps,
+    most_at_once,
+    overlap,
+    parts_measured,
+    time_metrics,
+    union,
+)
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 
@@ -9,7 +18,17 @@ def group(*samples, advantages=None):
     """samples: (generated, scored, total)"""
     scored = tuple(
         ScoredRollout(
-            Rollout("p", i, (1,), (1, 2), (0.0, 0.0), "", "stop", 0, {"submitted": 0.0, "generated": g, "scored": s}),
+            Rollout(
+                "p",
+                i,
+                (1,),
+                (1, 2),
+                (0.0, 0.0),
+                "",
+                "stop",
+                0,
+                {"submitted": 0.0, "generated": g, "scored": s},
+            ),
             {
                 "spatial": Outcome("infra", None, "x")
                 if total is None
@@ -19,7 +38,9 @@ def group(*samples, advantages=None):
         )
         for i, (g, s, total) in enumerate(samples)
     )
-    return Group(Prompt("p", "/p", Truth("", "", "", 0, 0)), scored, tuple(advantages or [0.0] * len(scored)))
+    return Group(
+        Prompt("p", "/p", Truth("", "", "", 0, 0)), scored, tuple(advantages or [0.0] * len(scored))
+    )
 
 
 def test_interval_arithmetic():
@@ -45,33 +66,50 @@ def test_scoring_behind_a_busy_learner_is_not_exposed():
 
 
 def test_rewards_that_nobody_waits_for_are_not_exposed():
-    # The second group is scored from 1 to 3, while the learner waits for the first, generated at 5 and scored at 6.
+    # The second group is scored from 1 to 3, while the learner waits for the first, generated at 5
+    # and scored at 6.
     clock = StepClock(0.0, 8.0, learning=[(6.0, 8.0)])
     row = time_metrics(clock, [group((5.0, 6.0, 1.0)), group((1.0, 3.0, 1.0))])
     assert row["reward_exposed_seconds"] == 1.0 and row["rollout_wait_seconds"] == 5.0
 
 
 def test_unscorable_samples_are_counted_apart_from_the_means():
-    row = sample_metrics([group((1, 2, 1.0), (1, 2, None), (1, 2, 3.0), (1, 2, None), advantages=[-0.7, 0, 0.7, 0])])
+    row = sample_metrics(
+        [group((1, 2, 1.0), (1, 2, None), (1, 2, 3.0), (1, 2, None), advantages=[-0.7, 0, 0.7, 0])]
+    )
     assert row["reward_total_mean"] == 2.0 and row["unscorable_share"] == 0.5
     assert row["reward_spatial_mean"] == 2.0
     assert row["reward_total_std"] == pytest.approx(2**0.5)
 
 
 def test_every_metric_is_named_in_the_table():
-    row = sample_metrics([group((1, 2, 1.0))]) | time_metrics(StepClock(0.0, 3.0), [group((1, 2, 1.0))])
+    row = sample_metrics([group((1, 2, 1.0))]) | time_metrics(
+        StepClock(0.0, 3.0), [group((1, 2, 1.0))]
+    )
     assert set(row) <= set(METRICS)
     assert parts_measured(row) == ["spatial"]  # no other metric looks like a part of the reward
 
 
 def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
     row = sample_metrics(
-        [group(*((0.0, float(i), i / 10) for i in range(11)), (0.0, 99.0, None), advantages=[1, -1] * 6)]
+        [
+            group(
+                *((0.0, float(i), i / 10) for i in range(11)),
+                (0.0, 99.0, None),
+                advantages=[1, -1] * 6,
+            )
+        ]
     )
     assert [row[f"reward_spatial_q{q}"] for q in (10, 50, 90)] == pytest.approx([0.1, 0.5, 0.9])
     assert row["reward_spatial_std"] == row["reward_total_std"] == pytest.approx(0.11**0.5)
-    assert row["unscorable_share_spatial"] == pytest.approx(1 / 12) and "unscorable_share_semantic" not in row
-    assert row["latency_spatial_q50"] == 5.0 and row["latency_scoring_q95"] > row["latency_spatial_q95"] == 9.5
+    assert (
+        row["unscorable_share_spatial"] == pytest.approx(1 / 12)
+        and "unscorable_share_semantic" not in row
+    )
+    assert (
+        row["latency_spatial_q50"] == 5.0
+        and row["latency_scoring_q95"] > row["latency_spatial_q95"] == 9.5
+    )
     assert row["advantage_std"] == pytest.approx((12 / 11) ** 0.5)
     assert row["completion_tokens_max"] == row["completion_tokens_q90"] == 2
 
@@ -79,7 +117,11 @@ def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
 def test_queues_are_counted_inside_the_step():
     # Two samples: generated in 0-1 and 0-2, scored in 1-5 and 2-5; the step lasts from 1 to 5.
     row = time_metrics(StepClock(1.0, 5.0), [group((1.0, 5.0, 1.0), (2.0, 5.0, 0.0))])
-    assert row["rollout_queue_mean"] == 0.25 and row["scoring_queue_mean"] == 7 / 4 and row["scoring_queue_max"] == 2
+    assert (
+        row["rollout_queue_mean"] == 0.25
+        and row["scoring_queue_mean"] == 7 / 4
+        and row["scoring_queue_max"] == 2
+    )
     assert most_at_once([]) == 0 and most_at_once([(0, 1), (1, 2)]) == 1
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from transformers import AutoProcessor
 
-from geoagent_rl.data import scenes
-from geoagent_rl.data.scene_draw import draw
-from geoagent_rl.data.scene_text import hedges, phrases
-from geoagent_rl.policy import tiny
 from geoagent_rl.policy.model import load_policy
 from geoagent_rl.policy.prompt import encode
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.tiny import scenes
+from geoagent_rl.tiny.scene_draw import draw
+from geoagent_rl.tiny.scene_text import hedges, phrases
 
-SMALL = tiny.Recipe(hidden=64, layers=1, heads=2, vision_width=48, vision_depth=1, scenes=6, steps=2, batch=4)
+SMALL = tiny.Recipe(
+    hidden=64, layers=1, heads=2, vision_width=48, vision_depth=1, scenes=6, steps=2, batch=4
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +36,19 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(built, tmp_path)
 
 def test_a_second_build_is_a_look_up(built):
     steps = []
-    assert tiny.build(built.parent, seed=3, recipe=SMALL, progress=lambda *a: steps.append(a)) == built
+    assert (
+        tiny.build(built.parent, seed=3, recipe=SMALL, progress=lambda *a: steps.append(a)) == built
+    )
     assert steps == []
 
 
 def test_of_two_builders_one_trains_and_the_other_waits(tmp_path):
     steps = []
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(tiny.build, tmp_path, 3, SMALL, lambda *a: steps.append(a)) for _ in range(2)]
+        both = [
+            pool.submit(tiny.build, tmp_path, 3, SMALL, lambda *a: steps.append(a))
+            for _ in range(2)
+        ]
     assert len({future.result() for future in both}) == 1 and len(steps) == SMALL.steps
 
 

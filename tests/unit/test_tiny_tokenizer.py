@@ -1,15 +1,18 @@
-"""The tiny policy's tokenizer: exact for any text, one token a phrase, nothing in SFT that the base never saw."""
+"""The tiny policy's tokenizer: exact for any text, one token a phrase, nothing in SFT that the base
+never saw.
+"""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoagent_rl.data import scenes
-from geoagent_rl.data.scene_text import cot
-from geoagent_rl.data.scene_world import places, sample_scene
-from geoagent_rl.policy import prompt, tiny
-from geoagent_rl.policy.tiny_tokenizer import SPECIAL_TOKENS, make_tokenizer
+from geoagent_rl.policy import prompt
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.tiny import scenes
+from geoagent_rl.tiny.scene_text import cot
+from geoagent_rl.tiny.scene_world import places, sample_scene
+from geoagent_rl.tiny.tokenizer import SPECIAL_TOKENS, make_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,8 @@ def test_any_text_survives(tokenizer, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["日本; 東京", "naïve \x00 \r\n\t  two", "👍🏽", "New  York in  Japan", "unknownunknown"]
+    "text",
+    ["日本; 東京", "naïve \x00 \r\n\t  two", "👍🏽", "New  York in  Japan", "unknownunknown"],
 )
 def test_awkward_texts_survive(tokenizer, text):
     assert tokenizer.decode(ids(tokenizer, text)) == text
@@ -68,17 +72,23 @@ def test_ids_do_not_depend_on_repeated_phrases(tokenizer):
 
 
 def test_prompt_is_qwens_and_short(tokenizer):
-    text = tokenizer.apply_chat_template(prompt.messages("tiny"), tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        prompt.messages("tiny"), tokenize=False, add_generation_prompt=True
+    )
     assert text == (
         "<|im_start|>system\nYou locate photographs.<|im_end|>\n<|im_start|>user\n<|vision_start|><|image_pad|>"
         "<|vision_end|>Where was this photograph taken?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert text == tokenizer.apply_chat_template(tiny.chat(prompt.QUESTION), tokenize=False, add_generation_prompt=True)
+    assert text == tokenizer.apply_chat_template(
+        tiny.chat(prompt.QUESTION), tokenize=False, add_generation_prompt=True
+    )
     assert len(ids(tokenizer, text)) < 20
 
 
 def test_special_tokens_are_single_and_the_vision_ones_banned(tokenizer):
-    assert [ids(tokenizer, token) for token in SPECIAL_TOKENS] == [[k] for k in range(len(SPECIAL_TOKENS))]
+    assert [ids(tokenizer, token) for token in SPECIAL_TOKENS] == [
+        [k] for k in range(len(SPECIAL_TOKENS))
+    ]
     vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     assert set(prompt.banned_ids(tokenizer)) == set(tokenizer.convert_tokens_to_ids(vision))
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"

@@ -1,5 +1,5 @@
-"""A step's metrics reach TensorBoard and, only where asked for, W&B; what a resumed run repeats is not there twice; a
-full disk costs the curves there, not the run."""
+"""A step's metrics reach TensorBoard and, only where asked for, W&B; what a resumed run repeats is
+not there twice; a full disk costs the curves there, not the run."""
 
 import functools
 import math
@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cluster.tracking import Tracking
-from geoagent_rl import config_rules
+from cluster.jobs.metric_sinks import Tracking
 from geoagent_rl.config import Config, load
+from geoagent_rl.config import rules as config_rules
 from geoagent_rl.types import InfraError, UserError
 
 FULL = """
 import resource, sys, time
 from pathlib import Path
 from geoagent_rl.config import Config
-from cluster.tracking import Tracking
+from cluster.jobs.metric_sinks import Tracking
 tracking = Tracking(Config(), Path(sys.argv[1]), "run")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 end = time.monotonic() + 20
@@ -34,7 +34,9 @@ tracking.close()
 
 
 class StandIn(types.ModuleType):
-    """The part of the wandb package that is used; the package itself was tried by hand (docs/monitor.md)."""
+    """The part of the wandb package that is used; the package itself was tried by hand
+    (docs/monitor.md).
+    """
 
     class Error(Exception):
         pass
@@ -78,7 +80,14 @@ def test_a_resumed_run_has_every_step_once_in_tensorboard(tmp_path):
     for step in range(4, 7):
         resumed.write(step, {"kl": step / 4})
     resumed.close()
-    assert scalars(tmp_path, "kl") == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 1.0), (5, 1.25), (6, 1.5)]
+    assert scalars(tmp_path, "kl") == [
+        (1, 0.125),
+        (2, 0.25),
+        (3, 0.375),
+        (4, 1.0),
+        (5, 1.25),
+        (6, 1.5),
+    ]
 
 
 def test_wandb_gets_the_rows_where_it_is_asked_for(tmp_path, wandb):
@@ -112,6 +121,8 @@ def test_wandb_without_the_package_is_refused_before_anything_starts(tmp_path, m
 
 def test_a_full_disk_is_said_and_survived(tmp_path):
     """The limit on the size of a file stands in for the disk: real, and any user may set it."""
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "no more curves for TensorBoard" in done.stderr

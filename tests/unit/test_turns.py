@@ -1,10 +1,12 @@
-"""Turns at a remote geocoder within one process; tests/stack/test_shared_turns.py holds Redis to the same rule."""
+"""Turns at a remote geocoder within one process; tests/stack/test_shared_turns.py holds Redis to
+the same rule.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from geoagent_rl.geo.turns import Limit, LocalTurns
+from geoagent_rl.geo.rate_limit import Limit, LocalTurns
 from geoagent_rl.types import InfraError
 
 MIDNIGHT = 20_000 * 86_400.0
@@ -33,7 +35,9 @@ def test_a_full_bucket_then_the_even_rate(turns, clock):
     assert waits[:10] == pytest.approx([0.0] * 10, abs=1e-4)
     assert waits[10:] == pytest.approx([0.1 * i for i in range(1, 21)], abs=1e-4)
     clock.now += 100
-    assert [turns.reserve(["a"], limit)[1] for _ in range(11)][9:] == pytest.approx([0.0, 0.1], abs=1e-4)
+    assert [turns.reserve(["a"], limit)[1] for _ in range(11)][9:] == pytest.approx(
+        [0.0, 0.1], abs=1e-4
+    )
 
 
 def test_slow_rates_have_no_burst(turns):
@@ -63,7 +67,9 @@ def test_a_pause_ends_and_is_explained(turns, clock):
         turns.reserve(["a"], Limit(1.0, 0, 30.0))
     clock.now += 80
     assert turns.reserve(["a"], Limit(1.0, 0, 30.0))[1] == pytest.approx(20.0)
-    assert turns.reserve(["a"], Limit(1.0, 0, 30.0))[1] == pytest.approx(21.0)  # no stampede at its end
+    assert turns.reserve(["a"], Limit(1.0, 0, 30.0))[1] == pytest.approx(
+        21.0
+    )  # no stampede at its end
 
 
 def test_a_budget_is_for_a_utc_day(turns, clock):

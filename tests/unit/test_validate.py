@@ -41,7 +41,10 @@ def test_damage_behind_a_header_copies_and_broken_texts_are_found(tmp_path):
     assert not report.ok
     assert "problem: 1 of 5 images are damaged behind a sound header (s0: " in text
     assert "problem: 1 photographs appear under more than one uid (s1 = s2)" in text
-    assert "problem: 1 of these are said to be in different places (s1 at 48.1000, 11.6100 = s2 at" in text
+    assert (
+        "problem: 1 of these are said to be in different places (s1 at 48.1000, 11.6100 = s2 at"
+        in text
+    )
     assert "problem: 1 of 1 CoT texts break the format (s3: no tags)" in text
     assert "note: 1 of 5 samples have no country" in text
 

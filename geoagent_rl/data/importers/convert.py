@@ -1,8 +1,9 @@
-"""One raw row -> one row of the manifest: names from an answer, a chain of thought in our form, the photograph's file.
+"""One raw row -> one row of the manifest: names from an answer, a chain of thought in our form, the
+photograph's file.
 
-A photograph inside a row is written to images/ beside the manifest. What cannot be used raises Bad with a reason that
-is counted; what merely loses something (a CoT text that cannot be read) is counted in `remarks`. Knows no file formats.
-"""
+A photograph inside a row is written to images/ beside the manifest. What cannot be used raises Bad
+with a reason that is counted; what merely loses something (a CoT text that cannot be read) is
+counted in `remarks`. Knows no file formats."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geoagent_rl.answers.parse import parse, read_levels, render
 from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
 from geoagent_rl.data.photos import ALIASES, Finder, country_name, fold
-from geoagent_rl.policy.answer import parse, read_levels, render
 
 TEXTS = ("country", "region", "place", "source", "licence", "split")
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
@@ -28,7 +29,9 @@ UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 
 class Bad(Exception):
-    """A row that cannot become a sample; `reason` is what is counted, `detail` is said of the first."""
+    """A row that cannot become a sample; `reason` is what is counted, `detail` is said of the
+    first.
+    """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
@@ -36,10 +39,20 @@ class Bad(Exception):
 
 
 class Converter:
-    """Makes manifest rows of one data set whose columns are known. `remarks`: what was lost of rows that were kept."""
+    """Makes manifest rows of one data set whose columns are known. `remarks`: what was lost of rows
+    that were kept.
+    """
 
-    def __init__(self, kind: Kind, columns: Mapping[str, str], images: Finder, folder: Path, copy: bool) -> None:
-        self.kind, self.columns, self.images, self.folder, self.copy = kind, columns, images, folder.resolve(), copy
+    def __init__(
+        self, kind: Kind, columns: Mapping[str, str], images: Finder, folder: Path, copy: bool
+    ) -> None:
+        self.kind, self.columns, self.images, self.folder, self.copy = (
+            kind,
+            columns,
+            images,
+            folder.resolve(),
+            copy,
+        )
         self.remarks: dict[str, list[str]] = {}
         self._written: set[str] = set()
 
@@ -57,25 +70,38 @@ class Converter:
         row["locatability"] = number(found.get("locatability"))
         scene = text(found.get("scene"))
         row["scene"] = SCENES.get(scene, scene)
-        row["source"], row["licence"] = row["source"] or self.kind.source, row["licence"] or self.kind.licence
+        row["source"], row["licence"] = (
+            row["source"] or self.kind.source,
+            row["licence"] or self.kind.licence,
+        )
         row["split"] = row["split"] or split
         row["uid"], row["image"] = self._image(found.get("image"), text(found.get("uid")), where)
         return row
 
-    def _from_messages(self, found: dict[str, Any], raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def _from_messages(
+        self, found: dict[str, Any], raw: Mapping[str, Any], where: str
+    ) -> dict[str, Any]:
         """ms-swift: the last turn of the assistant is the chain of thought."""
         turns = raw.get("messages") or raw.get("conversations") or ()
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
             raise Bad("messages are no list of turns")
-        said = [t.get("content", t.get("value")) for t in turns if t.get("role", t.get("from")) in ("assistant", "gpt")]
+        said = [
+            t.get("content", t.get("value"))
+            for t in turns
+            if t.get("role", t.get("from")) in ("assistant", "gpt")
+        ]
         if said and not found.get("cot"):
             found["cot"] = said[-1]
         return found
 
     def _names(self, row: dict[str, Any], found: Mapping[str, Any], where: str) -> None:
-        """Levels that have no column of their own come from the answer, the place perhaps from a finer division."""
+        """Levels that have no column of their own come from the answer, the place perhaps from a
+        finer division.
+        """
         answer = text(found.get(ANSWER))
-        if not answer and not row["country"] and ";" in row["place"]:  # a "location" of three levels
+        if (
+            not answer and not row["country"] and ";" in row["place"]
+        ):  # a "location" of three levels
             answer, row["place"] = row["place"], ""
         if answer:
             levels, _ = read_levels(TAGS.sub(" ", answer))
@@ -93,7 +119,11 @@ class Converter:
         parsed = parse(said)
         if parsed.format_ok:
             return said.strip()
-        levels = parsed.levels if any(parsed.levels) else tuple(row[name] for name in ("country", "region", "place"))
+        levels = (
+            parsed.levels
+            if any(parsed.levels)
+            else tuple(row[name] for name in ("country", "region", "place"))
+        )
         if not parsed.stages or not all(levels):
             why = parsed.problem if not parsed.stages else "no answer of three levels"
             self._remark("CoT texts cannot be read and are left out", where, why)
@@ -106,7 +136,9 @@ class Converter:
         """(uid, path relative to the manifest's folder)."""
         if isinstance(value, list):
             if len(value) > 1:
-                self._remark("rows have more than one photograph; the first is taken", where, str(len(value)))
+                self._remark(
+                    "rows have more than one photograph; the first is taken", where, str(len(value))
+                )
             value = value[0] if value else None
         data, name = value, ""
         if isinstance(value, Mapping):
@@ -134,7 +166,11 @@ class Converter:
             raise Bad("photograph's bytes are no known image format")
         # The hash keeps two uids apart that differ only in characters no file name can have.
         stem = UNSAFE.sub("_", uid)[:80]
-        stem = stem if stem == uid else f"{stem}-{hashlib.sha1(uid.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        stem = (
+            stem
+            if stem == uid
+            else f"{stem}-{hashlib.sha1(uid.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        )
         path = self.folder / "images" / f"{stem}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -147,7 +183,9 @@ class Converter:
         if path.is_relative_to(self.folder):
             return os.path.relpath(path, self.folder)
         if not self.copy:
-            raise Bad("photograph outside the manifest's folder (give --copy, or write the manifest above it)")
+            raise Bad(
+                "photograph outside the manifest's folder (give --copy, or write the manifest above it)"
+            )
         if not path.is_relative_to(self.images.root.resolve()):
             raise Bad("photograph outside the data set's folder (give --images)")
         inside = "_".join(path.relative_to(self.images.root.resolve()).parts)
@@ -174,10 +212,14 @@ def text(value: Any) -> str:
 
 
 def position(value: Any) -> tuple[Any, Any]:
-    """(lat, lon) of "48.1, 11.6", [48.1, 11.6] or {"lat": 48.1, "lng": 11.6}; (None, None) of anything else."""
+    """(lat, lon) of "48.1, 11.6", [48.1, 11.6] or {"lat": 48.1, "lng": 11.6}; (None, None) of
+    anything else.
+    """
     if isinstance(value, Mapping):
         folded = {fold(str(key)): part for key, part in value.items()}
-        return tuple(next((folded[a] for a in ALIASES[name] if a in folded), None) for name in ("lat", "lon"))
+        return tuple(
+            next((folded[a] for a in ALIASES[name] if a in folded), None) for name in ("lat", "lon")
+        )
     parts = NUMBERS.findall(value) if isinstance(value, str) else value
     return tuple(parts) if isinstance(parts, list) and len(parts) == 2 else (None, None)
 

@@ -1,4 +1,6 @@
-"""A folder of photographs whose EXIF says where they were taken, as rows. Pixels are not looked at here."""
+"""A folder of photographs whose EXIF says where they were taken, as rows. Pixels are not looked at
+here.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from geoagent_rl.data.images import FORMATS, SUFFIXES
 from geoagent_rl.data.importers.files import RawRow
 from geoagent_rl.types import UserError
 
-UNREADABLE = frozenset((".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw"))  # photographs all the same
+UNREADABLE = frozenset(
+    (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+)  # photographs all the same
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -26,7 +30,9 @@ def photographs(folder: Path) -> list[Path]:
 def exif_rows(folder: Path) -> Iterator[RawRow]:
     """One row per photograph: uid, image and, where EXIF has them, lat and lon in degrees."""
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in UNREADABLE):
-        yield RawRow(path.name, {}, fault=f"{path.suffix[1:].upper()} is not supported; convert it to JPEG")
+        yield RawRow(
+            path.name, {}, fault=f"{path.suffix[1:].upper()} is not supported; convert it to JPEG"
+        )
     for path in photographs(folder):
         name = path.relative_to(folder).as_posix()
         values: dict[str, Any] = {"uid": name.replace("/", "_").rsplit(".", 1)[0], "image": name}
@@ -37,14 +43,26 @@ def exif_rows(folder: Path) -> Iterator[RawRow]:
 
 
 def gps(path: Path) -> tuple[float, float] | None:
-    """(latitude, longitude) in degrees from EXIF; None where there is none, or none that can be used."""
+    """(latitude, longitude) in degrees from EXIF; None where there is none, or none that can be
+    used.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             block = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
         lat = _degrees(block, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S")
         lon = _degrees(block, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W")
-    # What Pillow raises for damaged files and blocks; a damaged image is counted when the manifest is made.
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, OverflowError):
+    # What Pillow raises for damaged files and blocks; a damaged image is counted when the manifest
+    # is made.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        ZeroDivisionError,
+        OverflowError,
+    ):
         return None
     return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None
 

@@ -1,7 +1,8 @@
-"""Raw rows of dataset files: Parquet, Arrow (datasets.save_to_disk), JSONL, JSON, CSV, TSV, or a folder of them.
+"""Raw rows of dataset files: Parquet, Arrow (datasets.save_to_disk), JSONL, JSON, CSV, TSV, or a
+folder of them.
 
-Rows come one by one, so photographs inside them never fill the memory. Knows no columns by name. A Hugging Face
-dataset is read from its files alone: nothing is downloaded and no code of it is run.
+Rows come one by one, so photographs inside them never fill the memory. Knows no columns by name. A
+Hugging Face dataset is read from its files alone: nothing is downloaded and no code of it is run.
 """
 
 from __future__ import annotations
@@ -19,9 +20,23 @@ import pyarrow.parquet as pq
 
 from geoagent_rl.types import UserError
 
-SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tsv")  # in a folder the first kind found is read
-NOT_DATA = ("dataset_info.json", "state.json", "dataset_dict.json", "config.json", "dataset_infos.json",
-            "manifest.parquet", "manifest.jsonl")  # the latter are ours, of an earlier import
+SUFFIXES = (
+    ".parquet",
+    ".arrow",
+    ".jsonl",
+    ".json",
+    ".csv",
+    ".tsv",
+)  # in a folder the first kind found is read
+NOT_DATA = (
+    "dataset_info.json",
+    "state.json",
+    "dataset_dict.json",
+    "config.json",
+    "dataset_infos.json",
+    "manifest.parquet",
+    "manifest.jsonl",
+)  # the latter are ours, of an earlier import
 ROWS_AT_ONCE = 64  # each may hold a photograph
 SPLIT = re.compile(r"^(train|test|val|validation|dev)\b", re.IGNORECASE)
 LONGEST_FIELD = 2**27
@@ -43,11 +58,17 @@ def data_files(source: Path) -> list[Path]:
         files = [source]
     else:
         found = [p for p in sorted(source.rglob("*")) if p.is_file() and p.name not in NOT_DATA]
-        found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(source).parts)]
+        found = [
+            p
+            for p in found
+            if not any(part.startswith(".") for part in p.relative_to(source).parts)
+        ]
         kinds = [suffix for suffix in SUFFIXES if any(p.suffix == suffix for p in found)]
         files = [p for p in found if p.suffix == kinds[0]] if kinds else []
     if not files or files[0].suffix not in SUFFIXES:
-        raise UserError(f"{source} holds no dataset: no {', '.join(SUFFIXES)} file; for photographs alone: --kind exif")
+        raise UserError(
+            f"{source} holds no dataset: no {', '.join(SUFFIXES)} file; for photographs alone: --kind exif"
+        )
     return files
 
 
@@ -64,11 +85,15 @@ def raw_rows(files: list[Path]) -> Iterator[RawRow]:
                 else:
                     yield RawRow(where, {}, split, str(values))
         except (pa.ArrowException, OSError, ValueError, csv.Error) as error:
-            raise UserError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(
+                f"{file} cannot be read: {' '.join(str(error).split())[:200]}"
+            ) from None
 
 
 def _split_of(file: Path) -> str:
-    """The split that a file's name or its folder's says: train-00000-of-00004.parquet, test.csv, validation/..."""
+    """The split that a file's name or its folder's says: train-00000-of-00004.parquet, test.csv,
+    validation/...
+    """
     found = SPLIT.match(file.stem) or SPLIT.match(file.parent.name)
     return found[1].lower() if found else ""
 

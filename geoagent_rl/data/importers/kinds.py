@@ -1,4 +1,5 @@
-"""What is known of other people's datasets: by which columns one knows them, what these mean, where they come from.
+"""What is known of other people's datasets: by which columns one knows them, what these mean, where
+they come from.
 
 | kind    | dataset                                  | columns that it is known by            |
 |---------|------------------------------------------|----------------------------------------|
@@ -11,9 +12,9 @@
 | exif    | a folder of photographs with GPS in EXIF | no table at all                        |
 | photos  | any other table, see data/photos.py      | coordinates                            |
 
-Column names are compared without case, spaces, hyphens and underscores. Those of GeoSeek and GeoComp come from the
-papers' text, not from the files: where they differ, --map says so. May know nothing of files.
-"""
+Column names are compared without case, spaces, hyphens and underscores. Those of GeoSeek and
+GeoComp come from the papers' text, not from the files: where they differ, --map says so. May know
+nothing of files."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ TARGETS = (*ALIASES, ANSWER, FINER, POSITION)  # what --map can name
 
 @dataclass(frozen=True)
 class Kind:
-    """`aliases` go before the general ones; `source` and `licence` are said of rows that do not say theirs."""
+    """`aliases` go before the general ones; `source` and `licence` are said of rows that do not say
+    theirs.
+    """
 
     name: str
     signature: tuple[str, ...] = ()  # folded column names, any of which reveals it
@@ -68,31 +71,41 @@ SCENES = {"0": "indoor", "1": "natural", "2": "urban"}  # of S3_Label
 
 
 def kind_of(name: str, columns: Iterable[str], file_name: str) -> Kind:
-    """The kind called so; for "auto", the one that the columns and the file's name reveal. Raises UserError."""
+    """The kind called so; for "auto", the one that the columns and the file's name reveal. Raises
+    UserError.
+    """
     if name not in NAMES:
         raise UserError(f"no kind of dataset is called {name!r}; there are {', '.join(NAMES)}")
     if name != "auto":
         return next(kind for kind in KINDS if kind.name == name)
     folded = {fold(column) for column in columns}
     for kind in KINDS:
-        if folded & set(kind.signature) and (kind.name != "im2gps" or "im2gps" in file_name.lower()):
+        if folded & set(kind.signature) and (
+            kind.name != "im2gps" or "im2gps" in file_name.lower()
+        ):
             return kind
     return KINDS[-1]
 
 
 def columns_of(kind: Kind, columns: Iterable[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """{what it means: column} for the columns that are there; `mapping` goes before what is known. Raises UserError."""
+    """{what it means: column} for the columns that are there; `mapping` goes before what is known.
+    Raises UserError.
+    """
     columns = list(columns)
     for target, column in mapping.items():
         if target not in TARGETS:
             raise UserError(f"--map {target}={column}: {target} is none of {', '.join(TARGETS)}")
         if column not in columns:
-            raise UserError(f"--map {target}={column}: there is no column {column}; there are {', '.join(columns)}")
+            raise UserError(
+                f"--map {target}={column}: there is no column {column}; there are {', '.join(columns)}"
+            )
     by_fold = {fold(column): column for column in reversed(columns)}
     used = {}
     for target in TARGETS:
         aliases = (*kind.aliases.get(target, ()), *GENERAL[target])
-        found = mapping.get(target) or next((by_fold[alias] for alias in aliases if alias in by_fold), None)
+        found = mapping.get(target) or next(
+            (by_fold[alias] for alias in aliases if alias in by_fold), None
+        )
         if found:
             used[target] = found
     return used

@@ -1,4 +1,6 @@
-"""`data import`: a data set of any known kind -> a manifest, with an account of every row that did not make it."""
+"""`data import`: a data set of any known kind -> a manifest, with an account of every row that did
+not make it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Options:
 
 
 def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded:
-    """Writes the manifest `out` and returns what became of every row. Raises UserError where none is left."""
+    """Writes the manifest `out` and returns what became of every row. Raises UserError where none
+    is left.
+    """
     if not source.exists():
         raise UserError(f"there is no file or folder {source}")
     manifest.check_name(out)
@@ -47,7 +51,11 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     absent = set() if POSITION in columns else {"lat", "lon"} - set(columns)
     if absent and not options.geocode:
         have = ", ".join(sorted(set(columns.values()))) or "no known column"
-        faults = [f", and {row.where} {row.fault}" for row in itertools.islice(rows, FIRST_ROWS) if row.fault]
+        faults = [
+            f", and {row.where} {row.fault}"
+            for row in itertools.islice(rows, FIRST_ROWS)
+            if row.fault
+        ]
         raise UserError(
             f"{source} has no column for {' and '.join(sorted(absent))} (found: {have}{''.join(faults[:1])}); name it "
             "with --map lat=..., or let --geocode take the positions of the names"
@@ -62,7 +70,9 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     table = Table(out.parent, [(n, row) for n, row in enumerate(good, start=1)])
     checked = manifest.check(table, source, options.max_image_megapixels, lenient=True)
     manifest.write(out, checked.samples)
-    remarks = [f"{len(found)} {what} (first: {found[0]})" for what, found in converter.remarks.items()]
+    remarks = [
+        f"{len(found)} {what} (first: {found[0]})" for what, found in converter.remarks.items()
+    ]
     remarks += _without_row(converter.images)
     loaded = replace(
         checked, rows=total, skipped={why: len(found) for why, found in bad.items()} | checked.skipped,
@@ -90,11 +100,15 @@ def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
 
 
 def _has_manifest(source: Path) -> bool:
-    return source.is_dir() and any((source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl"))
+    return source.is_dir() and any(
+        (source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl")
+    )
 
 
 def _reads_itself(source: Path, options: Options) -> bool:
-    """A manifest, or a CSV with photographs beside it, is accepted as it is wherever a manifest is."""
+    """A manifest, or a CSV with photographs beside it, is accepted as it is wherever a manifest
+    is.
+    """
     if _has_manifest(source):
         return True
     return not options.mapping and options.images is None and data_files(source)[0].suffix == ".csv"
@@ -103,10 +117,14 @@ def _reads_itself(source: Path, options: Options) -> bool:
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:
     """(the columns of the first rows, all rows)."""
     first = list(itertools.islice(rows, FIRST_ROWS))
-    return list(dict.fromkeys(name for row in first for name in row.values)), itertools.chain(first, rows)
+    return list(dict.fromkeys(name for row in first for name in row.values)), itertools.chain(
+        first, rows
+    )
 
 
-def _columns(kind: Kind, rows: Iterator[RawRow], mapping: Mapping[str, str]) -> tuple[dict[str, str], Iterator[RawRow]]:
+def _columns(
+    kind: Kind, rows: Iterator[RawRow], mapping: Mapping[str, str]
+) -> tuple[dict[str, str], Iterator[RawRow]]:
     there, rows = _peek(rows)
     if kind.name == "exif":
         there = ["uid", "image", "lat", "lon"]
@@ -117,7 +135,9 @@ def _files(root: Path) -> list[Path]:
     return sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
 
 
-def _convert(converter: Converter, rows: Iterable[RawRow]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+def _convert(
+    converter: Converter, rows: Iterable[RawRow]
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     good: list[dict[str, Any]] = []
     bad: dict[str, list[str]] = {}
     for raw in rows:
@@ -126,7 +146,9 @@ def _convert(converter: Converter, rows: Iterable[RawRow]) -> tuple[list[dict[st
                 raise Bad("cannot be read", raw.fault)
             good.append(converter.row(raw.values, raw.split, raw.where))
         except Bad as error:
-            bad.setdefault(error.reason, []).append(f"{raw.where}: {error.detail}" if error.detail else raw.where)
+            bad.setdefault(error.reason, []).append(
+                f"{raw.where}: {error.detail}" if error.detail else raw.where
+            )
     return good, bad
 
 
@@ -140,17 +162,23 @@ def _fill(rows: list[dict[str, Any]], options: Options) -> list[str]:
             match = gazetteer.geocode(row["country"], row["region"], row["place"])
             if match:
                 row["lat"], row["lon"], found = match.lat, match.lon, found + 1
-        said.append(f"{found} of {len(lost)} rows without coordinates got those of their names (offline gazetteer)")
+        said.append(
+            f"{found} of {len(lost)} rows without coordinates got those of their names (offline gazetteer)"
+        )
     nameless = [row for row in rows if not (row["country"] or row["region"] or row["place"])]
     nameless = [row for row in nameless if _is_position(row)]
     if options.fill_names and nameless:
         nearest = NearestPlace.open()
-        index, km = nearest.find([float(r["lat"]) for r in nameless], [float(r["lon"]) for r in nameless])
+        index, km = nearest.find(
+            [float(r["lat"]) for r in nameless], [float(r["lon"]) for r in nameless]
+        )
         for row, i in zip(nameless, index, strict=True):
             if i >= 0:
                 town = nearest.places[i]
                 row["country"], row["region"], row["place"] = town.country, town.admin1, town.name
-        said.append(f"{int((index >= 0).sum())} rows without names got those of the nearest town of GeoNames")
+        said.append(
+            f"{int((index >= 0).sum())} rows without names got those of the nearest town of GeoNames"
+        )
     return said
 
 
@@ -164,11 +192,16 @@ def _is_position(row: Mapping[str, Any]) -> bool:
 def _without_row(images: Finder) -> list[str]:
     """Of a data set whose photographs are files, those that no row names."""
     left = sorted(images.files - images.taken) if images.taken else []
-    return [f"{len(left)} images without a row are left out (first: {left[0].name})"] if left else []
+    return (
+        [f"{len(left)} images without a row are left out (first: {left[0].name})"] if left else []
+    )
 
 
 def _losses(bad: Mapping[str, list[str]], total: int) -> list[str]:
-    return [f"{len(found)} of {total} rows left out, {why} (first: {found[0]})" for why, found in bad.items()]
+    return [
+        f"{len(found)} of {total} rows left out, {why} (first: {found[0]})"
+        for why, found in bad.items()
+    ]
 
 
 def _used(columns: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,6 @@
-"""A manifest as ms-swift JSONL, for training with that framework; `data import` reads the same files back."""
+"""A manifest as ms-swift JSONL, for training with that framework; `data import` reads the same
+files back.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,30 @@ from geoagent_rl.policy.prompt import FULL_SYSTEM, QUESTION
 from geoagent_rl.types import UserError
 
 
-def export_swift(source: Path, out: Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> int:
-    """Writes a manifest as ms-swift JSONL (messages, images, solution and our other columns); returns the rows.
+def export_swift(
+    source: Path, out: Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
+) -> int:
+    """Writes a manifest as ms-swift JSONL (messages, images, solution and our other columns);
+    returns the rows.
 
-    Image paths are absolute, for ms-swift reads them from wherever it runs. A CoT becomes the assistant's turn.
-    """
+    Image paths are absolute, for ms-swift reads them from wherever it runs. A CoT becomes the
+    assistant's turn."""
     samples = manifest.read(source, max_image_megapixels)
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: ms-swift data is a .jsonl file")
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as file:
         for s in samples:
-            turns = [{"role": "system", "content": FULL_SYSTEM}, {"role": "user", "content": f"<image>{QUESTION}"}]
+            turns = [
+                {"role": "system", "content": FULL_SYSTEM},
+                {"role": "user", "content": f"<image>{QUESTION}"},
+            ]
             turns += [{"role": "assistant", "content": s.cot}] if s.cot else []
             names = {name: getattr(s, name) for name in ("country", "region", "place")}
-            rest = {name: getattr(s, name) for name in ("locatability", "scene", "source", "licence", "split")}
+            rest = {
+                name: getattr(s, name)
+                for name in ("locatability", "scene", "source", "licence", "split")
+            }
             row = {"uid": s.uid, "messages": turns, "images": [s.image], "lat": s.lat, "lon": s.lon, **names,
                    "solution": f"<answer>{'; '.join(names.values())}</answer>",
                    **{k: v for k, v in rest.items() if v not in (None, "")}}  # fmt: skip

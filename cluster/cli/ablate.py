@@ -1,0 +1,68 @@
+"""`geoagent-rl ablate`, attached to the command line by cluster/cli/main.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster import use_cluster_token
+from geoagent_rl.config import load
+from geoagent_rl.types import UserError
+
+
+def ablate(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Dotted overrides for all rows, as in steps=24.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where everything goes; the same again continues it.")
+    ] = Path("runs/ablation"),
+    config: Annotated[
+        Path, typer.Option(help="A YAML file; its policy.model is the base before SFT.")
+    ] = Path("configs/local.yaml"),
+    rows: Annotated[
+        str, typer.Option(help="Names, comma-separated; default: every file in --rows-dir.")
+    ] = "",
+    rows_dir: Annotated[Path, typer.Option(help="Where the rows are defined.")] = Path(
+        "configs/ablations"
+    ),
+    grid: Annotated[
+        str,
+        typer.Option(help="Also vary each reward weight by these factors, one at a time: 0.5,2."),
+    ] = "",
+    seeds: Annotated[
+        str, typer.Option(help="Comma-separated; intervals need at least two.")
+    ] = "0,1,2",
+    jobs: Annotated[
+        int, typer.Option(help="How many jobs at once; each has engines and services of its own.")
+    ] = 1,
+    address: Annotated[
+        str,
+        typer.Option(help="A Ray cluster's dashboard, http://host:8265: run as Ray jobs there."),
+    ] = "",
+) -> None:
+    """The paper's ablation rows and a reward-weight grid, over seeds: one table, one figure, the
+    paper beside them.
+    """
+    from geoagent_rl.evaluation.ablations import choose, grid_rows, read_rows
+
+    settings = load(config, overrides or [])
+    numbers = [_number(seed, int, "--seeds") for seed in seeds.split(",") if seed]
+    factors = [_number(factor, float, "--grid") for factor in grid.split(",") if factor]
+    chosen = choose(read_rows(rows_dir), [name.strip() for name in rows.split(",") if name.strip()])
+    chosen += grid_rows(vars(settings.reward.weights), factors)
+    if address:
+        use_cluster_token()
+    from cluster.jobs.ablate import run_ablation
+
+    print(run_ablation(settings, chosen, numbers, out, jobs, address))
+
+
+def _number(text: str, kind: type, option: str) -> int | float:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"{option}: {text!r} is no number; write {option} 0,1,2") from None

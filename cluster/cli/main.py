@@ -1,0 +1,177 @@
+"""The entry point `geoagent-rl`: cluster/cli/local.py's commands and those that start Ray.
+
+The configuration is checked before anything heavy is imported, so a mistake shows at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cluster.cli.jobs  # noqa: F401  attaches its commands
+from cluster.cli.ablate import ablate
+from cluster.cli.evaluation import eval_app
+from cluster.cli.live import cluster_demo, scale, status
+from cluster.cli.local import Json, app, run_app
+from cluster.cli.monitor import monitor
+from cluster.storage import storage_root
+from geoagent_rl.config import load
+from geoagent_rl.run.directory import resumed_config
+from geoagent_rl.types import UserError
+
+reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
+app.add_typer(reward_app, name="reward")
+app.command()(scale)
+app.command()(status)
+app.command()(cluster_demo)
+app.command()(monitor)
+app.command()(ablate)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Dotted overrides, as in steps=20 rollout.engines=2.")
+]
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    config: ConfigFile = Path("configs/local.yaml"),
+    photos: Annotated[
+        str, typer.Option(help="Also evaluate on this folder of real photographs with a CSV.")
+    ] = "",
+) -> None:
+    """The main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
+    settings = load(config, overrides or [])
+    from cluster.jobs.demo import run_demo
+
+    run_demo(settings, photos)
+
+
+@app.command()
+def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.yaml")) -> None:
+    """Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes RUN/policy."""
+    settings = load(config, overrides or [])
+    from cluster.jobs.train import run_sft_job
+
+    run_sft_job(settings)
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Default: configs/local.yaml; with --resume, the run's own."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in run.dir from its newest whole checkpoint."
+        ),
+    ] = False,
+) -> None:
+    """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
+    file = config or (
+        resumed_config(overrides or [], storage_root()) if resume else Path("configs/local.yaml")
+    )
+    settings = load(file, overrides or [])
+    from cluster.jobs.train import run_train_job
+
+    run_train_job(settings, resume)
+
+
+@eval_app.command("run")
+def eval_run(
+    overrides: Overrides = None,
+    config: ConfigFile = Path("configs/local.yaml"),
+    model: Annotated[
+        str, typer.Option(help="Checkpoint directory; default: policy.model of the configuration.")
+    ] = "",
+    manifest: Annotated[
+        str, typer.Option(help="The photographs: short for data.eval_manifest=...")
+    ] = "",
+    judge: Annotated[
+        bool, typer.Option(help="Also judge the reasoning's consistency (judge.model).")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Locate every photograph of a manifest with a checkpoint; a second start with the same run.dir
+    goes on.
+    """
+    settings = load(
+        config, [*(overrides or []), *([f"data.eval_manifest={manifest}"] if manifest else [])]
+    )
+    from cluster.jobs.evaluate import run_eval_job
+    from geoagent_rl.evaluation.text import show_score
+
+    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout, which is the result's
+        file, table = run_eval_job(settings, model, judge)
+    print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
+
+
+Completions = Annotated[
+    Path, typer.Argument(help="Lines of {uid, completion, truth}, or a run's rollouts.jsonl.")
+]
+JudgeOption = Annotated[
+    str,
+    typer.Option(
+        "--judge",
+        help="none, config (judge.model), tiny, smollm2 or a checkpoint; starts vLLM here.",
+    ),
+]
+
+
+@reward_app.command("explain")
+def reward_explain(
+    file: Completions,
+    overrides: Overrides = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A YAML file; default: the defaults.")
+    ] = None,
+    judge: JudgeOption = "none",
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score completions and show how each number came about: geocode, similarities, gates, judge,
+    weights.
+    """
+    from cluster.jobs.explain import explain_files
+    from geoagent_rl.pages.explanation import show, write_explanation
+
+    (rows,) = explain_files(file, [config], overrides or [], judge)
+    if html:
+        write_explanation(html, file, rows)
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False) if as_json else show(row))
+
+
+@reward_app.command("compare")
+def reward_compare(
+    file: Completions,
+    overrides: Overrides = None,
+    config: Annotated[list[Path] | None, typer.Option("--config", help="Give it twice.")] = None,
+    judge: JudgeOption = "none",
+    as_json: Json = False,
+) -> None:
+    """Score completions by two configurations: totals, rank correlation, the largest
+    differences.
+    """
+    from cluster.jobs.explain import explain_files
+    from geoagent_rl.pages.explanation import show_comparison
+    from geoagent_rl.rewards.explain import compare
+
+    if len(config or ()) != 2:
+        raise UserError("two configurations are compared; give --config A.yaml --config B.yaml")
+    table = compare(*explain_files(file, config, overrides or [], judge))
+    table = {"configs": [str(path) for path in config]} | table
+    print(json.dumps(table, ensure_ascii=False) if as_json else show_comparison(table))
+
+
+def main() -> None:
+    run_app()

@@ -1,0 +1,98 @@
+"""`geoagent-rl monitor`: serves the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoagent_rl.types import UserError
+
+STOP_S = 1  # for answers under way when the monitor ends
+DEFAULT_PORT = 3000  # where Ray looks for a Grafana unless told otherwise
+
+
+def monitor(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="[RUNS_DIR|RUN_DIR]", help="The folder of your runs, or one run."),
+    ] = Path("runs"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = DEFAULT_PORT,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="The address to listen on; other machines reach it only if not loopback."
+        ),
+    ] = ("127.0.0.1"),
+    attach: Annotated[
+        str,
+        typer.Option(
+            "--attach",
+            metavar="RUN",
+            help="Also join a run that is going on: auto, its directory or its id.",
+        ),
+    ] = "",
+) -> None:
+    """Watch runs in a browser: curves, rollouts, caches, latencies; and inside the Ray dashboard
+    (docs/monitor.md).
+    """
+    from cluster.monitor.runs import Runs
+
+    serve(Runs(folder), host, port, attach)
+
+
+def serve(runs, host: str, port: int, attach: str) -> None:
+    import uvicorn
+
+    from cluster.monitor.attached import Attached
+    from cluster.monitor.server import LOOPBACK, application
+
+    listener = listen(host, port)
+    attached = Attached("" if attach == "auto" else attach) if attach else None
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    if not is_loopback(host):
+        print(
+            f"warning: whoever reaches {url} can see these runs and their photographs",
+            file=sys.stderr,
+        )
+    print(f"{url}  (Ctrl-C ends it)", flush=True)
+    hosts = LOOPBACK if is_loopback(host) else ("*",)
+    app = application(runs, attached, hosts)
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_S
+    )
+    server = uvicorn.Server(settings)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if attached is not None:
+            attached.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError when the port is taken or the address is not this
+    machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen on {host}:{port}: {error.strerror}; give another --port (0: any free)"
+        ) from None
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,70 @@
+"""`predict` and `serve-model`, attached to the command line by cli.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.cli.data import Json
+
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A checkpoint, exported, or a run directory; default: the newest finished run's policy."
+    ),
+]
+Tokens = Annotated[int, typer.Option(help="Longest completion, in tokens.")]
+
+
+def predict(
+    path: Annotated[Path, typer.Argument(help="A photograph, or a folder of them.")],
+    model: Model = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where a folder's rows go: .csv or .jsonl. The same again goes on."),
+    ] = None,
+    max_tokens: Tokens = 1024,
+    as_json: Json = False,
+) -> None:
+    """Locate photographs: the reasoning, the answer, its coordinates and the matched level."""
+    from geoagent_rl.predict.locator import Locator, predict_image, show_prediction
+
+    if path.is_dir():
+        from geoagent_rl.predict.folder import check_out, photographs, predict_folder
+
+        target = check_out(out)
+        photographs(path)
+        written, bad = predict_folder(path, target, Locator(chosen(model), max_tokens).locate)
+        print(f"{target}: {written} rows written, {bad} of them photographs that cannot be read")
+        return
+    row = predict_image(path, chosen(model), max_tokens)
+    print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
+
+
+def serve_model(
+    model: Model = "",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There is no login: keep it on loopback.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8090,
+    max_upload_mb: Annotated[float, typer.Option(help="Larger uploads are refused.")] = 20.0,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Larger pictures are refused before they are decoded.")
+    ] = 80.0,
+    max_tokens: Tokens = 1024,
+) -> None:
+    """A page and a JSON endpoint that locate photographs: drop one, see reasoning and map. Works
+    offline.
+    """
+    from geoagent_rl.predict.server import serve
+
+    serve(chosen(model), host, port, max_upload_mb, max_megapixels, max_tokens)
+
+
+def chosen(model: str) -> Path:
+    from geoagent_rl.predict.locator import newest_policy
+
+    return Path(model) if model else newest_policy(Path("runs"))

@@ -1,0 +1,231 @@
+"""Step III (GRPO) on a running session: from a checkpoint or where a killed run stopped, to
+RUN/policy.
+
+Resuming: the learner takes the newest whole checkpoint, the engines take its weights, what was
+recorded later is cut off, and the driver goes on with the first prompt that no finished step has
+taken. At max_staleness 0 on CPUs the rest is what it would have been (docs/resume.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.learner_group import LearnerGroup
+from cluster.jobs.metric_sinks import Tracking
+from cluster.jobs.stages import say
+from cluster.launch import Session, Stack, learner
+from cluster.machine_metrics import watched
+from geoagent_rl import driver
+from geoagent_rl.colocate import TakingTurns
+from geoagent_rl.config import Config
+from geoagent_rl.data import manifest
+from geoagent_rl.evaluation.run import validate
+from geoagent_rl.grpo.schedule import grpo_phase
+from geoagent_rl.metrics.table import summary_line
+from geoagent_rl.recovery import LearnerLost, restarting_learner
+from geoagent_rl.run import checkpoints
+from geoagent_rl.run.directory import RunDir
+from geoagent_rl.types import Group, InfraError, Prompt, UserError
+
+
+async def reinforce(
+    s: Session,
+    on: Stack,
+    run: RunDir,
+    model_dir: str,
+    samples: Sequence[manifest.Sample],
+    held: Sequence[manifest.Sample] = (),
+    resume: bool = False,
+) -> None:
+    """GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
+
+    held: pictures to validate on, of which run.validate_samples are used. A learner that dies is
+    started again from the newest checkpoint, so at most run.save_every steps are done twice."""
+
+    async def attempt(life: int) -> None:
+        await reinforce_once(s, on, run, model_dir, samples, held, resume or life > 0, life)
+
+    await restarting_learner(attempt, s.config.learner.max_restarts)
+
+
+async def reinforce_once(
+    s: Session,
+    on: Stack,
+    run: RunDir,
+    model_dir: str,
+    samples: Sequence[manifest.Sample],
+    held: Sequence[manifest.Sample],
+    resume: bool,
+    life: int,
+) -> None:
+    """`reinforce` with one life of the learner. Raises LearnerLost when that ends."""
+    config = s.config
+    prompts = [x.prompt() for x in samples]
+    async with learner(s, model_dir, grpo_phase(config), life) as group, watched(s.run_id) as load:
+        first, prompt = await restore(group, run) if resume else (0, 0)
+        if first or life or on.model_dir != model_dir:
+            await asyncio.gather(*(engine.swap(group.version) for engine in on.engines))
+        if config.reward.geocoder.prewarm:
+            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
+            say(
+                f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed"
+            )
+        validation = [x.prompt() for x in held[: config.run.validate_samples]]
+        tracking = Tracking(config, run.path, s.run_id, first)
+        after = AfterStep(
+            config, on, run, group, validation, load, tracking, first, prompt, *run.best()
+        )
+        if not resume:
+            await after.save(0)  # what a learner that dies soon goes back to
+        try:
+            order = prompt_order(prompts, config.run.seed)
+            learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
+            await driver.train(
+                config, order, on.engines, on.scorer, learning, after.step, first, prompt
+            )
+        except LearnerLost:
+            raise  # it has nothing left to save
+        except BaseException:
+            await driver.uninterrupted(after.save_on_the_way_out())
+            raise
+        finally:
+            tracking.close()
+        await after.saved()
+        await group.save_merged(str(run.path / "policy"))
+
+
+async def restore(group: LearnerGroup, run: RunDir) -> tuple[int, int | None]:
+    """Puts learner and run directory back to the newest whole checkpoint; (steps done, prompts
+    taken) then.
+    """
+    newest = checkpoints.newest_whole(run.path / "checkpoints", say)
+    first, prompt = 0, 0
+    if newest is not None:
+        group.version, first = await group.load(str(newest)), checkpoints.step_of(newest)
+        prompt = json.loads((newest / checkpoints.STATE).read_text()).get("prompts")
+    run.truncate(first)
+    say(
+        f"resuming after step {first} from {newest}"
+        if newest
+        else "no checkpoint yet: starting again at step 1"
+    )
+    return first, prompt
+
+
+@dataclass
+class AfterStep:
+    """What follows an optimizer step: validation, the records, the live line, a checkpoint.
+
+    The checkpoint comes last, so a run that is killed never holds one that is ahead of its records.
+    """
+
+    config: Config
+    on: Stack
+    run: RunDir
+    group: LearnerGroup
+    validation: Sequence[Prompt]
+    load: Mapping[str, float]  # what the machines are doing
+    tracking: Tracking
+    done: int  # steps finished and recorded
+    prompts: int | None  # taken by them
+    best: int | None  # step of the best validation
+    best_reward: float
+    save_seconds: float = 0.0  # of the last checkpoint
+    unsaved: int = 0
+
+    async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
+        metrics |= await self.on.services.cache_metrics() | self.load | await self.validated(step)
+        self.warn(await self.group.save_problems())
+        metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}
+        self.run.record_step(metrics, groups)
+        for problem in self.run.take_problems():
+            say(f"WARNING: {problem}")
+        self.done, self.prompts = step, metrics["prompts"]
+        self.tracking.write(step, metrics)
+        say(summary_line(step, self.config.steps, metrics))
+        every, last = self.config.run.save_every, step == self.config.steps
+        self.save_seconds = 0.0
+        if (step % every == 0 or last or step == self.best) and not self.run.waiting:
+            await self.save(step)
+        self.tidy()
+
+    async def validated(self, step: int) -> dict[str, float]:
+        """The validation's metrics where this step has one; notes whether the policy is the best so
+        far.
+        """
+        every, c = self.config.run.validate_every, self.config
+        if not every or step % every:
+            return {}
+        start = time.monotonic()
+        reward = await validate(
+            self.validation, self.on.engines, self.on.scorer, c.eval.temperature, c.run.seed
+        )
+        if reward > self.best_reward:
+            self.best, self.best_reward = step, reward
+            say(f"step {step}: best validation so far, reward {reward:.3f}")
+        return {"validation_reward": reward, "validation_seconds": time.monotonic() - start}
+
+    async def save(self, step: int) -> None:
+        """Ready when the learner's state is copied; the learner writes it beside the next step."""
+        start = time.monotonic()
+        self.warn(await self.group.save(str(self.run.checkpoint(step)), self.prompts, step))
+        self.save_seconds = time.monotonic() - start
+
+    async def saved(self) -> None:
+        """Waits for the checkpoint that is being written; tries once more to write the records that
+        wait for room.
+        """
+        for name in list(self.run.waiting):
+            self.run.append(name, [])
+        for problem in self.run.take_problems():
+            say(f"WARNING: {problem}")
+        self.warn(await self.group.save_problems(wait=True))
+        self.tidy()
+
+    def warn(self, problems: Sequence[str]) -> None:
+        self.unsaved += len(problems)
+        for problem in problems:
+            say(
+                f"WARNING: a checkpoint could not be saved; the run goes on with the older ones. {problem}"
+            )
+
+    def tidy(self) -> None:
+        checkpoints.tidy(self.run.path / "checkpoints", self.config.run.keep_checkpoints, self.best)
+
+    async def save_on_the_way_out(self) -> None:
+        """A checkpoint of the last step; says so when the learner can no longer give one."""
+        try:
+            await self.saved()
+            where = self.run.checkpoint(self.done)
+            if self.done and not where.exists():
+                await self.save(self.done)
+                await self.saved()
+            if where.exists():
+                say(f"saved {where}; `train --resume run.dir={self.run.path}` continues from there")
+        except InfraError as error:
+            say(f"step {self.done} could not be saved: {error}")
+
+
+def prompt_order(prompts: Sequence[Prompt], seed: int) -> Callable[[int], Prompt]:
+    """The i-th prompt of a run: every epoch is a permutation that depends on seed and epoch
+    only.
+    """
+    if not prompts:
+        raise UserError("the training manifest has no usable sample")
+    epochs: dict[int, list[Prompt]] = {}
+
+    def at(i: int) -> Prompt:
+        epoch, position = divmod(i, len(prompts))
+        if epoch not in epochs:
+            epochs.clear()
+            order = list(prompts)
+            random.Random(f"prompts/{seed}/{epoch}").shuffle(order)
+            epochs[epoch] = order
+        return epochs[epoch][position]
+
+    return at

@@ -1,0 +1,100 @@
+"""Where a step's metrics go besides metrics.jsonl: TensorBoard, Ray's metrics (for Prometheus), W&B
+where asked for.
+
+What goes there is decided in geoagent_rl/metrics/table.py: this only forwards rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from ray.util.metrics import Gauge
+from torch.utils.tensorboard import SummaryWriter
+
+from geoagent_rl.config import Config
+from geoagent_rl.metrics.table import METRICS
+from geoagent_rl.types import InfraError
+
+PREFIX = "geoagent_"  # Prometheus sees ray_geoagent_<name>{run="..."}
+
+
+class Tracking:
+    """The trackers of one run. `first` is the number of steps that earlier lives of the run have
+    kept.
+
+    Raises InfraError when Weights & Biases is asked for and does not start.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, run_id: str, first: int = 0) -> None:
+        self.run = run_dir.name
+        self.writer: SummaryWriter | None = SummaryWriter(
+            str(run_dir / "tensorboard"), purge_step=first + 1
+        )
+        self.gauges: dict[str, Gauge] = {}
+        self.wandb = start_wandb(config, run_dir, run_id) if config.run.wandb else None
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Every value of `row`, whose names are those of the metric table."""
+        self.plot(step, row)
+        for name, value in row.items():
+            if math.isfinite(value):
+                self.gauge(name).set(value)
+        if self.wandb is not None:
+            self.wandb.log(dict(row), step=step)
+
+    def plot(self, step: int, row: Mapping[str, float]) -> None:
+        """TensorBoard's files, written in a thread that a full disk ends: that costs the curves
+        there, not the run.
+        """
+        try:
+            if self.writer is not None:
+                for name, value in row.items():
+                    self.writer.add_scalar(name, value, step)
+        except OSError as error:
+            print(f"WARNING: no more curves for TensorBoard: {error}", file=sys.stderr, flush=True)
+            self.writer = None
+
+    def gauge(self, name: str) -> Gauge:
+        if name not in self.gauges:
+            unit, meaning = METRICS.get(name, ("", ""))
+            gauge = Gauge(PREFIX + name, description=f"{meaning} [{unit}]", tag_keys=("run",))
+            gauge.set_default_tags({"run": self.run})
+            self.gauges[name] = gauge
+        return self.gauges[name]
+
+    def close(self) -> None:
+        if self.writer is not None:
+            with contextlib.suppress(OSError):  # a disk that is full by now: see `plot`
+                self.writer.close()
+        if self.wandb is not None:
+            self.wandb.finish()
+
+
+def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:
+    """A W&B run, continued when this run is resumed. Its key comes from W&B's own environment
+    variables or login.
+    """
+    wandb = importlib.import_module(
+        "wandb"
+    )  # not a dependency; config_rules.py has looked whether it is there
+    settings = OmegaConf.to_container(OmegaConf.structured(config))
+    try:
+        return wandb.init(
+            project=config.run.wandb,
+            name=run_dir.name,
+            id=run_id,
+            resume="allow",
+            dir=str(run_dir),
+            config=settings,
+        )
+    except wandb.Error as error:
+        raise InfraError(
+            f"Weights & Biases did not start: {' '.join(str(error).split())[:300]}"
+        ) from error

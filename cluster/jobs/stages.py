@@ -1,0 +1,144 @@
+"""The steps of the method as coroutines on a running session: data, base policy, SFT, evaluation.
+
+GRPO is reinforce.py's; `jobs.py` and `demo.py` put them in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.utils.hub import cached_file
+
+from cluster.launch import Session, Stack, learner
+from geoagent_rl import sft as step_two
+from geoagent_rl.config import Config
+from geoagent_rl.data import manifest
+from geoagent_rl.evaluation.run import evaluate
+from geoagent_rl.geo.gazetteer_build import cache_root
+from geoagent_rl.grpo.schedule import sft_phase
+from geoagent_rl.run.directory import RunDir
+from geoagent_rl.terminal import progress, say
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.tiny import scenes
+from geoagent_rl.types import UserError
+
+SCENES = "scenes"  # as a manifest: rendered on the spot
+
+
+def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest.Sample]:
+    """The samples at `path`; "scenes" renders split "sft", "train", "heldout" or "hidden"."""
+    if path == SCENES:
+        n = getattr(config.scenes, split)
+        # "sft" and "train" are disjoint parts of the train split; every seed has pictures of its
+        # own.
+        seed = 2 * config.run.seed + (split == "train")
+        source = split if split in scenes.SPLITS else "train"
+        path = str(scenes.make(run.path / "data" / split, n, seed, source, with_cot=split == "sft"))
+    return manifest.read(path, config.data.max_image_megapixels)
+
+
+def tiny_base(config: Config) -> str:
+    """The tiny policy before SFT: from the user's cache, or trained now."""
+    transformers.logging.disable_progress_bar()
+    with progress("tiny base policy") as advance:
+        return str(
+            tiny.build(
+                cache_root(), config.policy.tiny_seed, progress=lambda i, n, _: advance(i, n)
+            )
+        )
+
+
+def starting_base(config: Config) -> str:
+    """The checkpoint that policy.model names, or the tiny base below it. Call it outside any event
+    loop, where Ctrl-C ends its minutes of training at once."""
+    return (
+        tiny_base(config)
+        if config.policy.model in ("tiny", "tiny-base")
+        else checkpoint(config.policy.model)
+    )
+
+
+def checkpoint(model: str) -> str:
+    """`model`, a directory or a hub name. Raises UserError, before anything is started, where there
+    is no such one.
+    """
+    try:
+        cached_file(model, "config.json")
+    except OSError as error:
+        raise UserError(
+            f"no checkpoint {model}: give a directory with config.json and weights, or a Hugging Face model that can "
+            f"be had from here ({str(error).splitlines()[0][:200]})"
+        ) from None
+    return model
+
+
+async def starting_policy(s: Session, run: RunDir, base: str) -> str:
+    """Where GRPO and evaluation start: `base`, or for "tiny" that base after SFT on scenes, made
+    once and cached.
+    """
+    if s.config.policy.model != "tiny":
+        return base
+    recipe = repr(
+        (s.config.sft, s.config.scenes.sft, s.config.policy, s.config.run.seed, scenes.ANNOTATORS)
+    )
+    final = (
+        Path(base).parent
+        / f"{Path(base).name}-sft-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    )
+    if not final.exists():
+        part = Path(tempfile.mkdtemp(prefix=".tiny-sft-", dir=final.parent))
+        await cold_start(s, run, base, dataset(s.config, run, SCENES, "sft"), part)
+        part.rename(final) if not final.exists() else shutil.rmtree(part)
+    return str(final)
+
+
+async def cold_start(
+    s: Session, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], out: Path
+) -> None:
+    """Step II: LoRA SFT on the samples that have a CoT; writes the merged checkpoint to `out`."""
+    c = s.config.sft
+    demonstrations = [step_two.Demonstration(x.uid, x.image, x.cot) for x in samples if x.cot]
+    steps = step_two.sft_steps(len(demonstrations), c.epochs, c.batch_size)
+    async with learner(s, model_dir, sft_phase(s.config, steps)) as group:
+        with progress("SFT") as advance:
+
+            def on_step(step: int, total: int, metrics: dict[str, Any]) -> None:
+                run.append("sft_metrics.jsonl", [metrics])
+                advance(step, total)
+
+            await step_two.cold_start(
+                group, demonstrations, c.epochs, c.batch_size, s.config.run.seed, on_step
+            )
+        await group.save(str(run.path / "checkpoints" / "sft"))
+        for problem in await group.save_problems(wait=True):
+            say(f"warning: the checkpoint after SFT is missing: {problem}")
+        await group.save_merged(str(out))
+
+
+async def measure(
+    s: Session,
+    on: Stack,
+    run: RunDir,
+    stage: str,
+    split: str,
+    samples: Sequence[manifest.Sample],
+    temperature: float | None = None,
+    banned: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    """Evaluates the engines' policy on `samples` and records it in eval.json under stage and
+    split.
+    """
+    c = s.config.eval
+    prompts = [x.prompt() for x in samples[: c.samples]]
+    at = c.temperature if temperature is None else temperature
+    table, _ = await evaluate(
+        prompts, on.engines, on.judge_of_all, at, c.geoscore_scale_km, s.config.run.seed, banned
+    )
+    run.record_eval(stage, split, table)
+    return table

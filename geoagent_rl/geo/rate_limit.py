@@ -1,0 +1,125 @@
+"""Whose turn it is to ask a remote geocoder: a token bucket, a daily budget and a pause per API
+key.
+
+`Turns` is what a geocoder asks before each request; `LocalTurns` counts within this process.
+actors/shared_rate_limit.py counts in Redis for the whole cluster by the same rule. May know nothing
+of HTTP, Redis or where keys come from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from geoagent_rl.types import InfraError
+
+DAY_S = 86_400.0
+BURST_S = 1.0  # a bucket that was left alone holds this many seconds' tokens (at least one)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Of each key. rate_per_s > 0; daily_budget per UTC day, 0: none; longest_wait_s for a turn."""
+
+    rate_per_s: float
+    daily_budget: int
+    longest_wait_s: float
+
+    @property
+    def every_s(self) -> float:
+        return 1.0 / self.rate_per_s
+
+    @property
+    def ahead_s(self) -> float:
+        """How far requests may run ahead of the even rate: a full bucket less the token in hand."""
+        return max(0.0, BURST_S - self.every_s)
+
+    def share(self, share: float) -> Limit:
+        """The same for one of many that do not know of each other."""
+        budget = max(1, int(self.daily_budget * share)) if self.daily_budget else 0
+        return Limit(self.rate_per_s * share, budget, self.longest_wait_s)
+
+
+class Turns(Protocol):
+    async def take(self, keys: Sequence[str], limit: Limit) -> int:
+        """Waits for the first turn among `keys` and returns its index. `keys` are names, never the
+        API keys themselves.
+
+        Raises InfraError saying why when no key has a turn within limit.longest_wait_s.
+        """
+
+    async def pause(self, key: str, seconds: float, why: str) -> None:
+        """Nobody uses `key` for so long; `why` is what `take` says then."""
+
+
+@dataclass(slots=True)
+class _State:
+    even: float = 0.0  # when the next request would be due at the even rate, Unix seconds
+    day: float = -1.0
+    used: int = 0  # on that day
+    paused_until: float = 0.0
+    why: str = ""
+
+
+class LocalTurns:
+    """Turns within this process. `clock` gives Unix seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.time):
+        self._clock = clock
+        self._states: dict[str, _State] = {}
+
+    async def take(self, keys: Sequence[str], limit: Limit) -> int:
+        index, wait_s = self.reserve(keys, limit)
+        await asyncio.sleep(wait_s)
+        return index
+
+    async def pause(self, key: str, seconds: float, why: str) -> None:
+        self.pause_now(key, seconds, why)
+
+    def pause_now(self, key: str, seconds: float, why: str) -> None:
+        state = self._states.setdefault(key, _State())
+        until = self._clock() + seconds
+        if until > state.paused_until:
+            state.paused_until, state.why = until, why
+
+    def reserve(self, keys: Sequence[str], limit: Limit) -> tuple[int, float]:
+        """(index, seconds until its turn) of the key whose turn comes first; of equals the one that
+        rested longest.
+        """
+        now = self._clock()
+        day = now // DAY_S
+        best: tuple[float, float, int] | None = None
+        soonest, why = float("inf"), ""
+        for i, key in enumerate(keys):
+            state = self._states.setdefault(key, _State())
+            at = max(now, state.paused_until, state.even - limit.ahead_s)
+            reason = state.why if state.paused_until > now else OVER_RATE
+            if limit.daily_budget and state.day == day and state.used >= limit.daily_budget:
+                at, reason = max(at, (day + 1) * DAY_S), OVER_BUDGET
+            elif at - now <= limit.longest_wait_s and (best is None or (at, state.even) < best[:2]):
+                best = (at, state.even, i)
+            if at < soonest:
+                soonest, why = at, reason
+        if best is None:
+            raise no_turn(why, soonest - now, len(keys))
+        at, _, i = best
+        state = self._states[keys[i]]
+        state.even = max(state.even, at) + limit.every_s
+        state.used = (state.used if state.day == day else 0) + 1
+        state.day = day
+        return i, at - now
+
+
+OVER_RATE = "too many requests wait for their turn (rate_per_s)"
+OVER_BUDGET = "the daily budget is used up (daily_budget)"
+
+
+def no_turn(why: str, seconds: float, keys: int) -> InfraError:
+    """The failure when all keys are out; `why` and `seconds` belong to the one that is back
+    first.
+    """
+    return InfraError(
+        f"{why}; {'the key is' if keys == 1 else f'the first of {keys} keys is'} free in {seconds:.0f} s"
+    )

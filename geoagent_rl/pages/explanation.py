@@ -1,0 +1,180 @@
+"""Explanations of rewards (rewards/explain.py) as text for a terminal and as a page in the report's
+style.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from geoagent_rl.pages.report import write_page
+from geoagent_rl.pages.rollout_cards import card
+
+Row = Mapping[str, Any]
+INDENT = " " * 15
+
+
+def show(row: Row) -> str:
+    """One completion as text: a line with the total, then every part with what led to its score."""
+    truth = row["truth"]
+    where = f"({truth['lat']:.4f}, {truth['lon']:.4f})"
+    lines = [
+        f"{row['uid']} (line {row['line']}): {_total(row)}",
+        f"  answer       {_levels(row['levels'])}"
+        + (f"   [{row['problem']}]" if row["problem"] else ""),
+        f"  truth        {_levels([truth['country'], truth['region'], truth['place']])} {where}",
+    ]
+    for name, part in row["parts"].items():
+        weight = f" x {part['weight']:g}" if part["weight"] else " (no weight)"
+        score = "  --  " if part["score"] is None else f"{part['score']:.4f}"
+        reason = f"{part['reason']}" if part["reason"] else ""
+        said = [line for line in [reason, *DETAILS.get(name, _no_details)(part)] if line]
+        lines.append(f"  {name:12} {score}{weight}".ljust(34) + (said[0] if said else ""))
+        lines += [INDENT + line for line in said[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def write_explanation(path: Path, source: Path, rows: Sequence[Row]) -> None:
+    """The page: one card per completion, with the text explanation under it."""
+    scored = [row["total"] for row in rows if row["total"] is not None]
+    mean = (
+        f"mean total {sum(scored) / len(scored):.3f} of {rows[0]['max_total']:g}"
+        if scored
+        else "none scorable"
+    )
+    note = (
+        "" if any(row["parts"]["consistency"]["judged"] for row in rows) else "; no judge was asked"
+    )
+    body = [
+        f'<h1>Rewards of {escape(source.name)}</h1><p class="muted">{len(rows)} completions, {mean}{note}.</p>'
+    ]
+    for row in rows:
+        parts = {name: {**part, "details": part} for name, part in row["parts"].items()}
+        shown = {
+            "uid": row["uid"],
+            "text": row["completion"],
+            "truth": row["truth"],
+            "total": row["total"],
+        }
+        body.append(card(f"line {row['line']}", shown | {"parts": parts}, row["weights"]))
+        how = f"<summary>how it came about</summary><pre>{escape(show(row))}</pre>"
+        body.append(f'<details class="wide">{how}</details>')
+    write_page(path, f"Rewards of {source.name}", body)
+
+
+def show_comparison(table: Row) -> str:
+    """What rewards.explain.compare() found, for a terminal."""
+    correlation, changed = table["rank_correlation"], table["best_changed"]
+    lines = [
+        f"{table['n']} completions"
+        + (f", {table['unscorable']} unscorable" if table["unscorable"] else "")
+    ]
+    for name, config, mean, most in zip(
+        "AB", table["configs"], table["means"], table["max_totals"], strict=True
+    ):
+        lines.append(f"  {name}  mean {_number(mean)} of {most:g}  {config}")
+    lines.append(f"rank correlation (Spearman) {_number(correlation)}")
+    if changed is not None:
+        lines.append(
+            f"best completion of a photograph changes in {changed:.1%} of {table['groups']} groups"
+        )
+    lines.append(
+        "largest differences, in shares of the maximum:" if table["largest"] else "no difference"
+    )
+    for row in table["largest"]:
+        a, b = row["totals"]
+        lines.append(
+            f"  {row['difference']:+.3f}  A {a:.3f}  B {b:.3f}  {row['uid']} (line {row['line']})"
+        )
+    return "\n".join(lines)
+
+
+def _total(row: Row) -> str:
+    if row["total"] is None:
+        return "unscorable"
+    left_out = (
+        ""
+        if row["parts"]["consistency"]["judged"]
+        else "; consistency not judged, its weight left out"
+    )
+    return f"total {row['total']:.4f} of {row['max_total']:g}{left_out}"
+
+
+def _levels(levels: Sequence[str]) -> str:
+    return " | ".join(level or "-" for level in levels)
+
+
+def _spatial(part: Row) -> list[str]:
+    if part.get("distance_km") is None:
+        return []
+    return [
+        f"{part['level']} {part['name']} ({part['country_code']}) at {part['lat']:.4f}, {part['lon']:.4f} by "
+        f"{part['provider']}: {part['distance_km']:.1f} km, exp(-{part['distance_km']:.1f}/{part['tau_km']:g})"
+    ]
+
+
+def _semantic(part: Row) -> list[str]:
+    lines = []
+    for row in part.get("levels", ()):
+        if "similarity" not in row:
+            lines.append(f"{row['level']}: the truth names none")
+            continue
+        gate = f", gate {row['gate']:g}" if row["gate"] else ""
+        lines.append(
+            f"{row['level']}: {row['predicted'] or '-'} ~ {row['truth']}: {row['similarity']:.4f}"
+            f"{' by ' + row['by'] if row['by'] else ''}{gate}, counts {row['counted']:.4f} x {row['weight']:.3g}"
+        )
+    return lines
+
+
+def _consistency(part: Row) -> list[str]:
+    lines = []
+    for row in part.get("stages", ()):
+        said = (
+            f"judge not asked: {row['not_asked']}"
+            if row["judge"] is None
+            else f"judge: {row['judge'] or '-'}"
+        )
+        verdict = (
+            ""
+            if row["judge"] is None
+            else f", agrees by {row['by']}"
+            if row["agree"]
+            else ", disagrees"
+        )
+        length = f"{row['characters']} characters, length factor {row['length_factor']:.4f} x {row['weight']:.3g}"
+        lines.append(f"{row['stage']}: concludes {row['conclusion']}; {said}{verdict}; {length}")
+        if row["judge_input"]:
+            lines.append(f"    asked: {row['judge_input']}")
+    return lines
+
+
+def _exact_match(part: Row) -> list[str]:
+    return [
+        json.dumps(
+            {
+                key: value
+                for key, value in part.items()
+                if key in ("style", "country", "city", "level")
+            }
+        )
+    ]
+
+
+def _no_details(part: Row) -> list[str]:
+    return []
+
+
+DETAILS: dict[str, Callable[[Row], list[str]]] = {
+    "spatial": _spatial,
+    "semantic": _semantic,
+    "consistency": _consistency,
+    "exact_match": _exact_match,
+}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

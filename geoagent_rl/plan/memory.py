@@ -1,0 +1,144 @@
+"""How much memory each part of a run takes, in bytes. Formulas, and what is exact about them:
+docs/plan.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from geoagent_rl.config import Config
+from geoagent_rl.plan.gpus import gpu
+from geoagent_rl.policy.sizes import BYTES, Architecture
+
+GIB = 2**30
+CONTEXT = int(1.2 * GIB)  # CUDA context, NCCL buffers, captured graphs of one process: an estimate
+PREFILL_TOKENS = 8192  # vLLM's default of tokens in one forward pass on GPUs
+LOGITS_CHUNK = (
+    128 * 2**20
+)  # bytes of float32 logits held at a time, see geoagent_rl/grpo/logprobs.py
+LOGITS_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a mean prompt and a mean completion."""
+
+    prompt: float
+    completion: float
+
+    @property
+    def sequence(self) -> float:
+        return self.prompt + self.completion
+
+
+def engine_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
+    """Of one GPU of a rollout engine. The cache gets what rollout.memory leaves; `cache_tokens` are
+    the engine's.
+    """
+    r, dtype = config.rollout, config.policy.dtype
+    shards = r.tensor_parallel
+    lora = 0
+    if r.swap == "adapter":
+        lora = (
+            (config.max_staleness + 1)
+            * policy.lora_parameters(config.policy.lora_rank)
+            * BYTES[dtype]
+        )
+    found = {
+        "weights": policy.weight_bytes(dtype) / shards,
+        "lora": lora / shards,
+        "activations": vllm_activations(policy, dtype, r.max_num_seqs) / shards,
+        "vision": vision_activations(policy, config.policy.max_pixels, dtype),
+    }
+    return with_cache(found, config, r.gpus_per_engine, r.memory, policy.kv_bytes(dtype) / shards)
+
+
+def judge_memory(config: Config, judge: Architecture) -> dict[str, float]:
+    j = config.judge
+    found = {
+        "weights": judge.weight_bytes("bfloat16") / j.tensor_parallel,
+        "activations": vllm_activations(judge, "bfloat16", j.max_num_seqs) / j.tensor_parallel,
+    }
+    return with_cache(
+        found, config, j.gpus_per_replica, j.memory, judge.kv_bytes("bfloat16") / j.tensor_parallel
+    )
+
+
+def with_cache(
+    found: dict[str, float], config: Config, gpus: float, memory: float, per_token: float
+) -> dict[str, float]:
+    """Adds the key-value cache: on GPUs what is left of `memory` (a share), on CPUs `memory` itself
+    (GiB).
+    """
+    if gpus > 0:
+        found["context"] = CONTEXT
+        cache = memory * gpu(config.placement.gpu).memory_gib * GIB - sum(found.values())
+    else:
+        cache = memory * GIB
+    return found | {"kv_cache": cache, "cache_tokens": math.floor(max(0.0, cache) / per_token)}
+
+
+def vllm_activations(a: Architecture, dtype: str, sequences: int) -> float:
+    """The widest point of a forward pass of PREFILL_TOKENS, and the logits of `sequences` tokens in
+    float32.
+    """
+    return PREFILL_TOKENS * (2 * a.mlp + 4 * a.hidden) * BYTES[dtype] + 2 * sequences * a.vocab * 4
+
+
+def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int = 1) -> float:
+    """Of the frozen tower, without gradients: one block's working set and the pixels."""
+    if a.vision is None:
+        return 0.0
+    v = a.vision
+    patches = images * max_pixels / v.patch**2
+    return (
+        patches * (8 * v.hidden + 2 * v.mlp) * BYTES[dtype]
+        + patches * 3 * v.temporal * v.patch**2 * 4
+    )
+
+
+def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
+    """Of one rank. ZeRO-2 shares gradients and optimizer state among the ranks, ZeRO-3 the weights
+    too.
+    """
+    c, dtype = config.learner, config.policy.dtype
+    shared = c.ranks if c.zero_stage >= 2 else 1
+    lora = policy.lora_parameters(config.policy.lora_rank)
+    master = 4 * lora if dtype == "bfloat16" else 0  # float32 copies of what trains
+    tokens = micro_batch_tokens(config, lengths)
+    found = {
+        "weights": policy.weight_bytes(dtype) / (c.ranks if c.zero_stage == 3 else 1),
+        "lora": lora * BYTES[dtype] / (c.ranks if c.zero_stage == 3 else 1),
+        "gradients": 4 * lora / shared,
+        "optimizer": (8 * lora + master) / shared,
+        "activations": learner_activations(
+            policy, tokens, dtype, config.policy.gradient_checkpointing
+        ),
+        "vision": vision_activations(policy, config.policy.max_pixels, dtype),
+    }
+    return found | ({"context": CONTEXT} if c.gpus_per_rank > 0 else {})
+
+
+def micro_batch_tokens(config: Config, lengths: Lengths) -> float:
+    """A rank's share of a group, at most learner.micro_batch_tokens, at least one sequence of full
+    length.
+    """
+    share = math.ceil(config.rollout.group_size / config.learner.ranks) * lengths.sequence
+    longest = lengths.prompt + config.rollout.max_tokens
+    return max(min(share, config.learner.micro_batch_tokens), longest)
+
+
+def learner_activations(a: Architecture, tokens: float, dtype: str, checkpointing: bool) -> float:
+    """What backward needs of `tokens`: with checkpointing each layer's input and one layer's
+    insides.
+    """
+    layer = (
+        tokens
+        * (10 * a.hidden + 3 * a.mlp + 2 * (a.heads + a.kv_heads) * a.head_dim)
+        * BYTES[dtype]
+    )
+    kept = (
+        a.layers * tokens * a.hidden * BYTES[dtype] + layer if checkpointing else a.layers * layer
+    )
+    return kept + min(LOGITS_CHUNK, tokens * a.vocab * 4) * LOGITS_COPIES

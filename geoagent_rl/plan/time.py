@@ -1,0 +1,126 @@
+"""How long a step takes, roughly: a roofline of each part alone, and which part the others wait
+for. See docs/plan.md.
+
+Never compared with a GPU: right about what dominates, not about seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from geoagent_rl.config import Config
+from geoagent_rl.geo.chain import provider_names
+from geoagent_rl.plan.gpus import GPU
+from geoagent_rl.plan.memory import Lengths
+from geoagent_rl.policy.sizes import Architecture
+
+BANDWIDTH_SHARE, PREFILL_SHARE, DECODE_SHARE, LEARN_SHARE = (
+    0.6,
+    0.45,
+    0.35,
+    0.35,
+)  # of the data sheet that is reached
+ADAPTER_COST = (
+    1.35  # time per token with an adapter served beside the base, against merged weights (trl#7017)
+)
+JUDGE_PROMPT_NEW, JUDGE_ANSWER = (
+    120,
+    12,
+)  # tokens of a judge call that no prefix cache has; of its answer
+
+
+def estimate(
+    config: Config,
+    policy: Architecture,
+    judge: Architecture,
+    lengths: Lengths,
+    step: dict[str, float],
+    gpu: GPU,
+) -> dict[str, Any]:
+    """Seconds of each part alone, of the step, and the critical part."""
+    seconds = {
+        "rollout": rollout_seconds(config, policy, lengths, gpu),
+        "learner": learner_seconds(config, policy, step["processed_tokens"], gpu),
+        "judge": judge_seconds(config, judge, step["judge_calls"], gpu),
+        "geocoder": geocoder_seconds(config, step["geocoder_calls"]),
+    }
+    streaming = max(seconds["rollout"], seconds["judge"], seconds["geocoder"])
+    # At staleness 0 the last groups are learnt when all are there; with staleness all parts
+    # overlap.
+    total = streaming + seconds["learner"] if config.max_staleness == 0 else max(seconds.values())
+    return {"seconds": seconds, "step_seconds": total, "critical": max(seconds, key=seconds.get)}
+
+
+def decode_seconds(
+    a: Architecture, weights: float, cache: float, sequences: float, gpus: int, gpu: GPU
+) -> float:
+    """One token for each of `sequences`: read weights and cache once, or compute, whichever is
+    slower.
+    """
+    reading = (weights + cache) / (gpus * gpu.gbytes_per_s * 1e9 * BANDWIDTH_SHARE)
+    computing = 2 * a.parameters * sequences / (gpus * gpu.tflops * 1e12 * DECODE_SHARE)
+    return max(reading, computing)
+
+
+def rollout_seconds(config: Config, policy: Architecture, lengths: Lengths, gpu: GPU) -> float:
+    r, dtype = config.rollout, config.policy.dtype
+    prompts = math.ceil(r.prompts_per_step / r.engines)  # of the busiest engine
+    together = min(prompts * r.group_size, r.max_num_seqs)
+    waves = math.ceil(prompts * r.group_size / together)
+    cache = together * (lengths.prompt + lengths.completion / 2) * policy.kv_bytes(dtype)
+    one = decode_seconds(
+        policy, policy.weight_bytes(dtype), cache, together, r.tensor_parallel, gpu
+    )
+    prefill = (
+        2
+        * policy.parameters
+        * prompts
+        * lengths.prompt
+        / (r.tensor_parallel * gpu.tflops * 1e12 * PREFILL_SHARE)
+    )
+    longest = min(1.5 * lengths.completion, r.max_tokens)  # the step waits for it
+    return prefill + waves * longest * one * (ADAPTER_COST if r.swap == "adapter" else 1.0)
+
+
+def learner_seconds(config: Config, policy: Architecture, tokens: float, gpu: GPU) -> float:
+    """Forward 2 and backward 2 FLOPs per parameter and token (frozen weights have no gradient), 2
+    more to compute activations again, 2 more for the KL reference."""
+    flops = 4 + 2 * config.policy.gradient_checkpointing + 2 * (config.learner.kl_beta > 0)
+    return (
+        flops
+        * policy.parameters
+        * tokens
+        / (config.learner.ranks * gpu.tflops * 1e12 * LEARN_SHARE)
+    )
+
+
+def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -> float:
+    j = config.judge
+    if j.gpus_per_replica == 0:
+        return 0.0
+    gpus, share = j.replicas * j.tensor_parallel, min(1.0, j.gpus_per_replica)
+    prefill = (
+        2
+        * judge.parameters
+        * calls
+        * JUDGE_PROMPT_NEW
+        / (gpus * gpu.tflops * 1e12 * PREFILL_SHARE * share)
+    )
+    batches = math.ceil(calls / j.replicas / j.max_num_seqs)
+    cache = j.max_num_seqs * JUDGE_PROMPT_NEW * judge.kv_bytes("bfloat16")
+    weights = judge.weight_bytes("bfloat16")
+    one = decode_seconds(judge, weights, cache, min(calls, j.max_num_seqs), j.tensor_parallel, gpu)
+    return prefill + batches * JUDGE_ANSWER * one / share
+
+
+def geocoder_seconds(config: Config, calls: float) -> float:
+    """The slowest provider's shared rate limit."""
+    g = config.reward.geocoder
+    rates = {
+        "opencage": g.opencage.rate_per_s * len(g.opencage.api_key_env),
+        "nominatim": g.nominatim.rate_per_s,
+        "photon": g.photon.rate_per_s,
+    }
+    asked = [rates[name] for name in provider_names(g.provider) if name in rates]
+    return calls / min(asked) if asked else 0.0

@@ -1,0 +1,114 @@
+"""Photographs in, locations out: reasoning, answer, coordinates and the level that the gazetteer
+matched.
+
+Runs a checkpoint in this process with transformers, on a GPU where torch sees one; needs no
+cluster. `Locator` is the model, loaded once; `predict_image`, evaluation/predict_folder.py and
+evaluation/predict_server.py are ways to ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from geoagent_rl.types import UserError
+
+
+def newest_policy(runs: Path) -> Path:
+    """The policy of the newest run under `runs`. Raises UserError where there is none."""
+    found = sorted(runs.glob("*/policy/config.json"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"no trained policy under {runs.resolve()}; run `geoagent-rl demo` first or give --model DIR"
+        )
+    return found[-1].parent
+
+
+class Locator:
+    """A policy and the offline gazetteer. Not safe for concurrent calls."""
+
+    def __init__(self, model: Path, max_tokens: int = 1024) -> None:
+        """model: an exported or merged checkpoint, a run directory (its finished policy, else its
+        newest checkpoint), or a checkpoint with an adapter, whose base must still be there. Raises
+        UserError for anything else."""
+        import torch
+        import transformers
+
+        from geoagent_rl.geo.gazetteer import Gazetteer
+        from geoagent_rl.policy.export import load_checkpoint
+        from geoagent_rl.policy.model import load_policy, load_processor
+
+        transformers.logging.disable_progress_bar()
+        self.model, self.max_tokens = model, max_tokens
+        gpu = torch.cuda.is_available()
+        dtype = "bfloat16" if gpu else "float32"
+        whole = next(
+            (path for path in (model, model / "policy") if (path / "config.json").is_file()), None
+        )
+        if whole:
+            self.policy, base = load_policy(str(whole), dtype), str(whole)
+        else:
+            self.policy, base = load_checkpoint(model, dtype=dtype)
+        if gpu:
+            self.policy.network.to("cuda")
+        self.processor = load_processor(base)
+        self.gazetteer = Gazetteer.open()
+
+    def locate(self, picture: Image.Image) -> dict[str, Any]:
+        """{text, problem, stages: [{clues, reasoning, conclusion, uncertainty}], answer, lat, lon,
+        level, name, admin1, country_code, provider} of one upright RGB picture; what the gazetteer
+        does not know is None."""
+        from geoagent_rl.answers.parse import parse
+        from geoagent_rl.geo.gazetteer import match_to_json
+        from geoagent_rl.policy.generate import generate
+
+        text = generate(self.policy, self.processor, picture, max_tokens=self.max_tokens)
+        parsed = parse(text)
+        stages = [
+            {
+                "clues": list(s.clues),
+                "reasoning": s.reasoning,
+                "conclusion": s.conclusion,
+                "uncertainty": s.uncertainty,
+            }
+            for s in parsed.stages
+        ]
+        found = match_to_json(
+            self.gazetteer.geocode(*parsed.levels) if any(parsed.levels) else None
+        )
+        answer = "; ".join(parsed.levels) if any(parsed.levels) else ""
+        return {
+            "text": text,
+            "problem": parsed.problem,
+            "stages": stages,
+            "answer": answer,
+            **found,
+        }
+
+
+def predict_image(image: Path, model: Path, max_tokens: int = 1024) -> dict[str, Any]:
+    """{image, model, ...} with what Locator.locate says.
+
+    Raises BadImage (a UserError) for a missing or broken photograph, UserError for a directory
+    without a checkpoint."""
+    from geoagent_rl.data.images import open_image
+
+    picture = open_image(image)
+    return {"image": str(image), "model": str(model), **Locator(model, max_tokens).locate(picture)}
+
+
+def show_prediction(row: dict[str, Any]) -> str:
+    lines = [f"{s['reasoning']}\n  -> {s['conclusion']}" for s in row["stages"]] or [row["text"]]
+    lines.append(
+        f"\nAnswer: {row['answer'] or 'none'}" + (f"  ({row['problem']})" if row["problem"] else "")
+    )
+    return "\n".join([*lines, f"Location: {show_location(row)}"])
+
+
+def show_location(row: dict[str, Any]) -> str:
+    if not row["level"]:
+        return "the answer names no place that the gazetteer knows"
+    return (
+        f"{row['lat']:.4f}, {row['lon']:.4f} ({row['level']}: {row['name']}, {row['country_code']})"
+    )

