@@ -1,8 +1,7 @@
-"""The one configuration: dataclasses that OmegaConf fills from a YAML file and dotted overrides,
-checked once.
+"""The one configuration: dataclasses that OmegaConf fills from a YAML file and dotted overrides, checked once.
 
-An unknown key is an error that names the nearest known key. Nothing reads the environment here; API
-keys never enter the configuration, only the *names* of the environment variables that hold them.
+An unknown key is an error that names the nearest known key. Nothing reads the environment here; API keys never enter
+the configuration, only the *names* of the environment variables that hold them.
 """
 
 from __future__ import annotations
@@ -25,15 +24,11 @@ OPEN = "reward.custom."  # the user names what is under it
 
 @dataclass
 class RunConfig:
-    dir: str = (
-        ""  # where everything of this run goes; empty: runs/<time> under the working directory
-    )
+    dir: str = ""  # where everything of this run goes; empty: runs/<time> under the working directory
     seed: int = 0  # of prompts, sampling, adapter initialisation and rendered scenes
     keep_checkpoints: int = 2  # the newest so many; the best by validation is kept besides
     save_every: int = 10  # steps
-    validate_every: int = (
-        0  # steps from one validation on pictures of data.eval_manifest to the next; 0: none
-    )
+    validate_every: int = 0  # steps from one validation on pictures of data.eval_manifest to the next; 0: none
     validate_samples: int = 64  # pictures of a validation, the first ones
     wandb: str = ""  # a Weights & Biases project that gets the metrics too; empty: none (needs `pip install wandb`)
 
@@ -47,9 +42,7 @@ class DataConfig:
 
 @dataclass
 class ScenesConfig:
-    """Rendered street scenes, for machines without photographs (data/scenes.py). Sizes are numbers
-    of pictures.
-    """
+    """Rendered street scenes, for machines without photographs (tiny/scenes.py). Sizes are numbers of pictures."""
 
     sft: int = 400  # with annotators' reasoning, for the cold start
     train: int = 960  # for GRPO
@@ -60,9 +53,7 @@ class ScenesConfig:
 @dataclass
 class PolicyConfig:
     model: str = "tiny"  # "tiny" (base + SFT on scenes, cached), "tiny-base", a checkpoint directory, or a hub name
-    architecture: str = (
-        ""  # a published name, such as Qwen2.5-VL-7B: what `plan` sizes before `model` exists
-    )
+    architecture: str = ""  # a published name, such as Qwen2.5-VL-7B: what `plan` sizes before `model` exists
     tiny_seed: int = 0  # of the tiny base, apart from run.seed
     system_prompt: str = "tiny"  # "tiny" or "full": see policy/prompt.py
     max_pixels: int = 200_000  # image budget, pixels after resizing
@@ -82,18 +73,14 @@ class RolloutConfig:
     prompts_per_step: int = 8  # groups of an optimizer step
     temperature: float = 0.7  # of sampling; the learner's log-probabilities are at it too
     max_tokens: int = 1024  # of a completion; longer ones are cut off
-    dynamic_sampling: bool = (
-        False  # replace groups whose advantages are all 0: see grpo/sampling.py
-    )
+    dynamic_sampling: bool = False  # replace groups whose advantages are all 0: see grpo/sampling.py
     max_refills: int = 16  # further prompts that one step may take; then it trains on what it has
     max_num_seqs: int = 64  # completions that one engine generates at once
     max_model_len: int = 4096  # tokens of prompt (image included) and completion
     memory: float = 0.7  # share of GPU memory, or GiB of KV cache on CPU
     swap: str = "adapter"  # how new weights reach the engine: adapter | merged
     timeout_s: float = 600.0  # for one group
-    max_restarts: int = (
-        5  # of each engine that dies, over the whole run; the others go on without it then
-    )
+    max_restarts: int = 5  # of each engine that dies, over the whole run; the others go on without it then
 
 
 @dataclass
@@ -108,42 +95,29 @@ class LearnerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0  # gradients are scaled down to it
-    skip_grad_norm: float = (
-        0.0  # a step whose norm before that is above this is skipped and counted; 0: none is
-    )
+    skip_grad_norm: float = 0.0  # a step whose norm before that is above this is skipped and counted; 0: none is
     loss: str = "grpo"  # grpo | dapo | dr_grpo | bnpo: see grpo/loss.py
     ratio: str = "token"  # token | sequence (GSPO)
     clip_low: float = 0.2  # ratios are clipped to 1 - clip_low .. 1 + clip_high
     clip_high: float = 0.2
-    # none: the ratio of stale samples (max_staleness > 0) is against the sampler's
-    # log-probabilities, clipped and then truncated at ratio_cap. token | sequence: the ratio is 1,
-    # and truncated weights against the sampler's log-probabilities multiply the loss, at every
-    # staleness (at 0 they correct what engine and learner differ by).
+    # none: the ratio of stale samples (max_staleness > 0) is against the sampler's log-probabilities, clipped and then
+    # truncated at ratio_cap. token | sequence: the ratio is 1, and truncated weights against the sampler's
+    # log-probabilities multiply the loss, at every staleness (at 0 they correct what engine and learner differ by).
     importance: str = "none"
     ratio_cap: float = 2.0  # importance weights, and ratios of stale samples, are truncated here
     overlong: str = "keep"  # keep | mask | penalty: see grpo/overlong.py
     overlong_buffer: float = 0.2  # penalty: the share of rollout.max_tokens over which it grows
     overlong_penalty: float = 1.0  # penalty: at the limit, in units of reward
-    kl_beta: float = (
-        0.001  # weight of the KL penalty against the starting checkpoint; 0: no reference pass
-    )
-    micro_batch_tokens: int = (
-        8192  # of one forward pass, padding included; lower it when memory is short
-    )
-    share_prompts: bool = (
-        True  # completions of one prompt behind one copy of it: see policy/rows.py
-    )
+    kl_beta: float = 0.001  # weight of the KL penalty against the starting checkpoint; 0: no reference pass
+    micro_batch_tokens: int = 8192  # of one forward pass, padding included; lower it when memory is short
+    share_prompts: bool = True  # completions of one prompt behind one copy of it: see policy/rows.py
     timeout_s: float = 600.0
-    max_restarts: int = (
-        5  # of a learner that dies, over the whole run; each goes back to the newest checkpoint
-    )
+    max_restarts: int = 5  # of a learner that dies, over the whole run; each goes back to the newest checkpoint
 
 
 @dataclass
 class PlacementConfig:
-    """Where parts run on a cluster (cluster/placement.py). How much each asks for is in its own
-    section.
-    """
+    """Where parts run on a cluster (cluster/placement.py). How much each asks for is in its own section."""
 
     colocate: bool = False  # one engine and one learner rank share a GPU; the engine sleeps while the learner learns
     wait_s: float = 0.0  # for nodes that are still to come (an autoscaler's) or GPUs that others hold; 0: fail at once
@@ -164,9 +138,7 @@ class SFTConfig:
 @dataclass
 class EvalConfig:
     samples: int = 256  # photographs, at most
-    completions: int = (
-        1  # per photograph; of several the medoid counts (they need a temperature above 0)
-    )
+    completions: int = 1  # per photograph; of several the medoid counts (they need a temperature above 0)
     temperature: float = 0.0  # 0: greedy
     geoscore_scale_km: float = 1805.0  # the paper's 18050 / 10
 
@@ -213,8 +185,9 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Defaults <- YAML file <- dotted overrides ("rollout.engines=4"), validated.
 
-    Raises UserError with one line for a missing file, broken YAML, an unknown key (naming the
-    nearest), a wrong type or values that contradict each other."""
+    Raises UserError with one line for a missing file, broken YAML, an unknown key (naming the nearest), a wrong type
+    or values that contradict each other.
+    """
     layers = []
     if path is not None:
         try:
@@ -222,9 +195,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
         except FileNotFoundError:
             raise UserError(f"no configuration file {path}; see configs/ for examples") from None
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise UserError(
-                f"{path} is not readable YAML: {' '.join(str(error).split())}"
-            ) from None
+            raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
     for item in overrides:
         if "=" not in item:
             raise UserError(f"override {item!r} has no '='; write it as section.key=value")
@@ -242,9 +213,7 @@ def load(path: str | Path | None = None, overrides: list[str] | tuple[str, ...] 
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
     if config is None:
-        raise UserError(
-            f"configuration: {', '.join(sorted(OmegaConf.missing_keys(merged)))} must be given"
-        )
+        raise UserError(f"configuration: {', '.join(sorted(OmegaConf.missing_keys(merged)))} must be given")
     validate(config)
     return config
 

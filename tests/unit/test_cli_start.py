@@ -19,10 +19,10 @@ HEAVY = (
 )
 SCRIPT = f"""
 import json, sys
-import cluster.cli.main
+from cluster.cli import main
 print(json.dumps(sorted(set({HEAVY}) & set(sys.modules))))
 sys.argv = ["geoagent-rl", "-h"]
-cluster.cli.main()
+main.main()
 """
 
 

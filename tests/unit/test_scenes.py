@@ -19,7 +19,7 @@ from geoagent_rl.types import UserError
 
 FINGERPRINT = """
 import hashlib
-from geoagent_rl.data import scenes
+from geoagent_rl.tiny import scenes
 from geoagent_rl.tiny.scene_draw import draw
 from geoagent_rl.tiny.scene_text import cot, phrases
 h = hashlib.sha256(repr(phrases()).encode())
