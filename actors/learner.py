@@ -13,6 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo import overlong
 from geoagent_rl.grpo.batching import TrainSample, collate, plan, train_samples
@@ -37,7 +39,6 @@ from geoagent_rl.policy.prompt import (
 )
 from geoagent_rl.policy.rows import attention_balance
 from geoagent_rl.run.checkpoints import BackgroundWriter
-from geoagent_rl.run.directory import directory_at_once
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
 
@@ -298,11 +299,14 @@ class Learner:
         if self.weights_dir is None:
             return PolicyVersion(self.updates, kind, "", self.probe_logprobs())
         path = self.weights_dir / f"v{self.updates:06d}"
-        with directory_at_once(path, self.rank == 0) as out:
+        # Only rank 0 writes; the others take part in gathering.
+        with directory_at_once(path) if self.rank == 0 else nullcontext(path) as out:
             if kind == "merged":
-                self.save_merged(out)
+                self.save_merged(str(out))
             else:
-                policy_model.save_adapter(self.policy, out, self.sharded.gather, self.rank == 0)
+                policy_model.save_adapter(
+                    self.policy, str(out), self.sharded.gather, self.rank == 0
+                )
         if self.rank == 0:
             for old in outdated(
                 sorted(self.weights_dir.glob("v??????")), path, self.config.max_staleness + 2

@@ -27,8 +27,9 @@ from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client, hand_in
 from geoagent_rl.config import Config, load, to_yaml
 from geoagent_rl.evaluation.ablations import Row, summarise
+from geoagent_rl.files import write_json, write_text
 from geoagent_rl.pages.ablation import markdown, picture, write_ablation
-from geoagent_rl.run.directory import changed_settings, replace_text
+from geoagent_rl.run.directory import changed_settings
 from geoagent_rl.types import InfraError, UserError
 
 POLL_S = 2.0  # between questions to a cluster about a job
@@ -83,14 +84,14 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
         out / "config.yaml",
     )
     if kept.exists():
-        replace_text(
+        write_text(
             kept, to_yaml(load(kept))
         )  # with the defaults of keys that are newer than the file
         if changes := changed_settings(out, config):
             raise UserError(
                 f"{out} holds an ablation with other settings ({changes[0]}); give another --out"
             )
-    replace_text(kept, to_yaml(config))
+    write_text(kept, to_yaml(config))
     listed = out / "rows.json"
     known = (
         {row["name"]: Row(**row) for row in json.loads(listed.read_text())}
@@ -104,7 +105,7 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
             )
         known[row.name] = row
     everything = sorted(known.values(), key=lambda row: (row.order, row.name))
-    replace_text(listed, json.dumps([dataclasses.asdict(row) for row in everything], indent=1))
+    write_json(listed, [dataclasses.asdict(row) for row in everything])
     return everything
 
 
@@ -140,9 +141,9 @@ def write_outcome(rows: Sequence[Row], out: Path) -> str:
         return ""
     outcome = summarise(rows, found)
     text = markdown(outcome)
-    replace_text(out / "ablation.json", json.dumps(outcome, indent=1))
-    replace_text(out / "ablation.md", text)
-    replace_text(out / "ablation.svg", picture(outcome))
+    write_json(out / "ablation.json", outcome)
+    write_text(out / "ablation.md", text)
+    write_text(out / "ablation.svg", picture(outcome))
     write_ablation(out / "ablation.html", outcome, f"GeoAgent-RL · ablation {out.name}")
     return text
 

@@ -23,9 +23,10 @@ from cluster.launch import Session, Stack, run_id_of, run_until_done, session, s
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.ablations import Row
+from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import RunDir, replace_text
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import InfraError, PolicyVersion, UserError
 
 DONE = "row.json"  # in a row's run directory: the row is finished
@@ -97,11 +98,11 @@ class _Job:
         return base if row.start == "base" else str(self.sft)
 
     async def cold_start(self, s: Session, base: str, shown: Sequence[Sample]) -> None:
-        run, part = RunDir(self.sft.parent), self.sft.with_name("policy.part")
-        shutil.rmtree(part, ignore_errors=True)  # of an earlier try that was killed
+        run = RunDir(self.sft.parent)
+        sweep(self.sft)  # of an earlier try that was killed
         (run.path / "sft_metrics.jsonl").unlink(missing_ok=True)
-        await cold_start(s, run, base, shown, part)
-        part.rename(self.sft)
+        with directory_at_once(self.sft) as part:
+            await cold_start(s, run, base, shown, part)
 
     async def row(self, s: Session, on: Stack, row: Row, start: str) -> None:
         """Trains (where the row says so) and evaluates one row; writes its report and, last of all,
@@ -134,9 +135,7 @@ class _Job:
         stage = "grpo" if row.grpo else row.start
         table = await measure(s, on, run, stage, "heldout", self.held)
         write_report(path)
-        replace_text(
-            path / DONE, json.dumps({"row": row.name, "seed": self.seed, "table": table}, indent=1)
-        )
+        write_json(path / DONE, {"row": row.name, "seed": self.seed, "table": table})
         shutil.rmtree(weights)
 
 

@@ -32,11 +32,12 @@ from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.locate import locate_all
 from geoagent_rl.evaluation.predictions import read_predictions
 from geoagent_rl.evaluation.summary import summarise
+from geoagent_rl.files import keep_lines, write_json
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LEVELS, Services
-from geoagent_rl.run.directory import RunDir, replace_text
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import UserError
 
 FILE = "predictions.jsonl"
@@ -108,14 +109,9 @@ def open_file(run: RunDir, asked: dict[str, Any], samples: list[Sample]) -> list
         before = json.loads(about.read_text())
         other = ", ".join(key for key in asked if before.get(key) != asked[key])
         raise UserError(f"{file} holds predictions with another {other}; give another run.dir")
-    replace_text(about, json.dumps(asked, indent=1))
+    write_json(about, asked)
     if file.exists():  # without a line that a kill tore
-        replace_text(
-            file,
-            "".join(
-                line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")
-            ),
-        )
+        keep_lines(file, lambda line: line.endswith(b"\n"))
     done = {row["uid"] for row in run.rows(FILE)}
     return [s for s in samples if s.uid not in done]
 

@@ -6,8 +6,6 @@ GRPO is reinforce.py's; `jobs.py` and `demo.py` put them in order.
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.run import evaluate
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.run.directory import RunDir
@@ -92,9 +91,8 @@ async def starting_policy(s: Session, run: RunDir, base: str) -> str:
         / f"{Path(base).name}-sft-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     )
     if not final.exists():
-        part = Path(tempfile.mkdtemp(prefix=".tiny-sft-", dir=final.parent))
-        await cold_start(s, run, base, dataset(s.config, run, SCENES, "sft"), part)
-        part.rename(final) if not final.exists() else shutil.rmtree(part)
+        with directory_at_once(final, replace=False) as part:
+            await cold_start(s, run, base, dataset(s.config, run, SCENES, "sft"), part)
     return str(final)
 
 

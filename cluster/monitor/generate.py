@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cluster.monitor.panels import Panel, panels
+from geoagent_rl.files import write_text
 from geoagent_rl.metrics.table import METRICS, SECTIONS
 
 PROMETHEUS_NAME = (
@@ -169,7 +170,7 @@ def prometheus() -> str:
 
 def main() -> None:
     for path, text in files().items():
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
         print(path.relative_to(ROOT))
 
 

@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING
 
 from geoagent_rl.config import Config
-from geoagent_rl.run.directory import replace_text
+from geoagent_rl.files import write_text
 
 FULL_LINE = 100  # a comment on a line longer than this goes on in the comment lines below
 HEAD = """# Configuration
@@ -110,4 +110,4 @@ def _type(declared: Any) -> str:
 
 
 if __name__ == "__main__":
-    replace_text(Path(sys.argv[1]), reference())
+    write_text(Path(sys.argv[1]), reference())

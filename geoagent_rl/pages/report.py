@@ -18,10 +18,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from geoagent_rl.files import write_bytes
 from geoagent_rl.metrics.table import METRICS, PARTS, parts_measured
 from geoagent_rl.pages.charts import curve, number, world_map
 from geoagent_rl.pages.rollout_cards import Row, card, choose, details, distance_km
-from geoagent_rl.run.directory import replace_text
 from geoagent_rl.types import UserError
 
 LATE_STEPS = 5  # rollouts of the last few steps stand for the trained policy
@@ -79,7 +79,7 @@ def write_page(path: Path, title: str, body: Iterable[str]) -> None:
         css=(assets / "report.css").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
     )
-    replace_text(path, page.encode("utf-8", "replace").decode("utf-8"))
+    write_bytes(path, page.encode("utf-8", "replace"))
 
 
 def ends_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

@@ -6,7 +6,6 @@ rows are drawn."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -16,10 +15,10 @@ import numpy as np
 
 from geoagent_rl.data.draw import Draw
 from geoagent_rl.data.sampling import cell_centre
+from geoagent_rl.files import write_json
 from geoagent_rl.geo.countries import Country
 from geoagent_rl.pages.charts import cell_map, number
 from geoagent_rl.pages.report import write_page
-from geoagent_rl.run.directory import replace_text
 
 ABOUT = (
     "Eq. 11: 0.5 of the weight by length of roads, 0.2 by population, 0.3 by land area; Eq. 12: cells of one degree by "
@@ -39,7 +38,7 @@ def write_draw_report(
         _maps(drawn), _countries(summary, table),
     ])  # fmt: skip
     beside = html.with_suffix(".json")
-    replace_text(beside, json.dumps(summary, indent=1) + "\n")
+    write_json(beside, summary)
     return beside
 
 

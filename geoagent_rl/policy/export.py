@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.policy.model import Policy, load_adapter, load_policy, save_merged
-from geoagent_rl.run.directory import RunDir, directory_at_once
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import UserError
 
 
@@ -25,8 +26,8 @@ def export(source: Path, out: Path, base: str = "") -> Path:
         raise UserError(f"{out} exists already; give the name of a new directory")
     checkpoint = find_checkpoint(source)
     policy, base = load_checkpoint(checkpoint, base)
-    with directory_at_once(out, write=True) as part:
-        save_merged(policy, base, part)
+    with directory_at_once(out) as part:
+        save_merged(policy, base, str(part))
     return checkpoint
 
 

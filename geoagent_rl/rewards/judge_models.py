@@ -7,13 +7,11 @@ May know transformers; nothing of engines.
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.types import InfraError, UserError
 
@@ -70,10 +68,6 @@ def convert_gguf(folder: Path, file: str, out: Path) -> None:
             delattr(model, name)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=out.name))
-    try:
+    with directory_at_once(out) as part:
         model.to(torch.bfloat16).save_pretrained(part)
         tokenizer.save_pretrained(part)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-STATE, BEST, PART = "state.json", "best", ".part"
+from geoagent_rl.files import PART, directory_at_once, file_at_once, sweep
+
+STATE, BEST = "state.json", "best"
 NAME = "step-{:06d}"
 
 
@@ -35,10 +37,8 @@ def write_whole(directory: Path, write: Callable[[Path], None], state: Mapping[s
     """Fills a new directory with `write` and state.json, which also lists every file with its size,
     and gives it its name when all is on disk. A failure leaves nothing behind and is raised as it
     is (OSError on a full disk, or what the library that writes makes of it)."""
-    part = directory.with_name(directory.name + PART)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
+    sweep(directory)
+    with directory_at_once(directory, durable=True) as part:
         write(part)
         files = {
             str(p.relative_to(part)): p.stat().st_size
@@ -46,23 +46,6 @@ def write_whole(directory: Path, write: Callable[[Path], None], state: Mapping[s
             if p.is_file()
         }
         (part / STATE).write_text(json.dumps({**state, "files": files}))
-        for path in (*part.rglob("*"), part):
-            flush(path)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(part, directory)
-        flush(directory.parent)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-
-
-def flush(path: Path) -> None:
-    """Puts a file or a directory's entries on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def damage(checkpoint: Path) -> str:
@@ -103,10 +86,8 @@ def tidy(folder: Path, keep: int, best: int | None) -> None:
     if best not in there:
         return
     if not link.is_symlink() or os.readlink(link) != there[best].name:
-        aside = folder / (BEST + PART)
-        aside.unlink(missing_ok=True)
-        aside.symlink_to(there[best].name)
-        os.replace(aside, link)
+        with file_at_once(link) as aside:
+            aside.symlink_to(there[best].name)
 
 
 class BackgroundWriter:

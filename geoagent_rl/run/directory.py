@@ -22,7 +22,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from geoagent_rl.config import Config, flat, to_yaml
+from geoagent_rl.files import PART, keep_lines, sweep, write_json, write_text
 from geoagent_rl.run import checkpoints
 from geoagent_rl.types import Group, UserError
 
@@ -68,7 +69,7 @@ class RunDir:
             raise UserError(
                 f"cannot make the run directory {run.path}: {error.strerror}; set run.dir"
             ) from None
-        (run.path / "config.yaml").write_text(to_yaml(config))
+        write_text(run.path / "config.yaml", to_yaml(config))
         return run
 
     @contextlib.contextmanager
@@ -138,7 +139,7 @@ class RunDir:
     def record_eval(self, stage: str, split: str, metrics: Mapping[str, Any]) -> None:
         table = self.evaluations()
         table.setdefault(stage, {})[split] = metrics
-        replace_text(self.path / "eval.json", json.dumps(table, indent=1))
+        write_json(self.path / "eval.json", table)
 
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / checkpoints.NAME.format(step)
@@ -164,12 +165,13 @@ class RunDir:
         again.
         """
         for path in (self.path / name for name in BY_STEP):
+            sweep(path)
             if path.exists():
                 keep_lines(
                     path, lambda line: line.endswith(b"\n") and json.loads(line)["step"] <= step
                 )
         for path in (self.path / "checkpoints").glob("step-*"):
-            if path.suffix == checkpoints.PART or checkpoints.step_of(path) > step:
+            if path.suffix == PART or checkpoints.step_of(path) > step:
                 shutil.rmtree(path)
 
 
@@ -206,38 +208,6 @@ def run_id_of(run_dir: Path) -> str:
     it is found.
     """
     return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old text or the new, never half."""
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
-def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
-    """Writes a file anew with those of its lines, one at a time: the rollouts of a long run are
-    gigabytes.
-    """
-    aside = path.with_name(path.name + ".part")
-    with open(path, "rb") as lines, open(aside, "wb") as kept:
-        kept.writelines(filter(wanted, lines))
-    os.replace(aside, path)
-
-
-@contextlib.contextmanager
-def directory_at_once(path: Path, write: bool) -> Iterator[str]:
-    """A directory to fill, which takes the name `path` when complete. `write` is False on ranks
-    that write nothing.
-    """
-    part = path.with_name(path.name + ".part")
-    if write:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    yield str(part)
-    if write:
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(part, path)
 
 
 def rollout_rows(step: int, group: Group) -> Iterable[dict[str, Any]]:

@@ -11,9 +11,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from filelock import FileLock, Timeout
 from torch.nn.functional import cross_entropy
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.policy.prompt import QUESTION, TINY_SYSTEM
 from geoagent_rl.tiny import scene_draw, scene_objects, scene_text, scene_world, scenes
 from geoagent_rl.tiny import tokenizer as tiny_tokenizer
@@ -256,13 +254,11 @@ def build(
 def _train_into(
     final: Path, recipe: Recipe, seed: int, progress: Callable[[int, int, float], None] | None
 ) -> None:
-    work = Path(tempfile.mkdtemp(prefix=".tiny-", dir=final.parent))
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)  # reproducible sums; two threads were measured not to be faster
-        processor = tiny_tokenizer.save_processor(work, phrases(), recipe.image_pixels)
-        train_base(recipe, seed, processor, progress).save_pretrained(work)
-        os.rename(work, final)
+        with directory_at_once(final) as part:
+            processor = tiny_tokenizer.save_processor(part, phrases(), recipe.image_pixels)
+            train_base(recipe, seed, processor, progress).save_pretrained(part)
     finally:
         torch.set_num_threads(threads)
-        shutil.rmtree(work, ignore_errors=True)

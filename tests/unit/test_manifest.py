@@ -60,7 +60,7 @@ def test_written_and_read_back_from_file_and_folder(tmp_path, row, jsonl, name):
     assert samples[1].prompt() == Prompt(
         "b", samples[1].image, Truth("Côte d'Ivoire", "", "", -90.0, 180.0)
     )
-    assert not list(tmp_path.glob(".*partial"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_manifest_stays_valid_when_its_folder_moves(tmp_path, row, jsonl):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from geoagent_rl.data import manifest
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS
+from geoagent_rl.files import file_at_once
 from geoagent_rl.policy.prompt import FULL_SYSTEM, QUESTION
 from geoagent_rl.types import UserError
 
@@ -25,7 +26,7 @@ def export_swift(
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: ms-swift data is a .jsonl file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8") as file:
+    with file_at_once(out) as part, part.open("w", encoding="utf-8") as file:
         for s in samples:
             turns = [
                 {"role": "system", "content": FULL_SYSTEM},
