@@ -31,11 +31,10 @@ def trained_policy(directory: str):
 
 
 def trainer(policy, rewards, tmp_path, **settings):
-    """TRL's trainer on our model; 4 rows, groups of 4, nothing reported or saved."""
+    """TRL's trainer on our model; groups of 4, nothing reported or saved."""
     network, processor = policy
     config = trl.GRPOConfig(
         output_dir=str(tmp_path),
-        per_device_train_batch_size=4,
         num_generations=4,
         max_completion_length=MAX_TOKENS,
         report_to=[],
@@ -43,13 +42,18 @@ def trainer(policy, rewards, tmp_path, **settings):
         bf16=False,
         gradient_checkpointing=False,
         # The paper has the plain k3 term; TRL by default weighs it by the ratio.
-        **{"beta": 0.0, "use_bias_correction_kl": False, **settings},
+        **{
+            "beta": 0.0,
+            "use_bias_correction_kl": False,
+            "per_device_train_batch_size": 4,
+            **settings,
+        },
     )
     return trl.GRPOTrainer(
         model=network.model,
         reward_funcs=rewards,
         args=config,
-        train_dataset=Dataset.from_dict({"prompt": ["where?"] * 4}),
+        train_dataset=Dataset.from_dict({"prompt": ["where?"] * 8}),
         processing_class=processor,
     )
 

@@ -19,7 +19,7 @@ from trl_harness import (
     trl_inputs,
 )
 
-from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
 from geoagent_rl.grpo.batching import TrainSample, collate
 from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.grpo.overlong import counted, soft_penalty
@@ -42,6 +42,63 @@ def test_advantages(policy, tmp_path):
     for totals in TABLE:
         out = sampled(oracle, [[65, 66]] * 4)
         assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-5)
+
+
+# Two groups of four by two reward parts; None: the part failed, twice: the sample is unscorable.
+PARTS = {
+    "spatial": [0.1, 0.9, 0.4, 0.0, 1.0, None, 0.2, 0.7],
+    "format": [1.0, 1.0, 0.0, 1.0, 0.0, None, None, 1.0],
+}
+WEIGHTS = {"spatial": 1.5, "format": 0.5}
+
+
+def totals_of_parts() -> list[float | None]:
+    """The weighted sums, as TRL takes them: a part that failed adds nothing."""
+    samples = [
+        dict(zip(PARTS, column, strict=True)) for column in zip(*PARTS.values(), strict=True)
+    ]
+    return [
+        None
+        if all(score is None for score in sample.values())
+        else sum(WEIGHTS[name] * (score or 0.0) for name, score in sample.items())
+        for sample in samples
+    ]
+
+
+def theirs(policy, tmp_path, **settings) -> list[float]:
+    """TRL's advantages of the table above."""
+    functions = [lambda completions, name=name, **_: PARTS[name] for name in PARTS]
+    weights = list(WEIGHTS.values())
+    oracle = trainer(
+        policy,
+        functions,
+        tmp_path,
+        per_device_train_batch_size=8,
+        reward_weights=weights,
+        **settings,
+    )
+    return sampled(oracle, [[65, 66]] * 8)["advantages"].tolist()
+
+
+@pytest.mark.parametrize("scale", ["none", "batch"])
+def test_advantages_by_scale(policy, tmp_path, scale):
+    totals = totals_of_parts()
+    groups = [totals[:4], totals[4:]]
+    centred = [group_advantages(group, scaled=False) for group in groups]
+    ours = sum(over_batch(scale, centred, groups), [])
+    assert ours == pytest.approx(theirs(policy, tmp_path, scale_rewards=scale), abs=1e-6)
+
+
+def test_gdpo_advantages(policy, tmp_path):
+    totals = totals_of_parts()
+    samples = [
+        None if total is None else {name: column[i] for name, column in PARTS.items()}
+        for i, total in enumerate(totals)
+    ]
+    summed = [part_advantages(samples[:4], WEIGHTS), part_advantages(samples[4:], WEIGHTS)]
+    ours = sum(over_batch("gdpo", summed, [totals[:4], totals[4:]]), [])
+    expected = theirs(policy, tmp_path, multi_objective_aggregation="normalize_then_sum")
+    assert ours == pytest.approx(expected, abs=1e-5)
 
 
 CASES = [

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
 
 
 def test_is_the_standard_score_with_ddof_1():
@@ -47,3 +47,32 @@ def test_sum_is_zero_and_order_is_kept():
 def test_a_reward_that_is_not_finite_is_refused(bad):
     with pytest.raises(ValueError, match="not finite"):
         group_advantages([1.0, bad])
+
+
+def test_unscaled_keeps_the_scale_of_the_reward():
+    assert group_advantages([1.0, None, 3.0], scaled=False) == [-1.0, 0.0, 1.0]
+
+
+def test_each_part_counts_by_its_weight_and_not_by_its_spread():
+    samples = [{"wide": 0.0, "narrow": 0.01}, {"wide": 100.0, "narrow": 0.0}]
+    small, large = part_advantages(samples, {"wide": 1.0, "narrow": 2.0})
+    assert small > 0 > large
+
+
+def test_a_part_that_failed_leaves_the_sample_where_it_was():
+    samples = [{"a": 1.0, "b": None}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": 2.0}, None]
+    assert part_advantages(samples, {"a": 1.0, "b": 1.0})[0] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["batch", "gdpo"])
+def test_over_the_batch_unscorable_samples_stay_at_zero(kind):
+    totals = [[1.0, None, 2.0], [0.0, 4.0, None]]
+    centred = [group_advantages(group, scaled=False) for group in totals]
+    first, second = over_batch(kind, centred, totals)
+    assert first[1] == second[2] == 0.0
+    assert max(second) > max(first) > 0
+
+
+@pytest.mark.parametrize("kind", ["batch", "gdpo"])
+def test_a_batch_without_a_difference_has_no_advantage(kind):
+    assert over_batch(kind, [[0.0, 0.0]], [[2.0, 2.0]]) == [[0.0, 0.0]]
