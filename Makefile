@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster-demo test lint doctor clean
+.PHONY: help setup demo cluster-demo test quick lint doctor clean
 
 # Settings, all optional: `make setup EXTRA=gpu`, `make demo ARGS="run.dir=runs/mine"`, `make test ARGS="tests/unit -k geo"`
 PYTHON ?= python3.11
@@ -29,19 +29,24 @@ demo: $(STAMP) ## the main job on this machine: data, SFT, GRPO, evaluation, rep
 cluster-demo: $(STAMP) ## a run on a small Ray cluster on this machine: scaled, hurt and finished
 	@$(BIN)/geoagent-rl cluster-demo $(ARGS)
 
-test: $(STAMP) ## the linter and every test (as root also installs Debian's Chromium where there is no browser)
+test: lint ## `lint`, then every test (as root also installs Debian's Chromium where there is no browser)
 	@$(BIN)/python tests/browser/chromium.py
-	@$(BIN)/ruff check .
 	@$(BIN)/python -m pytest $(ARGS)
 
-lint: $(STAMP) ## the linter alone
+quick: lint ## `lint` and the unit tests, in under two minutes: before every commit
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: $(STAMP) ## rules, formatting, types and the layers of imports
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 
 doctor: $(STAMP) ## what this machine and environment have, lack and need
 	@$(BIN)/geoagent-rl doctor $(ARGS)
 
 clean: ## removes .venv and what tests and tools left (keeps runs/ and the user's cache)
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A second run finds the stamp newer than both files and does nothing. An environment of another extra is made anew:

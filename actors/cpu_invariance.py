@@ -1,12 +1,14 @@
 """On a CPU, what a request gets must not depend on its company: rounding, and so a sampled token,
 is its own.
 
-Batches form by arrival time. A run that is resumed repeats an uninterrupted one value for value only if a completion
-and a verdict are the same in any batch. vLLM's CPU kernels nearly are (measured on AVX512 and AVX2 builds):
-- attention: rows are exact in any batch unless long sequences are split over threads (VLLM_CPU_ATTN_SPLIT_KV, which
-  vllm_engine.py switches off);
-- linear layers: the rows of a product are the same for any number of rows but the smallest, for which oneDNN (one row)
-  and MKL (up to three) have kernels of their own. So small inputs are filled up with rows of zeros.
+Batches form by arrival time. A run that is resumed repeats an uninterrupted one value for value
+only if a completion and a verdict are the same in any batch. vLLM's CPU kernels nearly are
+(measured on AVX512 and AVX2 builds):
+- attention: rows are exact in any batch unless long sequences are split over threads
+  (VLLM_CPU_ATTN_SPLIT_KV, which vllm_engine.py switches off);
+- linear layers: the rows of a product are the same for any number of rows but the smallest, for
+  which oneDNN (one row) and MKL (up to three) have kernels of their own. So small inputs are filled
+  up with rows of zeros.
 May know vLLM's dispatch of linear layers and torch.
 """
 

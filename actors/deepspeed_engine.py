@@ -1,11 +1,13 @@
 """DeepSpeed as the learner uses it: start, explicit accumulation, one exact step, optimizer state
 by parameter name.
 
-Gradients of un-normalised losses accumulate in DeepSpeed ("managed_gradient_accumulation": false: `backward` only adds,
-`step` is the boundary). What they are to be divided by is known only at the step:
-- ZeRO 0: the all-reduced gradients are divided, measured, clipped and, if not finite, dropped in a hook that torch runs
-  just before AdamW's update. Exact.
-- ZeRO 2 and 3: the divisor is the loss scale of that one step, which DeepSpeed divides by before it clips.
+Gradients of un-normalised losses accumulate in DeepSpeed ("managed_gradient_accumulation": false:
+`backward` only adds, `step` is the boundary). What they are to be divided by is known only at the
+step:
+- ZeRO 0: the all-reduced gradients are divided, measured, clipped and, if not finite, dropped in a
+  hook that torch runs just before AdamW's update. Exact.
+- ZeRO 2 and 3: the divisor is the loss scale of that one step, which DeepSpeed divides by before it
+  clips.
 May know DeepSpeed and torch; nothing of policies, rewards or Ray.
 """
 

@@ -122,7 +122,7 @@ class Learner:
         self.sums = dict.fromkeys(SUMS, 0.0)
         self.seconds = 0.0
 
-    # --- learning -------------------------------------------------------------------------------------------------
+    # --- learning ---------------------------------------------------------------------------------
 
     def accumulate(self, *groups: Group) -> None:
         """Adds the gradient of groups of rollouts; unscorable samples are left out of loss and
@@ -285,7 +285,7 @@ class Learner:
         metrics["publish_seconds"] = time.monotonic() - learned
         return self.version, metrics
 
-    # --- weights and state ----------------------------------------------------------------------------------------
+    # --- weights and state ------------------------------------------------------------------------
 
     def probe_logprobs(self) -> tuple[float, ...]:
         """log p of the probe's tokens (policy/prompt.py) under the current weights."""

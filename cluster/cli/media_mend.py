@@ -1,13 +1,15 @@
 """Makes the media packages of this environment importable beside a CPU-only torch, or takes them
 out.
 
-vLLM's CPU build pulls torchvision, torchaudio and torchcodec; where the registry holds no CPU build of them the CUDA
-builds come, and die at import. Two mends, each only where a fresh process shows that it is needed:
-- torchvision ("operator torchvision::nms does not exist") is needed by transformers' image processors, though none of
-  its compiled operators is. Declaring the two missing operator schemas before torchvision is imported is enough. vLLM
-  inspects models in fresh Python processes, so this is written into site-packages as a `.pth`-loaded import hook.
-- torchaudio and torchcodec (no libc10_cuda.so, no FFmpeg) are needed by nothing here, but break transformers' lazy
-  imports by being there: they are uninstalled.
+vLLM's CPU build pulls torchvision, torchaudio and torchcodec; where the registry holds no CPU build
+of them the CUDA builds come, and die at import. Two mends, each only where a fresh process shows
+that it is needed:
+- torchvision ("operator torchvision::nms does not exist") is needed by transformers' image
+  processors, though none of its compiled operators is. Declaring the two missing operator schemas
+  before torchvision is imported is enough. vLLM inspects models in fresh Python processes, so this
+  is written into site-packages as a `.pth`-loaded import hook.
+- torchaudio and torchcodec (no libc10_cuda.so, no FFmpeg) are needed by nothing here, but break
+  transformers' lazy imports by being there: they are uninstalled.
 
 May know: the running interpreter's site-packages. `make setup` runs it as `python -m
 cluster.cli.media_mend`."""

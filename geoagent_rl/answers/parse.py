@@ -6,26 +6,26 @@ nothing but whitespace around it, and a full answer in it: `format_ok` is exactl
 more tolerant than the format, so that a right answer in a wrong wrapping still scores on its
 merits. What happens to each kind of completion:
 
-| completion                                | levels                                   | stages      | format_ok |
-|-------------------------------------------|------------------------------------------|-------------|-----------|
-| as above (a trailing newline is harmless) | as given                                 | 3           | yes       |
-| no tags, a refusal, empty text            | ("", "", "")                             | ()          | no        |
-| JSON only, with "FinalAnswer"             | from FinalAnswer                         | 3           | no        |
-| two answers                               | the last complete one                    | as read     | no        |
-| code fence round JSON, answer or all      | as inside                                | as inside   | no        |
-| a comma or words between or round the tags| as given                                 | as read     | no        |
-| full-width `；` (or `，` without any `;`)  | split there                              | as read     | no        |
-| cut off in <think> / after it             | ("", "", "")                             | () / 3      | no        |
-| cut off in <answer>                       | ("", "", ""): half a name is no name     | as read     | no        |
-| fewer than three levels, or an empty one  | "" where missing                         | as read     | no        |
-| more than three levels                    | the rest joined into the third by ", "   | as read     | no        |
-| a level that says it is unknown           | "" there                                 | as read     | yes       |
-| all levels unknown, or a refusal inside   | ("", "", "")                             | as read     | no        |
-| a stage key spelled RegionGuess or so     | as given                                 | 3           | no        |
-| a stage or one of its fields missing      | as given                                 | ()          | no        |
-| JSON that does not parse (bare quotes)    | as given                                 | ()          | no        |
-| a raw line break inside a JSON string     | as given                                 | 3           | no        |
-| quotes or asterisks round a level         | without them                             | as read     | yes       |
+| completion                                 | levels                   | stages    | format_ok |
+|--------------------------------------------|--------------------------|-----------|-----------|
+| as above (a trailing newline is harmless)  | as given                 | 3         | yes       |
+| no tags, a refusal, empty text             | ("", "", "")             | ()        | no        |
+| JSON only, with "FinalAnswer"              | from FinalAnswer         | 3         | no        |
+| two answers                                | the last complete one    | as read   | no        |
+| code fence round JSON, answer or all       | as inside                | as inside | no        |
+| a comma or words between or round the tags | as given                 | as read   | no        |
+| full-width `；` (or `，` without any `;`)  | split there              | as read   | no        |
+| cut off in <think> / after it              | ("", "", "")             | () / 3    | no        |
+| cut off in <answer>                        | all "" (no half names)   | as read   | no        |
+| fewer than three levels, or an empty one   | "" where missing         | as read   | no        |
+| more than three levels                     | the third holds the rest | as read   | no        |
+| a level that says it is unknown            | "" there                 | as read   | yes       |
+| all levels unknown, or a refusal inside    | ("", "", "")             | as read   | no        |
+| a stage key spelled RegionGuess or so      | as given                 | 3         | no        |
+| a stage or one of its fields missing       | as given                 | ()        | no        |
+| JSON that does not parse (bare quotes)     | as given                 | ()        | no        |
+| a raw line break inside a JSON string      | as given                 | 3         | no        |
+| quotes or asterisks round a level          | without them             | as read   | yes       |
 
 Whether a place exists is not asked here: knows nothing of gazetteers and scores.
 """

@@ -1,38 +1,38 @@
 """The one dataset format: a table of photographs with their true places, as Parquet or JSONL beside
 the image files.
 
-| column       | type   | needed | meaning                                                                  |
-|--------------|--------|--------|--------------------------------------------------------------------------|
-| uid          | text   | yes    | unique in the manifest                                                   |
-| image        | text   | yes    | path of the image file, relative to the manifest's folder and inside it  |
-| lat, lon     | number | yes    | true position, degrees WGS84, -90..90 and -180..180                      |
-| country      | text   |        | English name of the country                                              |
-| region, place| text   |        | first-level region; city, town or village                                |
-| cot          | text   |        | a complete completion (`<think>..</think><answer>..</answer>`) for SFT   |
-| locatability | number |        | 0 (cannot be located) .. 10                                              |
-| scene        | text   |        | scene class, for buckets in evaluation                                   |
-| source, licence | text|        | where the photograph comes from, on what terms                           |
-| split        | text   |        | train, heldout, ... as the data set says                                 |
+| column          | type   | needed | meaning                                                      |
+|-----------------|--------|--------|--------------------------------------------------------------|
+| uid             | text   | yes    | unique in the manifest                                       |
+| image           | text   | yes    | image file, relative to the manifest's folder, inside it     |
+| lat, lon        | number | yes    | true position, degrees WGS84, -90..90 and -180..180          |
+| country         | text   |        | English name of the country                                  |
+| region, place   | text   |        | first-level region; city, town or village                    |
+| cot             | text   |        | a completion for SFT: `<think>..</think><answer>..</answer>` |
+| locatability    | number |        | 0 (cannot be located) .. 10                                  |
+| scene           | text   |        | scene class, for buckets in evaluation                       |
+| source, licence | text   |        | where the photograph comes from, on what terms               |
+| split           | text   |        | train, heldout, ... as the data set says                     |
 
 What happens to bad input. What puts the whole table in doubt stops with a UserError that names the
 row; what concerns one photograph leaves out that row, counted in a warning. A manifest of which no
 row is left is an error.
 
-| input                                               | outcome                                               |
-|-----------------------------------------------------|-------------------------------------------------------|
-| no such file, unknown kind, broken Parquet or JSON  | UserError                                             |
-| a needed column is absent, or uid or image is empty | UserError                                             |
-| no rows                                             | UserError                                             |
-| two rows with one uid                               | UserError with both rows                              |
-| lat or lon out of range or not a number             | UserError with the row, and evidence if it is swapped |
-| image path that leaves the manifest's folder        | UserError with the row (also through symbolic links)  |
-| lat or lon blank                                    | row skipped, counted                                  |
-| image file missing                                  | row skipped, counted                                  |
-| image header unreadable, not an image, or cut short | row skipped, counted                                  |
-| image above `max_image_megapixels`                  | row skipped, counted; it is never decoded             |
-| damage in the middle of an image file               | BadImage (a UserError) where it is opened             |
-| swapped or radian coordinates suspected             | rows kept; warning with the evidence                  |
-| columns it does not know                            | ignored; named in the notes                           |
+| input                                           | outcome                                        |
+|-------------------------------------------------|------------------------------------------------|
+| no such file, unknown kind, broken content      | UserError                                      |
+| a needed column absent; uid or image empty      | UserError                                      |
+| no rows                                         | UserError                                      |
+| two rows with one uid                           | UserError with both rows                       |
+| lat or lon out of range or not a number         | UserError with the row, and evidence of a swap |
+| image path that leaves the manifest's folder    | UserError with the row (also through links)    |
+| lat or lon blank                                | row skipped, counted                           |
+| image file missing                              | row skipped, counted                           |
+| image header unreadable, no image, or cut short | row skipped, counted                           |
+| image above `max_image_megapixels`              | row skipped, counted; never decoded            |
+| damage in the middle of an image file           | BadImage (a UserError) when it is opened       |
+| swapped or radian coordinates suspected         | rows kept; warning with the evidence           |
+| columns it does not know                        | ignored; named in the notes                    |
 
 `geoagent-rl data validate` decodes every image in full and so names the damaged ones beforehand.
 """
@@ -50,6 +50,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geoagent_rl.data import photos
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
 from geoagent_rl.data.tables import Table, jsonl_rows, parquet_rows
 from geoagent_rl.files import file_at_once
@@ -313,8 +314,6 @@ def _relative(sample: Sample, root: Path) -> str:
 
 
 def _table(path: Path) -> Table:
-    from geoagent_rl.data import photos  # here, because photos writes manifests
-
     if path.is_dir():
         for name in ("manifest.parquet", "manifest.jsonl"):
             if (path / name).is_file():

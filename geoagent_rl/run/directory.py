@@ -3,10 +3,11 @@
     config.yaml        the configuration as it ran
     metrics.jsonl      one line per optimizer step (names and units: telemetry.METRICS)
     sft_metrics.jsonl  the same for Step II
-    rollouts.jsonl     every scored completion: text, levels, score parts with reasons, advantage, version
+    rollouts.jsonl     every scored completion: text, levels, parts with reasons, advantage, version
     eval.json          {stage: {split: metrics}} for the stages base, sft, grpo
-    checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs), the newest few and the best
-    policy/            the merged checkpoint of the last finished stage, loadable by transformers and vLLM
+    checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs): the newest
+                       few and the best
+    policy/            the merged checkpoint of the last finished stage, for transformers and vLLM
     report.html        the report
 
 Lines are flushed as they are written. May know nothing of Ray.

@@ -1,15 +1,17 @@
 """Reward services on local services of fixed latency: geocoder 300 ms (HTTP), judge 800 ms; encoder
 and Redis are real.
 
-    python tests/benchmarks/bench_services.py serial    # 64 completions, against a client that asks one after another
+    python tests/benchmarks/bench_services.py serial    # 64 completions, against a serial client
     python tests/benchmarks/bench_services.py scale     # work done by 1 and by 8 workers
-    python tests/benchmarks/bench_services.py grow      # 1 -> 8 -> 2 workers of a live service, until each answers
+    python tests/benchmarks/bench_services.py grow      # 1 -> 8 -> 2 workers of a live service
     python tests/benchmarks/bench_services.py many      # 10,000 samples at once; memory
-    python tests/benchmarks/bench_services.py prewarm   # the first pass of a run, with the truths asked before and not
+    python tests/benchmarks/bench_services.py prewarm   # the first pass, with and without
 
-The serial client does what the authors' code does for a completion: one geocode, two embeddings for
-each pair of levels, three questions to the judge, each when the one before is answered; without its
-random sleeps. Semantic similarity is the paper's (encoder only). Each prints one JSON object."""
+`grow` measures until every worker answers; `prewarm` compares a first pass whose truths were asked
+before with one whose truths were not. The serial client does what the authors' code does for a
+completion: one geocode, two embeddings for each pair of levels, three questions to the judge, each
+when the one before is answered; without its random sleeps. Semantic similarity is the paper's
+(encoder only). Each prints one JSON object."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """How well the driver hides reward latency, how fast it is, and what a 64-GPU run would be limited
 by.
 
-    python tests/benchmarks/driver.py [hiding] [throughput] [gpus64]      (default: all three; one JSON object a line)
+    python tests/benchmarks/driver.py [hiding] [throughput] [gpus64]
+
+Without an argument: all three. Prints one JSON object a line.
 
 `hiding` and `gpus64` run the real driver and the real scorer in virtual time on
 tests/simulated_cluster.py, whose times are assumptions about hardware; `throughput` runs the driver

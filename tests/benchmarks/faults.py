@@ -1,7 +1,8 @@
 """The fault campaign: a real run on a small Ray cluster, one fault after the other, and what became
 of it.
 
-    python tests/benchmarks/faults.py undisturbed replica all-replicas redis controller hung [--into DIR]
+    python tests/benchmarks/faults.py undisturbed replica all-replicas redis [--into DIR]
+    python tests/benchmarks/faults.py controller hung
     python tests/benchmarks/faults.py judge engine learner slow-geocoder
     python tests/benchmarks/faults.py node drain
     python tests/benchmarks/faults.py partition            (as root: network namespaces)

@@ -1,10 +1,11 @@
 """The learner beside a bare loop, its memory per option, and what shared vision features save.
 
-    python tests/benchmarks/learner.py throughput    tokens/s: learner actor against PyTorch + PEFT, in turns
-    python tests/benchmarks/learner.py memory        peak memory of a step per option, each in a fresh process
-    python tests/benchmarks/learner.py vision        time and FLOPs of a group with and without shared features
+    python tests/benchmarks/learner.py throughput    tokens/s: learner actor against PyTorch + PEFT
+    python tests/benchmarks/learner.py memory        peak memory of a step per option
+    python tests/benchmarks/learner.py vision        time and FLOPs with and without sharing
 
-Prints one JSON object. Everything runs on one thread per process (OMP_NUM_THREADS=1 unless set).
+`throughput` takes turns, `memory` uses a fresh process for each option. Prints one JSON object.
+Everything runs on one thread per process (OMP_NUM_THREADS=1 unless set).
 """
 
 from __future__ import annotations

@@ -67,11 +67,11 @@ def main() -> None:
             group(3, i, Path(name), "moss", 0.5, asked.group_size) for i in range(asked.prompts)
         ]
         clock = StepClock(6.0, 8.0, [(7.2, 7.8)], [])
-        compute = lambda: {
-            **sample_metrics(groups),
-            **staleness_metrics(groups, 3),
-            **time_metrics(clock, groups),
-        }  # noqa: E731
+
+        def compute() -> dict[str, float]:
+            samples, staleness = sample_metrics(groups), staleness_metrics(groups, 3)
+            return {**samples, **staleness, **time_metrics(clock, groups)}
+
         row = {"step": 3, **compute(), **look("none")}
         tracking = Tracking(Config(), run.path, "none")
         parts = {

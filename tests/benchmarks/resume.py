@@ -1,8 +1,9 @@
 """Kills a run again and again, resumes it each time, and compares it with an uninterrupted one,
 value for value.
 
-    python tests/benchmarks/resume.py [--policy DIR] [--steps 12] [--kills driver,engine,learner,ray] [--save-every 2]
-                                      [--seed 0] [--keep DIR] [dotted overrides ...]
+    python tests/benchmarks/resume.py [--policy DIR] [--steps 12] [--save-every 2] [--seed 0]
+                                      [--kills driver,engine,learner,ray] [--keep DIR]
+                                      [dotted overrides ...]
 
 One reference run, then one run for each part named in --kills, hit three times at random moments
 (of three different steps) and resumed after each. Prints a line per kill and one JSON object; exit

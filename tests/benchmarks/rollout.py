@@ -1,7 +1,8 @@
 """How fast is the rollout actor beside a bare vLLM `LLM.generate`, and how long does a weight swap
 take?
 
-    python tests/benchmarks/rollout.py [--model DIR] [--rounds 5] [--prompts 16] [--group 8] [--tokens 96]
+    python tests/benchmarks/rollout.py [--model DIR] [--rounds 5] [--prompts 16] [--group 8]
+                                       [--tokens 96]
 
 Both engines run in the same run, in turns, on fresh pictures each round, with the same sampling
 settings; the actor is the real one (Ray, streaming, one message for each completion). Prints one

@@ -1,7 +1,8 @@
 """What a step of staleness is worth when rewards are slow: `train` on the real stack with a
 geocoder that is.
 
-    python tests/benchmarks/staleness.py [--policy DIR] [--delay 3] [--steps 6] [--ahead 0,1] [dotted overrides ...]
+    python tests/benchmarks/staleness.py [--policy DIR] [--delay 3] [--steps 6] [--ahead 0,1]
+                                         [dotted overrides ...]
 
 A local server plays Photon and answers every request after --delay seconds; the cache is off, so
 each sample waits.

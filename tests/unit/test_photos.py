@@ -3,8 +3,9 @@
 import pytest
 from PIL import Image
 
+from geoagent_rl.data.importers.folder import import_photos
 from geoagent_rl.data.manifest import load, read
-from geoagent_rl.data.photos import country_name, import_photos
+from geoagent_rl.data.photos import country_name
 from geoagent_rl.types import UserError
 
 

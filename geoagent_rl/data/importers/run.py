@@ -15,8 +15,9 @@ from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
 from geoagent_rl.data.importers.convert import Bad, Converter
 from geoagent_rl.data.importers.exif import exif_rows
 from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
+from geoagent_rl.data.importers.folder import import_photos
 from geoagent_rl.data.importers.kinds import POSITION, Kind, columns_of, kind_of
-from geoagent_rl.data.photos import Finder, import_photos
+from geoagent_rl.data.photos import Finder
 from geoagent_rl.data.tables import Table
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.nearest import NearestPlace
