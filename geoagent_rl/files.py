@@ -78,7 +78,7 @@ def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
 
     One line at a time: the rollouts of a long run are gigabytes."""
     with file_at_once(path) as part, open(path, "rb") as lines, open(part, "wb") as kept:
-        kept.writelines(filter(wanted, lines))
+        kept.writelines(line for line in lines if wanted(line))
 
 
 def sweep(path: Path) -> None:
