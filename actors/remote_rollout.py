@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling
 
 CHECK_S = 60.0  # for one short request; an engine that takes longer counts as hung
 STOP_S = 20.0
@@ -28,16 +28,9 @@ class RemoteRollout:
         self.actor = actor
         self.timeout_s = timeout_s
 
-    async def generate(
-        self,
-        prompt: Prompt,
-        n: int,
-        seed: int,
-        temperature: float | None = None,
-        banned: tuple[int, ...] = (),
-    ) -> AsyncIterator[Rollout]:
-        stream = self.actor.generate_lists.remote(prompt, n, seed, temperature, banned)
-        what, left = f"prompt {prompt.uid}", n
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        stream = self.actor.generate_lists.remote(prompt, sampling)
+        what, left = f"prompt {prompt.uid}", sampling.n
         try:
             while left:
                 finished = await self.answer(await self.answer(anext(stream), what), what)

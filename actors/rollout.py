@@ -25,7 +25,7 @@ from actors.vllm_engine import (
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, UserError
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, UserError
 
 BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
 SWAP_TIMEOUT_S = 120.0
@@ -77,33 +77,19 @@ class RolloutEngine:
         self.probe = await self.probe_logprobs()
         return time.monotonic() - begin
 
-    async def generate(
-        self,
-        prompt: Prompt,
-        n: int,
-        seed: int,
-        temperature: float | None = None,
-        banned: tuple[int, ...] = (),
-    ) -> AsyncIterator[Rollout]:
-        """Yields n completions of `prompt`, each as it finishes, all by the version that is current
-        at submission.
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        """Yield the completions of `prompt`, each as it finishes, all by the version that is
+        current at submission.
 
-        Each completion has its own random stream, derived from `seed`, the prompt's uid and its
-        index: it does not depend on the order or the size of the batch (up to the rounding of the
-        kernels). temperature: None is rollout.temperature, 0 is greedy. Token ids in `banned` are
-        not sampled either. Raises BadImage (UserError) for a broken picture, InfraError when the
-        engine fails or takes longer than rollout.timeout_s."""
-        async for finished in self.generate_lists(prompt, n, seed, temperature, banned):
+        They do not depend on the order or the size of the batch, up to the rounding of the kernels.
+        Raises BadImage (UserError) for a broken picture, InfraError when the engine fails or takes
+        longer than rollout.timeout_s."""
+        async for finished in self.generate_lists(prompt, sampling):
             for rollout in finished:
                 yield rollout
 
     async def generate_lists(
-        self,
-        prompt: Prompt,
-        n: int,
-        seed: int,
-        temperature: float | None = None,
-        banned: tuple[int, ...] = (),
+        self, prompt: Prompt, sampling: Sampling
     ) -> AsyncIterator[list[Rollout]]:
         """`generate` in fewer messages: completions that end within TOGETHER_S of each other come
         as one list.
@@ -128,17 +114,14 @@ class RolloutEngine:
         try:
             submitted = time.monotonic()
             engine_input = await self.render(prompt)
-            temperature = self.config.rollout.temperature if temperature is None else temperature
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
             if room < 1:  # vLLM would refuse the request in words of its own
                 where, why = f"{prompt.uid} ({prompt.image})", "no token is left for an answer"
                 raise UserError(
                     f"{where}: rollout.max_model_len is too small for its prompt: {why}"
                 )
-            for index in range(n):
-                params = self.sampling(
-                    request_seed(seed, prompt.uid, index), temperature, room, banned
-                )
+            for index in range(sampling.n):
+                params = self.sampling_params(prompt.uid, index, sampling, room)
                 work = self.complete(prompt.uid, index, dict(engine_input), params, submitted)
                 running.add(asyncio.create_task(within(deadline - time.monotonic(), what, work)))
             while running:
@@ -181,17 +164,22 @@ class RolloutEngine:
             ) from None
         return rendered
 
-    def sampling(self, seed: int, temperature: float, room: int, banned: tuple[int, ...]) -> Any:
+    def sampling_params(self, uid: str, index: int, sampling: Sampling, room: int) -> Any:
+        """Return vLLM's settings of completion number `index`; `room` tokens fit behind the
+        prompt.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
-            temperature=temperature,
-            seed=seed,
+            temperature=self.config.rollout.temperature
+            if sampling.temperature is None
+            else sampling.temperature,
+            seed=request_seed(sampling.seed, uid, index),
             max_tokens=min(self.config.rollout.max_tokens, room),
             logprobs=0,  # of the sampled token only
             flat_logprobs=True,
-            logit_bias=self.bans | dict.fromkeys(banned, BAN),
+            logit_bias=self.bans | dict.fromkeys(sampling.banned, BAN),
             detokenize=False,  # once, at the end
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

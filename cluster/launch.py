@@ -60,8 +60,8 @@ class Stack:
     model_dir: str  # the checkpoint that the engines were started with
     engines: list[RestartedEngine]
     scorer: Scorer  # with the configured weights
-    # with the paper's weights for every part: evaluation, whatever an ablation trains on
-    judge_of_all: Scorer
+    # with the paper's weights for every part, whatever an ablation trains on
+    evaluation_scorer: Scorer
     services: RewardServices
 
 
@@ -136,32 +136,46 @@ async def session(
 
 
 @contextlib.asynccontextmanager
-async def stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
-    """Starts reward services and rollout engines with the checkpoint in `model_dir`; stops them at
-    the end.
-
-    Raises InfraError naming the part that did not come up.
+async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
+    """Start reward services, and rollout engines with the checkpoint in `model_dir`; stop them at
+    the end. Raises InfraError naming the part that did not come up.
     """
     config = s.config
     async with contextlib.AsyncExitStack() as cleanup:
-        engines = [supervised_engine(s, i, model_dir) for i in range(config.rollout.engines)]
-        cleanup.push_async_callback(close_engines, engines)
-        starting = asyncio.gather(*(engine_up(engine.engine, config) for engine in engines))
-        cleanup.push_async_callback(given_up, starting)
+        engines, starting = await cleanup.enter_async_context(starting_engines(s, model_dir))
         if 0 < config.rollout.gpus_per_engine < 1:
-            await asyncio.shield(
-                starting
-            )  # vLLM measures the GPU's memory as it starts: one engine after the other
+            # vLLM measures the GPU's memory as it starts: one engine after the other
+            await asyncio.shield(starting)
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await starting
         everything = dataclasses.replace(config.reward, weights=Weights())
-        scorers = [Scorer(services.services, reward) for reward in (config.reward, everything)]
-        yield Stack(model_dir, engines, *scorers, services)
+        yield Stack(
+            model_dir,
+            engines,
+            scorer=Scorer(services.services, config.reward),
+            evaluation_scorer=Scorer(services.services, everything),
+            services=services,
+        )
 
 
-async def given_up(work: asyncio.Future) -> None:
-    """Cancels it and hears its end, which nobody else may be waiting for."""
+@contextlib.asynccontextmanager
+async def starting_engines(
+    s: Session, model_dir: str
+) -> AsyncIterator[tuple[list[RestartedEngine], asyncio.Future[Any]]]:
+    """Yield the run's rollout engines, with the checkpoint in `model_dir`, and what to await until
+    they are up; stop them at the end."""
+    engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
+    starting = asyncio.gather(*(engine_up(engine.engine, s.config) for engine in engines))
+    try:
+        yield engines, starting
+    finally:
+        await cancel_and_wait(starting)
+        await asyncio.gather(*(engine.close() for engine in engines))
+
+
+async def cancel_and_wait(work: asyncio.Future[Any]) -> None:
+    """Cancel `work` and wait until it has ended; drop its result."""
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
 
@@ -234,10 +248,6 @@ async def engine_up(engine: RemoteRollout, config: Config) -> None:
         raise InfraError(
             f"a rollout engine did not start: {' '.join(str(error).split())[:300]}"
         ) from error
-
-
-async def close_engines(engines: list[RestartedEngine]) -> None:
-    await asyncio.gather(*(engine.close() for engine in engines))
 
 
 @contextlib.asynccontextmanager

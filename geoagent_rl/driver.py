@@ -33,6 +33,7 @@ from geoagent_rl.types import (
     PolicyVersion,
     Prompt,
     Rollout,
+    Sampling,
     ScoredRollout,
     UserError,
 )
@@ -54,14 +55,7 @@ class Engine(Protocol):
 
     async def answers(self) -> bool: ...
 
-    def generate(
-        self,
-        prompt: Prompt,
-        n: int,
-        seed: int,
-        temperature: float | None = None,
-        banned: tuple[int, ...] = (),
-    ) -> AsyncIterator[Rollout]: ...
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]: ...
 
     def failed(self, problem: Exception) -> None: ...
 
@@ -177,10 +171,11 @@ async def make_group(
     """Generates and scores the G samples of one prompt. One whose picture cannot be decoded gives a
     group without.
     """
-    seed, size = config.run.seed * 1_000_003 + position, config.rollout.group_size
+    # A prompt that comes again in a later epoch gets other completions.
+    sampling = Sampling(config.rollout.group_size, config.run.seed * 1_000_003 + position)
     try:
         scored = await generate_and_score(
-            engines, position, scorer, prompt, size, seed, config.rollout.timeout_s
+            engines, position, scorer, prompt, sampling, config.rollout.timeout_s
         )
     except (
         BadImage
@@ -195,12 +190,10 @@ async def generate_and_score(
     turn: int,
     scorer: Scorer,
     prompt: Prompt,
-    n: int,
-    seed: int,
+    sampling: Sampling,
     timeout_s: float,
-    **sampling: Any,
 ) -> list[ScoredRollout]:
-    """The n scored samples of a prompt, in index order. A failed engine's work is started again,
+    """The scored samples of a prompt, in index order. A failed engine's work is started again,
     with the same seed, on the next one that works; timeout_s is for each attempt, scoring included.
     An engine that is found dead before it gets the work costs no attempt: those of one machine die
     together."""
@@ -208,7 +201,7 @@ async def generate_and_score(
         engine = await first_up(engines, turn + attempt, proven=attempt > 0)
         try:
             async with asyncio.timeout(timeout_s):
-                return await stream_scores(engine, scorer, prompt, n, seed, **sampling)
+                return await stream_scores(engine, scorer, prompt, sampling)
         except (InfraError, TimeoutError) as error:
             problem = error
             engine.failed(error)
@@ -252,22 +245,22 @@ def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[f
 
 
 async def stream_scores(
-    engine: Engine, scorer: Scorer, prompt: Prompt, n: int, seed: int, **sampling: Any
+    engine: Engine, scorer: Scorer, prompt: Prompt, sampling: Sampling
 ) -> list[ScoredRollout]:
     """Scores each rollout while the others are still being generated; returns them in index
     order.
     """
     tasks: list[asyncio.Task[ScoredRollout]] = []
     try:
-        async for rollout in engine.generate(prompt, n, seed, **sampling):
+        async for rollout in engine.generate(prompt, sampling):
             tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
         scored = sorted(await asyncio.gather(*tasks), key=lambda s: s.rollout.index)
     finally:
         for task in tasks:
             task.cancel()
-    if [s.rollout.index for s in scored] != list(range(n)):
+    if [s.rollout.index for s in scored] != list(range(sampling.n)):
         raise InfraError(
-            f"prompt {prompt.uid}: the engine returned {len(scored)} of {n} completions"
+            f"prompt {prompt.uid}: the engine returned {len(scored)} of {sampling.n} completions"
         )
     return scored
 

@@ -12,9 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, UserError
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, UserError
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,7 @@ class LearnerLost(InfraError):
 class Startable(Protocol):
     """One life of an engine."""
 
-    def generate(
-        self, prompt: Prompt, n: int, seed: int, **sampling: Any
-    ) -> AsyncIterator[Rollout]: ...
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]: ...
     async def swap(self, version: PolicyVersion) -> float: ...
     async def sleep(self) -> None: ...
 
@@ -85,10 +83,8 @@ class RestartedEngine:
                 self._begin_recovery(problem, must_restart=True)
         return self.up
 
-    async def generate(
-        self, prompt: Prompt, n: int, seed: int, **sampling: Any
-    ) -> AsyncIterator[Rollout]:
-        async for rollout in self.engine.generate(prompt, n, seed, **sampling):
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        async for rollout in self.engine.generate(prompt, sampling):
             yield rollout
 
     def failed(self, problem: Exception) -> None:

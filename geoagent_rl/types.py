@@ -36,6 +36,20 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the completions of one prompt are drawn.
+
+    Each completion has a random stream of its own, from `seed`, the prompt's uid and its index: it
+    depends neither on other prompts nor on `n`. Token ids in `banned` are never drawn, beside those
+    that no policy may draw (policy/prompt.py)."""
+
+    n: int  # completions
+    seed: int
+    temperature: float | None = None  # None: rollout.temperature; 0: greedy
+    banned: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One completion of a prompt by one policy version.
 

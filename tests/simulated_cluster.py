@@ -15,7 +15,7 @@ from reward_fakes import completion
 from geoagent_rl.driver import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
-from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, Truth
+from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, Sampling, Truth
 
 TEXT = completion()
 TRUTH = Truth("Germany", "Bayern", "München", 48.0, 11.0)
@@ -76,9 +76,9 @@ class Engine:
         spans = {"submitted": asked, "generated": asyncio.get_running_loop().time()}
         return Rollout(uid, index, (1,), (2,) * length, (), TEXT, "stop", version, spans)
 
-    async def generate(self, prompt, n, seed):
+    async def generate(self, prompt, sampling):
         asked = asyncio.get_running_loop().time()
-        work = [self.complete(prompt.uid, i, seed, asked) for i in range(n)]
+        work = [self.complete(prompt.uid, i, sampling.seed, asked) for i in range(sampling.n)]
         for finished in asyncio.as_completed(work):
             yield await finished
 
@@ -157,7 +157,7 @@ async def serial_step(config, engines, scorer, learner, first, one_by_one):
 
     async def group(i):
         engine = engines[i % len(engines)]
-        return [rollout async for rollout in engine.generate(prompt_at(i), size, i)]
+        return [rollout async for rollout in engine.generate(prompt_at(i), Sampling(size, i))]
 
     groups = await asyncio.gather(
         *(group(first + i) for i in range(config.rollout.prompts_per_step))

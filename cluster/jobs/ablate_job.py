@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cluster.jobs.grpo import reinforce
 from cluster.jobs.stages import cold_start, dataset, measure, say, starting_base
-from cluster.launch import Session, Stack, run_id_of, run_until_done, session, stack
+from cluster.launch import Session, Stack, run_id_of, run_until_done, running_stack, session
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.ablations import Row
@@ -90,9 +90,9 @@ class _Job:
             if shown:
                 await self.cold_start(s, base, shown)
             for sharing in together(rows, self.config):
-                async with stack(s, self.start_of(sharing[0], base)) as on:
+                async with running_stack(s, self.start_of(sharing[0], base)) as stack:
                     for row in sharing:
-                        await self.row(s, on, row, self.start_of(row, base))
+                        await self.row(s, stack, row, self.start_of(row, base))
 
     def start_of(self, row: Row, base: str) -> str:
         return base if row.start == "base" else str(self.sft)
@@ -104,7 +104,7 @@ class _Job:
         with directory_at_once(self.sft) as part:
             await cold_start(s, run, base, shown, part)
 
-    async def row(self, s: Session, on: Stack, row: Row, start: str) -> None:
+    async def row(self, s: Session, stack: Stack, row: Row, start: str) -> None:
         """Trains (where the row says so) and evaluates one row; writes its report and, last of all,
         row.json.
         """
@@ -125,15 +125,15 @@ class _Job:
         )  # then the engines hold what the row before left in them
         if row.grpo:
             holds = "" if shared else start
-            on = dataclasses.replace(
-                on, model_dir=holds, scorer=Scorer(on.services.services, config.reward)
+            stack = dataclasses.replace(
+                stack, model_dir=holds, scorer=Scorer(stack.services.services, config.reward)
             )
-            await reinforce(s, on, run, start, self.train, self.held, resume)
+            await reinforce(s, stack, run, start, self.train, self.held, resume)
         elif shared:
-            for engine in on.engines:
+            for engine in stack.engines:
                 await engine.swap(PolicyVersion(0, "merged", start))
         stage = "grpo" if row.grpo else row.start
-        table = await measure(s, on, run, stage, "heldout", self.held)
+        table = await measure(s.config, stack, run, stage, "heldout", self.held)
         write_report(path)
         write_json(path / DONE, {"row": row.name, "seed": self.seed, "table": table})
         shutil.rmtree(weights)

@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.jobs.grpo import reinforce
 from cluster.jobs.stages import SCENES, cold_start, dataset, measure, say, tiny_base
-from cluster.launch import Stack, run_until_done, session, stack
+from cluster.launch import Stack, run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
@@ -55,13 +55,13 @@ async def demo(
     tested = [split for split in ("heldout", "hidden", "photos") if split in splits]
     tables: dict[tuple[str, str], dict[str, Any]] = {}
     async with session(config, run.path) as s:
-        async with stack(s, base) as on:
+        async with running_stack(s, base) as stack:
 
             async def test(stage: str, banned: tuple[int, ...] = ()) -> None:
                 for split in tested if not banned else ("heldout",):
                     at = config.rollout.temperature
                     tables[stage, split] = await measure(
-                        s, on, run, stage, split, splits[split], at, banned
+                        s.config, stack, run, stage, split, splits[split], at, banned
                     )
                 say(
                     f"{stage}: reward {tables[stage, 'heldout']['reward_total']:.3f} on held-out scenes"
@@ -70,19 +70,19 @@ async def demo(
             await test("base")
             sft = run.path / "policy-sft"
             await cold_start(s, run, base, splits["sft"], sft)
-            await take(on, str(sft))
+            await take(stack, str(sft))
             await test("sft")
             await test("sft_no_hedge", tiny.hedge_ids(load_processor(str(sft)).tokenizer))
-            await reinforce(s, on, run, str(sft), splits["train"], splits["heldout"])
+            await reinforce(s, stack, run, str(sft), splits["train"], splits["heldout"])
             await test("grpo")
     return tables
 
 
-async def take(on: Stack, model_dir: str) -> None:
+async def take(stack: Stack, model_dir: str) -> None:
     """Gives the engines another starting checkpoint."""
-    for engine in on.engines:
+    for engine in stack.engines:
         await engine.swap(PolicyVersion(0, "merged", model_dir))
-    on.model_dir = model_dir
+    stack.model_dir = model_dir
 
 
 def table_text(tables: dict[tuple[str, str], dict[str, Any]]) -> str:

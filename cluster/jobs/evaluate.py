@@ -7,36 +7,31 @@ share a file."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs.stages import checkpoint, dataset, progress, say, starting_base, starting_policy
-from cluster.launch import (
-    Session,
-    close_engines,
-    engine_up,
-    run_until_done,
-    session,
-    stack,
-    supervised_engine,
+from cluster.jobs.stages import (
+    checkpoint,
+    dataset,
+    predict_on,
+    say,
+    starting_base,
+    starting_policy,
 )
+from cluster.launch import run_until_done, running_stack, session, starting_engines
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
-from geoagent_rl.config.reward import Weights
+from geoagent_rl.config.reward import RewardConfig, Weights
 from geoagent_rl.data.manifest import Sample
-from geoagent_rl.evaluation.locate import locate_all
-from geoagent_rl.evaluation.predictions import read_predictions
+from geoagent_rl.evaluation.locate import Prediction
+from geoagent_rl.evaluation.predictions import from_rows
 from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.files import keep_lines, write_json
-from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rewards.services import LEVELS, Services
+from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import UserError
 
@@ -79,25 +74,10 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
         say(
             f"{left} photographs got no answer from the machinery; run again with run.dir={run.path} to ask for them"
         )
-    table = summarise(read_predictions(run.path / FILE), config.eval.geoscore_scale_km)
-    table["unanswered"] = left
-    run.record_eval("eval", "eval", for_report(table))
+    predictions = from_rows(run.path.name, run.rows(FILE))
+    table = summarise(predictions, config.eval.geoscore_scale_km) | {"unanswered": left}
+    run.record_eval("eval", "eval", table)
     return run.path / FILE, table
-
-
-def for_report(table: dict[str, Any]) -> dict[str, Any]:
-    """The figures that the report of a run shows, under its names."""
-    means = table["means"]
-    flat = {
-        name: value for name, value in table.items() if not isinstance(value, dict) or name == "hit"
-    }
-    named = {f"{level}_acc": means.get(f"right_{level}") for level in LEVELS}
-    return {
-        **flat,
-        **named,
-        "format_valid": means.get("format_valid"),
-        "reward_consistency": means.get("consistency"),
-    }
 
 
 def open_file(run: RunDir, asked: dict[str, Any], samples: list[Sample]) -> list[Sample]:
@@ -119,50 +99,26 @@ def open_file(run: RunDir, asked: dict[str, Any], samples: list[Sample]) -> list
 async def predict(
     config: Config, run: RunDir, base: str, model: str, todo: list[Sample], judge: bool
 ) -> int:
+    """Append a row for each of `todo` to the prediction file; return how many have none."""
+
+    def keep(row: Prediction) -> None:
+        run.append(FILE, [row])
+
     async with session(config, run.path) as s:
         checkpoint = model or await starting_policy(s, run, base)
-        async with (stack if judge else engines_only)(s, checkpoint) as on:
-            with progress("evaluation") as advance:
-                rows = 0
-
-                def keep(row: dict[str, Any]) -> None:
-                    nonlocal rows
-                    run.append(FILE, [row])
-                    rows += 1
-                    advance(rows, len(todo))
-
-                c = config.eval
-                at_once = len(on.engines) * max(1, config.rollout.max_num_seqs // c.completions)
-                return await locate_all(
-                    todo,
-                    on.engines,
-                    on.judge_of_all,
-                    c.completions,
-                    c.temperature,
-                    config.run.seed,
-                    keep,
-                    at_once,
-                )
+        if judge:
+            async with running_stack(s, checkpoint) as stack:
+                return await predict_on(config, stack.engines, stack.evaluation_scorer, todo, keep)
+        async with starting_engines(s, checkpoint) as (engines, starting):
+            scorer = places_scorer(config.reward)
+            await starting
+            return await predict_on(config, engines, scorer, todo, keep)
 
 
-@dataclasses.dataclass
-class Engines:
-    """What evaluation needs of launch.Stack."""
-
-    engines: list[RestartedEngine]
-    judge_of_all: Scorer
-
-
-@contextlib.asynccontextmanager
-async def engines_only(s: Session, model_dir: str) -> AsyncIterator[Engines]:
-    """Rollout engines without reward services: places and names are scored here, reasoning is
-    not.
+def places_scorer(config: RewardConfig) -> Scorer:
+    """Return a scorer of places and names in this process, by the offline gazetteer; it scores no
+    reasoning.
     """
-    reward = dataclasses.replace(s.config.reward, weights=Weights(consistency=0.0))
-    (places,) = LocalPlaces.open(reward)
-    engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
-    try:
-        await asyncio.gather(*(engine_up(engine.engine, s.config) for engine in engines))
-        yield Engines(engines, Scorer(Services(places, places, None), reward))
-    finally:
-        await close_engines(engines)
+    (places,) = LocalPlaces.open(config)
+    weights = Weights(consistency=0.0)
+    return Scorer(Services(places, places, None), dataclasses.replace(config, weights=weights))

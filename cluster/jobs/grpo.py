@@ -24,18 +24,18 @@ from geoagent_rl import driver
 from geoagent_rl.colocate import TakingTurns
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
-from geoagent_rl.evaluation.run import validate
+from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
-from geoagent_rl.metrics.table import summary_line
+from geoagent_rl.metrics.table import mean, summary_line
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
-from geoagent_rl.types import Group, InfraError, Prompt, UserError
+from geoagent_rl.types import Group, InfraError, Prompt, Sampling, UserError
 
 
 async def reinforce(
     s: Session,
-    on: Stack,
+    stack: Stack,
     run: RunDir,
     model_dir: str,
     samples: Sequence[manifest.Sample],
@@ -48,14 +48,14 @@ async def reinforce(
     started again from the newest checkpoint, so at most run.save_every steps are done twice."""
 
     async def attempt(life: int) -> None:
-        await reinforce_once(s, on, run, model_dir, samples, held, resume or life > 0, life)
+        await reinforce_once(s, stack, run, model_dir, samples, held, resume or life > 0, life)
 
     await restarting_learner(attempt, s.config.learner.max_restarts)
 
 
 async def reinforce_once(
     s: Session,
-    on: Stack,
+    stack: Stack,
     run: RunDir,
     model_dir: str,
     samples: Sequence[manifest.Sample],
@@ -68,25 +68,25 @@ async def reinforce_once(
     prompts = [x.prompt() for x in samples]
     async with learner(s, model_dir, grpo_phase(config), life) as group, watched(s.run_id) as load:
         first, prompt = await restore(group, run) if resume else (0, 0)
-        if first or life or on.model_dir != model_dir:
-            await asyncio.gather(*(engine.swap(group.version) for engine in on.engines))
+        if first or life or stack.model_dir != model_dir:
+            await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         if config.reward.geocoder.prewarm:
-            failed = await on.services.prewarm(prompt.truth.levels for prompt in prompts)
+            failed = await stack.services.prewarm(prompt.truth.levels for prompt in prompts)
             say(
                 f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed"
             )
-        validation = [x.prompt() for x in held[: config.run.validate_samples]]
+        validation = held[: config.run.validate_samples]
         tracking = Tracking(config, run.path, s.run_id, first)
         after = AfterStep(
-            config, on, run, group, validation, load, tracking, first, prompt, *run.best()
+            config, stack, run, group, validation, load, tracking, first, prompt, *run.best()
         )
         if not resume:
             await after.save(0)  # what a learner that dies soon goes back to
         try:
             order = prompt_order(prompts, config.run.seed)
-            learning = TakingTurns(group, on.engines[0]) if config.placement.colocate else group
+            learning = TakingTurns(group, stack.engines[0]) if config.placement.colocate else group
             await driver.train(
-                config, order, on.engines, on.scorer, learning, after.step, first, prompt
+                config, order, stack.engines, stack.scorer, learning, after.step, first, prompt
             )
         except LearnerLost:
             raise  # it has nothing left to save
@@ -125,10 +125,10 @@ class AfterStep:
     """
 
     config: Config
-    on: Stack
+    stack: Stack
     run: RunDir
     group: LearnerGroup
-    validation: Sequence[Prompt]
+    validation: Sequence[manifest.Sample]
     load: Mapping[str, float]  # what the machines are doing
     tracking: Tracking
     done: int  # steps finished and recorded
@@ -139,7 +139,9 @@ class AfterStep:
     unsaved: int = 0
 
     async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
-        metrics |= await self.on.services.cache_metrics() | self.load | await self.validated(step)
+        metrics |= (
+            await self.stack.services.cache_metrics() | self.load | await self.validated(step)
+        )
         self.warn(await self.group.save_problems())
         metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}
         self.run.record_step(metrics, groups)
@@ -162,9 +164,12 @@ class AfterStep:
         if not every or step % every:
             return {}
         start = time.monotonic()
-        reward = await validate(
-            self.validation, self.on.engines, self.on.scorer, c.eval.temperature, c.run.seed
-        )
+        rows: list[Prediction] = []
+        sampling = Sampling(1, c.run.seed, c.eval.temperature)
+        engines, scorer = self.stack.engines, self.stack.scorer
+        await locate(self.validation, engines, scorer, sampling, c.rollout, rows.append)
+        rewards = [row["reward_total"] for row in rows if row.get("reward_total") is not None]
+        reward = mean(rewards)  # NaN when none could be scored
         if reward > self.best_reward:
             self.best, self.best_reward = step, reward
             say(f"step {step}: best validation so far, reward {reward:.3f}")

@@ -6,7 +6,7 @@ GRPO is reinforce.py's; `jobs.py` and `demo.py` put them in order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ from cluster.launch import Session, Stack, learner
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
-from geoagent_rl.evaluation.run import evaluate
+from geoagent_rl.evaluation.locate import Prediction, locate
+from geoagent_rl.evaluation.predictions import from_rows
+from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.grpo.schedule import sft_phase
+from geoagent_rl.recovery import RestartedEngine
+from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.terminal import progress, say
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import scenes
-from geoagent_rl.types import UserError
+from geoagent_rl.types import Sampling, UserError
 
 SCENES = "scenes"  # as a manifest: rendered on the spot
 
@@ -119,9 +123,35 @@ async def cold_start(
         await group.save_merged(str(out))
 
 
+async def predict_on(
+    config: Config,
+    engines: Sequence[RestartedEngine],
+    scorer: Scorer,
+    samples: Sequence[manifest.Sample],
+    keep: Callable[[Prediction], None],
+    temperature: float | None = None,
+    banned: tuple[int, ...] = (),
+) -> int:
+    """Call `keep` with the engines' prediction for each sample; return how many have none.
+    temperature: in place of eval.temperature.
+    """
+    c, done = config.eval, 0
+    at = c.temperature if temperature is None else temperature
+    sampling = Sampling(c.completions, config.run.seed, at, banned)
+    with progress("evaluation") as advance:
+
+        def count(row: Prediction) -> None:
+            nonlocal done
+            keep(row)
+            done += 1
+            advance(done, len(samples))
+
+        return await locate(samples, engines, scorer, sampling, config.rollout, count)
+
+
 async def measure(
-    s: Session,
-    on: Stack,
+    config: Config,
+    stack: Stack,
     run: RunDir,
     stage: str,
     split: str,
@@ -129,14 +159,15 @@ async def measure(
     temperature: float | None = None,
     banned: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    """Evaluates the engines' policy on `samples` and records it in eval.json under stage and
-    split.
-    """
-    c = s.config.eval
-    prompts = [x.prompt() for x in samples[: c.samples]]
-    at = c.temperature if temperature is None else temperature
-    table, _ = await evaluate(
-        prompts, on.engines, on.judge_of_all, at, c.geoscore_scale_km, s.config.run.seed, banned
-    )
+    """Evaluate the engines' policy on `samples`; record the figures in eval.json under stage and
+    split, and the predictions in RUN/predictions/STAGE-SPLIT.jsonl."""
+    rows: list[Prediction] = []
+    engines, scorer = stack.engines, stack.evaluation_scorer
+    shown = samples[: config.eval.samples]
+    left = await predict_on(config, engines, scorer, shown, rows.append, temperature, banned)
+    if left:
+        say(f"WARNING: {left} photographs of {stage}, {split} got no answer from the machinery")
+    run.record_predictions(stage, split, rows)
+    table = summarise(from_rows(stage, rows), config.eval.geoscore_scale_km) | {"unanswered": left}
     run.record_eval(stage, split, table)
     return table

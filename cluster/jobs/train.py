@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cluster.jobs.grpo import reinforce
 from cluster.jobs.stages import cold_start, dataset, measure, say, starting_base, starting_policy
-from cluster.launch import run_until_done, session, stack
+from cluster.launch import run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.pages.report import write_report
@@ -51,12 +51,12 @@ def run_train_job(config: Config, resume: bool) -> None:
     async def work() -> None:
         async with session(config, run.path) as s:
             model = await starting_policy(s, run, base)
-            async with stack(s, model) as on:
+            async with running_stack(s, model) as stack:
                 if held and "sft" not in run.evaluations():
-                    await measure(s, on, run, "sft", "eval", held)
-                await reinforce(s, on, run, model, samples, held, resume)
+                    await measure(s.config, stack, run, "sft", "eval", held)
+                await reinforce(s, stack, run, model, samples, held, resume)
                 if held:
-                    await measure(s, on, run, "grpo", "eval", held)
+                    await measure(s.config, stack, run, "grpo", "eval", held)
 
     run_until_done(work())
     say(f"policy: {run.path / 'policy'}\nreport: {write_report(run.path)}")

@@ -8,6 +8,7 @@ Pure: knows nothing of Ray, and reads no results but those it is given."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -169,9 +170,9 @@ def measured(table: Mapping[str, Any]) -> dict[str, float]:
     """
     row = {column: 100 * table["hit"][km] for column, km in COLUMNS.items()}
     row["geoscore"] = table["geoscore"]
-    row["valid_format"] = 100 * table["format_valid"]
-    row["consistency"] = 100 * table["reward_consistency"]
-    row["reward"] = table["reward_total"]
+    row["valid_format"] = 100 * table.get("format_valid", math.nan)
+    row["consistency"] = 100 * table.get("reward_consistency", math.nan)
+    row["reward"] = table.get("reward_total", math.nan)
     return row
 
 

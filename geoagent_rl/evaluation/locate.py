@@ -1,10 +1,11 @@
-"""`eval run`'s loop: every photograph through the engines, one row of the prediction file each, as
-they come.
+"""The one evaluation loop: every photograph through the engines, one prediction row each, as they come.
 
-With several completions per photograph the consensus is the medoid: the located answer that is
-nearest to all the others. Works against the driver's protocols (engines, scorer): real actors or
-fakes. A row is only made of an answer: where an engine or a reward service fails, the photograph
-has no row, and the next run asks again."""
+Training's validation, `eval run`, the demo and ablations all evaluate this way: `locate` makes
+prediction rows, predictions.from_rows reads them, summary.summarise makes figures of them. With
+several completions per photograph the consensus is the medoid: the located answer that is nearest
+to all the others. A row is only made of an answer: where an engine or a reward service fails, the
+photograph has no row. Works against the driver's protocols (engines, scorer): real actors or
+fakes."""
 
 from __future__ import annotations
 
@@ -14,52 +15,49 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoagent_rl.answers.parse import parse
+from geoagent_rl.config import RolloutConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
-from geoagent_rl.evaluation.run import CONCURRENT, SAME, TIMEOUT_S
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.rewards.services import LEVELS
-from geoagent_rl.types import InfraError, ScoredRollout, UserError
+from geoagent_rl.types import InfraError, Outcome, Sampling, ScoredRollout, UserError
 
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
+Prediction = dict[str, Any]  # one row of a prediction file, see docs/evaluation.md
+
+NOT_LOOKED_UP = Outcome("data", 0.0, "reward.weights.spatial is 0: nobody looked the place up")
+SAME = 0.999  # a level whose similarity is this high names the true place
 
 
-async def locate_all(
+async def locate(
     samples: Sequence[Sample],
     engines: Sequence[Engine],
     scorer: Scorer,
-    completions: int,
-    temperature: float,
-    seed: int,
-    keep: Callable[[Row], None],
-    concurrent: int = CONCURRENT,
+    sampling: Sampling,
+    rollout: RolloutConfig,
+    keep: Callable[[Prediction], None],
 ) -> int:
-    """Calls `keep` with each photograph's row, in the order in which they are done; returns how
-    many have none.
+    """Call `keep` with each photograph's row, in the order in which they are done; return how many
+    have none.
 
-    `concurrent` photographs are under way at once; one whose engine fails is tried again, by
-    another if there is one.
-
-    A photograph's completions depend on seed and uid only, not on which others are asked or in what
-    order. Raises InfraError when every photograph fails."""
-    free = asyncio.Semaphore(concurrent)
+    As many photographs are under way as the engines take at once; one whose engine fails is tried
+    again, by another if there is one. A photograph's completions depend on the seed and its uid
+    only, not on which others are asked or in what order. One that cannot be decoded is a failed
+    prediction. Raises InfraError when every photograph fails."""
+    free = asyncio.Semaphore(len(engines) * max(1, rollout.max_num_seqs // sampling.n))
     problems: list[str] = []
 
-    async def ask(i: int, sample: Sample) -> Row:
-        prompt, options = sample.prompt(), {"temperature": temperature}
-        scored = await generate_and_score(
-            engines, i, scorer, prompt, completions, seed, TIMEOUT_S, **options
-        )
-        return prediction_row(sample, scored)
-
-    async def locate(i: int, sample: Sample) -> None:
+    async def one(i: int, sample: Sample) -> None:
         async with free:
             try:
-                keep(await ask(i, sample))
+                scored = await generate_and_score(
+                    engines, i, scorer, sample.prompt(), sampling, rollout.timeout_s
+                )
+                keep(prediction_row(sample, scored))
             except BadImage as error:
                 keep({**_truth(sample), "failure": f"photograph: {error}"})
             except InfraError as error:
@@ -69,7 +67,7 @@ async def locate_all(
     try:
         async with asyncio.TaskGroup() as group:
             for i, sample in enumerate(samples):
-                group.create_task(locate(i, sample))
+                group.create_task(one(i, sample))
     except* UserError as errors:
         raise errors.exceptions[0] from None
     if samples and len(problems) == len(samples):
@@ -77,25 +75,22 @@ async def locate_all(
     return len(problems)
 
 
-def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Row:
-    """One row of the prediction file: truth, consensus, its completion, what the rewards say of it.
+def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Prediction:
+    """Return one row: truth, consensus, its completion, what the rewards say of it.
 
     Raises InfraError when a completion's place could not be looked up: that says nothing about the
     answer."""
-    for s in scored:
-        if s.parts["spatial"].kind == "infra":
-            raise InfraError(f"{sample.uid}: {s.parts['spatial'].reason}")
-    found = [
-        (i, s.parts["spatial"].details)
-        for i, s in enumerate(scored)
-        if s.parts["spatial"].kind == "score"
-    ]
+    places = [s.parts.get("spatial", NOT_LOOKED_UP) for s in scored]
+    for place in places:
+        if place.kind == "infra":
+            raise InfraError(f"{sample.uid}: {place.reason}")
+    found = [(i, place.details) for i, place in enumerate(places) if place.kind == "score"]
     points = np.array([(d["lat"], d["lon"]) for _, d in found]).reshape(-1, 2)
     best, spread = medoid(points) if found else (0, None)
-    chosen = scored[found[best][0] if found else 0]
+    chosen = found[best][0] if found else 0
     row = {
         **_truth(sample),
-        **_answer(chosen),
+        **_answer(scored[chosen]),
         "completions": len(scored),
         "located": len(found),
         "spread_km": spread,
@@ -108,10 +103,10 @@ def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Row:
             "level": details["level"],
             "failure": "",
         }
-    return row | {"failure": chosen.parts["spatial"].reason}
+    return row | {"failure": places[chosen].reason}
 
 
-def medoid(points: np.ndarray) -> tuple[int, float | None]:
+def medoid(points: NDArray[np.float64]) -> tuple[int, float | None]:
     """(index of the point whose mean distance to the others is least, the first of equals; that
     mean, km, None for one point). points: (k, 2) degrees, k at least 1."""
     if len(points) == 1:
@@ -122,16 +117,16 @@ def medoid(points: np.ndarray) -> tuple[int, float | None]:
     return best, float(sums[best] / (len(points) - 1))
 
 
-def _truth(sample: Sample) -> Row:
+def _truth(sample: Sample) -> Prediction:
     names = {name: getattr(sample, name) for name in ("country", "region", "place", "scene")}
     return {"uid": sample.uid, "gt_lat": sample.lat, "gt_lon": sample.lon, "pred_lat": None, "pred_lon": None, **names,
             "locatability": sample.locatability}  # fmt: skip
 
 
-def _answer(scored: ScoredRollout) -> Row:
+def _answer(scored: ScoredRollout) -> Prediction:
     """The chosen completion in columns; what no reward part looked at is left out."""
     parsed = parse(scored.rollout.text)
-    row: Row = {
+    row: Prediction = {
         "answer": "; ".join(parsed.levels) if any(parsed.levels) else "",
         "text": scored.rollout.text,
     }
@@ -139,6 +134,8 @@ def _answer(scored: ScoredRollout) -> Row:
     row["finish_reason"] = scored.rollout.finish_reason
     for level, stage in zip(LEVELS, parsed.stages, strict=False):
         row[f"uncertainty_{level}"] = stage.uncertainty or None
+    row["reward_total"] = scored.total
+    row |= {f"reward_{name}": outcome.score for name, outcome in scored.parts.items()}
     semantic, consistency = scored.parts.get("semantic"), scored.parts.get("consistency")
     if semantic is not None and semantic.kind != "infra":
         rows = {r["level"]: r for r in semantic.details.get("levels", ())}
@@ -147,6 +144,5 @@ def _answer(scored: ScoredRollout) -> Row:
             for level in LEVELS
         }
     if consistency is not None and consistency.score is not None:
-        row["consistency"] = consistency.score
         row["agrees"] = [stage["agree"] for stage in consistency.details.get("stages", ())]
     return row

@@ -7,7 +7,7 @@ file has no truth, or no names, scores and classes, a manifest with the same uid
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,23 @@ class Predictions:
         return Predictions(
             self.name, [self.uids[i] for i in rows], self.truth[rows], self.predicted[rows], others
         )
+
+
+def from_rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
+    """The rows that locate.locate gave, one per photograph."""
+
+    def points(lat: str, lon: str) -> NDArray[np.float64]:
+        found = [(row.get(lat), row.get(lon)) for row in rows]
+        return np.array(found, dtype=np.float64).reshape(-1, 2)  # None becomes NaN
+
+    others = dict.fromkeys(key for row in rows for key in row if key not in (*NAMES, "uid"))
+    return Predictions(
+        name,
+        [row["uid"] for row in rows],
+        points(*NAMES[:2]),
+        points(*NAMES[2:]),
+        {key: [row.get(key) for row in rows] for key in others},
+    )
 
 
 def read_predictions(

@@ -5,7 +5,7 @@ failures, calibration.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,16 @@ from geoagent_rl.types import UserError
 
 MEASURES = (*(str(km) for km in THRESHOLDS_KM), "geoscore")
 SAME_TRUTH_KM = 0.1  # two files of one benchmark may round differently
-MEANS = ("format_valid", "right_country", "right_region", "right_place", "consistency", "spread_km")
+# Columns that `locate` adds beside the places, and what their mean over the rows is called. Rewards
+# (reward_total, reward_<name>) keep their names; "consistency" is what files of before call it.
+RECORDED = {
+    "format_valid": "format_valid",
+    "right_country": "country_acc",
+    "right_region": "region_acc",
+    "right_place": "place_acc",
+    "spread_km": "spread_km",
+    "consistency": "reward_consistency",
+}
 
 
 def row_values(predictions: Predictions, scale_km: float) -> NDArray[np.float64]:
@@ -38,15 +47,15 @@ def summarise(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """score_table's keys, and intervals {measure: [low, high]}, means, failures, buckets,
-    calibration.
+    """score_table's keys, the means of what `locate` recorded (see `recorded`), and intervals
+    {measure: [low, high]}, failures, buckets, calibration.
 
     A kind of bucket that the file says nothing about is left out.
     """
     table = predictions.table(scale_km)
     found = intervals(row_values(predictions, scale_km), rounds, seed)
     table["intervals"] = {name: [i.low, i.high] for name, i in zip(MEASURES, found, strict=True)}
-    table["means"] = _means(predictions)
+    table |= _means(predictions)
     table["failures"] = failures(predictions)
     table["buckets"] = {}
     for kind in by:
@@ -74,13 +83,28 @@ def failures(predictions: Predictions) -> dict[str, int]:
 
 
 def _means(predictions: Predictions) -> dict[str, float]:
-    """Means of the known columns that `eval run` adds, over the rows that have a value."""
+    """Means of the columns that `locate` adds, over the rows that have a value."""
     out = {}
-    for name in MEANS:
-        values = [float(v) for v in predictions.columns.get(name, ()) if v not in (None, "")]
-        if values:
-            out[name] = float(np.mean(values))
+    for column, values in predictions.columns.items():
+        if column in RECORDED or column.startswith("reward_"):
+            known = [number for v in values if (number := _number(v)) is not None]
+            if known:
+                out[RECORDED.get(column, column)] = float(np.mean(known))
     return out
+
+
+def _number(value: Any) -> float | None:
+    """None for what is blank or no number: files of other systems hold anything."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def recorded(table: Mapping[str, Any]) -> dict[str, float]:
+    """The means of what `locate` recorded beside the places that are in a table of `summarise`."""
+    names = {*RECORDED.values(), *(name for name in table if name.startswith("reward_"))}
+    return {name: value for name, value in table.items() if name in names}
 
 
 def on_common_photographs(systems: Sequence[Predictions]) -> list[Predictions]:

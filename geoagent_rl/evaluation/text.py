@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoagent_rl.evaluation.published import KM, TABLES, TITLES
-from geoagent_rl.evaluation.summary import MEASURES
+from geoagent_rl.evaluation.summary import MEASURES, recorded
 
 Table = Mapping[str, Any]
 EXAMPLES = 5
@@ -25,10 +25,8 @@ def show_score(table: Table) -> list[str]:
     low, high = table["intervals"]["geoscore"]
     lines.append(f"95 % intervals  {between}  GeoScore {low:.0f}..{high:.0f}")
     lines += [f"failed {n}: {why}" for why, n in list(table["failures"].items())[:EXAMPLES]]
-    if table["means"]:
-        lines.append(
-            "means  " + "  ".join(f"{name} {value:.3f}" for name, value in table["means"].items())
-        )
+    if means := recorded(table):
+        lines.append("means  " + "  ".join(f"{name} {value:.3f}" for name, value in means.items()))
     for kind, groups in table["buckets"].items():
         lines += [
             "",

@@ -15,7 +15,7 @@ import numpy as np
 
 from geoagent_rl.evaluation.predictions import Predictions
 from geoagent_rl.evaluation.published import KM, NOTES, TABLES, TITLES
-from geoagent_rl.evaluation.summary import MEASURES
+from geoagent_rl.evaluation.summary import MEASURES, recorded
 from geoagent_rl.pages.charts import shares_within, world_map
 from geoagent_rl.pages.report import write_page
 
@@ -141,8 +141,8 @@ def _one(system: Predictions, table: Table) -> str:
             for why, n in list(table["failures"].items())[:MOST_BUCKETS]
         ]
         out.append(_table("Failures", ["reason", "rows"], rows))
-    if table["means"]:
-        rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in table["means"].items()]
+    if means := recorded(table):
+        rows = [[name.replace("_", " "), f"{value:.3f}"] for name, value in means.items()]
         out.append(
             _table(
                 "Means",

@@ -15,7 +15,7 @@ from typing import Any
 
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import BadImage, open_image
-from geoagent_rl.evaluation.run import SAME
+from geoagent_rl.evaluation.locate import SAME
 from geoagent_rl.metrics.table import part_names
 
 Row = Mapping[str, Any]

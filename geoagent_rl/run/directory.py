@@ -5,6 +5,7 @@
     sft_metrics.jsonl  the same for Step II
     rollouts.jsonl     every scored completion: text, levels, parts with reasons, advantage, version
     eval.json          {stage: {split: metrics}} for the stages base, sft, grpo
+    predictions/       STAGE-SPLIT.jsonl, what eval.json was computed from, a row per photograph
     checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs): the newest
                        few and the best
     policy/            the merged checkpoint of the last finished stage, for transformers and vLLM
@@ -141,6 +142,12 @@ class RunDir:
         table = self.evaluations()
         table.setdefault(stage, {})[split] = metrics
         write_json(self.path / "eval.json", table)
+
+    def record_predictions(self, stage: str, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write what an evaluation's figures were made of; `eval score` and `compare` read it."""
+        path = self.path / "predictions" / f"{stage}-{split}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / checkpoints.NAME.format(step)

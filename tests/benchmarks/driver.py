@@ -109,12 +109,12 @@ class FreeEngine:
     def __init__(self) -> None:
         self.open, self.most = 0, 0
 
-    async def generate(self, prompt, n, seed):
-        self.open += n
+    async def generate(self, prompt, sampling):
+        self.open += sampling.n
         self.most = max(self.most, self.open)
         await asyncio.sleep(0.05)  # so that a whole batch is in flight
         now = time.monotonic()
-        for i in range(n):
+        for i in range(sampling.n):
             self.open -= 1
             spans = {"submitted": now, "generated": now}
             yield Rollout(prompt.uid, i, (1,), (2,) * 8, (-0.1,) * 8, "text", "stop", 0, spans)

@@ -31,7 +31,7 @@ from actors.remote_rollout import RemoteRollout  # noqa: E402
 from actors.rollout import RolloutEngine  # noqa: E402
 from actors.vllm_engine import rollout_engine_args, set_environment  # noqa: E402
 from geoagent_rl.config import Config  # noqa: E402
-from geoagent_rl.types import PolicyVersion, Prompt, Truth  # noqa: E402
+from geoagent_rl.types import PolicyVersion, Prompt, Sampling, Truth  # noqa: E402
 
 
 def settings(arguments: argparse.Namespace) -> Config:
@@ -49,7 +49,7 @@ async def actor_round(engine: RemoteRollout, prompts: list[Prompt], group: int) 
         return sum(
             [
                 len(rollout.completion_ids)
-                async for rollout in engine.generate(prompt, group, seed=1)
+                async for rollout in engine.generate(prompt, Sampling(group, seed=1))
             ]
         )
 

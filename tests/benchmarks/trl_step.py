@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import statistics
@@ -53,7 +54,7 @@ from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
 from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor  # noqa: E402
 from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids  # noqa: E402
 from geoagent_rl.tiny import policy as tiny  # noqa: E402
-from geoagent_rl.types import Outcome, Prompt, ScoredRollout, Truth  # noqa: E402
+from geoagent_rl.types import Outcome, Prompt, Sampling, ScoredRollout, Truth  # noqa: E402
 
 
 def settings(arguments: argparse.Namespace) -> Config:
@@ -84,8 +85,8 @@ class Engine(RemoteRollout):
         super().__init__(actor, 600)
         self.ends = ends
 
-    def generate(self, prompt: Prompt, n: int, seed: int):
-        return super().generate(prompt, n, seed, banned=self.ends)
+    def generate(self, prompt: Prompt, sampling: Sampling):
+        return super().generate(prompt, dataclasses.replace(sampling, banned=self.ends))
 
     async def ready(self) -> None:
         pass

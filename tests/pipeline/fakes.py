@@ -43,17 +43,25 @@ class FakeEngine:
     def failed(self, problem):
         pass
 
-    async def generate(self, prompt, n, seed):
+    async def generate(self, prompt, sampling):
         version = self.version
         self.started.append((prompt.uid, version))
-        for i in range(n):
+        for i in range(sampling.n):
             await asyncio.sleep(self.seconds)
-            if self.dead or (prompt.uid in self.fails_once and i == n // 2):
+            if self.dead or (prompt.uid in self.fails_once and i == sampling.n // 2):
                 self.fails_once.discard(prompt.uid)
                 raise InfraError("engine died")
             spans = {"submitted": 0.0, "first_token": 0.0, "generated": self.seconds * (i + 1)}
             yield Rollout(
-                prompt.uid, i, (1,), (2, 3), (-0.1, -0.1), f"{seed}:{i}", "stop", version, spans
+                prompt.uid,
+                i,
+                (1,),
+                (2, 3),
+                (-0.1, -0.1),
+                f"{sampling.seed}:{i}",
+                "stop",
+                version,
+                spans,
             )
 
     async def swap(self, version):

@@ -11,9 +11,13 @@ from fakes import FakeEngine, prompt_at
 from cluster.jobs.grpo import AfterStep, restore
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
+from geoagent_rl.data.images import BadImage
+from geoagent_rl.data.manifest import Sample
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, InfraError, Outcome, PolicyVersion, ScoredRollout
+
+HELD, BROKEN = (98, 99), 98  # the pictures that validation asks about
 
 
 class Learner:
@@ -56,7 +60,8 @@ class Scores:
 
     async def score(self, prompt, rollout):
         reward = self.rewards[rollout.version]
-        return ScoredRollout(rollout, {"spatial": Outcome("score", reward)}, reward)
+        details = {"lat": 0.0, "lon": 0.0, "level": "place"}
+        return ScoredRollout(rollout, {"spatial": Outcome("score", reward, "", details)}, reward)
 
 
 class Services:
@@ -70,8 +75,12 @@ class Plot:
 
 
 class Engine(FakeEngine):
-    async def generate(self, prompt, n, seed, **_):
-        async for rollout in super().generate(prompt, n, seed):
+    """One held-out picture cannot be decoded."""
+
+    async def generate(self, prompt, sampling):
+        if prompt.uid == f"p{BROKEN}":
+            raise BadImage(f"{prompt.image} is damaged", "unreadable")
+        async for rollout in super().generate(prompt, sampling):
             yield rollout
 
 
@@ -94,10 +103,9 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False):
     run, engine, scores = RunDir.create(config, resume), Engine(), Scores(rewards)
     first, prompt = await restore(learner, run) if resume else (0, 0)
     await engine.swap(PolicyVersion(first, "merged", ""))
-    on = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
-    after = AfterStep(
-        config, on, run, learner, [prompt_at(99)], {}, Plot(), first, prompt, *run.best()
-    )
+    stack = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
+    held = [Sample(f"p{i}", f"{i}.png", "Japan", "", "", 35.7, 139.7) for i in HELD]
+    after = AfterStep(config, stack, run, learner, held, {}, Plot(), first, prompt, *run.best())
     try:
         await driver.train(config, prompt_at, [engine], scores, learner, after.step, first, prompt)
     except BaseException:

@@ -17,8 +17,8 @@ class SleepyEngine(FakeEngine):
     asleep = False
     naps = 0
 
-    async def generate(self, prompt, n, seed):
-        async for rollout in super().generate(prompt, n, seed):
+    async def generate(self, prompt, sampling):
+        async for rollout in super().generate(prompt, sampling):
             assert not self.asleep
             yield rollout
 

@@ -162,10 +162,10 @@ async def test_memory_is_flat_over_200_steps():
 
 async def test_a_picture_that_cannot_be_decoded_costs_one_prompt_not_the_run():
     class Picky(FakeEngine):
-        async def generate(self, prompt, n, seed):
+        async def generate(self, prompt, sampling):
             if prompt.uid == "p5":
                 raise BadImage("unreadable", "p5.png is damaged")
-            async for rollout in super().generate(prompt, n, seed):
+            async for rollout in super().generate(prompt, sampling):
                 yield rollout
 
     learner = FakeLearner()
@@ -178,10 +178,10 @@ async def test_storage_that_a_node_does_not_see_stops_the_run():
     """The engine there gives no samples at all, so nothing is unscorable."""
 
     class Blind(FakeEngine):
-        async def generate(self, prompt, n, seed):
+        async def generate(self, prompt, sampling):
             if int(prompt.uid[1:]) % 4 == 1:
                 raise BadImage("no such image file", "missing")
-            async for rollout in super().generate(prompt, n, seed):
+            async for rollout in super().generate(prompt, sampling):
                 yield rollout
 
     learner = FakeLearner()
@@ -351,10 +351,10 @@ def test_wherever_a_run_with_dynamic_sampling_is_cut_it_goes_on_the_same(dull, r
 
 async def test_dynamic_sampling_replaces_pictures_that_cannot_be_decoded():
     class Picky(FakeEngine):
-        async def generate(self, prompt, n, seed):
+        async def generate(self, prompt, sampling):
             if prompt.uid == "p1":
                 raise BadImage("unreadable", "p1.png is damaged")
-            async for rollout in super().generate(prompt, n, seed):
+            async for rollout in super().generate(prompt, sampling):
                 yield rollout
 
     learner = FakeLearner()

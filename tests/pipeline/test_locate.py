@@ -11,14 +11,14 @@ from fakes import FakeEngine
 
 from cluster.jobs.evaluate import open_file
 from geoagent_rl.answers.parse import Stage, render
-from geoagent_rl.config import Config, load
+from geoagent_rl.config import Config, RolloutConfig, load
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.manifest import Sample
-from geoagent_rl.evaluation.locate import locate_all, medoid
-from geoagent_rl.evaluation.predictions import read_predictions
+from geoagent_rl.evaluation.locate import locate, medoid
+from geoagent_rl.evaluation.predictions import from_rows, read_predictions
 from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.run.directory import RunDir
-from geoagent_rl.types import InfraError, Outcome, Rollout, ScoredRollout, UserError
+from geoagent_rl.types import InfraError, Outcome, Rollout, Sampling, ScoredRollout, UserError
 
 TEXT = render(tuple(Stage(("sign",), "because", c, "Medium") for c in ("Kenya", "Kwale", "Diani")),
               ("Kenya", "Kwale", "Diani"))  # fmt: skip
@@ -37,13 +37,13 @@ class Engine(FakeEngine):
         super().__init__()
         self.points, self.broken, self.failing, self.asked = points, set(broken), set(failing), []
 
-    async def generate(self, prompt, n, seed, temperature=None):
-        self.asked.append((prompt.uid, seed, temperature))
+    async def generate(self, prompt, sampling):
+        self.asked.append((prompt.uid, sampling.seed, sampling.temperature))
         if prompt.uid in self.broken:
             raise BadImage("cut short", "unreadable")
         if prompt.uid in self.failing:
             raise InfraError("engine died")
-        for i in range(n):
+        for i in range(sampling.n):
             text = TEXT if self.points[i % len(self.points)] else "I cannot tell"
             yield Rollout(
                 prompt.uid,
@@ -84,10 +84,17 @@ class Scorer:
         return ScoredRollout(rollout, parts, 1.0)
 
 
-def locate(samples, engine, completions=1):
+def located(samples, engine, completions=1):
     rows = []
     left = asyncio.run(
-        locate_all(samples, [engine], Scorer(engine.points), completions, 0.7, 3, rows.append)
+        locate(
+            samples,
+            [engine],
+            Scorer(engine.points),
+            Sampling(completions, 3, 0.7),
+            RolloutConfig(),
+            rows.append,
+        )
     )
     return {row["uid"]: row for row in rows}, left
 
@@ -96,7 +103,7 @@ def test_the_medoid_is_the_answer_that_most_agree_with():
     points = [(48.8, 2.3), (48.9, 2.4), (-33.9, 151.2), (48.85, 2.35)]
     assert medoid(np.array(points))[0] == 3
     engine = Engine([*points, None])
-    rows, left = locate(SAMPLES[:1], engine, completions=5)
+    rows, left = located(SAMPLES[:1], engine, completions=5)
     row = rows["p0"]
     assert (row["pred_lat"], row["pred_lon"], row["completions"], row["located"]) == (
         48.85,
@@ -108,11 +115,12 @@ def test_the_medoid_is_the_answer_that_most_agree_with():
 
 
 def test_a_row_says_what_the_rewards_and_the_reasoning_said():
-    rows, _ = locate(SAMPLES[:1], Engine([(-4.3, 39.6)]))
+    rows, _ = located(SAMPLES[:1], Engine([(-4.3, 39.6)]))
     row = rows["p0"]
     assert row["answer"] == "Kenya; Kwale; Diani" and row["uncertainty_region"] == "Medium"
     assert (row["right_country"], row["right_region"], row["right_place"]) == (1, 0, 0)
-    assert (row["consistency"], row["agrees"], row["format_valid"]) == (
+    assert (row["reward_total"], row["reward_semantic"]) == (1.0, 0.4)
+    assert (row["reward_consistency"], row["agrees"], row["format_valid"]) == (
         0.4,
         [True, False, True],
         1.0,
@@ -122,7 +130,7 @@ def test_a_row_says_what_the_rewards_and_the_reasoning_said():
 
 def test_no_answer_and_a_broken_photograph_are_failed_rows_but_dead_machinery_is_none(tmp_path):
     engine = Engine([None], broken=["p1"], failing=["p2"])
-    rows, left = locate(SAMPLES[:4], engine)
+    rows, left = located(SAMPLES[:4], engine)
     assert left == 1 and set(rows) == {"p0", "p1", "p3"}
     assert [uid for uid, *_ in engine.asked].count("p2") == 3
     assert rows["p0"]["failure"] == "the answer names no place"
@@ -131,7 +139,28 @@ def test_no_answer_and_a_broken_photograph_are_failed_rows_but_dead_machinery_is
     table = summarise(read_predictions(tmp_path / "p.jsonl"), 1805.0)
     assert (table["n"], table["failed"], sum(table["failures"].values())) == (3, 3, 3)
     with pytest.raises(InfraError, match="no photograph could be located; the last: .*engine died"):
-        locate(SAMPLES[2:3], engine)
+        located(SAMPLES[2:3], engine)
+
+
+def test_the_figures_of_rows_in_memory_and_of_their_file_are_the_same(tmp_path):
+    rows, _ = located(SAMPLES[:4], Engine([(-4.3, 39.6)], broken=["p1"]))
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+    table = summarise(from_rows("p", list(rows.values())), 1805.0)
+    assert table == summarise(read_predictions(file), 1805.0)
+    names = ("country_acc", "region_acc", "format_valid", "reward_total", "reward_consistency")
+    assert [table[name] for name in names] == pytest.approx(
+        [1.0, 0.0, 1.0, 1.0, 0.4]  # of those with an answer
+    )
+    assert (table["n"], table["failed"], table["hit"]["25"]) == (4, 1, 0.75)
+
+
+def test_a_photograph_s_completions_depend_on_seed_and_uid_only():
+    """Whichever are asked with it, in whatever order: a later run asks for the rest alone."""
+    engine = Engine([(1.0, 2.0)])
+    located(SAMPLES, engine)
+    located(SAMPLES[3:1:-1], engine)
+    assert {seed for _, seed, _ in engine.asked} == {3}  # the uid is the engine's part
 
 
 def test_another_engine_answers_where_one_died():
@@ -140,7 +169,14 @@ def test_another_engine_answers_where_one_died():
     rows = []
     assert (
         asyncio.run(
-            locate_all(SAMPLES, [dead, alive], Scorer(points), 1, 0.0, 3, rows.append, concurrent=2)
+            locate(
+                SAMPLES,
+                [dead, alive],
+                Scorer(points),
+                Sampling(1, 3, 0.0),
+                RolloutConfig(max_num_seqs=1),  # two at once
+                rows.append,
+            )
         )
         == 0
     )
@@ -151,11 +187,11 @@ def test_a_place_that_could_not_be_looked_up_is_no_wrong_answer():
     with pytest.raises(
         InfraError, match="no photograph could be located; the last: p0: geocoder timed out"
     ):
-        locate(SAMPLES[:1], Engine(["infra"]))
+        located(SAMPLES[:1], Engine(["infra"]))
     with pytest.raises(
         InfraError, match="geocoder timed out"
     ):  # nor is a consensus of the others the answer
-        locate(SAMPLES[:1], Engine([(1.0, 2.0), "infra"]), completions=2)
+        located(SAMPLES[:1], Engine([(1.0, 2.0), "infra"]), completions=2)
 
 
 def test_a_second_start_asks_only_for_the_rest_and_never_mixes_checkpoints(tmp_path):

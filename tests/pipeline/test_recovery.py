@@ -38,8 +38,8 @@ class MortalEngine(FakeEngine):
         if self.dead:
             raise InfraError("the actor is gone")
 
-    async def generate(self, prompt, n, seed, **sampling):
-        async for rollout in super().generate(prompt, n, seed):
+    async def generate(self, prompt, sampling):
+        async for rollout in super().generate(prompt, sampling):
             self.live()
             yield rollout
 
@@ -178,8 +178,8 @@ async def test_a_node_that_dies_with_several_engines_is_no_reason_to_stop():
     """
 
     class OnNode(MortalEngine):
-        async def generate(self, prompt, n, seed, **sampling):
-            async for rollout in super().generate(prompt, n, seed):
+        async def generate(self, prompt, sampling):
+            async for rollout in super().generate(prompt, sampling):
                 if prompt.uid == "p0":
                     await others_are_done.wait()
                     for engine in node:

@@ -21,7 +21,7 @@ import actors.judge_worker
 import actors.learner_group
 import cluster.launch
 import cluster.placement
-from cluster.launch import learner, session, stack
+from cluster.launch import learner, running_stack, session
 from cluster.placement import reserve
 from geoagent_rl.config import load
 from geoagent_rl.grpo.schedule import grpo_phase
@@ -85,12 +85,14 @@ async def refusal(config, run_id):
         return str(error), time.monotonic() - begin
 
 
-async def layout(on, group, services):
+async def layout(stack, group, services):
     refs = [actor.call.remote("where") for actor in group.actors]
     workers = list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=500)
     return {
         "nodes": {node.node_id: node.resources_total for node in list_nodes()},
-        "engines": await asyncio.gather(*(one.engine.actor.where.remote() for one in on.engines)),
+        "engines": await asyncio.gather(
+            *(one.engine.actor.where.remote() for one in stack.engines)
+        ),
         "learner": await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in refs)),
         "judge": (await services.judge.judge(["a stage"]))[0],
         "workers": [a.node_id for a in workers if a.class_name.endswith("GeoEmbedWorker")],
@@ -102,14 +104,14 @@ async def layout(on, group, services):
 async def main(folder, words):
     config = load(Path("configs/paper.yaml"), words)
     loop = asyncio.get_running_loop()
-    async with session(config, Path(folder)) as s, stack(s, "nowhere") as on:
+    async with session(config, Path(folder)) as s, running_stack(s, "nowhere") as stack:
         async with learner(s, "nowhere", grpo_phase(config)) as group:
-            services = on.services.services
+            services = stack.services.services
             say(
                 {
                     "run_id": s.run_id,
                     "weights": str(s.weights_dir),
-                    **await layout(on, group, services),
+                    **await layout(stack, group, services),
                 }
             )
             cluster.placement.RESERVE_S = 2.0

@@ -57,7 +57,7 @@ def test_evaluation_with_the_judge_and_going_on_where_it_stopped(scenes, tmp_pat
     first = rows(tmp_path / "run")
     assert len({row["uid"] for row in first}) == 10
     assert all(row["pred_lat"] is None or row["level"] for row in first) and all(
-        "consistency" in r for r in first
+        "reward_consistency" in r for r in first
     )
     again = geoagent(*words, "eval.samples=10")
     assert "10 done before" in again.stderr and json.loads(again.stdout) == table
@@ -84,4 +84,4 @@ def test_engines_alone_with_a_consensus_of_several_completions(scenes, tmp_path)
     found = rows(tmp_path / "run")
     assert [row["completions"] for row in found] == [4] * 4
     assert all(row["located"] == 0 or row["pred_lat"] is not None for row in found)
-    assert all("consistency" not in row and "right_country" in row for row in found)
+    assert all("reward_consistency" not in row and "right_country" in row for row in found)

@@ -18,7 +18,7 @@ from geoagent_rl.policy.export import export
 from geoagent_rl.policy.generate import generate
 from geoagent_rl.policy.model import Policy, load_network, load_policy, load_processor, save_adapter
 from geoagent_rl.policy.prompt import banned_ids, encode
-from geoagent_rl.types import Prompt, Truth
+from geoagent_rl.types import Prompt, Sampling, Truth
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ async def test_vllm_and_transformers_answer_alike_from_an_exported_checkpoint(pl
     try:
         await engine.start()
         for prompt in prompts:
-            (greedy,) = [r async for r in engine.generate(prompt, 1, 0, temperature=0)]
+            (greedy,) = [r async for r in engine.generate(prompt, Sampling(1, 0, temperature=0))]
             picture, asked = open_image(prompt.image), {"max_tokens": 24, "max_pixels": 84 * 84}
             plain = generate(Policy(load_network(exported)), processor, picture, "tiny", **asked)
             assert greedy.text == plain == generate(policy, processor, picture, "tiny", **asked)
             policy.train()
-            async for rollout in engine.generate(prompt, 4, 1):
+            async for rollout in engine.generate(prompt, Sampling(4, 1)):
                 ours = our_logprobs(policy, processor, rollout, prompt.image)
                 torch.testing.assert_close(torch.tensor(rollout.logprobs), ours, rtol=0, atol=1e-3)
             with policy.adapter_off():

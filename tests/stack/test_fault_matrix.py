@@ -89,8 +89,8 @@ class Engine:
     def failed(self, problem):
         pass
 
-    async def generate(self, prompt, n, seed):
-        for i in range(n):
+    async def generate(self, prompt, sampling):
+        for i in range(sampling.n):
             yield dataclasses.replace(
                 rollout(self.texts[i], i), spans={"submitted": 0.0, "generated": 0.0}
             )

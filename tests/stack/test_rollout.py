@@ -32,7 +32,7 @@ from geoagent_rl.policy.model import (
     save_merged,
 )
 from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
-from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Truth, UserError
+from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, Truth, UserError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 NOWHERE = Truth("", "", "", 0.0, 0.0)
@@ -70,7 +70,7 @@ async def engine(models):
 
 async def complete(engine, prompt: Prompt, n: int = 4, seed: int = 5) -> list[Rollout]:
     return sorted(
-        [rollout async for rollout in engine.generate(prompt, n, seed)],
+        [rollout async for rollout in engine.generate(prompt, Sampling(n, seed))],
         key=lambda rollout: rollout.index,
     )
 
@@ -136,7 +136,7 @@ async def test_a_completion_depends_on_its_seed_and_not_on_its_company(engine, p
     """To the last bit, which an exact resume needs: batches form by arrival time."""
     alone = await complete(engine, prompts[0])
     crowd = await asyncio.gather(*(complete(engine, prompt) for prompt in reversed(prompts)))
-    single = [r async for r in engine.generate(prompts[0], 1, 5)]
+    single = [r async for r in engine.generate(prompts[0], Sampling(1, 5))]
     for company in (crowd[-1], single):
         assert [(r.completion_ids, r.logprobs) for r in company] == [
             (r.completion_ids, r.logprobs) for r in alone[: len(company)]
@@ -147,7 +147,8 @@ async def test_a_completion_depends_on_its_seed_and_not_on_its_company(engine, p
 
 async def test_greedy_completions_are_all_the_same(engine, prompts):
     found = [
-        rollout.completion_ids async for rollout in engine.generate(prompts[0], 2, 0, temperature=0)
+        rollout.completion_ids
+        async for rollout in engine.generate(prompts[0], Sampling(2, 0, temperature=0))
     ]
     assert found[0] == found[1]
 
