@@ -12,7 +12,18 @@ from pathlib import Path
 from geoagent_rl.types import UserError
 
 REDIS_PASSWORD = "REDIS_PASSWORD"
-_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$")
+# Words of a variable's name; of an address (REDIS_URL, DATABASE_DSN) only where it is a store's.
+_WORDS = re.compile(
+    r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEYS?|TOKEN|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|PASS|PAT"
+    r"|CREDENTIALS?)(_|$)|_AUTH$|(REDIS|DATABASE|DB|POSTGRES|MONGO|AMQP|BROKER)_(URL|URI|DSN)$|_DSN$"
+)
+_PLACE = re.compile(r"_(FILE|PATH|DIR)$")  # says where a secret lies
+# An address with a password, a private key, and the keys of services that begin with a mark.
+_VALUES = re.compile(
+    r"://[^/?#\s@]*@|[?&](password|username)=|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|^(hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abprs]-)[\w-]{16,}$|^A(KI|SI)A[0-9A-Z]{16}$"
+    r"|^eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+$"
+)
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str:
@@ -38,7 +49,12 @@ def read_secret(environ: Mapping[str, str], name: str) -> str:
 
 
 def names_a_secret(name: str) -> bool:
-    """Whether an environment variable of this name probably holds a secret (and not the path of a
-    file with one).
-    """
-    return bool(_SECRET.search(name.upper()))
+    """Return whether an environment variable of this name probably holds a secret.
+
+    A name that ends in _FILE, _PATH or _DIR says where a secret lies and is none."""
+    return bool(_WORDS.search(name.upper())) and not _PLACE.search(name.upper())
+
+
+def looks_secret(value: str) -> bool:
+    """Return whether a value holds a password or is a key of a well-known form."""
+    return bool(_VALUES.search(value))

@@ -15,6 +15,7 @@ import typer
 
 import cluster.cli.jobs  # noqa: F401  attaches its commands
 from cluster.cli.ablate import ablate
+from cluster.cli.config import config_app
 from cluster.cli.evaluation import eval_app
 from cluster.cli.live import cluster_demo, scale, status
 from cluster.cli.local import Json, app, run_app
@@ -26,6 +27,7 @@ from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
+app.add_typer(config_app, name="config")
 app.command()(scale)
 app.command()(status)
 app.command()(cluster_demo)

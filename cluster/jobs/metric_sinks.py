@@ -7,6 +7,7 @@ What goes there is decided in geoagent_rl/metrics/table.py: this only forwards r
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import math
 import sys
@@ -14,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
@@ -81,10 +81,9 @@ def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:
     """A W&B run, continued when this run is resumed. Its key comes from W&B's own environment
     variables or login.
     """
-    wandb = importlib.import_module(
-        "wandb"
-    )  # not a dependency; config_rules.py has looked whether it is there
-    settings = OmegaConf.to_container(OmegaConf.structured(config))
+    # Not a dependency; geoagent_rl/config/rules.py has looked whether it is there.
+    wandb = importlib.import_module("wandb")
+    settings = dataclasses.asdict(config)
     try:
         return wandb.init(
             project=config.run.wandb,

@@ -11,7 +11,7 @@ import typer
 
 from cluster.cli.main import app
 from geoagent_rl.config import known_keys
-from geoagent_rl.config.reference import comments, reference
+from geoagent_rl.config.reference import reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,25 +67,6 @@ def test_every_command_in_the_documentation_parses(path):
 def test_the_configuration_reference_is_that_of_the_code():
     """Mend: python -m geoagent_rl.config.reference docs/configuration.md"""
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == reference()
-
-
-def test_comments_belong_to_their_fields(tmp_path, monkeypatch):
-    source = tmp_path / "made_up.py"
-    long = "x" * 90
-    source.write_text(
-        "from dataclasses import dataclass\n@dataclass\nclass Made:\n"
-        f"    a: int = 1  # {long}, and\n    # more of a\n    b: int = 2  # short\n"
-        "    # above c\n    c: int = 3\n    d: int = 4\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    import made_up
-
-    assert comments(made_up.Made) == {
-        "a": f"{long}, and more of a",
-        "b": "short",
-        "c": "above c",
-        "d": "",
-    }
 
 
 def template(node: ast.expr) -> str:

@@ -42,10 +42,54 @@ def test_geocoders_take_their_keys_from_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["OPENCAGE_API_KEY", "HF_TOKEN", "REDIS_PASSWORD", "aws_secret", "RAY_AUTH_TOKEN"]
+    "name",
+    [
+        "OPENCAGE_API_KEY",
+        "OPENCAGE_API_KEY_2",
+        "HF_TOKEN",
+        "REDIS_PASSWORD",
+        "REDIS_URL",
+        "aws_secret",
+        "AWS_ACCESS_KEY_ID",
+        "GITHUB_PAT",
+        "RAY_AUTH_TOKEN",
+        "SENTRY_DSN",
+    ],
 )
 def test_names_of_secrets_are_known(name):
     assert names_a_secret(name) and not names_a_secret(f"{name}_FILE")
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "RAY_AUTH_MODE", "MAX_TOKENS", "TOKENIZERS_PARALLELISM", "PWD", "KEYBOARD"]
+)
+def test_names_of_other_variables_are_not(name):
+    assert not names_a_secret(name)
+
+
+@pytest.mark.parametrize(
+    "value", ["hf_" + "a" * 34, "ghp_" + "A1" * 18, "AKIA" + "A1" * 8, "https://me:pw@host/x"]
+)
+def test_a_key_anywhere_in_the_configuration_is_refused_without_repeating_it(value):
+    with pytest.raises(UserError) as caught:
+        configuration.load(None, ["data.manifest=x", f"reward.geocoder.photon.url={value}"])
+    assert "reward.geocoder.photon.url" in str(caught.value) and value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["password=hunter2", "ssl_cert_reqs=none", "ssl_ca_certs=/c&username=hunter2"]
+)
+def test_the_cache_address_takes_no_password_and_no_unchecked_certificate(query):
+    with pytest.raises(UserError, match="reward.cache.url may have db, ssl_ca_certs") as caught:
+        configuration.load(None, ["data.manifest=x", f"reward.cache.url=rediss://h:6380/0?{query}"])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_is_not_sent_unencrypted():
+    word = "reward.geocoder.opencage.url=http://"
+    with pytest.raises(UserError, match="https://"):
+        configuration.load(None, ["data.manifest=x", f"{word}api.opencagedata.com"])
+    configuration.load(None, ["data.manifest=x", f"{word}127.0.0.1:8000"])
 
 
 def test_a_password_in_the_configuration_is_refused_without_repeating_it():

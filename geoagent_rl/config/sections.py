@@ -1,0 +1,151 @@
+"""Sections of the configuration: the run, data, policy, placement, SFT and evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic.dataclasses import dataclass
+
+from geoagent_rl.config.values import (
+    RULES,
+    Count,
+    CountOrNone,
+    NotNegative,
+    PathText,
+    Positive,
+    Seed,
+    ShareBelowOne,
+    key,
+)
+
+
+@dataclass(config=RULES)
+class RunConfig:
+    """Where a run writes and how often it saves and validates."""
+
+    dir: PathText = key(
+        "",
+        "Everything of this run goes into this directory. Empty: runs/<time> under the working "
+        "directory.",
+    )
+    seed: Seed = key(0, "Seeds prompts, sampling, the adapter's start and rendered scenes.")
+    keep_checkpoints: Count = key(
+        2, "So many of the newest checkpoints are kept, and besides them the best by validation."
+    )
+    save_every: Count = key(10, "A checkpoint is saved every so many steps.", "steps")
+    validate_every: CountOrNone = key(
+        0, "The policy is validated on data.eval_manifest every so many steps. 0: never.", "steps"
+    )
+    validate_samples: Count = key(64, "A validation uses the first so many pictures.", "pictures")
+    wandb: str = key(
+        "",
+        "This Weights & Biases project gets the metrics too (needs `pip install wandb`). "
+        "Empty: none does.",
+    )
+
+
+@dataclass(config=RULES)
+class DataConfig:
+    """The photographs to train and to evaluate on."""
+
+    manifest: PathText = key(
+        "",
+        "The training data: a manifest (.parquet or .jsonl), a folder of photographs with a CSV, "
+        'or "scenes" (rendered). It must be given.',
+    )
+    eval_manifest: PathText = key(
+        "", "The data of validation and evaluation, in the same forms. Empty: no evaluation."
+    )
+    max_image_megapixels: Positive = key(
+        80.0, "Larger pictures are refused as decompression bombs.", "megapixels"
+    )
+
+
+@dataclass(config=RULES)
+class ScenesConfig:
+    """Rendered street scenes, for machines without photographs (tiny/scenes.py)."""
+
+    sft: Count = key(400, "Scenes with annotators' reasoning, for the cold start.", "pictures")
+    train: Count = key(960, "Scenes for GRPO.", "pictures")
+    heldout: Count = key(192, "New scenes of the places trained on, for evaluation.", "pictures")
+    hidden: Count = key(96, "Scenes of places never trained on, for evaluation.", "pictures")
+
+
+@dataclass(config=RULES)
+class PolicyConfig:
+    """The vision-language model that is trained, and its LoRA adapter."""
+
+    model: PathText = key(
+        "tiny",
+        'The starting model: "tiny" (base and SFT on scenes, cached), "tiny-base", a checkpoint '
+        "directory or a hub name.",
+    )
+    architecture: str = key(
+        "",
+        "A published name, such as Qwen2.5-VL-7B, whose sizes `plan` uses before policy.model "
+        "exists. Empty: policy.model is read.",
+    )
+    tiny_seed: Seed = key(0, "Seeds the tiny base. It is apart from run.seed.")
+    system_prompt: Literal["tiny", "full"] = key(
+        "tiny", "The system prompt of policy/prompt.py that the policy gets."
+    )
+    max_pixels: Annotated[int, Ge(784)] = key(
+        200_000, "Pictures are scaled down to this size. 784 pixels are one token.", "pixels"
+    )
+    lora_rank: Count = key(64, "The rank of the LoRA adapter.")
+    lora_alpha: Count = key(128, "The adapter counts lora_alpha / lora_rank times.")
+    dtype: Literal["float32", "bfloat16"] = key(
+        "float32", "The weights' type: float32 on a CPU, bfloat16 on a GPU."
+    )
+    gradient_checkpointing: bool = key(
+        False, "Activations are computed again: less memory, about a third more time."
+    )
+
+
+@dataclass(config=RULES)
+class PlacementConfig:
+    """Where parts run on a cluster (cluster/placement.py). What each asks for is in its section."""
+
+    colocate: bool = key(
+        False,
+        "One engine and one learner rank share a GPU. The engine sleeps while the learner learns.",
+    )
+    wait_s: NotNegative = key(
+        0.0,
+        "How long to wait for nodes that an autoscaler still brings, or GPUs that others hold. "
+        "0: a run that does not fit fails at once.",
+        "s",
+    )
+    gpu: str = key("A100-80GB", "The GPU that `plan` reckons with: see geoagent_rl/plan/gpus.py.")
+
+
+@dataclass(config=RULES)
+class SFTConfig:
+    """Step II, the supervised cold start on samples with reasoning."""
+
+    manifest: PathText = key("", "Samples with reasoning. Empty: data.manifest.")
+    epochs: Count = key(2, "Passes over the samples with reasoning.")
+    batch_size: Count = key(32, "Samples of an optimizer step.", "samples")
+    lr: Positive = key(1e-5, "The highest learning rate.")
+    betas: tuple[ShareBelowOne, ShareBelowOne] = key((0.9, 0.999), "The betas of AdamW.")
+    warmup_steps: NotNegative = key(
+        0.03, "Steps of linear warm-up. Below 1: a share of all steps.", "steps"
+    )
+    lr_end: NotNegative = key(0.0, "The last step's learning rate as a share of lr (linear).")
+
+
+@dataclass(config=RULES)
+class EvalConfig:
+    """How photographs are located in an evaluation."""
+
+    samples: Count = key(256, "At most so many photographs are located.", "photographs")
+    completions: Count = key(
+        1,
+        "Completions per photograph. Of several the medoid counts (they need a temperature above "
+        "0).",
+    )
+    temperature: NotNegative = key(0.0, "The sampling temperature. 0: greedy.")
+    geoscore_scale_km: Positive = key(
+        1805.0, "The distance of GeoScore's decay, the paper's 18050 / 10.", "km"
+    )
