@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from geoagent_rl.config.values import (
     RULES,
     Count,
-    CountOrNone,
+    Natural,
     NotNegative,
     Positive,
     PositiveShare,
@@ -28,7 +27,7 @@ class RolloutConfig:
     tensor_parallel: Count = key(1, "GPUs that share one model.", "GPUs")
     gpus_per_engine: NotNegative = key(0.0, "GPUs that an engine asks Ray for. 0: CPU.", "GPUs")
     cpus_per_engine: Positive = key(1.0, "CPUs that an engine asks Ray for.", "CPUs")
-    group_size: Annotated[int, Ge(2)] = key(
+    group_size: Annotated[int, Field(ge=2)] = key(
         8, "Completions of one prompt (G). Advantages are relative to the group."
     )
     prompts_per_step: Count = key(8, "Groups of an optimizer step.")
@@ -39,7 +38,7 @@ class RolloutConfig:
     dynamic_sampling: bool = key(
         False, "Groups whose advantages are all 0 are replaced: see grpo/sampling.py."
     )
-    max_refills: CountOrNone = key(
+    max_refills: Natural = key(
         16,
         "Further prompts that one step may take. After them it trains on what it has.",
         "prompts",
@@ -55,7 +54,7 @@ class RolloutConfig:
         "adapter", "New weights reach the engine as an adapter or merged into the model."
     )
     timeout_s: Positive = key(600.0, "A group that takes longer counts as a failure.", "s")
-    max_restarts: CountOrNone = key(
+    max_restarts: Natural = key(
         5,
         "Restarts of each engine that dies, over the whole run. After them the others go on "
         "without it.",
@@ -124,7 +123,7 @@ class LearnerConfig:
         True, "Completions of one prompt stand behind one copy of it: see policy/rows.py."
     )
     timeout_s: Positive = key(600.0, "A learner that takes longer for a call counts as lost.", "s")
-    max_restarts: CountOrNone = key(
+    max_restarts: Natural = key(
         5,
         "Restarts of a learner that dies, over the whole run. Each goes back to the newest "
         "checkpoint.",

@@ -20,7 +20,7 @@ from geoagent_rl.config.services import (
 )
 from geoagent_rl.config.values import (
     RULES,
-    CountOrNone,
+    Natural,
     NotNegative,
     Positive,
     Share,
@@ -113,8 +113,8 @@ class ConsistencyConfig:
     """The consistency reward."""
 
     weights: LevelWeights = key((0.1, 0.6, 0.3), "The weights of country, region and place.")
-    min_chars: CountOrNone = key(90, "Shorter reasoning scores 0.", "characters")
-    max_chars: CountOrNone = key(200, "Longer reasoning scores in full.", "characters")
+    min_chars: Natural = key(90, "Shorter reasoning scores 0.", "characters")
+    max_chars: Natural = key(200, "Longer reasoning scores in full.", "characters")
     steepness: NotNegative = key(8.0, "How steeply the length factor rises between the two.")
     midpoint: Share = key(
         0.5, "The length factor is one half here, as a share of the way between the two."

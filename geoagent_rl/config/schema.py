@@ -18,7 +18,7 @@ from geoagent_rl.config.sections import (
     SFTConfig,
 )
 from geoagent_rl.config.services import JudgeConfig
-from geoagent_rl.config.values import RULES, Count, CountOrNone, key
+from geoagent_rl.config.values import RULES, Count, Natural, key
 
 
 @dataclass(config=RULES)
@@ -26,7 +26,7 @@ class Config:
     """Everything a run needs. See configs/*.yaml for complete examples."""
 
     steps: Count = key(100, "Optimizer steps of GRPO.", "steps")
-    max_staleness: CountOrNone = key(
+    max_staleness: Natural = key(
         0,
         "Samples may come from weights that are so many steps old. 0: exactly on-policy.",
         "steps",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from geoagent_rl.config.values import (
     RULES,
     Count,
-    CountOrNone,
+    Natural,
     NotNegative,
     PathText,
     Positive,
@@ -34,7 +34,7 @@ class RunConfig:
         2, "So many of the newest checkpoints are kept, and besides them the best by validation."
     )
     save_every: Count = key(10, "A checkpoint is saved every so many steps.", "steps")
-    validate_every: CountOrNone = key(
+    validate_every: Natural = key(
         0, "The policy is validated on data.eval_manifest every so many steps. 0: never.", "steps"
     )
     validate_samples: Count = key(64, "A validation uses the first so many pictures.", "pictures")
@@ -90,7 +90,7 @@ class PolicyConfig:
     system_prompt: Literal["tiny", "full"] = key(
         "tiny", "The system prompt of policy/prompt.py that the policy gets."
     )
-    max_pixels: Annotated[int, Ge(784)] = key(
+    max_pixels: Annotated[int, Field(ge=784)] = key(
         200_000, "Pictures are scaled down to this size. 784 pixels are one token.", "pixels"
     )
     lora_rank: Count = key(64, "The rank of the LoRA adapter.")

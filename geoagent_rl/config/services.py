@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from geoagent_rl.config.values import (
     RULES,
     Count,
-    CountOrNone,
+    Natural,
     NotNegative,
     PathText,
     Positive,
@@ -25,7 +25,7 @@ class Replicas:
     replicas: Count = key(
         1, "Workers to begin with. `geoagent-rl scale` changes it while the run goes on."
     )
-    max_replicas: CountOrNone = key(
+    max_replicas: Natural = key(
         0,
         "Above 0: there are between min_replicas and this many, by load, and `geoagent-rl scale` "
         "no longer applies.",
@@ -52,7 +52,7 @@ class OpenCageConfig:
         "Requests per key, over the whole cluster. 1 is the free trial's.",
         "requests/s",
     )
-    daily_budget: CountOrNone = key(
+    daily_budget: Natural = key(
         2500,
         "Requests per key and UTC day, over the whole cluster. 2500 are the free trial's. "
         "0: no limit of ours.",
@@ -72,7 +72,7 @@ class NominatimConfig:
         "The address of the server. The public one forbids bulk use.",
     )
     rate_per_s: Positive = key(1.0, "Requests over the whole cluster.", "requests/s")
-    daily_budget: CountOrNone = key(
+    daily_budget: Natural = key(
         0, "Requests per UTC day, over the whole cluster. 0: no limit of ours.", "requests"
     )
 
@@ -83,7 +83,7 @@ class PhotonConfig:
 
     url: str = key("https://photon.komoot.io", "The address of the server.")
     rate_per_s: Positive = key(1.0, "Requests over the whole cluster.", "requests/s")
-    daily_budget: CountOrNone = key(
+    daily_budget: Natural = key(
         0, "Requests per UTC day, over the whole cluster. 0: no limit of ours.", "requests"
     )
 

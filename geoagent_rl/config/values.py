@@ -9,24 +9,21 @@ from __future__ import annotations
 import os
 from typing import Annotated, TypeVar, cast
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, Field
 
 T = TypeVar("T")
 
 # Of every section: an unknown key is an error, every number is finite, defaults are checked too.
-RULES = ConfigDict(
-    extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=False
-)
+RULES = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
-Count = Annotated[int, Gt(0)]
-CountOrNone = Annotated[int, Ge(0)]  # 0 switches something off
-Seed = Annotated[int, Ge(0), Lt(2**32)]
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Ge(0), Le(1)]
-PositiveShare = Annotated[float, Gt(0), Le(1)]
-ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
+Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 PathText = Annotated[
     str, AfterValidator(os.path.expanduser), Field(json_schema_extra={"format": "path"})
 ]
