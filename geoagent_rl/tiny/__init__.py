@@ -1,0 +1,1 @@
+"""Everything that only the CPU demo needs: street scenes, the tiny policy, the tiny judge."""

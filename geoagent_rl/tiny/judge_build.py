@@ -1,4 +1,4 @@
-"""Builds the tiny judge (geoagent_rl/assets/tiny_judge): trains a small Qwen3 on `judge_examples`
+"""Build the tiny judge (geoagent_rl/assets/tiny_judge): trains a small Qwen3 on `judge_examples`
 and quantises it.
 
 It needs GPTQModel 7.7, whose own requirements clash with vLLM's, so it goes into a directory of its
@@ -45,6 +45,7 @@ FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+Pair = tuple[list[int], list[int]]  # token ids of a prompt and of its answer
 NAME_TOKENS = 1500  # pieces of names, from the names of the whole world
 BATCH, RATE, EASY, HARD = (
     32,
@@ -55,8 +56,8 @@ BATCH, RATE, EASY, HARD = (
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each constant of the prompt, each name of the scenes and each common word;
-    pieces for other names.
+    """Return a tokenizer: one token for each constant of the prompt, each name of the scenes and
+    each common word; pieces for other names.
 
     A name has the same tokens wherever it stands (the blank before it is apart), so that concluding
     is copying."""
@@ -110,15 +111,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def scene_names() -> set[str]:
-    """Names of the scenes' places, those of the hidden places too: the judge is asked about
-    held-out scenes as well.
+    """Return the names of the scenes' places, hidden places too: the judge is asked about held-out
+    scenes as well.
     """
     return {name for place in (*places(), *places(hidden=True)) for name in place.levels}
 
 
 def name_pieces(alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary (special tokens, bytes, pieces) and merges of byte-pair encoding learnt on names
-    without blanks.
+    """Return the vocabulary (special tokens, bytes, pieces) and the merges of byte-pair encoding
+    learnt on names without blanks.
     """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -137,6 +138,7 @@ def name_pieces(alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, st
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """Return the untrained judge: a Qwen3 of three layers."""
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -157,10 +159,8 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config).float()
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, made: list[Example]
-) -> list[tuple[list[int], list[int]]]:
-    """(prompt, answer) ids of each example, in the very form in which the agent asks."""
+def encode(tokenizer: PreTrainedTokenizerFast, made: list[Example]) -> list[Pair]:
+    """Return the ids of each example, in the very form in which the agent asks."""
     here = "\ue000"
     text = tokenizer.apply_chat_template(messages(here), tokenize=False, add_generation_prompt=True)
     head, tail = (tokenizer(part)["input_ids"] for part in text.split(here))
@@ -176,8 +176,8 @@ def encode(
     return pairs
 
 
-def batches(pairs: list, seed: int) -> Iterator[list]:
-    """Batches of similar length, in random order within stretches of 16."""
+def batches(pairs: list[Pair], seed: int) -> Iterator[list[Pair]]:
+    """Yield batches of similar length, in random order within stretches of 16."""
     shuffle = random.Random(seed).shuffle
     for start in range(0, len(pairs), 16 * BATCH):
         stretch = sorted(
@@ -189,10 +189,10 @@ def batches(pairs: list, seed: int) -> Iterator[list]:
 
 
 def answer_logits(
-    model: Qwen3ForCausalLM, batch: list, pad: int
+    model: Qwen3ForCausalLM, batch: list[Pair], pad: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [tokens, vocabulary] and targets [tokens] of the answers' tokens, and the row of
-    each.
+    """Return logits [tokens, vocabulary] and targets [tokens] of the answers' tokens, and the row
+    of each.
     """
     length = max(len(a) + len(b) for a, b in batch)
     ids, targets = torch.full((len(batch), length), pad), torch.full((len(batch), length), -1)
@@ -205,8 +205,8 @@ def answer_logits(
 
 
 @torch.no_grad()
-def accuracy(model: Qwen3ForCausalLM, pairs: list, pad: int) -> float:
-    """Share of answers whose every token is the most likely one."""
+def accuracy(model: Qwen3ForCausalLM, pairs: list[Pair], pad: int) -> float:
+    """Return the share of answers whose every token is the most likely one."""
     right = 0
     for start in range(0, len(pairs), 100):
         batch = pairs[start : start + 100]
@@ -216,7 +216,7 @@ def accuracy(model: Qwen3ForCausalLM, pairs: list, pad: int) -> float:
 
 
 def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """About 5 minutes on one free core."""
+    """Train on easy examples, then on hard ones: about 5 minutes on one free core."""
     model = make_model(tokenizer)
     pad = tokenizer.pad_token_id
     easy = encode(tokenizer, examples(EASY * BATCH, seed=1, foreign=0.0, other_phrasing=0.2))
@@ -229,7 +229,7 @@ def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
         logits, targets, _ = answer_logits(model, batch, pad)
         loss = cross_entropy(logits, targets)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -238,8 +238,8 @@ def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return model
 
 
-def held_out(tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
-    """Examples that training has not seen: of the scenes, and with names of the whole world."""
+def held_out(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Pair]]:
+    """Return examples that training has not seen: of the scenes, and with names of the whole world."""
     return {
         "scenes": encode(tokenizer, examples(500, seed=11, foreign=0.0, other_phrasing=0.0)),
         "other names": encode(tokenizer, examples(500, seed=12, foreign=1.0, other_phrasing=0.0)),
@@ -250,8 +250,8 @@ def held_out(tokenizer: PreTrainedTokenizerFast) -> dict[str, list]:
 
 
 def quantise(model_dir: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """GPTQ-INT4 by GPTQModel, calibrated on other examples; groups of 32, as small layers need
-    short ones.
+    """Quantise to GPTQ-INT4 with GPTQModel, calibrated on other examples; groups of 32, as small
+    layers need short ones.
     """
     gptq = importlib.import_module("gptqmodel")  # no dependency of the project: see above
     pairs = encode(tokenizer, examples(256, seed=3))
@@ -265,13 +265,13 @@ def quantise(model_dir: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> 
 
 
 def fingerprint() -> str:
-    """Of all that the judge has been trained to read: the scenes' phrases and names, the prompt."""
+    """Return a hash of all that the judge has been trained to read: phrases, names, prompt."""
     inputs = [phrases(), sorted(scene_names()), messages("{question}")]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 def install(quantised: Path, scores: dict[str, float], asset: Path) -> None:
-    """Copies what engines need, and notes in BUILD.json what it was made from, its hashes and its
+    """Copy what engines need, and notes in BUILD.json what it was made from, its hashes and its
     accuracy.
     """
     asset.mkdir(parents=True, exist_ok=True)
@@ -293,6 +293,7 @@ def install(quantised: Path, scores: dict[str, float], asset: Path) -> None:
 
 
 def main() -> None:
+    """Train the judge, quantise it and install it as the asset."""
     tokenizer = make_tokenizer()
     model = train(tokenizer)
     scores = {

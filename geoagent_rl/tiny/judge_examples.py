@@ -83,21 +83,21 @@ def world_names() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         | {c["capital"] for c in cache_.get_countries().values()}
     )
     cities = {c["name"] for c in cache_.get_cities().values()}
-    return tuple(
-        tuple(sorted(n for n in names if 2 < len(n) <= 32))
-        for names in (countries, regions, cities)
-    )
+
+    def usable(names: set[str]) -> tuple[str, ...]:
+        return tuple(sorted(name for name in names if 2 < len(name) <= 32))
+
+    return usable(countries), usable(regions), usable(cities)
 
 
 def examples(
     n: int, seed: int, foreign: float = 0.5, other_phrasing: float = 0.33
 ) -> list[Example]:
-    """n examples; `foreign` is the share whose names come from the whole world instead of the
-    scenes' places.
-    """
+    """Return n examples; `foreign` is the share whose names come from the whole world instead of
+    the scenes' places."""
     rng = np.random.default_rng([seed, 77])
     pool = places(hidden=True) + places()
-    made = []
+    made: list[Example] = []
     while len(made) < n:
         level = int(rng.integers(3))
         stages = read_scene(sample_scene(rng, pool), HABITS, rng)
@@ -120,7 +120,7 @@ def examples(
 def phrased(
     level: int, earlier: tuple[str, ...], up: str, name: str, rival: str, rng: np.random.Generator
 ) -> Example:
-    """An example in words that the scenes' texts do not use."""
+    """Return an example in words that the scenes' texts do not use."""
     pool = OPEN if name == UNKNOWN else REJECTED if rng.random() < 0.5 else FIRM
     a, b = (CLUES[i] for i in rng.choice(len(CLUES), 2, replace=False))
     slots = {
@@ -136,5 +136,6 @@ def phrased(
 
 
 def draw(level: int, rng: np.random.Generator) -> str:
+    """Return a random name of this level from the whole world."""
     names = world_names()[level]
     return names[int(rng.integers(len(names)))]

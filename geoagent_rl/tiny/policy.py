@@ -11,15 +11,23 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from PIL import Image
 from torch.nn.functional import cross_entropy
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
 
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.policy.prompt import QUESTION, TINY_SYSTEM
@@ -59,15 +67,15 @@ class Recipe:
     habits: scene_text.Annotator = scene_text.Annotator(misread=0.05, hedge=(0.01, 0.02), short=0.5)
 
 
-def hedge_ids(tokenizer) -> tuple[int, ...]:
-    """Ids of the phrases that leave a level open: what the un-hedging control bans."""
+def hedge_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Return the ids of the phrases that leave a level open: what the un-hedging control bans."""
     symbols = tiny_tokenizer.byte_symbols()
     tokens = ["".join(symbols[byte] for byte in phrase.encode()) for phrase in scene_text.hedges()]
     return tuple(tokenizer.convert_tokens_to_ids(tokens))
 
 
-def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
-    """The architecture's configuration for this vocabulary."""
+def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+    """Return the architecture's configuration for this vocabulary."""
     names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
     tokens = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
     special = dict(zip(names, tokenizer.convert_tokens_to_ids(list(tokens)), strict=True))
@@ -113,7 +121,7 @@ def model_config(recipe: Recipe, tokenizer) -> Qwen2_5_VLConfig:
 
 
 def lesson(scene: scene_world.Scene, recipe: Recipe, rng: np.random.Generator) -> tuple[str, str]:
-    """One base lesson on a scene: (question, answer)."""
+    """Return one base lesson on a scene: (question, answer)."""
     draw = rng.random()
     if draw < recipe.captions:
         return CAPTION_QUESTION, scene_text.caption(scene, rng)
@@ -126,20 +134,23 @@ def lesson(scene: scene_world.Scene, recipe: Recipe, rng: np.random.Generator) -
 
 
 def phrases() -> tuple[str, ...]:
-    """All phrases that are single tokens of the tiny policy."""
+    """Return all phrases that are single tokens of the tiny policy."""
     return (*PROMPT_TEXTS, *scene_text.phrases())
 
 
-def chat(question: str) -> list[dict]:
-    """The messages that ask `question` about one image."""
-    content = [{"type": "image"}, {"type": "text", "text": question}]
+def chat(question: str) -> list[dict[str, Any]]:
+    """Return the messages that ask `question` about one image."""
+    content: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": question}]
     return [{"role": "system", "content": TINY_SYSTEM}, {"role": "user", "content": content}]
 
 
 def train_base(
-    recipe: Recipe, seed: int, processor, progress: Callable[[int, int, float], None] | None = None
-):
-    """Train a base from scratch; returns the model. `progress(step, steps, loss)` is called after
+    recipe: Recipe,
+    seed: int,
+    processor: Qwen2_5_VLProcessor,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Qwen2_5_VLForConditionalGeneration:
+    """Train a base from scratch and return the model. `progress(step, steps, loss)` is called after
     every step.
     """
     torch.manual_seed(seed)
@@ -164,7 +175,7 @@ def train_base(
         inputs, labels = collate(processor, [images[k] for k in picks], pairs)
         loss = answer_loss(model, inputs, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -173,10 +184,11 @@ def train_base(
     return model.eval()
 
 
-def collate(processor, images: list, pairs: list[tuple[str, str]]) -> tuple[dict, torch.Tensor]:
-    """Model inputs (right-padded) and labels (answer and end token; -100 elsewhere) for (question,
-    answer) pairs.
-    """
+def collate(
+    processor: Qwen2_5_VLProcessor, images: list[Image.Image], pairs: list[tuple[str, str]]
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return model inputs (right-padded) and labels (answer and end token; -100 elsewhere) for
+    (question, answer) pairs."""
     heads = [
         processor.apply_chat_template(chat(q), add_generation_prompt=True, tokenize=False)
         for q, _ in pairs
@@ -193,14 +205,18 @@ def collate(processor, images: list, pairs: list[tuple[str, str]]) -> tuple[dict
     return dict(inputs), labels
 
 
-def answer_loss(model, inputs: dict, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy per answer token."""
+def answer_loss(
+    model: Qwen2_5_VLForConditionalGeneration,
+    inputs: dict[str, torch.Tensor],
+    labels: torch.Tensor,
+) -> torch.Tensor:
+    """Return the mean cross-entropy per answer token."""
     logits = model(**inputs, use_cache=False).logits[:, :-1]
     return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 
 def fingerprint(recipe: Recipe, seed: int) -> str:
-    """Content hash of everything that the trained weights depend on: recipe, seed, this source and
+    """Return a hash of everything that the trained weights depend on: recipe, seed, this source and
     the libraries.
     """
     parts = [
@@ -216,7 +232,7 @@ def fingerprint(recipe: Recipe, seed: int) -> str:
         scene_objects,
         scene_text,
         tiny_tokenizer,
-        inspect.getmodule(fingerprint),
+        sys.modules[__name__],
     )
     parts += [inspect.getsource(module) for module in modules]
     parts.append(scenes.places_table())
@@ -229,8 +245,8 @@ def build(
     recipe: Recipe | None = None,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Path:
-    """The directory of the trained tiny base (model, tokenizer, processor); trains it unless the
-    cache has it.
+    """Return the directory of the trained tiny base (model, tokenizer, processor); train it unless
+    the cache has it.
 
     Atomic: a directory under its final name is complete, and of several builders one trains and the
     others wait. The same seed gives the same bytes on the same machine. Raises InfraError when that

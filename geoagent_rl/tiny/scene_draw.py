@@ -18,7 +18,7 @@ SKY |= {"hazy": ((214, 190, 142), (240, 228, 196))}
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture of a scene: RGB, SIZE x SIZE."""
+    """Return the picture of a scene: RGB, SIZE x SIZE."""
     rng = np.random.default_rng(scene.seed)
     image = Image.fromarray(_sky(scene, rng))
     brush = Brush(image, rng)
@@ -30,7 +30,7 @@ def draw(scene: Scene) -> Image.Image:
     objects.terrain(brush, cues.get("terrain"), horizon)
     objects.landmark(brush, cues.get("landmark"), 62 + brush.jitter(6), horizon + 2)
     objects.houses(brush, cues.get("roof"), horizon + 6)
-    brush.box(0, horizon + 6, SIZE, SIZE, SOIL.get(cues.get("soil"), (140, 138, 132)))
+    brush.box(0, horizon + 6, SIZE, SIZE, SOIL.get(cues.get("soil", ""), (140, 138, 132)))
     objects.road(brush, cues.get("line"), horizon + 6)
     objects.shop(brush, cues.get("front"), cues.get("script"), horizon)
     objects.plant(brush, cues.get("plant"), 20 + brush.jitter(4), 128 + brush.jitter(4))
@@ -43,7 +43,7 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def _sky(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    light = scene.place.cue("light") if "light" in scene.visible else None
+    light = scene.place.cue("light") if "light" in scene.visible else ""
     top, low = SKY.get(light, ((176, 190, 206), (214, 220, 226)))
     ramp = np.linspace(0, 1, SIZE)[:, None, None]
     sky = np.asarray(top) * (1 - ramp) + np.asarray(low) * ramp

@@ -6,10 +6,14 @@ Positions are pixels of a picture of SIZE x SIZE. May know nothing of scenes or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = 168  # pixels, square
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
 SOIL = {"grass": (96, 150, 78), "red": (178, 88, 54), "sand": (222, 200, 150), "dark": (92, 80, 66)}
 ROOF = {
     "tiles": (190, 70, 46),
@@ -24,6 +28,7 @@ BUS = {
     "yellow": (240, 196, 30),
 }
 PLATE = {"white": (250, 250, 250), "yellow": (250, 214, 40), "banded": (250, 250, 250)}
+WALL = {"brick": (158, 70, 52), "neon": (52, 50, 70), "shutters": (236, 222, 176)}
 DARK, WHITE, STEEL = (40, 40, 44), (246, 246, 246), (128, 134, 140)
 CROWN = {
     "cherry": (246, 170, 196),
@@ -32,7 +37,7 @@ CROWN = {
     "broadleaf": (44, 120, 40),
 }
 # Two alternating letters for each script: polylines in a box of about 10 x 14 pixels.
-STROKES = {
+STROKES: dict[str, tuple[list[list[Point]], ...]] = {
     "latin": (
         [[(0, 13), (3, 2), (6, 13)], [(1, 9), (5, 9)]],
         [[(0, 13), (0, 2), (6, 2)], [(0, 8), (5, 8)]],
@@ -66,33 +71,48 @@ class Brush:
     the same way.
     """
 
-    def __init__(self, image: Image.Image, rng: np.random.Generator):
+    def __init__(self, image: Image.Image, rng: np.random.Generator) -> None:
         self.draw = ImageDraw.Draw(image)
         self.rng = rng
         self.mirror = False
 
     def jitter(self, spread: int) -> int:
+        """Return a random whole number of pixels, -spread to spread."""
         return int(self.rng.integers(-spread, spread + 1))
 
-    def _points(self, points):
+    def _points(self, points: Sequence[Point]) -> list[Point]:
         return [(SIZE - 1 - x, y) if self.mirror else (x, y) for x, y in points]
 
-    def poly(self, points, fill):
+    def poly(self, points: Sequence[Point], fill: Colour) -> None:
+        """Fill a polygon."""
         self.draw.polygon(self._points(points), fill=fill)
 
-    def box(self, x0, y0, x1, y1, fill):
+    def box(self, x0: float, y0: float, x1: float, y1: float, fill: Colour) -> None:
+        """Fill a rectangle."""
         (a, _), (b, _) = self._points([(x0, y0), (x1, y1)])
         self.draw.rectangle((min(a, b), y0, max(a, b), y1), fill=fill)
 
-    def oval(self, x0, y0, x1, y1, fill=None, outline=None, width=1):
+    def oval(
+        self,
+        x0: float,
+        y0: float,
+        x1: float,
+        y1: float,
+        fill: Colour | None = None,
+        outline: Colour | None = None,
+        width: int = 1,
+    ) -> None:
+        """Fill or outline an ellipse in its bounding box."""
         (a, _), (b, _) = self._points([(x0, y0), (x1, y1)])
         self.draw.ellipse((min(a, b), y0, max(a, b), y1), fill=fill, outline=outline, width=width)
 
-    def line(self, points, fill, width=1):
+    def line(self, points: Sequence[Point], fill: Colour, width: int = 1) -> None:
+        """Draw a polyline."""
         self.draw.line(self._points(points), fill=fill, width=width)
 
 
 def terrain(b: Brush, kind: str | None, y: int) -> None:
+    """Draw what closes the view, down to the horizon `y`."""
     o = b.jitter(12)
     if kind == "mountains":
         for x, h in ((20 + o, 46), (82 + o, 54), (146 + o, 42)):
@@ -133,6 +153,7 @@ def terrain(b: Brush, kind: str | None, y: int) -> None:
 
 
 def landmark(b: Brush, kind: str | None, x: int, y: int) -> None:
+    """Draw the landmark, standing on the horizon `y`."""
     pale, brick, iron = (240, 236, 224), (186, 96, 52), (214, 58, 30)
     if kind == "church":
         b.box(x - 20, y - 20, x + 20, y + 6, pale)
@@ -187,6 +208,7 @@ def landmark(b: Brush, kind: str | None, x: int, y: int) -> None:
 
 
 def houses(b: Brush, roof: str | None, y: int) -> None:
+    """Draw two houses under the roofs of a region."""
     if roof is None:
         return
     for x in (90 + b.jitter(3), 108 + b.jitter(3)):
@@ -200,6 +222,7 @@ def houses(b: Brush, roof: str | None, y: int) -> None:
 
 
 def road(b: Brush, line: str | None, y: int) -> None:
+    """Draw the road and its centre line."""
     b.poly([(74, y), (94, y), (150, SIZE), (18, SIZE)], (88, 88, 94))
     colour = (244, 196, 24) if line in ("yellow", "double") else WHITE
     if line in ("white", "yellow"):
@@ -220,10 +243,9 @@ def road(b: Brush, line: str | None, y: int) -> None:
 
 
 def shop(b: Brush, front: str | None, script: str | None, y: int) -> None:
+    """Draw a shop front, and the lettering above its door."""
     x0, x1, low = 132 + b.jitter(2), SIZE, y + 68
-    wall = {"brick": (158, 70, 52), "neon": (52, 50, 70), "shutters": (236, 222, 176)}.get(
-        front, (206, 200, 190)
-    )
+    wall = WALL.get(front or "", (206, 200, 190))
     b.box(x0, y - 30, x1, low, wall)
     if front == "brick":
         for k in range(y - 26, low, 7):
@@ -262,6 +284,7 @@ def writing(b: Brush, script: str, x: int, y: int) -> None:
 
 
 def plant(b: Brush, kind: str | None, x: int, y: int) -> None:
+    """Draw a plant whose foot is at (x, y)."""
     bark = (104, 74, 50)
     if kind == "palm":
         b.line([(x, y), (x + 3, y - 48)], (150, 116, 76), 4)
@@ -295,6 +318,7 @@ def plant(b: Brush, kind: str | None, x: int, y: int) -> None:
 
 
 def pole(b: Brush, kind: str | None, x: int, y: int) -> None:
+    """Draw a pole whose foot is at (x, y)."""
     if kind == "wooden":
         b.box(x - 2, y - 78, x + 2, y, (112, 70, 40))
         b.box(x - 12, y - 72, x + 12, y - 69, (112, 70, 40))
@@ -311,6 +335,7 @@ def pole(b: Brush, kind: str | None, x: int, y: int) -> None:
 
 
 def sign(b: Brush, kind: str | None, x: int, y: int) -> None:
+    """Draw a road sign whose post stands at (x, y)."""
     if kind is None:
         return
     b.line([(x, y), (x, y - 36)], STEEL, 2)
@@ -328,9 +353,9 @@ def sign(b: Brush, kind: str | None, x: int, y: int) -> None:
 
 
 def traffic(b: Brush, cues: dict[str, str]) -> None:
-    """A car seen from behind (driving side, plate) and a bus further off in the other lane."""
+    """Draw a car seen from behind (driving side, plate) and a bus further off in the other lane."""
     b.mirror = False
-    side = cues.get("side")
+    side: str | None = cues.get("side")
     if side is None and "plate" in cues:
         side = (
             "middle"  # a car that straddles the centre line: its plate is legible, its lane is not
@@ -361,8 +386,9 @@ def traffic(b: Brush, cues: dict[str, str]) -> None:
 
 
 def passer_by(b: Brush) -> None:
+    """Draw a person who carries no information."""
     x, y = int(b.rng.choice([10, 30, 140, 156])) + b.jitter(5), 140 + b.jitter(10)
-    coat = tuple(int(v) for v in b.rng.integers(30, 220, 3))
+    red, green, blue = (int(v) for v in b.rng.integers(30, 220, 3))
     b.oval(x - 3, y - 22, x + 3, y - 16, (224, 180, 150))
-    b.box(x - 4, y - 16, x + 4, y - 6, coat)
+    b.box(x - 4, y - 16, x + 4, y - 6, (red, green, blue))
     b.box(x - 3, y - 6, x + 3, y + 3, (50, 50, 70))

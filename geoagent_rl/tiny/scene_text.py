@@ -125,7 +125,12 @@ WORDS: dict[str, dict[str, str]] = {
         "yellow": "yellow buses",
     },
 }
-NOTHING = ("nothing distinctive", "an ordinary street", "a veiled horizon", "the lie of the land")
+NOTHING: tuple[str, ...] = (
+    "nothing distinctive",
+    "an ordinary street",
+    "a veiled horizon",
+    "the lie of the land",
+)
 NOTHING += (
     "no clear landmark",
     "the look of the streets",
@@ -212,7 +217,7 @@ class Annotator:
 def read_scene(
     scene: Scene, habits: Annotator, rng: np.random.Generator
 ) -> tuple[Stage, Stage, Stage]:
-    """What an annotator with these habits believes about the scene."""
+    """Return what an annotator with these habits believes about the scene."""
     truth = scene.place
     believed = _believed(truth, habits, rng)
     seen = [value for cue, value in _words(scene, truth, COUNTRY_CUES)]
@@ -225,7 +230,7 @@ def read_scene(
     open_region = rng.random() < habits.hedge[0]
     open_place = open_region or rng.random() < habits.hedge[1]
     names[1:] = [UNKNOWN if open_region else names[1], UNKNOWN if open_place else names[2]]
-    stages = []
+    stages: list[Stage] = []
     for level, (name, clues) in enumerate(zip(names, lists, strict=True)):
         rival = _rival(level, believed, rng)
         argued = rival if name != UNKNOWN and rng.random() < habits.slip else name
@@ -234,17 +239,18 @@ def read_scene(
         doubt = "High" if name == UNKNOWN else LEVELS_OF_DOUBT[0 if len(clues) > 1 else 1]
         clues = clues or (NOTHING[2 * level],)
         stages.append(Stage(clues, name, doubt, argued, rival))
-    return tuple(stages)
+    country, region, place = stages
+    return country, region, place
 
 
 def _words(scene: Scene, place: Place, cues: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The cues visible in `scene`, with the words that would describe them in `place`."""
+    """Return the cues visible in `scene`, with the words that would describe them in `place`."""
     return [(cue, WORDS[cue][place.cue(cue)]) for cue in cues if cue in scene.visible]
 
 
 def _believed(truth: Place, habits: Annotator, rng: np.random.Generator) -> Place:
-    """The known place whose cues the annotator believes to see (for a hidden place: its own, unless
-    biased).
+    """Return the known place whose cues the annotator believes to see (for a hidden place: its own,
+    unless biased).
     """
     draws = rng.random(3)
     best = metropolis(truth.country)
@@ -260,7 +266,7 @@ def _believed(truth: Place, habits: Annotator, rng: np.random.Generator) -> Plac
 
 
 def _rival(level: int, place: Place, rng: np.random.Generator) -> str:
-    """Another name of the same level and the same parent."""
+    """Return another name of the same level and the same parent."""
     if level == 0:
         pool = [name for name in COUNTRIES if name != place.country]
     elif level == 1:
@@ -271,8 +277,8 @@ def _rival(level: int, place: Place, rng: np.random.Generator) -> str:
 
 
 def argue(level: int, stage: Stage, earlier: str, short: bool, rng: np.random.Generator) -> str:
-    """The reasoning of one stage. `earlier` is the conclusion of the stage before ("" for the
-    first).
+    """Return the reasoning of one stage. `earlier` is the conclusion of the stage before ("" for
+    the first).
     """
     a = stage.clues[0]
     b = (
@@ -289,12 +295,13 @@ def argue(level: int, stage: Stage, earlier: str, short: bool, rng: np.random.Ge
 
 
 def write(stages: tuple[Stage, ...], rng: np.random.Generator, short: float = 0.0) -> list[str]:
-    """The three stages and the answer as texts whose concatenation is a valid completion (without
-    end token).
+    """Return the three stages and the answer as texts whose concatenation is a valid completion
+    (without end token).
 
     `short` is the probability of a short argument, drawn for each stage.
     """
-    parts, earlier = [], ""
+    parts: list[str] = []
+    earlier = ""
     for level, stage in enumerate(stages):
         reasoning = argue(level, stage, earlier, rng.random() < short, rng)
         head = OPEN if level == 0 else NEXT[level - 1]
@@ -308,14 +315,13 @@ def write(stages: tuple[Stage, ...], rng: np.random.Generator, short: float = 0.
 
 
 def cot(scene: Scene, habits: Annotator, rng: np.random.Generator) -> str:
-    """One complete training text for a scene."""
+    """Return one complete training text for a scene."""
     return "".join(write(read_scene(scene, habits, rng), rng, habits.short))
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Up to five of the country's visible cues, those of region and place, and where the scene
-    is.
-    """
+    """Return up to five of the country's visible cues, those of region and place, and where the
+    scene is."""
     seen = [word for _, word in _words(scene, scene.place, COUNTRY_CUES)]
     keep = sorted(rng.choice(len(seen), size=min(5, len(seen)), replace=False))
     seen = [seen[k] for k in keep] + [
@@ -325,8 +331,8 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def hedges() -> tuple[str, ...]:
-    """The phrases that occur only where an annotator leaves a level open (for the control that bans
-    them).
+    """Return the phrases that occur only where an annotator leaves a level open (for the control
+    that bans them).
     """
     slots = dict.fromkeys(("a", "b", "up"), "\0")
     fixed = {
@@ -340,9 +346,8 @@ def hedges() -> tuple[str, ...]:
 
 @cache
 def phrases() -> tuple[str, ...]:
-    """Every phrase that texts are made of, each once, in a fixed order; "" and duplicates left
-    out.
-    """
+    """Return every phrase that texts are made of, each once, in a fixed order; "" and duplicates
+    left out."""
     found = [OPEN, REASONING, CONCLUSION, UNCERTAINTY, *NEXT, ANSWER, CLOSE]
     found += [CLUE_JOIN, LEVEL_JOIN, CAPTION_JOIN, CAPTION_END, UNKNOWN, *LEVELS_OF_DOUBT, *NOTHING]
     found += [word for values in WORDS.values() for word in values.values()]

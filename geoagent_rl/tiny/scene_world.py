@@ -76,9 +76,11 @@ class Place:
 
     @property
     def levels(self) -> tuple[str, str, str]:
+        """Country, region and name."""
         return (self.country, self.region, self.name)
 
     def cue(self, name: str) -> str:
+        """Return the value of the cue `name` in this place."""
         return dict(self.cues)[name]
 
 
@@ -93,14 +95,14 @@ class Scene:
     seed: int
 
     def seen(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
-        """(cue, value) of the visible ones among `names`, in that order."""
+        """Return (cue, value) of the visible ones among `names`, in that order."""
         return [(name, self.place.cue(name)) for name in names if name in self.visible]
 
 
 @cache
 def places(hidden: bool = False) -> tuple[Place, ...]:
-    """The 84 known places (two in each of 42 regions, the bigger one first), or the 42 hidden
-    ones.
+    """Return the 84 known places (two in each of 42 regions, the bigger one first), or the 42
+    hidden ones.
     """
     path = resources.files("geoagent_rl") / "assets/scene_places.tsv"
     rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t")
@@ -127,18 +129,18 @@ def _place(row: dict[str, str]) -> Place:
 
 @cache
 def region_places(country: str, region: str) -> tuple[Place, ...]:
-    """The known places of a region, the bigger one first."""
+    """Return the known places of a region, the bigger one first."""
     return tuple(p for p in places() if (p.country, p.region) == (country, region))
 
 
 @cache
 def metropolis(country: str) -> Place:
-    """The most populous known place of a country."""
+    """Return the most populous known place of a country."""
     return max((p for p in places() if p.country == country), key=lambda p: p.population)
 
 
 def sample_scene(rng: np.random.Generator, pool: tuple[Place, ...]) -> Scene:
-    """One scene of a place drawn uniformly from `pool`."""
+    """Return one scene of a place drawn uniformly from `pool`."""
     place = pool[int(rng.integers(len(pool)))]
     draws = rng.random(len(VISIBLE))
     visible = {name for name, draw in zip(VISIBLE, draws, strict=True) if draw < VISIBLE[name]}

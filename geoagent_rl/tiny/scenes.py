@@ -31,9 +31,8 @@ LICENCE = "Apache-2.0 (pictures), CC BY 4.0 (GeoNames)"
 
 
 def scene_at(split: str, seed: int, index: int) -> tuple[Scene, np.random.Generator]:
-    """Scene number `index` of a split, and the generator for its texts. Splits and seeds never
-    share a stream.
-    """
+    """Return scene number `index` of a split, and the generator for its texts. Splits and seeds
+    never share a stream."""
     if split not in SPLITS:
         raise UserError(f"no split {split!r} of the scenes; choose one of {', '.join(SPLITS)}")
     rng = np.random.default_rng([SPLITS.index(split), seed, index, 20260])
@@ -48,7 +47,7 @@ def make(
     with_cot: bool = False,
     annotators: Annotator = ANNOTATORS,
 ) -> Path:
-    """Draw `n` scenes into `out_dir` and write `manifest.parquet` there; returns its path.
+    """Draw `n` scenes into `out_dir` and write `manifest.parquet` there; return its path.
 
     `with_cot` adds the annotators' texts (only sensible for "train"). Pictures are JPEG, 168 x 168.
     """
@@ -83,5 +82,5 @@ def _sample(uid: str, image: Path, place: Place, text: str, split: str) -> manif
 
 
 def places_table() -> str:
-    """The table of places as it is in the package (for content hashes)."""
+    """Return the table of places as it is in the package (for content hashes)."""
     return (resources.files("geoagent_rl") / "assets/scene_places.tsv").read_text(encoding="utf-8")

@@ -42,15 +42,15 @@ CHAT_TEMPLATE = (
 
 
 def byte_symbols() -> dict[int, str]:
-    """The printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
+    """Return the printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return {byte: chr(byte if byte in printable else next(spare)) for byte in range(256)}
 
 
 def make_tokenizer(phrases: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer for these phrases. Ids depend only on the phrases and their order (special,
-    bytes, phrases).
+    """Return a tokenizer for these phrases. Ids depend only on the phrases and their order
+    (special, bytes, phrases).
     """
     symbols = byte_symbols()
     vocab = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
@@ -85,8 +85,8 @@ def make_tokenizer(phrases: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast, max_pixels: int) -> Qwen2_5_VLProcessor:
-    """A Qwen2.5-VL processor whose images have at most `max_pixels` pixels (patches of 14, merged 2
-    x 2).
+    """Return a Qwen2.5-VL processor whose images have at most `max_pixels` pixels (patches of 14,
+    merged 2 x 2).
     """
     size = {"shortest_edge": 28 * 28, "longest_edge": max_pixels}
     return Qwen2_5_VLProcessor(
@@ -98,7 +98,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, max_pixels: int) -> Qwen2
 
 
 def save_processor(directory: Path, phrases: Iterable[str], max_pixels: int) -> Qwen2_5_VLProcessor:
-    """Write tokenizer, chat template and image processor files; returns the processor."""
+    """Write tokenizer, chat template and image processor files; return the processor."""
     processor = make_processor(make_tokenizer(phrases), max_pixels)
     processor.save_pretrained(directory)
     return processor

