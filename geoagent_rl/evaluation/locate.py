@@ -1,4 +1,5 @@
-"""The one evaluation loop: every photograph through the engines, one prediction row each, as they end.
+"""The one evaluation loop: every photograph through the engines, one prediction row each, as they
+end.
 
 Training's validation, `eval run`, the demo and ablations all evaluate this way: `locate` makes
 prediction rows, predictions.from_rows reads them, summary.summarise makes figures of them. With

@@ -239,7 +239,8 @@ def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def held_out(tokenizer: PreTrainedTokenizerFast) -> dict[str, list[Pair]]:
-    """Return examples that training has not seen: of the scenes, and with names of the whole world."""
+    """Return examples that training has not seen: of the scenes, and with names of the whole
+    world."""
     return {
         "scenes": encode(tokenizer, examples(500, seed=11, foreign=0.0, other_phrasing=0.0)),
         "other names": encode(tokenizer, examples(500, seed=12, foreign=1.0, other_phrasing=0.0)),

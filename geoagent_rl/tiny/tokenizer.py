@@ -42,7 +42,8 @@ CHAT_TEMPLATE = (
 
 
 def byte_symbols() -> dict[int, str]:
-    """Return the printable character that stands for each byte in byte-level BPE (GPT-2's table)."""
+    """Return the printable character that stands for each byte in byte-level BPE (GPT-2's
+    table)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return {byte: chr(byte if byte in printable else next(spare)) for byte in range(256)}
