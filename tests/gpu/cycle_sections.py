@@ -1,0 +1,163 @@
+"""The sections of engine_cycle, in order. Each is a coroutine over a Bench and may run alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from actors.rollout import BROKEN, RolloutEngine
+from actors.vllm_engine import mean_gap
+from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.policy.model import save_adapter
+from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, ScoredRollout
+from tests.gpu.cycle_bench import Bench
+from tests.gpu.gaps import compare, gaps
+from tests.gpu.results import GIB
+
+MOVE = (0.1, 1.0)  # by how many nats a step is to change sampled tokens; lr is adapted to it
+
+
+async def engine(bench: Bench) -> None:
+    """Start and speed; "bare": without seeds, bans and log-probabilities; and after a sleep."""
+    made, seed, row = await bench.ready_engine(), bench.asked.seed, {}
+    # what is compiled at the first request
+    await bench.generate(made, seed + 1, bench.prompts[:1], row)
+    for case in ("new pictures", "known pictures"):
+        groups = await bench.generate(made, seed, bench.prompts, row)
+        prompt_tokens = len(groups[0][0].prompt_ids)
+        bench.results.record("engine", case, prompt_tokens=prompt_tokens, **row)
+    bench.results.record("engine", "bare", **await bare(bench, made, len(groups[0])))
+    if bench.config.placement.colocate:
+        row = {}
+        with bench.results.phase("sleep", row):
+            await made.sleep()
+        with bench.results.phase("wake", row):
+            await bench.ready_engine()
+        again = await bench.generate(made, seed, bench.prompts, row)
+        row |= compare(sum(again, []), sum(groups, []))
+        bench.results.record("engine", "slept", **row)
+
+
+async def bare(bench: Bench, made: RolloutEngine, group: int) -> dict[str, Any]:
+    """The engine's speed without what the project asks of every request."""
+    temperature, tokens = bench.config.rollout.temperature, bench.asked.tokens
+    params = made.sampling(bench.asked.seed, temperature, tokens, ())
+    params.seed, params.logit_bias, params.logprobs, params.ignore_eos = None, None, None, True
+    inputs = [await made.render(p) for p in bench.prompts for _ in range(group)]
+    begin = time.monotonic()
+    work = [made.run(dict(given), params, f"bare/{i}", None) for i, given in enumerate(inputs)]
+    outputs = await asyncio.gather(*work)
+    count = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return {"tokens_s": count / (time.monotonic() - begin), "tokens": count}
+
+
+async def cycle(bench: Bench, rounds: int = 0) -> None:
+    """Steps as the driver and colocate.TakingTurns make them, phase by phase, random rewards."""
+    for number in range(1, 1 + (rounds or bench.asked.rounds)):
+        row: dict[str, Any] = {}
+        try:
+            await one_round(bench, number, row)
+        finally:
+            bench.results.record("cycle", f"round {number}", **row)
+
+
+async def one_round(bench: Bench, number: int, row: dict[str, Any]) -> None:
+    made, learner, first = await bench.ready_engine(), bench.ready_learner(), bench.prompts[0]
+    before, phase = learner.version, bench.results.phase
+    learner.phase = replace(learner.phase, lr=bench.lr)
+    if bench.cuda:
+        torch.cuda.reset_peak_memory_stats()
+    with phase("generate", row):
+        groups = await bench.generate(made, bench.asked.seed + number, bench.prompts, row)
+    if bench.config.placement.colocate:
+        with phase("sleep", row):
+            await made.sleep()
+    row["agree"] = bench.learner_gap(first, groups[0])
+    with phase("accumulate", row):
+        for group in scored(bench.prompts, groups, f"{bench.asked.seed}/{number}"):
+            learner.accumulate(group)
+    row["learner_peak_GiB"] = torch.cuda.max_memory_allocated() / GIB if bench.cuda else 0.0
+    with phase("step", row):
+        version, metrics = learner.step()
+    changed = version.number != before.number
+    row |= {"version": version.number, "changed": changed, "metrics": metrics}
+    row |= {"sampler_gap": metrics["sampler_gap"], "stale": bench.learner_gap(first, groups[0])}
+    row["learner_moved"] = mean_gap(version.probe_logprobs, before.probe_logprobs)
+    moved = row["stale"]["mean"]
+    bench.lr *= 5 if moved < MOVE[0] else 0.2 if moved > MOVE[1] else 1
+    with phase("swap", row):
+        await swap(bench, made, version, row)
+
+
+def scored(prompts: list[Prompt], groups: list[list[Rollout]], seed: str) -> list[Group]:
+    """The groups with random rewards."""
+    rewards, found = random.Random(seed), []
+    for prompt, rollouts in zip(prompts, groups, strict=True):
+        samples = tuple(ScoredRollout(r, {}, rewards.random()) for r in rollouts)
+        advantages = tuple(group_advantages([s.total for s in samples]))
+        found.append(Group(prompt, samples, advantages))
+    return found
+
+
+async def swap(
+    bench: Bench, made: RolloutEngine, version: PolicyVersion, row: dict[str, Any]
+) -> None:
+    """The engine's own swap. A refusal is noted and overruled: the rest is to be seen too."""
+    before = made.probe
+    with bench.results.guard("swap", f"to version {version.number}"):
+        await made.swap(version)
+    if made.version.number == BROKEN and not made.asleep:
+        made.probe, made.version = await made.probe_logprobs(), version
+    row["probe_gap"] = mean_gap(made.probe, version.probe_logprobs)
+    row["moved"] = mean_gap(made.probe, before)
+
+
+async def checks(bench: Bench) -> None:
+    """Repeatability; then engines without CUDA graphs, one with the weights in the other form."""
+    made, prompt, seed = await bench.ready_engine(), bench.prompts[0], bench.asked.seed + 100
+    if not bench.ready_learner().updates:
+        await cycle(bench, 1)
+    (kept,) = await bench.generate(made, seed, [prompt], {})
+    for case, prompts in {"repeated": [prompt], "in company": bench.prompts}.items():
+        again = (await bench.generate(made, seed, prompts, {}))[0]
+        bench.results.record("checks", case, **compare(again, kept))
+    balance = bench.ready_learner().balance
+    itself = gaps(bench.replayed(prompt, kept, balance), bench.replayed(prompt, kept, 0))
+    agree = bench.learner_gap(prompt, kept)
+    bench.results.record("checks", "first engine", agree=agree, itself=itself)
+    await made.stop()
+    bench.engine = None
+    for version in other_forms(bench):
+        await elsewhere(bench, version, kept)
+
+
+def other_forms(bench: Bench) -> list[PolicyVersion]:
+    """The newest version, where the first engine was not eager itself; and its other form."""
+    learner, path = bench.ready_learner(), str(bench.scratch / "other")
+    kind = "merged" if learner.version.kind == "adapter" else "adapter"
+    if kind == "merged":
+        learner.save_merged(path)
+    else:
+        save_adapter(learner.policy, path)
+    other = replace(learner.version, kind=kind, path=path)
+    return [learner.version, other] if bench.cuda and not bench.asked.eager else [other]
+
+
+async def elsewhere(bench: Bench, version: PolicyVersion, kept: list[Rollout]) -> None:
+    """A new, eager engine with `version`, compared with the completions `kept`."""
+    case, prompt, seed = f"eager, {version.kind}", bench.prompts[0], bench.asked.seed + 100
+    row: dict[str, Any] = {}
+    with bench.results.guard("checks", case):
+        made = await bench.started(version.kind, eager=True)
+        try:
+            await swap(bench, made, version, row)
+            (found,) = await bench.generate(made, seed, [prompt], {})
+            row |= compare(found, kept) | {"agree": bench.learner_gap(prompt, found)}
+            bench.results.record("checks", case, **row)
+        finally:
+            await made.stop()
