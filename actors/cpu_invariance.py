@@ -6,9 +6,9 @@ only if a completion and a verdict are the same in any batch. vLLM's CPU kernels
 (measured on AVX512 and AVX2 builds):
 - attention: rows are exact in any batch unless long sequences are split over threads
   (VLLM_CPU_ATTN_SPLIT_KV, which vllm_engine.py switches off);
-- linear layers: the rows of a product are the same for any number of rows but the smallest, for
-  which oneDNN (one row) and MKL (up to three) have kernels of their own. So small inputs are filled
-  up with rows of zeros.
+- linear layers: in MKL's strict mode (processor.py) the rows of a product are the same for any
+  number of rows but the smallest, for which oneDNN (one row) and MKL on AMD (up to three) have
+  kernels of their own. So small inputs are filled up with rows of zeros.
 May know vLLM's dispatch of linear layers and torch.
 """
 

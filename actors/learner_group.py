@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, LearnerConfig
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import LearnerLost
@@ -50,6 +51,7 @@ class LearnerRank:
 
     def start(self, *args: Any) -> PolicyVersion:
         """args: those of Learner."""
+        set_reproducible_products()
         from actors.learner import Learner
 
         self.learner = Learner(*args)

@@ -21,6 +21,7 @@ from typing import Any
 import geoagent_rl.geo
 from actors.cache import Cache, cached_batch
 from actors.cache_counters import CounterPublisher, replica_application
+from actors.processor import set_reproducible_products
 from actors.shared_rate_limit import SharedTurns
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
@@ -53,6 +54,7 @@ class GeoEmbedWorker:
             SharedTurns(self.cache, config.geocoder.share_without_redis),
         )
         self.gazetteer = Gazetteer.open()
+        set_reproducible_products()
         self.encoder = encoder.load(config.encoder.model)
         self.geo_version = f"gazetteer:{database_path().stem}:{_code_digest()}:any"
         self.similarity_version = (

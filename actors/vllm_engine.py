@@ -16,6 +16,7 @@ import threading
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.config.rules import LORA_RANKS
@@ -108,6 +109,7 @@ def set_environment(cpu: bool) -> None:
         # Python itself prints warnings, from this up.
         os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
     if cpu:
+        set_reproducible_products()
         os.environ.setdefault(
             "VLLM_CPU_OMP_THREADS_BIND", "nobind"
         )  # several engines share the cores

@@ -7,6 +7,7 @@ EngineCore) are noted while they run. The caches under the user's cache director
 policy) are keyed by content and are shared on purpose."""
 
 import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -27,6 +28,9 @@ ENVIRONMENT = {
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ[MARK] = SESSION
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup or "&"
+    # Children inherit what is ignored, and many tests end theirs as Ctrl-C does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORDER = ("unit", "properties", "pipeline", "oracle", "browser", "stack")  # the quick ones first
 QUICK = {"unit": 30, "properties": 60, "pipeline": 60}  # seconds for one test

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -30,6 +29,8 @@ import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.progress import track
+
+from actors.processor import promise, this_processor
 
 IMPORT_TIMEOUT_S = 180.0
 REDIS_TIMEOUT_S = 5.0
@@ -280,17 +281,14 @@ def shared_memory() -> Finding:
 
 
 def processor() -> Finding:
-    if platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists():
-        return Finding(
-            "processor", "note", platform.machine(), "only Linux on x86-64 has been tried"
-        )
-    flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
-    has = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags]
-    if not has:
-        return Finding(
-            "processor", "fail", "neither AVX2 nor AVX-512", "vLLM's CPU build needs AVX2 or a GPU"
-        )
-    return Finding("processor", "ok", ", ".join(has))
+    """Its model, its instruction sets, and whether a resumed run repeats a whole one exactly."""
+    found = this_processor()
+    if platform.machine() != "x86_64" or not found.flags:
+        return Finding("processor", "note", found.model, "only Linux on x86-64 has been tried")
+    said = f"{found.model}: {', '.join(found.instruction_sets) or 'neither AVX2 nor AVX-512'}"
+    if not found.instruction_sets:
+        return Finding("processor", "fail", said, "vLLM's CPU build needs AVX2 or a GPU")
+    return Finding("processor", "ok", f"{said}; {promise(found)}")
 
 
 def compiler() -> Finding:

@@ -1,8 +1,9 @@
-"""`geoagent-rl monitor`: serves the page until Ctrl-C."""
+"""`geoagent-rl monitor`: serves the page until SIGINT (Ctrl-C) or SIGTERM, then exits with 130."""
 
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def serve(runs, host: str, port: int, attach: str) -> None:
     from cluster.monitor.attached import Attached
     from cluster.monitor.server import LOOPBACK, application
 
+    stop_with_130()
     listener = listen(host, port)
     attached = Attached("" if attach == "auto" else attach) if attach else None
     url = f"http://{host}:{listener.getsockname()[1]}"
@@ -71,6 +73,16 @@ def serve(runs, host: str, port: int, attach: str) -> None:
     finally:
         if attached is not None:
             attached.close()
+
+
+def stop_with_130() -> None:
+    """Make SIGINT and SIGTERM end this process as Ctrl-C does.
+
+    uvicorn stops serving at either, then raises it again for the handler of before. Without one,
+    SIGTERM would end the process before it has cleaned up, and SIGINT would be lost where the shell
+    that started it ignores it (nohup, a job in the background)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def listen(host: str, port: int) -> socket.socket:

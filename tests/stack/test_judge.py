@@ -101,7 +101,10 @@ async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team
 
 AVX2 = """
 import torch
-torch.cpu._is_avx512_supported = torch.cpu._is_avx512_bf16_supported = lambda: False  # before vLLM picks its library
+# Before vLLM picks its library. A processor with AMX has AVX-512 too, and the AVX2 build has neither's operators.
+for name in ("avx512", "avx512_bf16", "amx_tile"):
+    assert hasattr(torch.cpu, f"_is_{name}_supported")
+    setattr(torch.cpu, f"_is_{name}_supported", lambda: False)
 from vllm import LLM, SamplingParams
 from actors import cpu_gptq
 from actors.vllm_engine import judge_engine_args

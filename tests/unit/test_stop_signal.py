@@ -1,10 +1,15 @@
-"""`ray job stop` sends SIGTERM: the run is cancelled once and finishes its saving, whatever
-ray.init does.
-"""
+"""What is stopped ends in order and with exit code 130, by SIGINT or SIGTERM, also where the shell
+that started it ignores SIGINT (nohup, a job in the background).
+
+`ray job stop` sends SIGTERM: the run is cancelled once and finishes its saving, whatever ray.init
+does."""
 
 import os
+import signal
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -34,10 +39,30 @@ launch.run_until_done(work())
 """
 
 
+IGNORING = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # the start of a command
+
+
+@pytest.mark.parametrize("shell", [[], IGNORING], ids=["foreground", "background"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_leaves_time_to_save(name):
+def test_a_signal_leaves_time_to_save(name, shell):
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, name], capture_output=True, text=True, timeout=28, env=env
-    )
+    command = [*shell, sys.executable, "-c", SCRIPT, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=28, env=env)
     assert (done.returncode, done.stdout) == (130, "saved\n"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("shell", [[], IGNORING], ids=["foreground", "background"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_monitor_exits_with_130(number, shell, tmp_path):
+    program = str(Path(sys.executable).with_name("geoagent-rl"))
+    command = [*shell, program, "monitor", str(tmp_path), "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as monitor:
+        try:
+            url = monitor.stdout.readline().split()[0]
+            urllib.request.urlopen(url, timeout=20).close()  # it serves
+            monitor.send_signal(number)
+            _, errors = monitor.communicate(timeout=20)
+        finally:
+            monitor.kill()
+    assert (monitor.returncode, errors) == (130, "")
