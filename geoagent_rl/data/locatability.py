@@ -22,9 +22,10 @@ from typing import Any
 import httpx
 from PIL import Image
 
+from geoagent_rl.data.columns import find_column
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.data.manifest import Sample
-from geoagent_rl.data.photos import fold
+from geoagent_rl.data.tables import header, to_float, whole_rows
 from geoagent_rl.types import InfraError, UserError
 
 QUESTION = """\
@@ -61,29 +62,23 @@ def read_scores(path: Path) -> dict[str, float]:
     """{uid: score} of a CSV, JSONL or Parquet file with columns uid and locatability (or score).
     Raises UserError.
     """
-    import pandas
-
-    readers = {".csv": lambda: pandas.read_csv(path, dtype=str), ".parquet": lambda: pandas.read_parquet(path),
-               ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False)}  # fmt: skip
-    if path.suffix not in readers:
-        raise UserError(f"{path}: scores are a {', '.join(readers)} file")
-    try:
-        table = readers[path.suffix]()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read: {reason}") from None
-    names = {what: next((c for a in aliases for c in table.columns if fold(str(c)) == a), None)
-             for what, aliases in COLUMNS.items()}  # fmt: skip
-    if absent := [what for what, name in names.items() if name is None]:
-        there = ", ".join(map(str, table.columns))
-        raise UserError(f"{path} has no column {', '.join(absent)}; its columns are {there}")
-    numbers = pandas.to_numeric(table[names["score"]], errors="coerce")
-    bad = table[~numbers.between(0, 10)]
-    if len(bad):
-        first = bad.iloc[0]
-        raise UserError(f"{path}: {len(bad)} scores are not numbers from 0 to 10 (first: {first[names['uid']]}: "
-                        f"{first[names['score']]})")  # fmt: skip
-    return dict(zip(table[names["uid"]].astype(str), numbers.astype(float), strict=True))
+    if path.suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
+        raise UserError(f"{path}: scores are a .csv, .tsv, .jsonl or .parquet file")
+    columns = header(path)
+    names = {what: find_column(columns, aliases) for what, aliases in COLUMNS.items()}
+    if absent := [what for what, name in names.items() if not name]:
+        raise UserError(
+            f"{path} has no column {', '.join(absent)}; its columns are {', '.join(columns)}"
+        )
+    said = [(str(row.get(names["uid"])), row.get(names["score"])) for _, row in whole_rows(path)]
+    scores = {uid: to_float(value) for uid, value in said}
+    bad = [(uid, value) for uid, value in said if not 0 <= to_float(value) <= 10]
+    if bad:
+        uid, value = bad[0]
+        raise UserError(
+            f"{path}: {len(bad)} scores are not numbers from 0 to 10 (first: {uid}: {value})"
+        )
+    return scores
 
 
 def with_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[Sample]:

@@ -52,7 +52,7 @@ import pyarrow.parquet as pq
 
 from geoagent_rl.data import photos
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
-from geoagent_rl.data.tables import Table, jsonl_rows, parquet_rows
+from geoagent_rl.data.tables import Table, header, whole_rows
 from geoagent_rl.files import file_at_once
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import Prompt, Truth, UserError
@@ -323,17 +323,14 @@ def _table(path: Path) -> Table:
         raise UserError(
             f"no manifest {path}; give a .parquet, a .jsonl or a folder of photographs with a CSV"
         )
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".tsv"):
         return photos.table(path)
-    if path.suffix == ".parquet":
-        names, rows = parquet_rows(path, COLUMNS)
-    elif path.suffix == ".jsonl":
-        rows = list(jsonl_rows(path))
-        names = set().union(*(row for _, row in rows))
-    else:
+    if path.suffix not in (".parquet", ".jsonl"):
         raise UserError(
             f"{path}: a manifest is a .parquet, a .jsonl or a folder of photographs with a CSV"
         )
+    rows = whole_rows(path, COLUMNS)
+    names = set(header(path)) if path.suffix == ".parquet" else set().union(*(r for _, r in rows))
     absent = [name for name in NEEDED if name not in names]
     if rows and absent:
         raise UserError(

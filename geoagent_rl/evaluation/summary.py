@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoagent_rl.data.tables import to_float
 from geoagent_rl.evaluation import buckets
 from geoagent_rl.evaluation.bootstrap import ROUNDS, Interval, intervals, paired
 from geoagent_rl.evaluation.calibration import calibration
@@ -87,18 +88,11 @@ def _means(predictions: Predictions) -> dict[str, float]:
     out = {}
     for column, values in predictions.columns.items():
         if column in RECORDED or column.startswith("reward_"):
-            known = [number for v in values if (number := _number(v)) is not None]
-            if known:
-                out[RECORDED.get(column, column)] = float(np.mean(known))
+            numbers = np.array([to_float(value) for value in values])
+            known = numbers[np.isfinite(numbers)]
+            if len(known):
+                out[RECORDED.get(column, column)] = float(known.mean())
     return out
-
-
-def _number(value: Any) -> float | None:
-    """None for what is blank or no number: files of other systems hold anything."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 def recorded(table: Mapping[str, Any]) -> dict[str, float]:

@@ -7,12 +7,12 @@ Imports neither Ray nor torch."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from geoagent_rl.config import Config
+from geoagent_rl.data.tables import whole_rows
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.plan import time as plan_time
 from geoagent_rl.plan.gpus import gpu
@@ -128,29 +128,15 @@ def mean_cot_chars(manifest: str) -> float:
     path = Path(manifest)
     if not manifest or not path.is_file():
         return 0.0
-    if path.suffix == ".jsonl":
-        texts = [
-            json.loads(line).get("cot") or ""
-            for line in path.read_text().splitlines()
-            if line.strip()
-        ]
-    else:
-        import pyarrow.parquet as pq
-
-        texts = pq.read_table(path, columns=["cot"])["cot"].to_pylist()
+    texts = (values.get("cot") for _, values in whole_rows(path, ["cot"]))
     known = [len(text) for text in texts if text]
     return sum(known) / len(known) if known else 0.0
 
 
 def rows(manifest: str) -> int:
+    """Count the rows of a manifest (.jsonl or .parquet); 0 where it is not here yet."""
     path = Path(manifest)
-    if path.suffix == ".parquet" and path.is_file():
-        import pyarrow.parquet as pq
-
-        return pq.read_metadata(path).num_rows
-    if path.suffix == ".jsonl" and path.is_file():
-        return sum(1 for line in path.read_text().splitlines() if line.strip())
-    return 0
+    return len(whole_rows(path, ["uid"])) if manifest and path.is_file() else 0
 
 
 # --- roles, cost, warnings ------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_a_duplicate_uid_stops_and_names_both_rows(row, jsonl):
     [
         ("none.parquet", None, "no manifest"),
         ("a.txt", b"hello", "a manifest is a .parquet"),
-        ("a.parquet", b"PAR1 not really", "not readable Parquet"),
+        ("a.parquet", b"PAR1 not really", "cannot be read: Parquet magic bytes not found"),
         ("a.jsonl", b'{"uid": 1}\n{broken\n', "row 2 is not JSON"),
         ("a.jsonl", b"\xff\xfe\n", "row 1 is not JSON"),
         ("a.jsonl", b"[1, 2]\n", "row 1 is not a JSON object"),

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from geoagent_rl.answers.parse import parse, read_levels, render
+from geoagent_rl.data.columns import ALIASES, fold
 from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
-from geoagent_rl.data.photos import ALIASES, Finder, country_name, fold
+from geoagent_rl.data.photos import Finder, country_name
 
 TEXTS = ("country", "region", "place", "source", "licence", "split")
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),

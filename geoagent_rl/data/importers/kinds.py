@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from geoagent_rl.data.photos import ALIASES, fold
+from geoagent_rl.data.columns import ALIASES, FINER_PLACE, find_column, fold
 from geoagent_rl.types import UserError
 
 ANSWER = "answer"  # "Country; Region; Place" in one column; fills the three
@@ -50,7 +50,7 @@ GENERAL = {
     "cot": ("cot", "chainofthought", "cottext", "cotjson", "response", "output"),
     "scene": ("scene", "sceneclass", "cls", "s3label", "scene3label0indoor1natural2urban"),
     ANSWER: ("solution", "answer", "finalanswer", "address"),
-    FINER: ("subregion", "county", "admin2"),
+    FINER: FINER_PLACE,
     POSITION: ("gps", "coordinates", "coordinate", "latlon", "latlng"),
 }
 FLICKR = {"uid": ("imgid", "keysha112", "id"), "image": ("imgid", "image", "file", "filename")}
@@ -99,13 +99,10 @@ def columns_of(kind: Kind, columns: Iterable[str], mapping: Mapping[str, str]) -
             raise UserError(
                 f"--map {target}={column}: there is no column {column}; there are {', '.join(columns)}"
             )
-    by_fold = {fold(column): column for column in reversed(columns)}
     used = {}
     for target in TARGETS:
         aliases = (*kind.aliases.get(target, ()), *GENERAL[target])
-        found = mapping.get(target) or next(
-            (by_fold[alias] for alias in aliases if alias in by_fold), None
-        )
+        found = mapping.get(target) or find_column(columns, aliases)
         if found:
             used[target] = found
     return used

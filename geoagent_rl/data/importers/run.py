@@ -18,12 +18,10 @@ from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
 from geoagent_rl.data.importers.folder import import_photos
 from geoagent_rl.data.importers.kinds import POSITION, Kind, columns_of, kind_of
 from geoagent_rl.data.photos import Finder
-from geoagent_rl.data.tables import Table
+from geoagent_rl.data.tables import FIRST_ROWS, Table
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.nearest import NearestPlace
 from geoagent_rl.types import UserError
-
-FIRST_ROWS = 50  # in which every column must appear once (JSON rows may lack some)
 
 
 @dataclass(frozen=True)
