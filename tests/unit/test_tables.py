@@ -1,5 +1,5 @@
-"""One reader for every table that a user gives: what spreadsheets and scripts write is read alike by
-manifests, folders of photographs, pools, prediction files, scores and importers."""
+"""One reader for every table that a user gives: what spreadsheets and scripts write is read alike
+by manifests, folders of photographs, pools, prediction files, scores and importers."""
 
 import json
 import math
@@ -69,7 +69,9 @@ def test_everything_that_reads_tables_reads_them(table, tmp_path):
         (row["uid"], row["lat"], row["country"]) for row in ROWS
     ]
     pool = pools.open_pool(table)
-    lat, lon, country = (np.concatenate(column) for column in zip(*pools.positions(pool)))
+    lat, lon, country = (
+        np.concatenate(column) for column in zip(*pools.positions(pool), strict=True)
+    )
     assert [*lat] == [48.1, -1.3] and [*lon] == [11.6, 36.8] and country[0] == "Österreich"
     predictions = read_predictions(table, ("lat", "lon", "lat", "lon"))
     assert predictions.uids == ["a", "b"] and predictions.truth[0, 0] == 48.1
