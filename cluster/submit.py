@@ -20,7 +20,7 @@ from typing import Any
 from cluster import use_cluster_token
 from geoagent_rl.config import Config, load
 from geoagent_rl.geo.chain import provider_names
-from geoagent_rl.secrets import REDIS_PASSWORD, names_a_secret
+from geoagent_rl.secrets import REDIS_PASSWORD, looks_secret, names_a_secret
 from geoagent_rl.types import UserError
 
 COMMANDS = ("train", "train --resume", "sft", "eval run", "demo")
@@ -102,6 +102,11 @@ def forwarded(asked: Sequence[str], environ: Mapping[str, str]) -> dict[str, str
         if not equals and name not in environ:
             raise UserError(f"--env {name}: it is not set here; write --env {name}=VALUE")
         found[name] = value if equals else environ[name]
+        if looks_secret(found[name]):
+            raise UserError(
+                f"--env {name}: its value looks like a key or holds a password, which would be readable in "
+                f"the job's record; set {name} in the nodes' environment"
+            )
     return found
 
 

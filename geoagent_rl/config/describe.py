@@ -1,7 +1,7 @@
 """The configuration's JSON schema, and what is said of a key: all of it is read from the sections.
 
-Editors check files with the schema (`geoagent-rl config schema`); `load` takes its messages and the
-reference its tables from it."""
+Editors check files with the schema (`geoagent-rl config schema`); messages and the reference are
+made from it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,12 @@ def json_schema() -> Schema:
         kept = {k: v for k, v in node.items() if k != "title" or not isinstance(v, str)}
         return {k: inline(v) for k, v in kept.items()}
 
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "GeoAgent-RL"}
-    return head | inline(made)
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of GeoAgent-RL",
+    }
+    whole: Schema = inline(made)
+    return head | whole
 
 
 def part(schema: Schema, name: str) -> Schema | None:
@@ -87,46 +91,3 @@ def flat(node: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, dict) and value
         leaves |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
     return leaves
-
-
-def words(schema: Schema) -> str:
-    """Say what a value may be, as in "a number greater than 0"; for messages and the reference."""
-    if "enum" in schema:
-        return f"one of {', '.join(map(str, schema['enum']))}"
-    if "anyOf" in schema:
-        return " or ".join(map(words, schema["anyOf"]))
-    kind = schema.get("type")
-    if kind == "object":
-        return "a section with keys of its own"
-    if kind == "array":
-        return _list_words(schema)
-    if kind == "string":
-        return "text"
-    if kind == "boolean":
-        return "true or false"
-    name = {"integer": "a whole number", "number": "a number"}[str(kind)]
-    return " ".join([name, *_limits(schema)])
-
-
-def _limits(schema: Schema) -> Iterator[str]:
-    """Yield what is said of a number's range."""
-    limits = {k: v for k, v in schema.items() if abs(_number(v)) < sys.float_info.max}
-    low = [f"greater than {limits['exclusiveMinimum']:g}"] if "exclusiveMinimum" in limits else []
-    if "minimum" in limits:
-        low = ["of 0 or more" if limits["minimum"] == 0 else f"of at least {limits['minimum']:g}"]
-    high = [f"below {limits['exclusiveMaximum']}"] if "exclusiveMaximum" in limits else []
-    if "maximum" in limits:
-        high = [f"at most {limits['maximum']:g}"]
-    if low or high:
-        yield " and ".join(low + high)
-
-
-def _number(value: Any) -> float:
-    return value if isinstance(value, int | float) else 0.0
-
-
-def _list_words(schema: Schema) -> str:
-    fixed = schema.get("prefixItems")
-    if fixed:
-        return f"a list of {len(fixed)}, each {words(fixed[0])}"
-    return f"a list, each {words(schema['items'])}"

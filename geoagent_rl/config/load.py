@@ -1,7 +1,5 @@
-"""Reading a configuration: defaults <- YAML file <- dotted overrides, checked once.
+"""Loading a configuration: defaults <- YAML file <- dotted overrides, checked once.
 
-The schema says what a value is, not YAML: plain scalars stay the text that was written until the
-schema's type reads them, so that run.dir=20241126_01, 010, 12:30 and on are names of directories.
 `${section.key}` takes the value of another key. Nothing reads the environment: API keys never enter
 the configuration, only the *names* of the environment variables that hold them.
 """
@@ -9,27 +7,24 @@ the configuration, only the *names* of the environment variables that hold them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from geoagent_rl.config.describe import Schema, at, flat, known_keys, words
+from geoagent_rl.config.describe import at, flat, known_keys
+from geoagent_rl.config.messages import explained, nearest, wrong
+from geoagent_rl.config.reading import parsed, read
 from geoagent_rl.config.rules import validate
 from geoagent_rl.config.schema import Config
 from geoagent_rl.types import UserError
 
 OPEN = "reward.custom."  # the user names what is under it
 RESOLVER = re.compile(r"\$\{[^}]*:")  # as in ${oc.env:HOME}
-# A value of these may hold a password by mistake: it is not repeated.
-UNSHOWN = ("reward.cache.url", "reward.geocoder.opencage.api_key_env")
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -44,7 +39,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         for item in overrides:
             OmegaConf.update(layers[-1], *parsed(item), force_add=True)
         for layer in layers:
-            check_keys(layer)
+            check_layer(OmegaConf.to_container(layer))
         defaults = OmegaConf.create(dataclasses.asdict(Config()))
         merged = OmegaConf.to_container(OmegaConf.merge(defaults, *layers), resolve=True)
     except OmegaConfBaseException as error:
@@ -62,74 +57,10 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML whose plain scalars stay text, but for null; a key given twice is an error."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in found if tag.endswith((":null", ":merge"))]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return the mapping; raise ConstructorError for a key that stands in it twice."""
-        names = [key.value for key, _ in node.value if key.value != "<<"]
-        for name in names:
-            if isinstance(name, str) and names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def plain(text: str) -> Any:
-    """Return what YAML text holds: mappings, lists, texts and None.
-
-    Raises YAMLError or ValueError."""
-    loader = _Loader(text)
-    try:
-        found = loader.get_single_data()
-        json.dumps(found, default=str)  # raises ValueError for an alias that holds itself
-        return found
-    finally:
-        loader.dispose()
-
-
-def read(path: str | Path) -> dict[str, Any]:
-    """Return what a YAML file holds, scalars as text. Raises UserError."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
-        found = plain(text)
-    except FileNotFoundError:
-        raise UserError(f"no configuration file {path}; see configs/ for examples") from None
-    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
-    if found is not None and not isinstance(found, dict):
-        raise UserError(f"{path} holds no section.key values; see configs/ for examples")
-    return found or {}
-
-
-def parsed(item: str) -> tuple[str, Any]:
-    """Return (key, value) of "section.key=value". Only lists and sections are read as YAML.
-
-    Quotes round the whole value are not part of it, so that key='' is empty."""
-    name, equals, value = item.partition("=")
-    if not equals or not name.strip():
-        raise UserError(f"override {item!r} has no '='; write it as section.key=value")
-    schema = at(name.strip())
-    if schema and schema.get("type") != "string" and value.lstrip().startswith(("[", "{")):
-        try:
-            return name.strip(), plain(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            problem = " ".join(str(error).split())
-            raise UserError(f"override {item!r} is not readable: {problem}") from None
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return name.strip(), value[1:-1] if quoted else value
-
-
-def check_keys(layer: DictConfig) -> None:
+def check_layer(layer: Any) -> None:
     """Raise UserError for an unknown key, a value that asks a resolver and a list that is none."""
     known = known_keys()
-    for name, value in flat(OmegaConf.to_container(layer)).items():
+    for name, value in flat(layer).items():
         schema = at(name)
         if name not in known and not name.startswith(OPEN):
             raise UserError(f"unknown configuration key {name!r}{nearest(name, known)}")
@@ -143,44 +74,3 @@ def check_keys(layer: DictConfig) -> None:
         if schema and schema.get("type") == "array" and not isinstance(value, list):
             if not (isinstance(value, str) and "${" in value):
                 raise UserError(wrong(name, schema, value))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known key that `name` probably means, "" where none is near."""
-    leaves = [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = (leaves or close or [""])[0]
-    return f"; did you mean {hint!r}?" if hint else ""
-
-
-def explained(error: ValidationError, given: Any) -> str:
-    """Return one line that names the key, what it must be and the value it was given."""
-    first = error.errors()[0]
-    name, value, schema = "", given, None
-    for step in first["loc"]:
-        inner = at(f"{name}.{step}" if name else str(step))
-        if inner is None:
-            break
-        name, schema = f"{name}.{step}" if name else str(step), inner
-        value = value.get(step) if isinstance(value, dict) else value
-    if first["type"] == "unexpected_keyword_argument":
-        key = ".".join(map(str, first["loc"]))
-        return f"unknown configuration key {key!r}{nearest(key, known_keys())}"
-    if first["type"] == "missing":
-        return f"{name} must be given"
-    return wrong(name, schema or {"type": "object"}, value)
-
-
-def wrong(name: str, schema: Schema, value: Any) -> str:
-    """Return one line that says what the key must be, and the value unless it may be a secret."""
-    return f"{name} must be {words(schema)}" + ("" if name in UNSHOWN else f", not {shown(value)}")
-
-
-def shown(value: Any) -> str:
-    """Return a value as a person writes it, on one line."""
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
-    text = " ".join(str(value).split()) or "empty"
-    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.config.describe import Schema, json_schema, words
-from geoagent_rl.config.load import shown
+from geoagent_rl.config.describe import Schema, json_schema
+from geoagent_rl.config.messages import shown, words
 from geoagent_rl.files import write_text
 
 HEAD = """# Configuration

@@ -42,11 +42,15 @@ def check_data(config: Config) -> None:
 
 def check_lengths(config: Config) -> None:
     """Lengths of answers and what they share with prompts; refills of a step."""
-    for name, section in {"rollout": config.rollout, "judge": config.judge}.items():
-        if section.max_tokens >= section.max_model_len:
+    rollout, judge = config.rollout, config.judge
+    for name, tokens, length in (
+        ("rollout", rollout.max_tokens, rollout.max_model_len),
+        ("judge", judge.max_tokens, judge.max_model_len),
+    ):
+        if tokens >= length:
             raise UserError(
-                f"{name}.max_tokens ({section.max_tokens}) leaves no room for a prompt in "
-                f"{name}.max_model_len ({section.max_model_len})"
+                f"{name}.max_tokens ({tokens}) leaves no room for a prompt in "
+                f"{name}.max_model_len ({length})"
             )
     if config.rollout.dynamic_sampling and config.rollout.max_refills < 1:
         raise UserError("rollout.dynamic_sampling needs rollout.max_refills of at least 1")

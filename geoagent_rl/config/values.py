@@ -7,7 +7,7 @@ messages, docs/configuration.md and the editors' JSON schema are all made from t
 from __future__ import annotations
 
 import os
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -24,13 +24,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-PathText = Annotated[
-    str, AfterValidator(os.path.expanduser), Field(json_schema_extra={"format": "path"})
-]
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # or a name that is no path
 
 
 def key(default: T, meaning: str, unit: str = "") -> T:
     """Declare a key of the configuration: its default, its meaning as a sentence, its unit."""
-    return cast(
-        T, Field(default, description=meaning, json_schema_extra={"unit": unit} if unit else None)
-    )
+    return Field(default, description=meaning, json_schema_extra={"unit": unit} if unit else None)

@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from geoagent_rl.config import Config, flat, to_yaml
+from geoagent_rl.config import Config, flat, overridden, to_yaml
 from geoagent_rl.files import PART, keep_lines, sweep, write_json, write_text
 from geoagent_rl.run import checkpoints
 from geoagent_rl.types import Group, UserError
@@ -198,9 +198,7 @@ def changed_settings(path: Path, config: Config) -> list[str]:
 
 def resumed_config(overrides: Sequence[str], root: Path) -> Path:
     """The configuration that the run in run.dir=... (relative to `root`) was started with."""
-    folder = next(
-        (item.removeprefix("run.dir=") for item in overrides if item.startswith("run.dir=")), ""
-    )
+    folder = overridden("run.dir", overrides)
     if not folder:
         raise UserError(
             "which run is to be continued? give its directory: train --resume run.dir=..."
