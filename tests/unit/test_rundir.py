@@ -148,7 +148,7 @@ def test_lines_that_a_full_disk_does_not_take_wait_for_room(tmp_path):
     assert "2 lines wait" in done.stdout
 
 
-def test_what_a_resumed_run_does_otherwise_is_named(tmp_path):
+def test_what_a_resumed_run_does_otherwise_is_named(tmp_path, monkeypatch):
     make(tmp_path)
     words = [
         "data.manifest=x",
@@ -164,6 +164,8 @@ def test_what_a_resumed_run_does_otherwise_is_named(tmp_path):
             resumed_config(["steps=1", f"run.dir={folder}"], tmp_path)
             == tmp_path / "run" / "config.yaml"
         )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resumed_config(["run.dir=~/run"], tmp_path / "x") == tmp_path / "run" / "config.yaml"
     for words in (["steps=1"], [f"run.dir={tmp_path}/gone"]):
         with pytest.raises(UserError):
             resumed_config(words, tmp_path)

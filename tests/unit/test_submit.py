@@ -82,6 +82,12 @@ def test_values_of_secrets_are_never_forwarded(name):
     assert submit.forwarded([f"{name}_FILE=/etc/x"], {}) == {f"{name}_FILE": "/etc/x"}
 
 
+def test_values_that_are_secrets_are_never_forwarded_under_any_name():
+    with pytest.raises(UserError, match="--env STORE: its value looks like a key") as caught:
+        submit.forwarded(["STORE"], {"STORE": "rediss://:hunter2@host:6380/0"})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_other_variables_are_forwarded_by_name_or_value():
     assert submit.forwarded(["A", "B=2=3"], {"A": "1"}) == {"A": "1", "B": "2=3"}
     with pytest.raises(UserError, match="C=VALUE"):
