@@ -13,7 +13,6 @@ import ctypes
 import fcntl
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -30,13 +29,6 @@ LOCK_S = 5.0
 MAX_MEMORY = "256mb"  # then the least recently used entries go
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def new_password() -> str:

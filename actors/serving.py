@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.cache import Cache
 from actors.cache_counters import counter_sums
 from actors.chunking import Chunker
-from actors.redis_server import CacheServer, free_port, new_password
+from actors.redis_server import CacheServer, new_password
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.answers.hedge import without_hedges
 from geoagent_rl.config import Config
@@ -35,6 +35,7 @@ from geoagent_rl.geo import remote
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.metrics.table import hit_shares
+from geoagent_rl.network import free_port
 from geoagent_rl.plan.nodes import node_options
 from geoagent_rl.rewards import encoder, semantic
 from geoagent_rl.rewards.services import (

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from geoagent_rl.network import free_port
 from geoagent_rl.types import InfraError
 
 START_S = 120.0
@@ -33,12 +33,6 @@ QUICK = {
     "RAY_AUTH_MODE": "disabled",  # loopback, and gone in minutes
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from geoagent_rl.types import InfraError, UserError
+
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def errors_in_one_line(debug: bool = False) -> Iterator[None]:
+    """Exit with code 1 and one line for what a user can mend (also a file or folder that the system
+    refuses), with 130 after Ctrl-C. debug: raise the error instead, for its trace.
+    """
+    try:
+        yield
+    except (UserError, InfraError, OSError) as error:
+        if debug:
+            raise
+        sys.exit(f"error: {refused(error) if isinstance(error, OSError) else error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def refused(error: OSError) -> str:
+    """One line on what the system would not do."""
+    about = f"{error.filename}: " if error.filename else ""
+    reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
+    return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"
 
 
 class progress:

@@ -14,13 +14,13 @@ from pathlib import Path
 import uvicorn
 from PIL import Image
 
-from cluster.cli.monitor import listen
 from cluster.monitor.runs import Runs
-from cluster.monitor.server import LOOPBACK, application
+from cluster.monitor.server import application
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
 from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.network import LOOPBACK, listen
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 

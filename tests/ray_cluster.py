@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from geoagent_rl.network import free_port
 
 START_S = 150.0
 STOP_S = 60.0
@@ -68,12 +69,6 @@ def running(nodes: list[dict[str, Any]], variables: dict[str, str]) -> Iterator[
             owner.kill()
         owner.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def own(folder: str, nodes: list[dict[str, Any]]) -> None:

@@ -20,10 +20,11 @@ import psutil
 import reward_services
 from redis import Redis
 
-from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.redis_server import EmbeddedRedis, new_password
 from actors.serving import start_services
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import CacheConfig, GeocoderConfig, PhotonConfig, RewardConfig
+from geoagent_rl.network import free_port
 
 SERVER = Path(__file__).parent / "geocoder_server.py"
 

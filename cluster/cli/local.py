@@ -18,7 +18,7 @@ import typer
 from cluster.cli.data import Json, data_app
 from cluster.cli.evaluation import eval_app
 from cluster.cli.predict import predict, serve_model
-from geoagent_rl.types import InfraError, UserError
+from geoagent_rl.terminal import errors_in_one_line
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
@@ -160,22 +160,5 @@ def run_app() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    try:
+    with errors_in_one_line(debug):
         app()
-    except (UserError, InfraError) as error:
-        if debug:
-            raise
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if debug:
-            raise
-        sys.exit(f"error: {refused(error)}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def refused(error: OSError) -> str:
-    """One line on what the system would not do."""
-    about = f"{error.filename}: " if error.filename else ""
-    reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
-    return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"

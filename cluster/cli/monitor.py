@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from geoagent_rl.types import UserError
+from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 
 STOP_S = 1  # for answers under way when the monitor ends
 DEFAULT_PORT = 3000  # where Ray looks for a Grafana unless told otherwise
@@ -50,20 +48,19 @@ def serve(runs, host: str, port: int, attach: str) -> None:
     import uvicorn
 
     from cluster.monitor.attached import Attached
-    from cluster.monitor.server import LOOPBACK, application
+    from cluster.monitor.server import application
 
     stop_with_130()
     listener = listen(host, port)
     attached = Attached("" if attach == "auto" else attach) if attach else None
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    url = url_of(host, listener)
     if not is_loopback(host):
         print(
             f"warning: whoever reaches {url} can see these runs and their photographs",
             file=sys.stderr,
         )
     print(f"{url}  (Ctrl-C ends it)", flush=True)
-    hosts = LOOPBACK if is_loopback(host) else ("*",)
-    app = application(runs, attached, hosts)
+    app = application(runs, attached, hosts_answered(host))
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_S
     )
@@ -83,28 +80,3 @@ def stop_with_130() -> None:
     that started it ignores it (nohup, a job in the background)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError when the port is taken or the address is not this
-    machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror}; give another --port (0: any free)"
-        ) from None
-    return listener
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -27,7 +27,8 @@ from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import RunDir
-from geoagent_rl.types import InfraError, PolicyVersion, UserError
+from geoagent_rl.terminal import errors_in_one_line
+from geoagent_rl.types import PolicyVersion
 
 DONE = "row.json"  # in a row's run directory: the row is finished
 
@@ -153,12 +154,8 @@ def row_config(out: Path, row: Row, seed: int) -> Config:
 
 def main() -> None:
     out, seed, *rows = sys.argv[1:]
-    try:
+    with errors_in_one_line():
         run_rows(Path(out), int(seed), rows)
-    except (UserError, InfraError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

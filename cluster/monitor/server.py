@@ -28,13 +28,13 @@ from cluster.monitor.rollout_view import view
 from cluster.monitor.runs import SORTS, Run, Runs
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.metrics.table import METRICS
+from geoagent_rl.network import LOOPBACK
 from geoagent_rl.types import UserError
 
 STATIC = Path(__file__).parent / "static"
 FILES = frozenset(path.name for path in STATIC.iterdir())
 LONGEST = {"small": 240, "large": 1200}  # pixels
 MOST_REPLICAS = 10_000
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; "

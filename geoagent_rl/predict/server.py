@@ -18,7 +18,6 @@ import asyncio
 import base64
 import hashlib
 import io
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -38,10 +37,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from geoagent_rl.data.images import BadImage, open_image
+from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.predict.page import SCRIPT, page
-from geoagent_rl.types import UserError
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
 THUMBNAIL = 900  # pixels, longest side, of what the page shows
@@ -180,36 +178,19 @@ def serve(
     """
     from geoagent_rl.predict.locator import Locator
 
-    listening = bound(host, port)
+    listener = listen(host, port)
     locator = Locator(model, max_tokens)
     server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)
-    hosts = ("127.0.0.1", "localhost", "[::1]") if host in LOOPBACK else ("*",)
-    if host not in LOOPBACK:
+    if not is_loopback(host):
         print(
             f"warning: anybody who can reach {host} can use this; there is no login",
             file=sys.stderr,
         )
-    shown = f"[{host}]" if ":" in host else host
-    print(
-        f"http://{shown}:{listening.getsockname()[1]}/  (model {model}; Ctrl-C ends it)", flush=True
-    )
+    print(f"{url_of(host, listener)}/  (model {model}; Ctrl-C ends it)", flush=True)
     config = uvicorn.Config(
-        server.app(hosts), log_level="warning", access_log=False, timeout_keep_alive=5
+        server.app(hosts_answered(host)),
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=5,
     )
-    uvicorn.Server(config).run(sockets=[listening])
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A listening socket, before the model is loaded: a port that is taken shows at once."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(128)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"cannot listen on {host}:{port}: {reason}; give another --port or --host"
-        ) from None
-    return listening
+    uvicorn.Server(config).run(sockets=[listener])

@@ -36,7 +36,7 @@ from reward_fakes import PROMPT, completion, rollout
 from reward_services import StandInAgent, judge_application
 from service_faults import GeocoderProcess
 
-from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.redis_server import EmbeddedRedis, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices, start_services
 from cluster.scale import scale as change_replicas
@@ -46,6 +46,7 @@ from geoagent_rl.config.reward import GeocoderConfig, PhotonConfig, RewardConfig
 from geoagent_rl.geo.remote import query_text
 from geoagent_rl.geo.remote_answers import photon
 from geoagent_rl.metrics.table import hit_shares
+from geoagent_rl.network import free_port
 from geoagent_rl.rewards import consistency, encoder, semantic, spatial
 from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.scorer import Scorer

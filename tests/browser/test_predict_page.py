@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 
 from geoagent_rl.data import manifest
+from geoagent_rl.network import listen
 from geoagent_rl.predict.locator import Locator
-from geoagent_rl.predict.server import Server, bound
+from geoagent_rl.predict.server import Server
 from geoagent_rl.tiny import scenes
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -40,7 +41,7 @@ def address():
     locate = Locator(Path(model)).locate if model else lambda picture: ROW
     name = "/".join(Path(model).parts[-2:]) or "a made-up model"
     server = Server(locate, name, max_bytes=1_000_000, max_megapixels=10)
-    listening = bound("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     running = uvicorn.Server(uvicorn.Config(server.app(("127.0.0.1",)), log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from monitor_runs import new_run, photograph, record
 
-from cluster.cli.monitor import listen
+from geoagent_rl.network import free_port
 
 START_S, STOP_S = 120.0, 20.0
 DRIVER = """
@@ -32,11 +32,6 @@ print("written", flush=True)
 sys.stdin.read()
 """
 FRAME = "document.querySelector('iframe[title^={}]')"
-
-
-def free_port() -> int:
-    with listen("127.0.0.1", 0) as taken:
-        return taken.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.redis_server import EmbeddedRedis, new_password
+from geoagent_rl.network import free_port
 
 
 def embedded_redis(directory):

@@ -18,7 +18,8 @@ import pytest
 import actors.cache
 import actors.redis_server
 from actors.cache import Cache, cache_key, cached_batch
-from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.redis_server import EmbeddedRedis, new_password
+from geoagent_rl.network import free_port
 from geoagent_rl.types import InfraError, UserError
 
 
@@ -291,7 +292,8 @@ def test_the_server_dies_with_its_owner(tmp_path, how):
     owner = python(
         """
         import sys, threading
-        from actors.redis_server import EmbeddedRedis, free_port, new_password
+        from actors.redis_server import EmbeddedRedis, new_password
+        from geoagent_rl.network import free_port
         server = EmbeddedRedis(sys.argv[1], free_port(), new_password())
         server.start()
         print(server.pid, flush=True)

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from actors.cache import Cache
-from actors.redis_server import EmbeddedRedis, free_port, new_password
+from actors.redis_server import EmbeddedRedis, new_password
+from geoagent_rl.network import free_port
 
 
 @pytest.fixture(scope="module")

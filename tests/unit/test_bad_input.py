@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main as cli
-from cluster.cli.local import refused
+from geoagent_rl.terminal import refused
 
 BAD = [
     ("data import nowhere out.jsonl", "there is no file or folder nowhere"),

@@ -9,8 +9,8 @@ import time
 import pytest
 from monitor_runs import Joined, new_run, photograph, record, served
 
-from cluster.cli.monitor import is_loopback, listen
 from cluster.monitor.attached import Attached
+from geoagent_rl.network import is_loopback, listen
 from geoagent_rl.types import UserError
 
 

@@ -20,11 +20,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cluster.cli.local import app
+from geoagent_rl.network import listen
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.model import load_policy, save_adapter
 from geoagent_rl.predict.folder import check_out, finished, predict_folder
 from geoagent_rl.predict.locator import Locator, show_prediction
-from geoagent_rl.predict.server import Server, bound
+from geoagent_rl.predict.server import Server
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script>'
@@ -163,7 +164,7 @@ def served(request, checkpoint):
         else lambda picture: ROW
     )
     server = Server(locate, f"runs/{EVIL}", max_bytes=100_000, max_megapixels=4)
-    listening = bound("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0)
     ended = uvicorn.Server(uvicorn.Config(server.app(("127.0.0.1",)), log_level="error"))
     thread = threading.Thread(target=ended.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -245,9 +246,9 @@ def test_a_long_queue_is_refused_instead_of_growing(served):
 
 
 def test_a_taken_port_is_a_one_line_error():
-    taken = bound("127.0.0.1", 0)
+    taken = listen("127.0.0.1", 0)
     with pytest.raises(UserError, match="give another --port"):
-        bound("127.0.0.1", taken.getsockname()[1])
+        listen("127.0.0.1", taken.getsockname()[1])
     taken.close()
 
 
