@@ -16,9 +16,9 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -28,6 +28,7 @@ from redis.exceptions import RedisError, ResponseError
 from geoagent_rl.secrets import REDIS_PASSWORD, read_secret
 from geoagent_rl.types import InfraError
 
+T = TypeVar("T")
 OPEN_S = 1.0  # after a failure Redis is left alone for this long; then one call tries again
 LEASE_S = 5.0  # a worker that dies holding a claim blocks others for at most this long
 LONGEST_WAIT_S = 60.0  # for another worker's answer; then it is worked out here as well
@@ -76,8 +77,8 @@ class Cache:
 
     def __init__(self, url: str, timeout_s: float = 0.3):
         self.counters: Counter[str] = Counter()
-        self.flights: dict[str, asyncio.Future] = {}
-        self.tasks: set[asyncio.Task] = set()
+        self.flights: dict[str, asyncio.Future[Any]] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
         self.timeout_s = timeout_s
         self._failing, self._try_again = False, 0.0
         self._client: Redis | None = None
@@ -137,7 +138,7 @@ class Cache:
             pass
 
     async def script(self, source: str, keys: Sequence[str], args: Sequence[Any]) -> Any | None:
-        """What the Lua script returns (never nil); None when Redis cannot be asked."""
+        """Return what the Lua script returns (never nil); None when Redis cannot be asked."""
         try:
             return await self._ask(lambda c: c.eval(source, len(keys), *keys, *args))
         except Down:
@@ -185,6 +186,18 @@ def cache_key(kind: str, version: str, text: str) -> str:
     return f"geoagent:{kind}:{version}:{text}"
 
 
+def failures_in_place(found: Iterable[T | BaseException]) -> list[T | InfraError]:
+    """Return what was gathered with return_exceptions, InfraErrors in their places.
+
+    Raises the first other exception: that is a bug and no answer."""
+    kept: list[T | InfraError] = []
+    for answer in found:
+        if isinstance(answer, BaseException) and not isinstance(answer, InfraError):
+            raise answer
+        kept.append(answer)
+    return kept
+
+
 async def cached_batch(
     cache: Cache,
     kind: str,
@@ -195,8 +208,8 @@ async def cached_batch(
     negative_ttl_s: float = 30 * 24 * 3600.0,
     read: Callable[[Any], Any] = lambda answer: answer,
 ) -> list[Any]:
-    """The answers to `keys`, in order: from the cache, from a worker that is at it already, or from
-    `compute`.
+    """Return the answers to `keys`, in order: from the cache, from a worker that is at it already,
+    or from `compute`.
 
     `compute` gets positions into `keys` (each distinct key once) and returns JSON-able answers in
     that order, None for "there is no answer", or an InfraError in place of an answer that failed;
@@ -237,8 +250,8 @@ async def cached_batch(
 def _readable(
     names: Sequence[str], values: Sequence[Any], read: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """The answers among `values`, by name; without what is not there, and what is not ours and
-    cannot be read.
+    """Return the answers among `values`, by name; without what is not there, and what is not ours
+    and cannot be read.
     """
     found = {}
     for name, value in zip(names, values, strict=True):
@@ -259,7 +272,7 @@ class _Job:
 
     cache: Cache
     kind: str
-    flights: dict[str, asyncio.Future]  # by cache key
+    flights: dict[str, asyncio.Future[Any]]  # by cache key
     positions: dict[str, int]  # of each cache key in the caller's list
     compute: Callable[[list[int]], Awaitable[list[Any]]]
     ttl_s: float | None

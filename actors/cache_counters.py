@@ -49,7 +49,7 @@ class CounterPublisher:
     def __init__(self, cache: Cache, name: str):
         self._cache, self._name, self._me = cache, name, uuid.uuid4().hex[:12]
         self._published: Counter[str] = Counter()
-        self._task: asyncio.Task | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
         """In the background, together with what is counted until then. What Redis does not take is
@@ -70,8 +70,8 @@ class CounterPublisher:
 
 
 async def counter_sums(cache: Cache, names: Sequence[str]) -> Counter[str] | None:
-    """The counters of every worker that publishes under one of `names`; None when Redis cannot be
-    asked.
+    """Return the counters of every worker that publishes under one of `names`; None when Redis
+    cannot be asked.
     """
     found = await cache.script(_ALL, [PREFIX + name for name in names], [])
     if found is None:
@@ -83,7 +83,7 @@ async def counter_sums(cache: Cache, names: Sequence[str]) -> Counter[str] | Non
 
 
 def replica_application() -> str:
-    """The Serve application that this process is a replica of; "" elsewhere."""
+    """Return the Serve application that this process is a replica of; "" elsewhere."""
     try:
         return serve.get_replica_context().app_name
     except RayServeException:

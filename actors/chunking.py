@@ -35,14 +35,14 @@ class Chunker:
             parallel,
             linger_s,
         )
-        self._futures: dict[Hashable, asyncio.Future] = {}  # waiting or in flight
+        self._futures: dict[Hashable, asyncio.Future[Any]] = {}  # waiting or in flight
         self._waiting: dict[Hashable, None] = {}  # in order of arrival
-        self._calls: set[asyncio.Task] = set()
+        self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def ask(self, questions: Sequence[Hashable]) -> list[Any]:
-        """The answers in order. Raises the first failure. A caller that is cancelled does not
-        disturb the others.
+        """Return the answers in order. Raises the first failure. A caller that is cancelled does
+        not disturb the others.
         """
         futures = [self._future(question) for question in questions]
         if futures:
@@ -50,7 +50,7 @@ class Chunker:
         return [future.result() for future in futures]
 
     async def close(self) -> None:
-        """Cancels what is in flight; those who wait get an InfraError."""
+        """Cancel what is in flight; those who wait get an InfraError."""
         if self._timer:
             self._timer.cancel()
         for call in self._calls:
@@ -59,7 +59,7 @@ class Chunker:
         self._land(list(self._waiting), InfraError("the client was closed"))
         self._waiting.clear()
 
-    def _future(self, question: Hashable) -> asyncio.Future:
+    def _future(self, question: Hashable) -> asyncio.Future[Any]:
         found = self._futures.get(question)
         if found is None:
             found = self._futures[question] = asyncio.get_running_loop().create_future()
@@ -71,7 +71,7 @@ class Chunker:
         return found
 
     def _send(self) -> None:
-        """Sends what waits, as far as calls may be in flight; each call that returns sends the
+        """Send what waits, as far as calls may be in flight; each call that returns sends the
         rest.
         """
         if self._timer:
@@ -85,7 +85,7 @@ class Chunker:
             self._calls.add(call)
             call.add_done_callback(self._returned)
 
-    def _returned(self, call: asyncio.Task) -> None:
+    def _returned(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         if not call.cancelled():
             self._send()

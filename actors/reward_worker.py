@@ -16,10 +16,10 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import geoagent_rl.geo
-from actors.cache import Cache, cached_batch
+from actors.cache import Cache, cached_batch, failures_in_place
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.processor import set_reproducible_products
 from actors.shared_rate_limit import SharedTurns
@@ -32,6 +32,7 @@ from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 from geoagent_rl.types import InfraError
 
+T = TypeVar("T")
 SEPARATOR = "\x1f"  # between the fields of a cache key
 
 
@@ -65,13 +66,13 @@ class GeoEmbedWorker:
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None | InfraError]:
         """A Match or None (no such place) per address (country, region, place)."""
-        asked = [tuple(map(tidy, address)) for address in addresses]
+        asked = [(tidy(country), tidy(region), tidy(place)) for country, region, place in addresses]
         if self.remotes:
             return await self.chain.geocode(asked)
 
         def find(positions: list[int]) -> list[dict[str, Any] | None]:
-            found = [self.gazetteer.geocode(*asked[i]) for i in positions]
-            return [match and dataclasses.asdict(match) for match in found]
+            found = (self.gazetteer.geocode(*asked[i]) for i in positions)
+            return [None if match is None else dataclasses.asdict(match) for match in found]
 
         keys = [SEPARATOR.join(address) for address in asked]
         return await self._cached(
@@ -94,11 +95,10 @@ class GeoEmbedWorker:
             found = await asyncio.gather(
                 *(remote.find(queries[i]) for i in positions), return_exceptions=True
             )
-            for bug in (
-                f for f in found if isinstance(f, BaseException) and not isinstance(f, InfraError)
-            ):
-                raise bug
-            return [dataclasses.asdict(f) if isinstance(f, Match) else f for f in found]
+            return [
+                dataclasses.asdict(answer) if isinstance(answer, Match) else answer
+                for answer in failures_in_place(found)
+            ]
 
         keys = [unicodedata.normalize("NFKC", query).casefold() for query in queries]
         return await self._cached("geocode", remote.version, keys, find, read_match)
@@ -136,9 +136,9 @@ class GeoEmbedWorker:
         kind: str,
         version: str,
         keys: list[str],
-        work: Callable[[list[int]], Awaitable[list]],
-        read: Callable,
-    ) -> list:
+        work: Callable[[list[int]], Awaitable[list[Any]]],
+        read: Callable[[Any], Any],
+    ) -> list[Any]:
         found = await cached_batch(
             self.cache, kind, version, keys, work, negative_ttl_s=self.negative_ttl_s, read=read
         )
@@ -146,11 +146,11 @@ class GeoEmbedWorker:
         return found
 
     def _threaded(
-        self, work: Callable[[list[int]], list]
-    ) -> Callable[[list[int]], Awaitable[list]]:
+        self, work: Callable[[list[int]], list[Any]]
+    ) -> Callable[[list[int]], Awaitable[list[Any]]]:
         return lambda positions: self._in_thread(lambda: work(positions))
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
 
@@ -162,7 +162,7 @@ def tidy(text: str) -> str:
 
 
 def read_match(row: dict[str, Any]) -> Match:
-    """Of what the cache holds. Raises ValueError or TypeError for what is no Match."""
+    """Read what the cache holds. Raises ValueError or TypeError for what is no Match."""
     match = Match(**row)
     if match.level not in FINENESS or not (abs(match.lat) <= 90 and abs(match.lon) <= 180):
         raise ValueError(f"no match: {row}")
@@ -170,7 +170,7 @@ def read_match(row: dict[str, Any]) -> Match:
 
 
 def read_similarity(row: list[Any]) -> Similarity:
-    """Of what the cache holds. Raises ValueError or TypeError for what is no Similarity."""
+    """Read what the cache holds. Raises ValueError or TypeError for what is no Similarity."""
     value, by = row
     if not 0.0 <= value <= 1.0 or by not in ("gazetteer", "encoder"):
         raise ValueError(f"no similarity: {row}")
@@ -178,8 +178,7 @@ def read_similarity(row: list[Any]) -> Similarity:
 
 
 def _code_digest() -> str:
-    """Of the geocoder's source: a cache that outlives a change of the rules must not answer by the
-    old ones.
-    """
+    """Return a hash of the geocoder's source: a cache that outlives a change of the rules must not
+    answer by the old ones."""
     files = sorted(Path(geoagent_rl.geo.__path__[0]).glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -156,6 +156,7 @@ class RolloutEngine:
         }
         parsed = parse_model_prompt(self.engine.model_config, raw)
         try:
+            rendered: dict[str, Any]
             (rendered,) = await self.engine.renderer.render_cmpl_async([parsed])
         except VLLMValidationError as error:
             where = f"{prompt.uid} ({prompt.image})"

@@ -66,7 +66,8 @@ class RewardServices:
     """
 
     run_id: str
-    services: Services
+    places: GeoEmbedClient
+    agent: JudgeClient
     cache_url: str
     cache_server: Any | None  # handle of the CacheServer actor, None for an external cache
     counted: Counter[str] = field(
@@ -74,15 +75,18 @@ class RewardServices:
     )  # by all workers until the last call of cache_metrics
     _cache: Cache | None = None
 
+    @property
+    def services(self) -> Services:
+        """The clients by what a Scorer asks them."""
+        return Services(self.places, self.places, self.agent)
+
     async def prewarm(self, truths: Iterable[Address]) -> int:
         """Asks what right answers will ask: where each truth lies and how like itself each of its
         names is, so that both are in the cache and the encoder knows the names. Returns how many
         truths failed; that is no harm, they are asked again when an answer names them. Later hit
         shares do not count these questions."""
-        waiting, failed = (
-            list(dict.fromkeys(truth for truth in map(without_hedges, truths) if any(truth))),
-            0,
-        )
+        levels = ((c, r, p) for c, r, p in map(without_hedges, truths))
+        waiting, failed = list(dict.fromkeys(truth for truth in levels if any(truth))), 0
         for i in range(0, len(waiting), PREWARM_CHUNK):
             found = await asyncio.gather(
                 *map(self._prewarm, waiting[i : i + PREWARM_CHUNK]), return_exceptions=True
@@ -93,9 +97,7 @@ class RewardServices:
 
     async def _prewarm(self, truth: Address) -> None:
         pairs = [pair for pair in semantic.pairs(truth, truth) if pair]
-        await asyncio.gather(
-            self.services.geocoder.geocode([truth]), self.services.semantic.similarities(pairs)
-        )
+        await asyncio.gather(self.places.geocode([truth]), self.places.similarities(pairs))
 
     async def cache_metrics(self) -> dict[str, float]:
         """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing
@@ -110,10 +112,8 @@ class RewardServices:
 
     async def stop(self) -> None:
         """Closes the clients, deletes the applications, ends the embedded Redis. Idempotent."""
-        for client in {
-            id(c): c for c in (self.services.geocoder, self.services.judge) if c is not None
-        }.values():
-            await client.close()
+        await self.places.close()
+        await self.agent.close()
         if self._cache is not None:
             await self._cache.close()
             self._cache = None
@@ -144,7 +144,12 @@ async def start_services(
     return services
 
 
-def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) -> RewardServices:
+def _start(
+    config: Config,
+    run_id: str,
+    cache_dir: str | Path,
+    judge: Callable[[Config, str], serve.Application],
+) -> RewardServices:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"location": "NoServer"})
     stop_applications(run_id)  # of an earlier life of this run
@@ -163,11 +168,11 @@ def _start(config: Config, run_id: str, cache_dir: str | Path, judge: Callable) 
         raise
     timeout_s = config.reward.attempt_timeout_s
     alone = provider_names(config.reward.geocoder.provider) == ("gazetteer",)
-    geo = GeoEmbedClient(handles[0], timeout_s, max_chunk=64 if alone else WAITING_CHUNK)
+    places = GeoEmbedClient(handles[0], timeout_s, max_chunk=64 if alone else WAITING_CHUNK)
     agent = JudgeClient(
         handles[1], timeout_s, max_chunk=16
     )  # small: a call waits for its slowest verdict
-    return RewardServices(run_id, Services(geo, geo, agent), cache_url, cache_server)
+    return RewardServices(run_id, places, agent, cache_url, cache_server)
 
 
 def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None, str]:
@@ -179,8 +184,11 @@ def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None
         return None, config.cache.url
     directory = Path(config.cache.dir or cache_dir).absolute()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = CacheServer.options(scheduling_strategy=here).remote(
-        str(directory), free_port(), new_password()
+    options = CacheServer.OPTIONS | {"scheduling_strategy": here}
+    actor: Any = (
+        ray.remote(CacheServer)
+        .options(**options)
+        .remote(str(directory), free_port(), new_password())
     )
     try:
         return actor, ray.get(actor.address.remote(), timeout=60.0)
@@ -195,7 +203,6 @@ def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None
 def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
     """The GeoEmbedWorker deployment as an application."""
     deployment = serve.deployment(
-        GeoEmbedWorker,
         name="GeoEmbedWorker",
         **replicas(config.geocoder),
         max_ongoing_requests=ONGOING,
@@ -210,7 +217,7 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
         # what fails there fails every time: bad settings, broken files
         max_constructor_retry_count=1,
     )
-    return deployment.bind(config, cache_url)
+    return deployment(GeoEmbedWorker).bind(config, cache_url)
 
 
 def judge_workers(config: Config, cache_url: str) -> serve.Application:
@@ -218,7 +225,6 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
     from actors.judge_worker import JudgeWorker
 
     deployment = serve.deployment(
-        JudgeWorker,
         name="ConsistencyAgent",
         **replicas(config.judge),
         max_ongoing_requests=ONGOING,
@@ -232,7 +238,7 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
         graceful_shutdown_timeout_s=30.0,
         max_constructor_retry_count=2,
     )
-    return deployment.bind(config.judge, cache_url, config.reward.cache.timeout_s)
+    return deployment(JudgeWorker).bind(config.judge, cache_url, config.reward.cache.timeout_s)
 
 
 def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
@@ -270,14 +276,15 @@ def stop_applications(run_id: str) -> None:
         return  # the cluster is going down: nothing is left to delete
 
 
-def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle]:
+def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle[Any]]:
     """Starts all at once and waits. Serve has tried failing constructors again by the time it gives
     up.
     """
     targets = list(targets)
     names = [target.name for target in targets]
     try:
-        return serve.run_many(targets)
+        handles: list[DeploymentHandle[Any]] = serve.run_many(targets)
+        return handles
     except (RayError, RayServeException, RuntimeError) as error:
         reasons = [
             f"{app}: {_last_line(deployment.message)}"
@@ -302,8 +309,12 @@ class _Client:
     """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
 
     def __init__(
-        self, handle: DeploymentHandle, timeout_s: float, max_chunk: int = 64, parallel: int = 64
-    ):
+        self,
+        handle: DeploymentHandle[Any],
+        timeout_s: float,
+        max_chunk: int = 64,
+        parallel: int = 64,
+    ) -> None:
         self.handle, self.timeout_s = handle, timeout_s
         self.max_chunk, self.parallel = max_chunk, parallel
         self._chunkers: dict[str, Chunker] = {}
@@ -320,11 +331,12 @@ class _Client:
         return await self._chunkers[method].ask(questions)
 
     async def _call(self, method: str, chunk: list[Any]) -> list[Any]:
-        response = None
+        response: Any = None
         try:
             async with asyncio.timeout(self.timeout_s):
                 response = getattr(self.handle, method).remote(chunk)
-                return await response
+                answers: list[Any] = await response
+                return answers
         except TimeoutError:
             response.cancel()
             raise InfraError(f"{method}: no answer within {self.timeout_s:.3g} s") from None

@@ -72,6 +72,7 @@ class SharedTurns:
         answer = await self._cache.script(_TAKE, [PREFIX + key for key in keys], args)
         if answer is None:
             return await self._alone.take(keys, limit.share(self._share))
+        index: int
         index, wait_ms, why = answer
         if index == 0:
             known = {b"rate": OVER_RATE, b"budget": OVER_BUDGET}

@@ -4,9 +4,19 @@ only.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 class WeightsFromDirectory:
     """Mixed into vLLM's worker class, in the process that holds the model."""
+
+    if TYPE_CHECKING:  # what vLLM's worker class has
+
+        def reload_weights(self, weights_path: str) -> None: ...
+        def get_model(self) -> nn.Module: ...
 
     def take_weights(self, path: str) -> None:
         """Reloads all weights from a checkpoint directory, in place.

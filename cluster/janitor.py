@@ -14,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
@@ -36,7 +37,7 @@ class Janitor:
     def __init__(self, run_id: str, weights: str) -> None:
         self.run_id, self.weights = run_id, weights
 
-    async def watch(self, pulse: list) -> None:
+    async def watch(self, pulse: list[Any]) -> None:
         """pulse: the Pulse's handle, in a list so that Ray passes it on as it is."""
         while True:
             try:
@@ -66,13 +67,13 @@ def janitor(run_id: str, weights: Path) -> Iterator[None]:
     # driver's.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     free = {"num_cpus": 0, "scheduling_strategy": here}
-    pulse = ray.remote(Pulse).options(**free).remote()
+    pulse: Any = ray.remote(Pulse).options(**free).remote()
     detached = {
         "name": f"janitor-{run_id}-{uuid.uuid4().hex[:8]}",
         "namespace": NAMESPACE,
         "lifetime": "detached",
     }
-    actor = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
+    actor: Any = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
     actor.watch.remote([pulse])
     try:
         yield

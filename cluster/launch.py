@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -93,7 +94,7 @@ def connect() -> None:
     """
     with sigterm_kept():
         if on_a_cluster():
-            ray.init(log_to_driver=False, logging_level="ERROR")
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
             return
         ray.init(
             address="local",
@@ -102,7 +103,7 @@ def connect() -> None:
             ),  # parts wait for each other: more of them than cores may run
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             object_store_memory=256 * 1024 * 1024,
         )
 
@@ -165,8 +166,9 @@ async def starting_engines(
 ) -> AsyncIterator[tuple[list[RestartedEngine], asyncio.Future[Any]]]:
     """Yield the run's rollout engines, with the checkpoint in `model_dir`, and what to await until
     they are up; stop them at the end."""
-    engines = [supervised_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
-    starting = asyncio.gather(*(engine_up(engine.engine, s.config) for engine in engines))
+    firsts = [start_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
+    engines = [supervised_engine(s, i, model_dir, first) for i, first in enumerate(firsts)]
+    starting = asyncio.gather(*(engine_up(first, s.config) for first in firsts))
     try:
         yield engines, starting
     finally:
@@ -203,9 +205,9 @@ def version_bytes(config: Config) -> int:
     )
 
 
-def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
-    """Engine number i of the run; its first life is being created and still has to be awaited with
-    engine_up.
+def supervised_engine(s: Session, i: int, model_dir: str, first: RemoteRollout) -> RestartedEngine:
+    """Return engine number i of the run, whose later lives start by themselves; `first` is being
+    created and still has to be awaited with engine_up.
     """
 
     async def start(life: int) -> RemoteRollout:
@@ -217,7 +219,6 @@ def supervised_engine(s: Session, i: int, model_dir: str) -> RestartedEngine:
             raise
         return engine
 
-    first = start_engine(s, i, model_dir)
     return RestartedEngine(f"rollout engine {i}", first, start, s.config.rollout.max_restarts)
 
 

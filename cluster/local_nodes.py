@@ -40,15 +40,13 @@ class Node:
     """One `ray start --block` and everything below it."""
 
     name: str
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     family: set[psutil.Process] = field(default_factory=set)
 
     def alive(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            self.family |= {
-                root := psutil.Process(self.process.pid),
-                *root.children(recursive=True),
-            }
+            root = psutil.Process(self.process.pid)
+            self.family |= {root, *root.children(recursive=True)}
         return [p for p in self.family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def kill(self) -> None:

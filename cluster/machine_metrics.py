@@ -67,9 +67,12 @@ def cluster(run_id: str) -> dict[str, float]:
     except (RayError, RayServeException):
         return {}
     running = {service: f"{run_id}-{service.replace('_', '-')}" for service in SERVICES}
-    counts = {
+    counts: dict[str, float] = {
         f"replicas_{service}": sum(
-            d.replica_states.get("RUNNING", 0) for d in applications[name].deployments.values()
+            count
+            for deployment in applications[name].deployments.values()
+            for state, count in deployment.replica_states.items()
+            if state == "RUNNING"
         )
         for service, name in running.items()
         if name in applications

@@ -36,7 +36,9 @@ class Reservation:
     engines: PlacementGroup | None  # None: a job that has none
 
     def engine_options(self, i: int) -> dict[str, Any]:
-        """Ray actor options of engine number i."""
+        """Return the Ray actor options of engine number i."""
+        if self.engines is None:
+            raise ValueError("no place is reserved for engines")
         return {
             "scheduling_strategy": PlacementGroupSchedulingStrategy(
                 self.engines, placement_group_bundle_index=i
@@ -129,4 +131,5 @@ def bundle(part: Part) -> dict[str, float]:
 
 
 def group_of(bundles: list[dict[str, float]], name: str) -> PlacementGroup:
-    return placement_group(bundles, strategy="PACK", name=name)
+    group: PlacementGroup = placement_group(bundles, strategy="PACK", name=name)
+    return group

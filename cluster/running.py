@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def joined(run: str) -> Iterator[Live]:
     ray.init(
         address=note["address"] if note else None,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         namespace="geoagent-rl-live",
         configure_logging=False,
     )

@@ -164,7 +164,8 @@ def hand_in(jobs: Any, **job: Any) -> str:
     deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         try:
-            return jobs.submit_job(**job)
+            job_id: str = jobs.submit_job(**job)
+            return job_id
         except RuntimeError as error:
             if TOO_EARLY not in str(error) or time.monotonic() > deadline:
                 raise
@@ -185,7 +186,7 @@ async def ended(jobs: Any, job_id: str, seconds: float) -> str:
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
-    return status.value
+    return str(status.value)
 
 
 def table(jobs: Any) -> list[dict[str, Any]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from cluster import use_cluster_token
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
+
+Number = TypeVar("Number", int, float)
 
 
 def ablate(
@@ -61,7 +64,7 @@ def ablate(
     print(run_ablation(settings, chosen, numbers, out, jobs, address))
 
 
-def _number(text: str, kind: type, option: str) -> int | float:
+def _number(text: str, kind: Callable[[str], Number], option: str) -> Number:
     try:
         return kind(text)
     except ValueError:

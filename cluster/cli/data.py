@@ -265,8 +265,9 @@ def data_locatability(
         raise UserError("give either --scores FILE, or --endpoint URL with --model NAME")
     check_name(out)
     samples = read(manifest)
+    reasons: dict[str, str] = {}  # why a sample got no score
     if scores:
-        found, reasons = scoring.read_scores(scores), {}
+        found = scoring.read_scores(scores)
     else:
         asked = scoring.Endpoint(
             endpoint, model, os.environ.get(key_env, ""), timeout_s, concurrent=concurrent

@@ -207,7 +207,7 @@ def redis_server() -> Finding:
     )
 
 
-def ask_redis(path: str, server: subprocess.Popen) -> bytes:
+def ask_redis(path: str, server: subprocess.Popen[bytes]) -> bytes:
     """PING over the socket file as soon as it is there; b"" when the server ended or the time is
     up.
     """

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.local import Json, app
+from cluster.cli.data import Json
+from cluster.cli.local import app
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
 

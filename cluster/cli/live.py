@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.local import Json
+from cluster.cli.data import Json
 
 Run = Annotated[
     str,

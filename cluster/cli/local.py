@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from cluster.cli.data import Json, data_app
 from cluster.cli.evaluation import eval_app
@@ -144,8 +145,8 @@ def arrange() -> None:
     }
     order = {title: place for place, title in enumerate(PANELS)}
 
-    def rank(info) -> tuple[int, int]:
-        name = info.name or info.callback.__name__.replace("_", "-")
+    def rank(info: CommandInfo | TyperInfo) -> tuple[int, int]:
+        name = info.name or getattr(info.callback, "__name__", "").replace("_", "-")
         info.rich_help_panel, place = panels.get(name, ("More", len(panels)))
         return order.get(info.rich_help_panel, len(order)), place
 

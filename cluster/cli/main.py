@@ -16,9 +16,10 @@ import typer
 import cluster.cli.jobs  # noqa: F401  attaches its commands
 from cluster.cli.ablate import ablate
 from cluster.cli.config import config_app
+from cluster.cli.data import Json
 from cluster.cli.evaluation import eval_app
 from cluster.cli.live import cluster_demo, scale, status
-from cluster.cli.local import Json, app, run_app
+from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
 from cluster.storage import storage_root
 from geoagent_rl.config import load
@@ -168,7 +169,7 @@ def reward_compare(
     from geoagent_rl.pages.explanation import show_comparison
     from geoagent_rl.rewards.explain import compare
 
-    if len(config or ()) != 2:
+    if config is None or len(config) != 2:
         raise UserError("two configurations are compared; give --config A.yaml --config B.yaml")
     table = compare(*explain_files(file, config, overrides or [], judge))
     table = {"configs": [str(path) for path in config]} | table

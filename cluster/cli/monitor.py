@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
+
+if TYPE_CHECKING:
+    from cluster.monitor.runs import Runs
 
 STOP_S = 1  # for answers under way when the monitor ends
 DEFAULT_PORT = 3000  # where Ray looks for a Grafana unless told otherwise
@@ -44,7 +47,7 @@ def monitor(
     serve(Runs(folder), host, port, attach)
 
 
-def serve(runs, host: str, port: int, attach: str) -> None:
+def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     import uvicorn
 
     from cluster.monitor.attached import Attached

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from cluster.jobs.ablate_job import DONE, row_dir
-from cluster.jobs.stages import say
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client, hand_in
 from geoagent_rl.config import Config, load, to_yaml
@@ -30,6 +29,7 @@ from geoagent_rl.evaluation.ablations import Row, summarise
 from geoagent_rl.files import write_json, write_text
 from geoagent_rl.pages.ablation import markdown, picture, write_ablation
 from geoagent_rl.run.directory import changed_settings
+from geoagent_rl.terminal import say
 from geoagent_rl.types import InfraError, UserError
 
 POLL_S = 2.0  # between questions to a cluster about a job

@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.jobs.grpo import reinforce
-from cluster.jobs.stages import cold_start, dataset, measure, say, starting_base
-from cluster.launch import Session, Stack, run_id_of, run_until_done, running_stack, session
+from cluster.jobs.stages import cold_start, dataset, measure, starting_base
+from cluster.launch import Session, Stack, run_until_done, running_stack, session
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.evaluation.ablations import Row
 from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import RunDir
-from geoagent_rl.terminal import errors_in_one_line
+from geoagent_rl.run.directory import RunDir, run_id_of
+from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
 
 DONE = "row.json"  # in a row's run directory: the row is finished

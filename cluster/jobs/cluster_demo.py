@@ -8,6 +8,7 @@ and prints what happened when. Leaves no process behind. May know Ray."""
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -103,7 +104,7 @@ def run_cluster_demo(run_dir: Path) -> None:
         story.tell("head node: 8 CPUs declared, no GPU")
         first = cluster.add("reward-1", 0, "reward_node")
         story.tell("node reward-1: for reward workers")
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             job = submit(cluster, run)
             story.tell(f"ray job submit: {job}")

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from cluster.jobs.grpo import reinforce
-from cluster.jobs.stages import SCENES, cold_start, dataset, measure, say, tiny_base
+from cluster.jobs.stages import SCENES, cold_start, dataset, measure, tiny_base
 from cluster.launch import Stack, run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
@@ -21,6 +21,7 @@ from geoagent_rl.metrics.table import mean
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.terminal import say
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.types import PolicyVersion
 

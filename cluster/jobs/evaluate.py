@@ -16,7 +16,6 @@ from cluster.jobs.stages import (
     checkpoint,
     dataset,
     predict_on,
-    say,
     starting_base,
     starting_policy,
 )
@@ -33,6 +32,7 @@ from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.terminal import say
 from geoagent_rl.types import UserError
 
 FILE = "predictions.jsonl"

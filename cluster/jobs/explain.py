@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.chunking import Chunker
 from geoagent_rl import config as configuration
@@ -19,8 +20,11 @@ from geoagent_rl.geo.gazetteer import Match
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
-from geoagent_rl.rewards.services import Address, Judge, LevelPair, Similarity
+from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 from geoagent_rl.terminal import progress, say
+
+if TYPE_CHECKING:
+    from actors.consistency_agent import ConsistencyAgent  # it loads vLLM
 
 NONE, CONFIGURED = "none", "config"
 LONG = 500  # lines; with more of them the command shows how far it is
@@ -82,7 +86,7 @@ def stdout_kept_clean() -> Iterator[None]:
         os.close(saved)
 
 
-def start_judge(name: str, config: JudgeConfig) -> Judge | None:
+def start_judge(name: str, config: JudgeConfig) -> ConsistencyAgent | None:
     if name == NONE:
         return None
     from actors.consistency_agent import ConsistencyAgent

@@ -17,7 +17,6 @@ from typing import Any
 
 from actors.learner_group import LearnerGroup
 from cluster.jobs.metric_sinks import Tracking
-from cluster.jobs.stages import say
 from cluster.launch import Session, Stack, learner
 from cluster.machine_metrics import watched
 from geoagent_rl import driver
@@ -30,6 +29,7 @@ from geoagent_rl.metrics.table import mean, summary_line
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.terminal import say
 from geoagent_rl.types import Group, InfraError, Prompt, Sampling, UserError
 
 
@@ -140,7 +140,7 @@ class AfterStep:
 
     async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
         metrics |= (
-            await self.stack.services.cache_metrics() | self.load | await self.validated(step)
+            await self.stack.services.cache_metrics() | dict(self.load) | await self.validated(step)
         )
         self.warn(await self.group.save_problems())
         metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster.jobs.grpo import reinforce
-from cluster.jobs.stages import cold_start, dataset, measure, say, starting_base, starting_policy
+from cluster.jobs.stages import cold_start, dataset, measure, starting_base, starting_policy
 from cluster.launch import run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.run.directory import RunDir, changed_settings
+from geoagent_rl.terminal import say
 
 
 def run_sft_job(config: Config) -> None:

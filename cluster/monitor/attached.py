@@ -30,7 +30,7 @@ class Attached:
     def __init__(self, run: str) -> None:
         self.run = run
         self.seen: dict[str, Any] = {"attached": True, "problem": "joining the run ..."}
-        self._child: subprocess.Popen | None = None
+        self._child: subprocess.Popen[str] | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="attached", daemon=True)
         self._thread.start()
@@ -39,11 +39,12 @@ class Attached:
         """Asks for a number of replicas; `seen` tells what came of it. Raises UserError while no
         run is joined.
         """
-        if self._child is None or self.seen.get("problem"):
+        child = self._child
+        if child is None or child.stdin is None or self.seen.get("problem"):
             raise UserError("no run is joined, so there is nothing to scale")
         with contextlib.suppress(BrokenPipeError):  # it ends just now: the next look says so
-            self._child.stdin.write(json.dumps({service: replicas}) + "\n")
-            self._child.stdin.flush()
+            child.stdin.write(json.dumps({service: replicas}) + "\n")
+            child.stdin.flush()
 
     def close(self) -> None:
         self._closed.set()
@@ -54,13 +55,15 @@ class Attached:
     def _follow(self) -> None:
         while not self._closed.is_set():
             command = [sys.executable, "-m", "cluster.monitor.attached", self.run]
-            pipes = {
-                "stdin": subprocess.PIPE,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.DEVNULL,
-            }
-            with subprocess.Popen(command, text=True, **pipes) as self._child:
-                for line in self._child.stdout:
+            with subprocess.Popen(
+                command,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as child:
+                self._child = child
+                for line in child.stdout or ():
                     self.seen = {"attached": True, **json.loads(line)}
             problem = self.seen.get("problem") or "the run has ended, or its cluster is gone"
             self.seen = {"attached": True, "problem": f"{problem}; trying again"}

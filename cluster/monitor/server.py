@@ -55,7 +55,7 @@ class Pages:
 
     def __init__(self, runs: Runs, attached: Attached | None) -> None:
         self.runs, self.attached = runs, attached
-        self.picture = lru_cache(maxsize=512)(self.picture)
+        self._picture = lru_cache(maxsize=512)(_picture)
 
     def routes(self) -> list[Route]:
         get = {
@@ -118,7 +118,7 @@ class Pages:
 
     def rollouts(self, request: Request) -> Response:
         asked = request.query_params
-        sort = asked.get("sort") if asked.get("sort") in SORTS else SORTS[0]
+        sort = asked.get("sort", "") if asked.get("sort") in SORTS else SORTS[0]
         step = number(asked.get("step"), None)
         page = max(0, number(asked.get("page"), 0))
         return answer(
@@ -139,7 +139,7 @@ class Pages:
         run, asked = self.run(request), request.query_params
         try:
             size = LONGEST.get(asked.get("size", ""), LONGEST["large"])
-            picture = self.picture(run, run.rollouts.generation, number(asked.get("at"), -1), size)
+            picture = self._picture(run, run.rollouts.generation, number(asked.get("at"), -1), size)
         except (IndexError, BadImage) as error:
             raise HTTPException(404, getattr(error, "kind", "no such rollout")) from None
         return Response(
@@ -147,9 +147,6 @@ class Pages:
             media_type="image/jpeg",
             headers=HEADERS | {"Cache-Control": "private, max-age=600"},
         )
-
-    def picture(self, run: Run, generation: int, at: int, longest: int) -> bytes:
-        return run.image(at, longest)
 
     async def scale(self, request: Request) -> Response:
         """{run, service, replicas}. The header is one that a form of another page cannot send."""
@@ -164,15 +161,16 @@ class Pages:
             )
         except (ValueError, KeyError, TypeError):
             raise HTTPException(400, "give run, service and replicas") from None
-        seen = self.attached.seen if self.attached else {}
+        attached = self.attached
         if (
-            run != seen.get("run_id")
-            or service not in seen["services"]
+            attached is None
+            or run != attached.seen.get("run_id")
+            or service not in attached.seen["services"]
             or not 1 <= replicas <= MOST_REPLICAS
         ):
             raise HTTPException(400, "no such run or service, or not a number of replicas")
         try:
-            self.attached.scale(service, replicas)
+            attached.scale(service, replicas)
         except UserError as error:
             raise HTTPException(409, str(error)) from None
         return answer({})
@@ -198,8 +196,15 @@ def application(
     )
 
 
-def refused(request: Request, error: HTTPException) -> Response:
+def refused(request: Request, error: Exception) -> Response:
+    """Answer an error in JSON, as the page's scripts expect it."""
+    assert isinstance(error, HTTPException)  # what it is registered for
     return answer({"error": error.detail}, error.status_code)
+
+
+def _picture(run: Run, generation: int, at: int, longest: int) -> bytes:
+    # `generation` is not read, but names the picture: a run that is begun anew has other pictures.
+    return run.image(at, longest)
 
 
 def answer(content: Any, status: int = 200) -> Response:

@@ -173,7 +173,8 @@ class Rollouts(LineFile):
             line = b""
         if not line.endswith(b"\n"):
             raise IndexError(at)
-        return json.loads(line)
+        row: dict[str, Any] = json.loads(line)
+        return row
 
     def last(self, count: int) -> list[int]:
         """Where the last `count` rows begin, the newest first; fewer where they are long. Needs no

@@ -229,7 +229,7 @@ def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
         logits, targets, _ = answer_logits(model, batch, pad)
         loss = cross_entropy(logits, targets)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

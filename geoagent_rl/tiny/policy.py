@@ -175,7 +175,7 @@ def train_base(
         inputs, labels = collate(processor, [images[k] for k in picks], pairs)
         loss = answer_loss(model, inputs, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
