@@ -1,0 +1,82 @@
+"""Numbers of the reward that change with the optimizer step (reward.schedules), as GRE Suite's and
+geospot's length scales do.
+
+A value depends on the step alone, so a resumed run scores as one that was never stopped. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Literal, Protocol, TypeVar
+
+from geoagent_rl.types import UserError
+
+Kind = Literal["linear", "geometric", "piecewise"]
+T = TypeVar("T")
+
+
+class Schedule(Protocol):
+    """What the configuration says of one number: see config.reward.ScheduleConfig."""
+
+    kind: Kind
+    start: float
+    end: float
+    steps: int
+    points: tuple[tuple[float, float], ...]
+
+
+def value(schedule: Schedule, step: int) -> float:
+    """Return the number at `step`, counted from 0; from the last step of the schedule on its end.
+
+    linear and geometric go from `start` to `end` within `steps`; piecewise holds the value of the
+    last of its (step, value) points that has been reached.
+    """
+    if schedule.kind == "piecewise":
+        reached = [number for at, number in schedule.points if at <= step]
+        return reached[-1] if reached else schedule.points[0][1]
+    share = min(1.0, step / max(1, schedule.steps - 1)) if schedule.steps > 1 else 1.0
+    if schedule.kind == "linear":
+        return schedule.start + (schedule.end - schedule.start) * share
+    return schedule.start * math.pow(schedule.end / schedule.start, share)
+
+
+def problem(key: str, schedule: Schedule) -> str:
+    """Return what is wrong with the schedule of `key`, "" if nothing."""
+    if schedule.kind == "piecewise":
+        steps = [at for at, _ in schedule.points]
+        if not steps or any(b <= a for a, b in pairwise(steps)):
+            return f"reward.schedules.{key}: piecewise needs points [step, value] of rising steps"
+    elif schedule.kind == "geometric" and not (schedule.start > 0 and schedule.end > 0):
+        return f"reward.schedules.{key}: a geometric schedule needs start and end above 0"
+    return ""
+
+
+def values(schedules: Mapping[str, Schedule], step: int) -> dict[str, float]:
+    """Return every scheduled number at `step`, by its dotted key below `reward`."""
+    return {key: value(schedule, step) for key, schedule in schedules.items()}
+
+
+def with_values(config: T, found: Mapping[str, float]) -> T:
+    """Return `config` with the numbers at their dotted keys.
+
+    Raises UserError for a key that names no number of the section.
+    """
+    for key, number in found.items():
+        config = _replaced(config, key.split("."), number, key)
+    return config
+
+
+def _replaced(config: Any, path: list[str], number: float, key: str) -> Any:
+    name, *rest = path
+    inner = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    if rest and (dataclasses.is_dataclass(inner) or isinstance(inner, Mapping)):
+        changed = _replaced(inner, rest, number, key)
+    elif not rest and isinstance(inner, (int, float)) and not isinstance(inner, bool):
+        changed = number
+    else:
+        raise UserError(f"reward.schedules.{key}: reward.{key} is no number that can change")
+    if isinstance(config, Mapping):
+        return {**config, name: changed}
+    return dataclasses.replace(config, **{name: changed})
