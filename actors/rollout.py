@@ -69,7 +69,8 @@ class RolloutEngine:
 
         processor = AutoProcessor.from_pretrained(self.model)
         self.tokenizer = processor.tokenizer
-        text = prompt_text(processor, self.config.policy.system_prompt)
+        policy = self.config.policy
+        text = prompt_text(processor, policy.system_prompt, policy.user_prompt)
         self.unexpanded_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         self.bans = {token: BAN for token in banned_ids(self.tokenizer)}
         budget = image_budget(processor, self.config.policy.max_pixels)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from geoagent_rl.config import Config
+from geoagent_rl.policy.prompt_files import with_prompts
 from geoagent_rl.types import UserError
 
 VARIABLE = "GEOAGENT_STORAGE"
@@ -58,7 +59,7 @@ def on_storage(config: Config) -> Config:
         config.reward.encoder, model=existing(config.reward.encoder.model)
     )
     cache = dataclasses.replace(config.reward.cache, dir=new(config.reward.cache.dir))
-    return dataclasses.replace(
+    moved = dataclasses.replace(
         config,
         run=run,
         data=data,
@@ -67,3 +68,4 @@ def on_storage(config: Config) -> Config:
         reward=dataclasses.replace(config.reward, encoder=encoder, cache=cache),
         judge=dataclasses.replace(config.judge, model=existing(config.judge.model)),
     )
+    return with_prompts(moved)

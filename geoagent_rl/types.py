@@ -10,6 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# What an answer looks like: see answers/forms.py.
+AnswerForm = Literal[
+    "levels",
+    "json_levels",
+    "country_city",
+    "country_region",
+    "lat_lon",
+    "country_city_lat_lon",
+    "json_lat_lon",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Truth:
@@ -33,6 +44,7 @@ class Prompt:
     uid: str
     image: str
     truth: Truth
+    columns: Mapping[str, str] = field(default_factory=dict)  # further ones of the manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class Parsed:
     stages: tuple[Stage, ...]  # the three stages in order, or ()
     format_ok: bool
     problem: str
+    point: tuple[float, float] | None = None  # latitude, longitude in degrees, where given as such
 
 
 def parse(text: str) -> Parsed:
@@ -91,7 +92,7 @@ def parse(text: str) -> Parsed:
     encodes to UTF-8.
     """
     text = _clean(text)
-    think, answer, problem = _split_tags(text)
+    think, answer, problem = split_tags(text)
     payload, json_fault = _read_json(think)
     stages, stage_fault = _read_stages(payload)
     if answer is None and isinstance(payload, dict):
@@ -160,7 +161,7 @@ def read_levels(answer: str) -> tuple[Levels, str]:
     return (levels + NO_LEVELS)[:3], fault
 
 
-def _split_tags(text: str) -> tuple[str, str | None, str]:
+def split_tags(text: str) -> tuple[str, str | None, str]:
     """(the reasoning text, the answer text or None, what is wrong with the tags). Linear in the
     text's length.
     """

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from geoagent_rl.config.values import (
     RULES,
     Count,
+    Decay,
     Natural,
     NotNegative,
     Positive,
@@ -17,6 +18,8 @@ from geoagent_rl.config.values import (
     ShareBelowOne,
     key,
 )
+
+AdvantageKind = Literal["group", "none", "batch", "gdpo"]
 
 
 @dataclass(config=RULES)
@@ -77,13 +80,19 @@ class LearnerConfig:
     warmup_steps: NotNegative = key(
         0.01, "Steps of linear warm-up. Below 1: a share of all steps.", "steps"
     )
-    lr_end: NotNegative = key(1.0, "The last step's learning rate as a share of lr (linear).")
+    lr_end: NotNegative = key(1.0, "The last step's learning rate as a share of lr.")
+    lr_decay: Decay = key("linear", "How the learning rate goes from lr to its end.")
     betas: tuple[ShareBelowOne, ShareBelowOne] = key((0.9, 0.999), "The betas of AdamW.")
     weight_decay: NotNegative = key(0.0, "The weight decay of AdamW.")
     max_grad_norm: Positive = key(1.0, "Gradients with a larger norm are scaled down to it.")
     skip_grad_norm: NotNegative = key(
         0.0,
         "A step whose norm before scaling is above this is skipped and counted. 0: none is.",
+    )
+    advantage: AdvantageKind = key(
+        "group",
+        "How advantages are scaled: by the group's standard deviation, not at all, by the batch's, "
+        "or each part by itself (gdpo): see grpo/advantages.py.",
     )
     loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = key(
         "grpo", "How the loss is averaged: see grpo/loss.py."

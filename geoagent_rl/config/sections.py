@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from geoagent_rl.config.values import (
     RULES,
     Count,
+    Decay,
     Natural,
     NotNegative,
     PathText,
@@ -18,6 +19,7 @@ from geoagent_rl.config.values import (
     ShareBelowOne,
     key,
 )
+from geoagent_rl.types import AnswerForm
 
 
 @dataclass(config=RULES)
@@ -87,8 +89,15 @@ class PolicyConfig:
         "exists. Empty: policy.model is read.",
     )
     tiny_seed: Seed = key(0, "Seeds the tiny base. It is apart from run.seed.")
-    system_prompt: Literal["tiny", "full"] = key(
-        "tiny", "The system prompt of policy/prompt.py that the policy gets."
+    answer: AnswerForm = key("levels", "The form of an answer: see docs/recipes.md.")
+    system_prompt: str = key(
+        "tiny",
+        'What the policy is told: "tiny" or "full" (policy/prompt.py), "form" (the short prompt of '
+        "policy.answer), or a file that ends in .txt, whose text is then part of the configuration.",
+    )
+    user_prompt: str = key(
+        "Where was this photograph taken?",
+        "The question beside the photograph: a text, or a file that ends in .txt.",
     )
     max_pixels: Annotated[int, Field(ge=784)] = key(
         200_000, "Pictures are scaled down to this size. 784 pixels are one token.", "pixels"
@@ -132,7 +141,8 @@ class SFTConfig:
     warmup_steps: NotNegative = key(
         0.03, "Steps of linear warm-up. Below 1: a share of all steps.", "steps"
     )
-    lr_end: NotNegative = key(0.0, "The last step's learning rate as a share of lr (linear).")
+    lr_end: NotNegative = key(0.0, "The last step's learning rate as a share of lr.")
+    lr_decay: Decay = key("linear", "How the learning rate goes from lr to its end.")
 
 
 @dataclass(config=RULES)

@@ -7,7 +7,7 @@ messages, docs/configuration.md and the editors' JSON schema are all made from t
 from __future__ import annotations
 
 import os
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -25,6 +25,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # or a name that is no path
+
+Decay = Literal["linear", "cosine"]
 
 
 def key(default: T, meaning: str, unit: str = "") -> T:

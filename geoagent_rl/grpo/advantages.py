@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-Kind = Literal["group", "none", "batch", "gdpo"]
+from geoagent_rl.config.grpo import AdvantageKind
+
 EPSILON = 1e-4  # in the denominator, as in TRL and ms-swift
 # rewards that differ by no more are equal: cosines and distances carry float noise of about 1e-8
 TOLERANCE = 1e-6
@@ -60,7 +60,7 @@ def part_advantages(
 
 
 def over_batch(
-    kind: Kind,
+    kind: AdvantageKind,
     advantages: Sequence[Sequence[float]],
     totals: Sequence[Sequence[float | None]],
 ) -> list[list[float]]:

@@ -62,24 +62,22 @@ class EncodedPrompt:
     image_grid_thw: Tensor
 
 
-def messages(system: str) -> list[dict[str, Any]]:
-    """The conversation for one photograph. system: "tiny" or "full" (policy.system_prompt)."""
-    if system not in SYSTEM_PROMPTS:
-        raise UserError(
-            f"policy.system_prompt must be one of {', '.join(SYSTEM_PROMPTS)}, not {system}"
-        )
+def messages(system: str, question: str = QUESTION) -> list[dict[str, Any]]:
+    """Return the conversation for one photograph. system: "tiny", "full" or a text."""
+    told = SYSTEM_PROMPTS.get(system, system)
     return [
-        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPTS[system]}]},
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]},
+        {"role": "system", "content": [{"type": "text", "text": told}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},
     ]
 
 
-def prompt_text(processor: Any, system: str) -> str:
-    """The prompt with one unexpanded image token, ready for the completion; vLLM takes it together
-    with a PIL image.
+def prompt_text(processor: Any, system: str, question: str = QUESTION) -> str:
+    """Return the prompt with one unexpanded image token, ready for the completion.
+
+    vLLM takes it together with a PIL image.
     """
     return processor.apply_chat_template(
-        messages(system), tokenize=False, add_generation_prompt=True
+        messages(system, question), tokenize=False, add_generation_prompt=True
     )
 
 

@@ -80,7 +80,6 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("reward.weights.spatial=-1", "0 or more, not -1"),
         ("reward.geocoder=fast", "reward.geocoder must be a section with keys of its own"),
         ("reward.custom.mine.weight=1", "reward.custom.mine.function must be given"),
-        ("policy.system_prompt=long", "tiny, full, not long"),
         ("steps=[1", "override 'steps=[1' is not readable"),
         ("run=x", "run must be a section"),
         ("rollout.group_size=1", "at least 2"),

@@ -7,6 +7,8 @@ import tiny_random
 import torch
 from PIL import Image
 
+from geoagent_rl.answers.forms import FORMS
+from geoagent_rl.config import load
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.policy.prompt import (
     BANNED_TOKENS,
@@ -21,6 +23,7 @@ from geoagent_rl.policy.prompt import (
     probe_ids,
     prompt_text,
 )
+from geoagent_rl.policy.prompt_files import with_prompts
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import tokenizer as tiny_tokenizer
 from geoagent_rl.types import UserError
@@ -49,8 +52,33 @@ def test_prompt_text_has_one_picture_and_waits_for_the_answer(processor):
     text = prompt_text(processor, "tiny")
     assert text.count("<|image_pad|>") == 1 and text.endswith("<|im_start|>assistant\n")
     assert "<answer>Country; Region; Place</answer>" in prompt_text(processor, "full")
-    with pytest.raises(UserError, match="policy.system_prompt"):
-        messages("other")
+    assert "Name the town." in prompt_text(processor, "Name the town.", "Where?")
+
+
+def with_policy(tmp_path, **policy):
+    return with_prompts(
+        load(None, ["data.manifest=scenes", *(f"policy.{k}={v}" for k, v in policy.items())])
+    )
+
+
+def test_prompts_from_files_become_part_of_the_configuration(tmp_path):
+    (tmp_path / "p.txt").write_text("Name the town.\n")
+    config = with_policy(tmp_path, system_prompt=tmp_path / "p.txt", user_prompt="Where is this?")
+    (tmp_path / "p.txt").unlink()
+    assert config.policy.system_prompt == "Name the town."
+    assert with_prompts(config) == config and config.policy.user_prompt == "Where is this?"
+
+
+@pytest.mark.parametrize("form", ["levels", *FORMS])
+def test_every_answer_form_has_a_prompt(tmp_path, form):
+    told = with_policy(tmp_path, system_prompt="form", answer=form).policy.system_prompt
+    assert "best guess" in SYSTEM_PROMPTS.get(told, told)
+
+
+@pytest.mark.parametrize("wrong", ["other", "nowhere.txt"])
+def test_a_prompt_that_is_none_is_refused(tmp_path, wrong):
+    with pytest.raises(UserError, match=f"policy.system_prompt.*{wrong}"):
+        with_policy(tmp_path, system_prompt=wrong)
 
 
 @pytest.mark.parametrize("size", [(84, 84), (300, 200), (30, 400)])
