@@ -1,14 +1,14 @@
 """The forms an answer can have (policy.answer), each with its own reader: one table, FORMS.
 
-| form                 | inside the answer tags                                     | gives   |
-|----------------------|------------------------------------------------------------|---------|
-| levels               | Country; Region; Place, after three reasoned stages        | C, R, P |
-| json_levels          | {"Clues": [..], "Reasoning": .., "FinalAnswer": "C; R; P"} | C, R, P |
-| country_city         | a line `country: X` and a line `city: Y`                   | C, P    |
-| country_region       | $Country, Region$                                          | C, R    |
-| lat_lon              | 48.1374, 11.5755 or Latitude: .. / Longitude: ..           | a point |
-| country_city_lat_lon | Country, City, 48.1374, 11.5755                            | C, P, a point |
-| json_lat_lon         | {"lat": .., "lon": .., "city": .., "country": ..}          | C, P, a point |
+| form                 | inside the answer tags                                     | gives    |
+|----------------------|------------------------------------------------------------|----------|
+| levels               | Country; Region; Place, after three reasoned stages        | C, R, P  |
+| json_levels          | {"Clues": [..], "Reasoning": .., "FinalAnswer": "C; R; P"} | C, R, P  |
+| country_city         | a line `country: X` and a line `city: Y`                   | C, P     |
+| country_region       | $Country, Region$                                          | C, R     |
+| lat_lon              | 48.1374, 11.5755 or Latitude: .. / Longitude: ..           | a point  |
+| country_city_lat_lon | Country, City, 48.1374, 11.5755                            | C, P, pt |
+| json_lat_lon         | {"lat": .., "lon": .., "city": .., "country": ..}          | C, P, pt |
 
 What holds for every form: the last complete `<answer>` counts; without tags all of it is read;
 what cannot be read gives ("", "", "") and no point, and `format_ok` is true exactly for one think

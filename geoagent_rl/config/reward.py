@@ -20,6 +20,7 @@ from geoagent_rl.config.services import (
 )
 from geoagent_rl.config.values import (
     RULES,
+    Count,
     Natural,
     NotNegative,
     Positive,
@@ -46,6 +47,7 @@ __all__ = [
     "Weights",
 ]
 
+Shape = Literal["exponential", "logistic", "knots", "steps"]
 LevelWeights = tuple[NotNegative, NotNegative, NotNegative]
 
 
@@ -70,7 +72,13 @@ class Weights:
 class SpatialConfig:
     """The spatial reward."""
 
-    tau_km: Positive = key(200.0, "The distance at which the reward is 1/e.", "km")
+    shape: Shape = key("exponential", "The curve over the distance: see rewards/distance.py.")
+    tau_km: Positive = key(
+        200.0, "The length scale of exponential (where it is 1/e) and logistic.", "km"
+    )
+    points: tuple[tuple[NotNegative, float], ...] = key(
+        (), "[km, value] of the shapes knots and steps, by rising km."
+    )
     truth: Literal["coordinates", "geocoded"] = key(
         "coordinates",
         "The true place is that of the coordinates, or of the true names, geocoded like the answer "
@@ -78,6 +86,12 @@ class SpatialConfig:
     )
     cut_km: NotNegative = key(
         0.0, "The reward is 0 from this distance on. 0: there is no cut.", "km"
+    )
+    unparsed: float = key(0.0, "What an answer earns that names no known place or position.")
+    gate: tuple[Share, ...] = key(
+        (),
+        "Names first (Geo-ADAPT): [a, b] pays 0 for a wrong country, a times the curve for the "
+        "right country alone, a + b times the curve for country and place. Empty: no gate.",
     )
 
 
@@ -158,6 +172,22 @@ class CustomConfig:
 
 
 @dataclass(config=RULES)
+class ScheduleConfig:
+    """A number of the reward that changes with the step (GRE Suite, geospot)."""
+
+    of: str = key("", "The number's key below reward, such as spatial.tau_km.")
+    kind: Literal["linear", "geometric", "piecewise"] = key(
+        "linear", "How the number goes from start to end: see config/schedule.py."
+    )
+    start: float = key(0.0, "The number at the first step.")
+    end: float = key(0.0, "The number from the last step of the schedule on.")
+    steps: Count = key(1, "The schedule's length.", "steps")
+    points: tuple[tuple[NotNegative, float], ...] = key(
+        (), "[step, value] of piecewise, by rising step."
+    )
+
+
+@dataclass(config=RULES)
 class RewardConfig:
     """The total reward and what scoring one sample may take."""
 
@@ -171,6 +201,9 @@ class RewardConfig:
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
     format: FormatConfig = field(default_factory=FormatConfig)
     exact_match: ExactMatchConfig = field(default_factory=ExactMatchConfig)
+    schedules: tuple[ScheduleConfig, ...] = key(
+        (), "Numbers of the reward that change with the step, each with its own of, kind and ends."
+    )
     custom: dict[str, CustomConfig] = Field(
         default_factory=dict, description="Rewards of your own, by name."
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from geoagent_rl.config.addresses import check_addresses, check_no_secrets
+from geoagent_rl.config.schedule import problem, values, with_values
 from geoagent_rl.config.schema import Config
 from geoagent_rl.types import UserError
 
@@ -21,6 +22,8 @@ def validate(config: Config) -> None:
     check_data(config)
     check_lengths(config)
     check_rewards(config)
+    check_spatial(config)
+    check_answer(config)
     check_replicas(config)
     check_learning(config)
     check_gpus(config)
@@ -69,6 +72,32 @@ def check_rewards(config: Config) -> None:
         raise UserError(
             "every weight of reward.weights is 0, so there is nothing to learn from; give a part a "
             "weight above 0"
+        )
+
+
+def check_spatial(config: Config) -> None:
+    """The curve of the spatial reward, its gate and numbers that change with the step."""
+    c = config.reward.spatial
+    at = [km for km, _ in c.points]
+    if c.shape in ("knots", "steps") and (not at or sorted(set(at)) != at):
+        raise UserError(
+            f"reward.spatial.shape={c.shape}: it needs reward.spatial.points, [km, value] by rising km"
+        )
+    if c.gate and len(c.gate) != 2:
+        raise UserError("reward.spatial.gate needs two numbers: [country, place]")
+    for schedule in config.reward.schedules:
+        if fault := problem(schedule):
+            raise UserError(fault)
+    for step in (0, config.steps - 1):
+        with_values(config.reward, values(config.reward.schedules, step))
+
+
+def check_answer(config: Config) -> None:
+    """What a form of the answer leaves to the rewards."""
+    if config.policy.answer != "levels" and config.reward.weights.consistency:
+        raise UserError(
+            f"policy.answer={config.policy.answer} has no reasoned stages to judge: set "
+            "reward.weights.consistency=0"
         )
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Literal
 
-Shape = Literal["exponential", "logistic", "knots", "steps"]
+from geoagent_rl.config.reward import Shape
+
 Point = tuple[float, float]  # km, value
 FARTHEST_KM = 20_100.0  # more than half the Earth's circumference; keeps exp() finite for any scale
 

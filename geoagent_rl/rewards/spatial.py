@@ -1,16 +1,19 @@
-"""The spatial reward R_spa = exp(-D / tau) (paper Eq. 4-5): D is the great-circle distance in km
-between the geocoded answer and the photograph's true coordinates (or, as in the authors' code, the
-geocoded true names).
-Pure: the geocoder's matches come in as values."""
+"""The spatial reward R_spa = exp(-D / tau) (paper Eq. 4-5), or another curve over D.
+
+D is the great-circle distance in km between the answer (geocoded, or the position it gives) and the
+photograph's true coordinates (or, as in the authors' code, the geocoded true names). Pure: the
+geocoder's matches come in as values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoagent_rl.config.reward import SpatialConfig
+from geoagent_rl.geo.coordinates import Pair
 from geoagent_rl.geo.distance import haversine_km
+from geoagent_rl.rewards.distance import earned
+from geoagent_rl.rewards.exact_match import contains
 from geoagent_rl.types import Outcome, Truth
 
 if TYPE_CHECKING:
@@ -23,36 +26,51 @@ def outcome(
     truth: Truth,
     config: SpatialConfig,
     true_match: Match | None = None,
+    point: Pair | None = None,
 ) -> Outcome:
-    """`levels` are the answer's (country, region, place) as asked of the geocoder, hedges already
-    "".
+    """Return what the distance of an answer earns, with all that led to it in the details.
 
-    `true_match` is where the truth's names lie; it is read only where config.truth is "geocoded".
+    levels: the answer's (country, region, place) as asked of the geocoder, hedges already "".
+    match: where they lie; point: latitude and longitude that the answer itself gives, which count
+    before it. true_match: where the truth's names lie, read only where config.truth is "geocoded".
     An answer that names only a country scores at that country's point; the matched level stays
-    visible in the details. A data failure (0) when no level of the answer is a known place, or none
-    of a geocoded truth."""
-    details = {"levels": list(levels), "tau_km": config.tau_km}
-    if match is None:
-        reason = (
-            "no level of the answer is a known place"
-            if any(levels)
-            else "the answer names no place"
-        )
-        return Outcome("data", 0.0, reason, details)
-    target = true_match if config.truth == "geocoded" else truth
+    visible. A data failure (config.unparsed) when there is neither a known place nor a position, or
+    no known place in a geocoded truth."""
+    details: dict[str, Any] = {"levels": list(levels), "tau_km": config.tau_km}
+    if match is None and point is None:
+        named = "no level of the answer is a known place" if any(levels) else ""
+        reason = named or "the answer names no place"
+        return Outcome("data", config.unparsed, reason, details)
+    geocoded = config.truth == "geocoded"
+    target = true_match if geocoded else truth
     if target is None:
-        return Outcome("data", 0.0, "no level of the truth is a known place", details)
-    distance = float(haversine_km(match.lat, match.lon, target.lat, target.lon))
-    if config.truth == "geocoded":
-        details |= {"true_lat": target.lat, "true_lon": target.lon, "true_level": target.level}
-    details |= {
-        "distance_km": distance,
-        "level": match.level,
-        "name": match.name,
-        "country_code": match.country_code,
-        "lat": match.lat,
-        "lon": match.lon,
-        "provider": match.provider,
-    }
-    beyond = 0 < config.cut_km <= distance
-    return Outcome("score", 0.0 if beyond else math.exp(-distance / config.tau_km), details=details)
+        return Outcome("data", config.unparsed, "no level of the truth is a known place", details)
+    details |= found(match, point)
+    distance = float(haversine_km(details["lat"], details["lon"], target.lat, target.lon))
+    if geocoded and true_match:
+        details |= {"true_lat": target.lat, "true_lon": target.lon, "true_level": true_match.level}
+    details["distance_km"] = distance
+    c = config
+    score = earned(distance, c.shape, c.tau_km, c.cut_km, c.points)
+    return Outcome("score", gated(score, levels, truth, c.gate), details=details)
+
+
+def found(match: Match | None, point: Pair | None) -> dict[str, Any]:
+    """Return where an answer lies and who says so."""
+    if point is not None:
+        nameless = {"name": "", "country_code": "", "provider": "answer"}
+        return {"level": "position", "lat": point[0], "lon": point[1], **nameless}
+    assert match is not None
+    names = ("level", "name", "country_code", "lat", "lon", "provider")
+    return {name: getattr(match, name) for name in names}
+
+
+def gated(score: float, levels: Sequence[str], truth: Truth, gate: Sequence[float]) -> float:
+    """Return the score behind the right names (Geo-ADAPT); without a gate it is unchanged."""
+    if not gate:
+        return score
+    if not contains(levels[0], truth.country):
+        return 0.0
+    if not contains(levels[2], truth.place):
+        return gate[0] * score
+    return gate[0] + gate[1] * score

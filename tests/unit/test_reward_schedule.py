@@ -4,17 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from geoagent_rl.rewards.schedule import problem, value, values, with_values
+from geoagent_rl.config.reward import ScheduleConfig
+from geoagent_rl.config.schedule import problem, value, values, with_values
 from geoagent_rl.types import UserError
-
-
-@dataclass
-class Plan:
-    kind: str
-    start: float = 0.0
-    end: float = 0.0
-    steps: int = 1
-    points: tuple = ()
 
 
 @dataclass
@@ -30,30 +22,30 @@ class Outer:
 
 
 def test_geospots_length_scale():
-    plan = Plan("geometric", 2000, 25, 1000)
+    plan = ScheduleConfig("", "geometric", 2000, 25, 1000)
     found = [value(plan, step) for step in (0, 250, 500, 750, 999, 5000)]
     assert found == pytest.approx([2000, 668, 223, 74.5, 25, 25], rel=2e-3)
 
 
 def test_linear_ends_where_it_says():
-    plan = Plan("linear", 4.0, 1.0, 4)
+    plan = ScheduleConfig("", "linear", 4.0, 1.0, 4)
     assert [value(plan, step) for step in range(6)] == [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
 
 
 def test_piecewise_holds_the_last_point_reached():
-    plan = Plan("piecewise", points=((0, 1.0), (10, 0.5)))
+    plan = ScheduleConfig("", "piecewise", points=((0, 1.0), (10, 0.5)))
     assert [value(plan, step) for step in (0, 9, 10, 99)] == [1.0, 1.0, 0.5, 0.5]
 
 
 def test_a_schedule_of_one_step_is_its_end():
-    assert value(Plan("geometric", 2000, 25, 1), 0) == 25
+    assert value(ScheduleConfig("", "geometric", 2000, 25, 1), 0) == 25
 
 
 def test_the_values_reach_their_keys_and_nothing_else():
-    plans = {
-        "spatial.tau_km": Plan("linear", 10, 0, 11),
-        "custom.mine.tau_km": Plan("linear", 7, 7),
-    }
+    plans = [
+        ScheduleConfig("spatial.tau_km", "linear", 10, 0, 11),
+        ScheduleConfig("custom.mine.tau_km", "linear", 7, 7),
+    ]
     before = Outer()
     after = with_values(before, values(plans, 5))
     assert after.spatial.tau_km == 5.0 and after.custom["mine"].tau_km == 7.0
@@ -62,17 +54,17 @@ def test_the_values_reach_their_keys_and_nothing_else():
 
 @pytest.mark.parametrize("key", ["spatial", "spatial.name", "spatial.nothing", "nowhere.x"])
 def test_what_is_no_number_is_refused_by_its_key(key):
-    with pytest.raises(UserError, match=f"reward.schedules.{key}"):
+    with pytest.raises(UserError, match=f"reward.{key} is no number"):
         with_values(Outer(), {key: 1.0})
 
 
 @pytest.mark.parametrize(
     "plan",
     [
-        Plan("piecewise"),
-        Plan("piecewise", points=((5, 1.0), (5, 2.0))),
-        Plan("geometric", 0.0, 1.0, 10),
+        ScheduleConfig("spatial.tau_km", "piecewise"),
+        ScheduleConfig("spatial.tau_km", "piecewise", points=((5, 1.0), (5, 2.0))),
+        ScheduleConfig("spatial.tau_km", "geometric", 0.0, 1.0, 10),
     ],
 )
 def test_impossible_schedules_are_named(plan):
-    assert problem("spatial.tau_km", plan).startswith("reward.schedules.spatial.tau_km")
+    assert problem(plan).startswith("the schedule of spatial.tau_km")

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from geoagent_rl.config.reward import ScheduleConfig
 from geoagent_rl.types import UserError
 
-Kind = Literal["linear", "geometric", "piecewise"]
 T = TypeVar("T")
 
 
-class Schedule(Protocol):
-    """What the configuration says of one number: see config.reward.ScheduleConfig."""
-
-    kind: Kind
-    start: float
-    end: float
-    steps: int
-    points: tuple[tuple[float, float], ...]
-
-
-def value(schedule: Schedule, step: int) -> float:
+def value(schedule: ScheduleConfig, step: int) -> float:
     """Return the number at `step`, counted from 0; from the last step of the schedule on its end.
 
     linear and geometric go from `start` to `end` within `steps`; piecewise holds the value of the
@@ -42,20 +32,20 @@ def value(schedule: Schedule, step: int) -> float:
     return schedule.start * math.pow(schedule.end / schedule.start, share)
 
 
-def problem(key: str, schedule: Schedule) -> str:
-    """Return what is wrong with the schedule of `key`, "" if nothing."""
+def problem(schedule: ScheduleConfig) -> str:
+    """Return what is wrong with a schedule, "" if nothing."""
     if schedule.kind == "piecewise":
         steps = [at for at, _ in schedule.points]
         if not steps or any(b <= a for a, b in pairwise(steps)):
-            return f"reward.schedules.{key}: piecewise needs points [step, value] of rising steps"
+            return f"the schedule of {schedule.of}: piecewise needs points [step, value] by rising step"
     elif schedule.kind == "geometric" and not (schedule.start > 0 and schedule.end > 0):
-        return f"reward.schedules.{key}: a geometric schedule needs start and end above 0"
+        return f"the schedule of {schedule.of}: geometric needs start and end above 0"
     return ""
 
 
-def values(schedules: Mapping[str, Schedule], step: int) -> dict[str, float]:
-    """Return every scheduled number at `step`, by its dotted key below `reward`."""
-    return {key: value(schedule, step) for key, schedule in schedules.items()}
+def values(schedules: Sequence[ScheduleConfig], step: int) -> dict[str, float]:
+    """Return every scheduled number at `step`, by its dotted key below reward."""
+    return {schedule.of: value(schedule, step) for schedule in schedules}
 
 
 def with_values(config: T, found: Mapping[str, float]) -> T:
@@ -76,7 +66,7 @@ def _replaced(config: Any, path: list[str], number: float, key: str) -> Any:
     elif not rest and isinstance(inner, (int, float)) and not isinstance(inner, bool):
         changed = number
     else:
-        raise UserError(f"reward.schedules.{key}: reward.{key} is no number that can change")
+        raise UserError(f"reward.schedules: reward.{key} is no number that can change")
     if isinstance(config, Mapping):
         return {**config, name: changed}
     return dataclasses.replace(config, **{name: changed})
