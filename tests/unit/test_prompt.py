@@ -57,7 +57,14 @@ def test_prompt_text_has_one_picture_and_waits_for_the_answer(processor):
 
 def with_policy(tmp_path, **policy):
     return with_prompts(
-        load(None, ["data.manifest=scenes", *(f"policy.{k}={v}" for k, v in policy.items())])
+        load(
+            None,
+            [
+                "data.manifest=scenes",
+                "reward.weights.consistency=0",
+                *(f"policy.{k}={v}" for k, v in policy.items()),
+            ],
+        )
     )
 
 
