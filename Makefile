@@ -30,7 +30,7 @@ cluster-demo: $(STAMP) ## a run on a small Ray cluster on this machine: scaled, 
 	@$(BIN)/geoagent-rl cluster-demo $(ARGS)
 
 test: lint ## `lint`, then every test (as root also installs Debian's Chromium where there is no browser)
-	@$(BIN)/python tests/browser/chromium.py
+	@$(BIN)/python -m tests.support.chromium
 	@$(BIN)/python -m pytest $(ARGS)
 
 quick: lint ## `lint` and the unit tests, in under two minutes: before every commit

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tiny_random
 import torch
 
 from geoagent_rl.config import Config
@@ -18,6 +17,7 @@ from geoagent_rl.grpo.loss import grpo_losses, unnormalised_loss
 from geoagent_rl.policy.model import fold_wide_adapters, load_policy, load_processor
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, encode
 from geoagent_rl.types import Group
+from tests.support import tiny_random
 
 
 class BareLoop:

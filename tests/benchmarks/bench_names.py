@@ -1,7 +1,7 @@
 """How well names of one place are told from names of two: each encoder, alone and after the
 gazetteer.
 
-python tests/benchmarks/bench_names.py [--errors]     (offline; uses the encoders that are
+python -m tests.benchmarks.bench_names [--errors]     (offline; uses the encoders that are
 installed)
 
 Over tests/data/name_pairs.tsv: area under the ROC curve, best balanced accuracy with its threshold
@@ -12,15 +12,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from name_pairs import auc, balanced_accuracy, best_threshold, read_pairs
 
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards import encoder, names
+from tests.support.name_pairs import auc, balanced_accuracy, best_threshold, read_pairs
 
 
 def encoders() -> dict[str, encoder.Encoder]:

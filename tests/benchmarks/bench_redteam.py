@@ -1,4 +1,4 @@
-"""How often an injected conclusion sways a judge: `python tests/benchmarks/bench_redteam.py
+"""How often an injected conclusion sways a judge: `python -m tests.benchmarks.bench_redteam
 [--model smollm2]`.
 
 Runs the red team's table (tests/data/redteam.jsonl) against a real judge on vLLM, checks what must
@@ -11,20 +11,16 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 from collections import Counter
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 async def main(model: str) -> None:
-    from redteam import ROWS, attack, check_tokens, swayed
-
     from actors.consistency_agent import ConsistencyAgent
     from geoagent_rl.config.reward import JudgeConfig
+    from tests.support.redteam import ROWS, attack, check_tokens, swayed
 
     agent = ConsistencyAgent(
         JudgeConfig(model=model, memory=0.3, max_model_len=1024, max_tokens=128)

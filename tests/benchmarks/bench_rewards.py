@@ -1,7 +1,7 @@
 """Scores per second through the whole reward path: Scorer -> Serve -> Redis -> gazetteer and
 encoder, cold and warm.
 
-    python tests/benchmarks/bench_rewards.py [--samples 512] [--judge tiny]
+    python -m tests.benchmarks.bench_rewards [--samples 512] [--judge tiny]
 
 Without --judge the consistency agent answers at once, so that the path itself is measured. Prints
 one JSON object."""
@@ -14,19 +14,13 @@ import json
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import ray
-from reward_fakes import completion, rollout
-from reward_services import judge_application
 
 from actors.cache import Cache, cache_key, cached_batch
 from actors.reward_worker import GeoEmbedWorker
@@ -36,6 +30,8 @@ from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import Prompt, Truth
+from tests.support.reward_fakes import completion, rollout
+from tests.support.reward_services import judge_application
 
 
 def local_ray() -> None:

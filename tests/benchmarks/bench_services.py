@@ -1,11 +1,11 @@
 """Reward services on local services of fixed latency: geocoder 300 ms (HTTP), judge 800 ms; encoder
 and Redis are real.
 
-    python tests/benchmarks/bench_services.py serial    # 64 completions, against a serial client
-    python tests/benchmarks/bench_services.py scale     # work done by 1 and by 8 workers
-    python tests/benchmarks/bench_services.py grow      # 1 -> 8 -> 2 workers of a live service
-    python tests/benchmarks/bench_services.py many      # 10,000 samples at once; memory
-    python tests/benchmarks/bench_services.py prewarm   # the first pass, with and without
+    python -m tests.benchmarks.bench_services serial    # 64 completions, against a serial client
+    python -m tests.benchmarks.bench_services scale     # work done by 1 and by 8 workers
+    python -m tests.benchmarks.bench_services grow      # 1 -> 8 -> 2 workers of a live service
+    python -m tests.benchmarks.bench_services many      # 10,000 samples at once; memory
+    python -m tests.benchmarks.bench_services prewarm   # the first pass, with and without
 
 `grow` measures until every worker answers; `prewarm` compares a first pass whose truths were asked
 before with one whose truths were not. The serial client does what the authors' code does for a
@@ -19,22 +19,15 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import psutil
 import ray
-from bench_rewards import local_ray, samples
-from reward_fakes import PROMPT, completion, rollout
-from reward_services import StandInAgent, judge_application
-from service_faults import GeocoderProcess
 
 from actors.redis_server import EmbeddedRedis, new_password
 from actors.reward_worker import GeoEmbedWorker
@@ -52,6 +45,10 @@ from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.rewards.total import total
+from tests.benchmarks.bench_rewards import local_ray, samples
+from tests.support.reward_fakes import PROMPT, completion, rollout
+from tests.support.reward_services import StandInAgent, judge_application
+from tests.support.service_faults import GeocoderProcess
 
 JUDGE_S = 0.8
 

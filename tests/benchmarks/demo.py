@@ -1,7 +1,7 @@
 """The whole demo in several decoupled seeds: minutes, peak memory, rise of the reward, hit rates,
 weight-swap share.
 
-    python tests/benchmarks/demo.py --seeds 3 [--out table.json] [dotted overrides ...]
+    python -m tests.benchmarks.demo --seeds 3 [--out table.json] [dotted overrides ...]
 
 Runs `geoagent-rl demo` in a process of its own for each pair (base seed, run seed) and samples the
 resident memory of the whole process tree (proportional set size, so shared pages count once) every

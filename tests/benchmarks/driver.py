@@ -1,13 +1,13 @@
 """How well the driver hides reward latency, how fast it is, and what a 64-GPU run would be limited
 by.
 
-    python tests/benchmarks/driver.py [hiding] [throughput] [gpus64]
+    python -m tests.benchmarks.driver [hiding] [throughput] [gpus64]
 
 Without an argument: all three. Prints one JSON object a line.
 
 `hiding` and `gpus64` run the real driver and the real scorer in virtual time on
-tests/simulated_cluster.py, whose times are assumptions about hardware; `throughput` runs the driver
-in real time on engines that cost nothing."""
+tests/support/simulated_cluster.py, whose times are assumptions about hardware; `throughput` runs
+the driver in real time on engines that cost nothing."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ import math
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
-
-import virtual_time  # noqa: E402
-from simulated_cluster import Engine, Hardware, Learner, Rewards, prompt_at, serial_step  # noqa: E402
-
-from geoagent_rl import config as configuration  # noqa: E402
-from geoagent_rl import driver  # noqa: E402
-from geoagent_rl.rewards.scorer import Scorer  # noqa: E402
-from geoagent_rl.types import Outcome, PolicyVersion, Rollout, ScoredRollout  # noqa: E402
+from geoagent_rl import config as configuration
+from geoagent_rl import driver
+from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.types import Outcome, PolicyVersion, Rollout, ScoredRollout
+from tests.support import virtual_time
+from tests.support.simulated_cluster import (
+    Engine,
+    Hardware,
+    Learner,
+    Rewards,
+    prompt_at,
+    serial_step,
+)
 
 
 def settings(*overrides: str) -> configuration.Config:

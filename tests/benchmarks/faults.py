@@ -1,13 +1,13 @@
 """The fault campaign: a real run on a small Ray cluster, one fault after the other, and what became
 of it.
 
-    python tests/benchmarks/faults.py undisturbed replica all-replicas redis [--into DIR]
-    python tests/benchmarks/faults.py controller hung
-    python tests/benchmarks/faults.py judge engine learner slow-geocoder
-    python tests/benchmarks/faults.py node drain
-    python tests/benchmarks/faults.py partition            (as root: network namespaces)
-    python tests/benchmarks/faults.py disk-full            (as root: a small file system)
-    python tests/benchmarks/faults.py --table docs/faults.md
+    python -m tests.benchmarks.faults undisturbed replica all-replicas redis [--into DIR]
+    python -m tests.benchmarks.faults controller hung
+    python -m tests.benchmarks.faults judge engine learner slow-geocoder
+    python -m tests.benchmarks.faults node drain
+    python -m tests.benchmarks.faults partition            (as root: network namespaces)
+    python -m tests.benchmarks.faults disk-full            (as root: a small file system)
+    python -m tests.benchmarks.faults --table docs/faults.md
 
 Every line is one run (head node and reward nodes on this machine; `undisturbed` is one of its own)
 whose answers come through an HTTP geocoder with 300 +- 200 ms; results gather in DIR, from which
@@ -28,14 +28,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+import psutil
 
-import faults_table  # noqa: E402
-import psutil  # noqa: E402
-from faults_run import GROUP, PROMPTS, REPLICAS, Run, is_step, running, title  # noqa: E402
-from geocoder_server import serving  # noqa: E402
-
-from cluster.local_nodes import QUICK, LocalCluster, Node, local_cluster  # noqa: E402
+from cluster.local_nodes import QUICK, LocalCluster, Node, local_cluster
+from tests.benchmarks import faults_table
+from tests.benchmarks.faults_run import GROUP, PROMPTS, REPLICAS, Run, is_step, running, title
+from tests.support.geocoder_server import serving
 
 CALM_STEPS, START_S = 50, 540.0
 HOST_IP, NODE_IP, SPACE = "10.231.7.1", "10.231.7.2", "ga-faults"

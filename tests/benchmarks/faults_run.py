@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from cluster.local_nodes import QUICK, LocalCluster
+from tests.support.paths import ROOT
 
 PROMPTS, GROUP = 4, 4
 SIZES = [
@@ -50,11 +51,10 @@ class Run:
             *overrides,
         ]
         words.append(f"reward.geocoder.replicas={REPLICAS}")
-        root = Path(__file__).parents[2]
-        env = {**os.environ, **QUICK, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(root)}
+        env = {**os.environ, **QUICK, "RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", "from cluster.cli.main import main; main()", *words]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env,
-                                        cwd=root)  # fmt: skip
+                                        cwd=ROOT)  # fmt: skip
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self) -> None:

@@ -57,7 +57,7 @@ WHAT = {
 
 HEAD = """# What happens when parts die
 
-Made by `python tests/benchmarks/faults.py --table docs/faults.md`; see there for how each row is run.
+Made by `python -m tests.benchmarks.faults --table docs/faults.md`; see there for how each row is run.
 Real processes on one machine with 2 busy cores and a tiny policy: times are mostly process starts.
 
 | fault | what happens | part whole again | first step after | longest step (usual) | lost | twice | unscorable | \

@@ -1,4 +1,4 @@
-"""How fast and how big the gazetteer is: `python tests/benchmarks/gazetteer.py` prints one JSON
+"""How fast and how big the gazetteer is: `python -m tests.benchmarks.gazetteer` prints one JSON
 object a line.
 
 build: packing it from nothing, in a directory of its own. open: the first answer of a fresh

@@ -1,8 +1,8 @@
 """The learner beside a bare loop, its memory per option, and what shared vision features save.
 
-    python tests/benchmarks/learner.py throughput    tokens/s: learner actor against PyTorch + PEFT
-    python tests/benchmarks/learner.py memory        peak memory of a step per option
-    python tests/benchmarks/learner.py vision        time and FLOPs with and without sharing
+    python -m tests.benchmarks.learner throughput    tokens/s: learner actor against PyTorch + PEFT
+    python -m tests.benchmarks.learner memory        peak memory of a step per option
+    python -m tests.benchmarks.learner vision        time and FLOPs with and without sharing
 
 `throughput` takes turns, `memory` uses a fresh process for each option. Prints one JSON object.
 Everything runs on one thread per process (OMP_NUM_THREADS=1 unless set).
@@ -22,7 +22,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -30,22 +29,22 @@ os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # Ray's default, 15, would let everything else go first
 
-import tiny_random  # noqa: E402
-import torch  # noqa: E402
-from bare_loop import BareLoop, group_pass, one_image_samples  # noqa: E402
-from flops import SEVEN_B, Shape, counted, group_flops, shape_of  # noqa: E402
-from shapes import demo_policy  # noqa: E402
+import torch
 
-from geoagent_rl.config import Config  # noqa: E402
-from geoagent_rl.data.images import open_image  # noqa: E402
-from geoagent_rl.grpo.advantages import group_advantages  # noqa: E402
-from geoagent_rl.grpo.batching import TrainSample, rows_of  # noqa: E402
-from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
-from geoagent_rl.policy.model import load_policy, load_processor  # noqa: E402
-from geoagent_rl.policy.prompt import encode  # noqa: E402
-from geoagent_rl.policy.rows import attention_balance  # noqa: E402
-from geoagent_rl.tiny import policy as tiny  # noqa: E402
-from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth  # noqa: E402
+from geoagent_rl.config import Config
+from geoagent_rl.data.images import open_image
+from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.batching import TrainSample, rows_of
+from geoagent_rl.grpo.schedule import grpo_phase
+from geoagent_rl.policy.model import load_policy, load_processor
+from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.rows import attention_balance
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
+from tests.benchmarks.bare_loop import BareLoop, group_pass, one_image_samples
+from tests.benchmarks.flops import SEVEN_B, Shape, counted, group_flops, shape_of
+from tests.benchmarks.shapes import demo_policy
+from tests.support import tiny_random
 
 
 def groups_of(
@@ -150,7 +149,8 @@ def memory(folder: Path) -> dict:
     for name, option in OPTIONS.items():
         command = [
             sys.executable,
-            __file__,
+            "-m",
+            "tests.benchmarks.learner",
             "one-memory",
             "--folder",
             str(folder),

@@ -1,7 +1,7 @@
 """What one step's metrics cost the driver, as a share of the step: computing them, handing them to
 all trackers.
 
-    python tests/benchmarks/metrics_overhead.py [--prompts 16] [--group-size 8] [--step-seconds 3.5]
+    python -m tests.benchmarks.metrics_overhead [--prompts 16] [--group-size 8] [--step-seconds 3.5]
 
 Real Ray metrics, TensorBoard and metrics.jsonl; samples are made up. --step-seconds: of the run
 compared with (the demo's steps on two cores last about 3.5 s). Writing rollouts.jsonl is timed
@@ -12,20 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from monitor_runs import group, new_run  # noqa: E402
-
-from geoagent_rl.config import Config  # noqa: E402
-from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics  # noqa: E402
-from geoagent_rl.metrics.table import StepClock, time_metrics  # noqa: E402
-from geoagent_rl.run.directory import rollout_rows  # noqa: E402
+from geoagent_rl.config import Config
+from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
+from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.run.directory import rollout_rows
+from tests.support.monitor_runs import group, new_run
 
 REPEATS = 200
 

@@ -1,7 +1,7 @@
 """How quickly the monitor's page opens on a long run: 5,000 steps and 100,000 rollouts, in a real
 Chromium.
 
-    python tests/benchmarks/monitor_page.py [--steps 5000] [--rollouts 100000]
+    python -m tests.benchmarks.monitor_page [--steps 5000] [--rollouts 100000]
 
 Writes the run into a temporary folder (about 300 MB), starts `geoagent-rl monitor` and times, from
 the moment at which the address is asked for: until the curves are drawn, and until the first page
@@ -18,12 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "browser")]
-
-from chromium import HELP, find  # noqa: E402
-from devtools import Browser, Page  # noqa: E402
-from monitor_runs import new_run, photograph, record  # noqa: E402
+from tests.support.chromium import HELP, find
+from tests.support.devtools import Browser, Page
+from tests.support.monitor_runs import new_run, photograph, record
 
 TEXT = "The road markings, the roofs and the moss on the walls point to the Alps. "
 

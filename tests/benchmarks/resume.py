@@ -1,7 +1,7 @@
 """Kills a run again and again, resumes it each time, and compares it with an uninterrupted one,
 value for value.
 
-    python tests/benchmarks/resume.py [--policy DIR] [--steps 12] [--save-every 2] [--seed 0]
+    python -m tests.benchmarks.resume [--policy DIR] [--steps 12] [--save-every 2] [--seed 0]
                                       [--kills driver,engine,learner,ray] [--keep DIR]
                                       [dotted overrides ...]
 
@@ -20,9 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import killed_runs  # noqa: E402
+from tests.support import killed_runs
 
 LIMIT_S = 900.0
 POINTS = 3

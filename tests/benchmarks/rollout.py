@@ -1,7 +1,7 @@
 """How fast is the rollout actor beside a bare vLLM `LLM.generate`, and how long does a weight swap
 take?
 
-    python tests/benchmarks/rollout.py [--model DIR] [--rounds 5] [--prompts 16] [--group 8]
+    python -m tests.benchmarks.rollout [--model DIR] [--rounds 5] [--prompts 16] [--group 8]
                                        [--tokens 96]
 
 Both engines run in the same run, in turns, on fresh pictures each round, with the same sampling
@@ -16,22 +16,19 @@ import asyncio
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import ray
+from PIL import Image
 
-import ray  # noqa: E402
-import tiny_random  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from actors.remote_rollout import RemoteRollout  # noqa: E402
-from actors.rollout import RolloutEngine  # noqa: E402
-from actors.vllm_engine import rollout_engine_args, set_environment  # noqa: E402
-from geoagent_rl.config import Config  # noqa: E402
-from geoagent_rl.types import PolicyVersion, Prompt, Sampling, Truth  # noqa: E402
+from actors.remote_rollout import RemoteRollout
+from actors.rollout import RolloutEngine
+from actors.vllm_engine import rollout_engine_args, set_environment
+from geoagent_rl.config import Config
+from geoagent_rl.types import PolicyVersion, Prompt, Sampling, Truth
+from tests.support import tiny_random
 
 
 def settings(arguments: argparse.Namespace) -> Config:

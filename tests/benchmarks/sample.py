@@ -1,4 +1,4 @@
-"""How long and how much memory `data sample` takes: python tests/benchmarks/sample.py [ROWS]
+"""How long and how much memory `data sample` takes: python -m tests.benchmarks.sample [ROWS]
 [csv|parquet|jsonl].
 
 Makes a pool of ROWS (1,000,000) rows near real towns, without a country column (the slowest case:

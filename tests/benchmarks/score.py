@@ -1,4 +1,4 @@
-"""How long `eval score` takes with its start-up: python tests/benchmarks/score.py [ROWS] (3,000),
+"""How long `eval score` takes with its start-up: python -m tests.benchmarks.score [ROWS] (3,000),
 five times.
 """
 

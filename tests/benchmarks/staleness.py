@@ -1,7 +1,7 @@
 """What a step of staleness is worth when rewards are slow: `train` on the real stack with a
 geocoder that is.
 
-    python tests/benchmarks/staleness.py [--policy DIR] [--delay 3] [--steps 6] [--ahead 0,1]
+    python -m tests.benchmarks.staleness [--policy DIR] [--delay 3] [--steps 6] [--ahead 0,1]
                                          [dotted overrides ...]
 
 A local server plays Photon and answers every request after --delay seconds; the cache is off, so
@@ -19,10 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import geocoder_server  # noqa: E402
-import killed_runs  # noqa: E402
+from tests.support import geocoder_server, killed_runs
 
 SMALL = [
     "rollout.prompts_per_step=8",

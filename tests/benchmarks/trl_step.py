@@ -1,6 +1,6 @@
 """How long is one GRPO step beside TRL's GRPOTrainer on the same cores?
 
-    python tests/benchmarks/trl_step.py [--steps 8] [--tokens 64] [--groups 8] [--group 8]
+    python -m tests.benchmarks.trl_step [--steps 8] [--tokens 64] [--groups 8] [--group 8]
                                         [--side 112]
                                         [--engines 1] [--ranks 1] [--threads 1] [--seqs 64]
 
@@ -29,7 +29,6 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # of each of our processes; TRL's threads are set below
@@ -39,22 +38,22 @@ os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # Ray's default, 15, would let everything else go first
 
-import ray  # noqa: E402
-import tiny_random  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-from shapes import demo_policy  # noqa: E402
+import ray
+import torch
+from PIL import Image
 
-from actors.learner_group import LearnerGroup  # noqa: E402
-from actors.remote_rollout import RemoteRollout  # noqa: E402
-from actors.rollout import RolloutEngine  # noqa: E402
-from geoagent_rl import driver  # noqa: E402
-from geoagent_rl.config import Config  # noqa: E402
-from geoagent_rl.grpo.schedule import grpo_phase  # noqa: E402
-from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor  # noqa: E402
-from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids  # noqa: E402
-from geoagent_rl.tiny import policy as tiny  # noqa: E402
-from geoagent_rl.types import Outcome, Prompt, Sampling, ScoredRollout, Truth  # noqa: E402
+from actors.learner_group import LearnerGroup
+from actors.remote_rollout import RemoteRollout
+from actors.rollout import RolloutEngine
+from geoagent_rl import driver
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.schedule import grpo_phase
+from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor
+from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids
+from geoagent_rl.tiny import policy as tiny
+from geoagent_rl.types import Outcome, Prompt, Sampling, ScoredRollout, Truth
+from tests.benchmarks.shapes import demo_policy
+from tests.support import tiny_random
 
 
 def settings(arguments: argparse.Namespace) -> Config:

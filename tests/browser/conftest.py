@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from chromium import HELP, find  # noqa: E402
-from devtools import Browser, Page  # noqa: E402
+from tests.support.chromium import HELP, find
+from tests.support.devtools import Browser, Page
 
 STOP_S = 20
 

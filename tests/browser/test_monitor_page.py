@@ -8,12 +8,12 @@ import asyncio
 import threading
 
 import pytest
-from monitor_runs import EVIL, Joined, new_run, photograph, record, served
 
 from cluster.monitor.panels import panels
 from geoagent_rl import driver
 from geoagent_rl.config import load
-from tests.pipeline.fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from tests.support.monitor_runs import EVIL, Joined, new_run, photograph, record, served
 
 TABS = list(dict.fromkeys(panel.tab for panel in panels()))
 LAST = "document.querySelector('#panel-total-reward output').innerText"

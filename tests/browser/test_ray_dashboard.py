@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from monitor_runs import new_run, photograph, record
 
 from geoagent_rl.network import free_port
+from tests.support.monitor_runs import new_run, photograph, record
 
 START_S, STOP_S = 120.0, 20.0
 DRIVER = """

@@ -19,9 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.support.paths import ROOT
+
 GIB = 2**30
 PACKAGES = ("torch", "vllm", "transformers", "peft", "deepspeed", "triton", "trl", "safetensors")
-ROOT = Path(__file__).parents[2]
 
 
 def arguments(doc: str, argv: list[str] | None, **defaults: Any) -> argparse.Namespace:

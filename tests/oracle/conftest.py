@@ -3,13 +3,14 @@
 from importlib.metadata import version
 
 import pytest
-import tiny_random
+
+from tests.support import tiny_random
 
 
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory):
     """(policy, processor): a tiny random Qwen2.5-VL whose adapter is not zero."""
-    from trl_harness import trained_policy
+    from tests.support.trl_harness import trained_policy
 
     return trained_policy(tiny_random.build(tmp_path_factory.mktemp("tiny")))
 

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 import trl
-from trl_harness import (
+
+from geoagent_rl.config import Config
+from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.batching import collate, train_samples
+from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.policy.prompt import banned_ids
+from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
+from tests.support.trl_harness import (
     compare,
     forward,
     gradients,
@@ -17,13 +24,6 @@ from trl_harness import (
     trainer,
     trl_inputs,
 )
-
-from geoagent_rl.config import Config
-from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.grpo.batching import collate, train_samples
-from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
-from geoagent_rl.policy.prompt import banned_ids
-from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 pytestmark = pytest.mark.timeout(120)
 ON_POLICY = {"clip_low": 0.2, "clip_high": 0.2, "ratio_cap": 2.0, "old_logprobs": None}

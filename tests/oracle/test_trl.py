@@ -7,7 +7,12 @@ What differs on purpose is in test_divergences."""
 import pytest
 import torch
 from trl.rewards import get_soft_overlong_punishment
-from trl_harness import (
+
+from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
+from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.grpo.overlong import counted, soft_penalty
+from tests.support.trl_harness import (
     MAX_TOKENS,
     compare,
     forward,
@@ -18,11 +23,6 @@ from trl_harness import (
     trainer,
     trl_inputs,
 )
-
-from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
-from geoagent_rl.grpo.batching import TrainSample, collate
-from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
-from geoagent_rl.grpo.overlong import counted, soft_penalty
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -6,7 +6,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from fakes import FakeEngine, prompt_at
 
 from cluster.jobs.grpo import AfterStep, restore
 from geoagent_rl import config as configuration
@@ -16,6 +15,7 @@ from geoagent_rl.data.manifest import Sample
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, InfraError, Outcome, PolicyVersion, ScoredRollout
+from tests.support.driver_fakes import FakeEngine, prompt_at
 
 HELD, BROKEN = (98, 99), 98  # the pictures that validation asks about
 

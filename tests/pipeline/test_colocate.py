@@ -2,15 +2,14 @@
 two GPUs.
 """
 
-from pathlib import Path
-
 import pytest
-from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 from geoagent_rl import driver
 from geoagent_rl.colocate import TakingTurns
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
+from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
+from tests.support.paths import CONFIGS
 
 
 class SleepyEngine(FakeEngine):
@@ -74,6 +73,6 @@ async def test_the_learner_learns_only_while_the_engine_sleeps():
     ],
 )
 def test_what_sharing_a_gpu_needs(wrong, says):
-    file = Path(__file__).parents[2] / "configs" / "single-gpu.yaml"
+    file = CONFIGS / "single-gpu.yaml"
     with pytest.raises(UserError, match=says):
         load(file, ["rollout.memory=0.5", wrong])

@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from fakes import FakeEngine
 
 from cluster.jobs.evaluate import open_file
 from geoagent_rl.answers.parse import Stage, render
@@ -19,6 +18,7 @@ from geoagent_rl.evaluation.predictions import from_rows, read_predictions
 from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import InfraError, Outcome, Rollout, Sampling, ScoredRollout, UserError
+from tests.support.driver_fakes import FakeEngine
 
 TEXT = render(tuple(Stage(("sign",), "because", c, "Medium") for c in ("Kenya", "Kwale", "Diani")),
               ("Kenya", "Kwale", "Diani"))  # fmt: skip

@@ -9,7 +9,6 @@ from unittest import mock
 
 import hypothesis
 import pytest
-from fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from geoagent_rl import config as configuration
 from geoagent_rl import driver
 from geoagent_rl.recovery import LearnerLost, RestartedEngine, restarting_learner
 from geoagent_rl.types import InfraError, PolicyVersion
+from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 SAVE_EVERY = 3
 

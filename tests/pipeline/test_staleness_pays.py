@@ -5,12 +5,18 @@ slow as real ones.
 import dataclasses
 import statistics
 
-import virtual_time
-from simulated_cluster import Engine, Hardware, Learner, Rewards, prompt_at, serial_step
-
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
 from geoagent_rl.rewards.scorer import Scorer
+from tests.support import virtual_time
+from tests.support.simulated_cluster import (
+    Engine,
+    Hardware,
+    Learner,
+    Rewards,
+    prompt_at,
+    serial_step,
+)
 
 SLOW = Hardware()  # geocode 300 +- 200 ms, judge 3 x 1.2 s per sample
 FREE = dataclasses.replace(SLOW, geocode_s=(0.0, 0.0), judge_s=0.0)

@@ -10,11 +10,11 @@ from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reward_fakes import PROMPT, Fakes, completion, rollout
 
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import InfraError
+from tests.support.reward_fakes import PROMPT, Fakes, completion, rollout
 
 TEXTS = [
     completion(),

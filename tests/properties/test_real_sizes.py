@@ -3,13 +3,13 @@ whole prompts.
 """
 
 import pytest
-import tiny_random
 import torch
 from PIL import Image
 
 from geoagent_rl.grpo.batching import TrainSample, collate
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import encode
+from tests.support import tiny_random
 
 SIZES = [(84, 84), (60, 90)]
 

@@ -7,7 +7,6 @@ On a random tiny Qwen2.5-VL in float32: equal means within a few units of roundi
 import random
 
 import pytest
-import tiny_random
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import banned_ids, encode
+from tests.support import tiny_random
 
 FEW = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

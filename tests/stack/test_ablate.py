@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_random import build
 
 from cluster.jobs.ablate import Job, Jobs, plan, settle
 from cluster.local_nodes import local_cluster
@@ -21,8 +20,9 @@ from cluster.submit import client
 from geoagent_rl.config import load
 from geoagent_rl.evaluation.ablations import read_rows
 from geoagent_rl.types import InfraError, UserError
+from tests.support.paths import ROOT
+from tests.support.tiny_random import build
 
-ROOT = Path(__file__).parents[2]
 ROWS = read_rows(ROOT / "configs" / "ablations")
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=8",
          "scenes.heldout=4", "scenes.sft=8", "sft.epochs=1", "sft.batch_size=8", "steps=3"]  # fmt: skip

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray_cluster
-from geocoder_server import serving
-from tiny_random import build
 
 from actors.redis_server import _locked
+from tests.support import ray_cluster
+from tests.support.geocoder_server import serving
+from tests.support.paths import ROOT
+from tests.support.tiny_random import build
 
-ROOT = Path(__file__).parents[2]
 LIMIT_S = 240
 NODES = [
     {"num_cpus": 6},
@@ -73,7 +73,8 @@ def beside(here, storage):
     process = subprocess.Popen(
         [
             sys.executable,
-            str(ROOT / "tests" / "stack" / "stand_in_run.py"),
+            "-m",
+            "tests.support.stand_in_run",
             str(storage / "beside"),
             *words,
         ],

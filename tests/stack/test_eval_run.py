@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from geoagent_rl.tiny.scenes import make
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 LIMIT_S = 900
 
 

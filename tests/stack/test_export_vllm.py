@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny_random
 import torch
 
 from actors.rollout import RolloutEngine
@@ -19,6 +18,7 @@ from geoagent_rl.policy.generate import generate
 from geoagent_rl.policy.model import Policy, load_network, load_policy, load_processor, save_adapter
 from geoagent_rl.policy.prompt import banned_ids, encode
 from geoagent_rl.types import Prompt, Sampling, Truth
+from tests.support import tiny_random
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,6 @@ import asyncio
 import dataclasses
 
 import pytest
-import reward_services
-from reward_fakes import PROMPT, completion, rollout
-from service_faults import Stack, trouble, until
 
 import actors.serving
 from actors.reward_worker import GeoEmbedWorker
@@ -22,6 +19,9 @@ from geoagent_rl import driver
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import PolicyVersion, UserError
+from tests.support import reward_services
+from tests.support.reward_fakes import PROMPT, completion, rollout
+from tests.support.service_faults import Stack, trouble, until
 
 pytestmark = pytest.mark.timeout(200)
 N = 6  # completions of one step

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 SMALL = ("--shape", "tiny", "--device", "cpu", "--commit", "abc1234")
 
 pytestmark = pytest.mark.timeout(240)

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tiny_random import build
 
 from cluster.launch import run_id_of
 from cluster.monitor.attached import Attached
+from tests.support.paths import CONFIGS
+from tests.support.tiny_random import build
 
-CONFIG = Path(__file__).parents[2] / "configs" / "local.yaml"
+CONFIG = CONFIGS / "local.yaml"
 SMALL = [
     "rollout.prompts_per_step=2",
     "rollout.group_size=2",

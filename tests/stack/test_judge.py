@@ -15,7 +15,6 @@ from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
-import redteam
 
 from actors.consistency_agent import ConsistencyAgent
 from geoagent_rl.config.reward import JudgeConfig
@@ -23,6 +22,7 @@ from geoagent_rl.rewards.consistency_prompt import answer
 from geoagent_rl.rewards.services import JudgeItem
 from geoagent_rl.tiny.judge_examples import examples
 from geoagent_rl.types import InfraError
+from tests.support import redteam
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
 EXPLICIT = [

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny_random
 import torch
-from learner_cases import config, gap, group, run
 
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
 from geoagent_rl.sft import Demonstration, cold_start, sft_steps
 from geoagent_rl.types import InfraError, UserError
+from tests.support import tiny_random
+from tests.support.learner_cases import config, gap, group, run
 
 
 @pytest.fixture(scope="module")

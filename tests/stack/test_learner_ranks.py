@@ -12,17 +12,17 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
-import learner_ranks
 import psutil
 import pytest
-import tiny_random
-from learner_cases import config, group
 from ray.exceptions import ActorDiedError, RayTaskError
 from torch import OutOfMemoryError
 
 from actors.learner_group import LearnerGroup, groups_together
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.types import InfraError
+from tests.support import learner_ranks, tiny_random
+from tests.support.learner_cases import config, group
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(place, tmp_path_factory):
-    """{(ranks, rank): {case: {"rows", "probe"}}} of tests/learner_ranks.py."""
+    """{(ranks, rank): {case: {"rows", "probe"}}} of tests/support/learner_ranks.py."""
     out = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, learner_ranks.__file__, place[0], str(out), *place[1]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    command = [sys.executable, "-m", "tests.support.learner_ranks", place[0], str(out), *place[1]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return {
         tuple(map(int, p.stem.split("-"))): json.loads(p.read_text()) for p in out.glob("*.json")

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from killed_runs import difference, killed_and_resumed, train
 
 from geoagent_rl.config import load
 from geoagent_rl.plan.estimate import make_plan
+from tests.support.killed_runs import difference, killed_and_resumed, train
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 STEPS = 25
 LIMIT_S = 1500
 

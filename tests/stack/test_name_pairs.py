@@ -5,11 +5,11 @@ committed table.
 from __future__ import annotations
 
 import pytest
-from name_pairs import auc, best_threshold, read_pairs
 
 from geoagent_rl.geo.compare import compare
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards import encoder, names
+from tests.support.name_pairs import auc, best_threshold, read_pairs
 
 
 @pytest.fixture(scope="module")

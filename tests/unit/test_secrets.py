@@ -1,7 +1,6 @@
 """Secrets come from the environment or from files, and never from the configuration."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,7 @@ from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.secrets import names_a_secret, read_secret
 from geoagent_rl.types import UserError
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def test_a_file_holds_the_value_and_the_variable_itself_comes_first(tmp_path):

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share. Scripts among these: `python -m tests.support.NAME`."""

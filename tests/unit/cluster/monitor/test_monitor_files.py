@@ -1,0 +1,186 @@
+"""The monitor follows files that are being written, cut and replaced, and shows no file that a run
+does not own.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from cluster.monitor.runs import Run, Runs
+from cluster.monitor.tail import POINTS, Rollouts, Steps, _ends, smoothed, thinned
+from geoagent_rl.data.images import BadImage
+from geoagent_rl.run.directory import rollout_rows
+from geoagent_rl.types import UserError
+from tests.support.monitor_runs import EVIL, group, new_run, photograph, record
+
+
+def test_only_whole_new_lines_are_taken(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    steps = Steps(file)
+    steps.refresh()
+    assert steps.rows == 0  # not there yet
+    file.write_text('{"step": 1, "kl": 0.5}\n{"step": 2, "lo')
+    steps.refresh()
+    assert steps.rows == 1 and steps.curve("kl") == [[1], [0.5]]
+    with file.open("a") as more:
+        more.write('ss": NaN}\n\0\0\n{"step": 3, "loss": 1.23456789}\n')
+    steps.refresh()
+    shown = {name: steps.curve(name) for name in ("kl", "loss")}
+    assert shown == {"kl": [[1], [0.5]], "loss": [[3], [1.23457]]}
+
+
+def test_a_curve_is_the_centred_mean_thinned_to_means_over_all_steps():
+    y = np.array([0.0, 3.0, 6.0, 0.0, 3.0])
+    assert smoothed(y, 1).tolist() == y.tolist()
+    assert smoothed(y, 5).tolist() == [
+        0,
+        3,
+        2.4,
+        3,
+        3,
+    ]  # at the ends over as many as there are on both sides
+    assert thinned(y) is y
+    long = np.arange(1, 1001.0)
+    assert (
+        len(thinned(long)) == POINTS
+        and np.average(thinned(long), weights=[2, 3] * 200) == long.mean()
+    )
+    assert smoothed(y[:0], 5).tolist() == [] and thinned(long)[0] == 1.5
+
+
+def test_a_run_that_went_back_is_read_anew(tmp_path):
+    run = new_run(tmp_path)
+    record(run, photograph(tmp_path / "photos"), range(1, 6))
+    seen = Run(run.path)
+    first = seen.series(["kl"], 1, "")
+    assert first["curves"]["kl"][0] == [1, 2, 3, 4, 5]
+    assert seen.series(["kl"], 1, first["state"]) == {"state": first["state"]}  # nothing new
+    assert "curves" in seen.series(["kl"], 5, first["state"])  # smoothed otherwise
+    assert seen.page("newest", None, "", False, 0)["all"] == 40
+    run.truncate(2)
+    record(run, photograph(tmp_path / "photos"), range(3, 5))
+    assert seen.series(["kl"], 1, first["state"])["curves"]["kl"][0] == [1, 2, 3, 4]
+    assert seen.page("newest", None, "", False, 0)["all"] == 32
+
+
+def test_the_quick_index_says_what_the_rows_say(tmp_path):
+    forged = '", "total": 9.0, "advantage": 1.0}\n{"step": 7, "uid": "x'
+    for words in ("", EVIL, forged, 'quote " and \\ backslash \ud800'):
+        for row in rollout_rows(3, group(3, 5, tmp_path, words, 0.5)):
+            for value in (row, {**row, "total": None}, {"step": 3, **row, "more": 1}):
+                step, uid, total = _ends(
+                    json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+                )
+                assert (step, uid) == (3, "photo-5")
+                assert total == value["total"] or (value["total"] is None and total != total)
+
+
+def test_rollouts_are_paged_sorted_and_searched(tmp_path):
+    run = new_run(tmp_path)
+    record(run, photograph(tmp_path / "photos"), range(1, 11), groups=3)
+    seen = Run(run.path)
+    newest = seen.page("newest", None, "", False, 0)
+    assert (
+        newest["found"] == newest["all"] == 120
+        and len(newest["rows"]) == 24
+        and newest["rows"][0]["step"] == 10
+    )
+    assert (
+        len(seen.page("oldest", None, "", False, 4)["rows"]) == 24
+        and not seen.page("oldest", None, "", False, 5)["rows"]
+    )
+    best = [row["total"] for row in seen.page("best", None, "", False, 0)["rows"]]
+    assert (
+        best == sorted(best, reverse=True)
+        and best[0] > seen.page("worst", None, "", False, 0)["rows"][0]["total"]
+    )
+    assert {row["step"] for row in seen.page("best", 4, "", False, 0)["rows"]} == {4}
+    failed = seen.page("newest", None, "photo-2", True, 0)
+    assert failed["found"] == 10 and {row["uid"] for row in failed["rows"]} == {"photo-2"}
+
+
+def test_a_long_file_is_indexed_bit_by_bit_and_the_newest_rows_are_there_at_once(tmp_path):
+    run = new_run(tmp_path)
+    scores = {"total": 1.0, "advantage": 0.5}
+    rows = [{"step": i // 8, "uid": f"p{i}", "text": "x" * (i % 50), **scores} for i in range(5000)]
+    run.append("rollouts.jsonl", rows)
+    seen = Run(run.path)
+    seen.rollouts.refresh = lambda: Rollouts.refresh(
+        seen.rollouts, budget_s=0.0
+    )  # 1000 rows at a time
+    pages = [seen.page("newest", None, "", False, number) for number in (0, 1)]
+    assert pages[0]["indexed"] < 0.3 and pages[0]["all"] == 1000
+    assert [row["uid"] for page in pages for row in page["rows"]] == [
+        f"p{i}" for i in range(4999, 4951, -1)
+    ]
+    while seen.rollouts.refresh() < 1:
+        pass
+    for before, number in zip(pages, (0, 1), strict=True):
+        assert seen.page("newest", None, "", False, number)["rows"] == before["rows"]
+    assert seen.page("oldest", None, "", False, 0)["rows"][0]["at"] == 0
+    at = pages[0]["rows"][0]["at"]
+    assert seen.rollouts.row(at)["uid"] == "p4999"
+    for nowhere in (-1, 1, at + 1, 10**9):
+        with pytest.raises(IndexError):
+            seen.rollouts.row(nowhere)
+
+
+def test_the_last_rows_of_a_short_or_growing_file(tmp_path):
+    file = tmp_path / "rollouts.jsonl"
+    rollouts = Rollouts(file)
+    assert rollouts.last(3) == []
+    for text, places in (
+        ("", []),
+        ("{}", []),
+        ("{}\n", [0]),
+        ("{}\n[]\n{", [3, 0]),
+        ("{}\n" * 5, [12, 9, 6]),
+    ):
+        file.write_text(text)
+        assert rollouts.last(3) == places
+
+
+def test_photographs_outside_the_manifests_folder_are_not_shown(tmp_path):
+    run = new_run(tmp_path)
+    secret = photograph(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "link.jpg").symlink_to(secret)
+    for image in (
+        photograph(tmp_path / "photos"),
+        secret,
+        tmp_path / "photos" / "link.jpg",
+        tmp_path / "photos" / ".." / "elsewhere" / "street.jpg",
+    ):
+        record(run, image, range(1, 2), groups=1)
+    seen = Run(run.path)
+    places = [row["at"] for row in seen.page("oldest", None, "", False, 0)["rows"]]
+    assert seen.image(places[0], 100).startswith(b"\xff\xd8")
+    for number in (4, 8, 12):
+        with pytest.raises(BadImage, match="outside"):
+            seen.image(places[number], 100)
+    with pytest.raises(IndexError):
+        seen.image(-1, 100)
+
+
+def test_rows_of_an_ablation_show_the_scenes_that_they_share(tmp_path):
+    run = new_run(tmp_path, "seed-0/full")
+    record(run, photograph(tmp_path / "runs" / "seed-0" / "data" / "train"), range(1, 2), groups=1)
+    assert Run(run.path).image(0, 100).startswith(b"\xff\xd8")
+
+
+def test_runs_are_found_below_the_folder_newest_first(tmp_path):
+    for name in ("old", "sweep/a", "sweep/b"):
+        record(new_run(tmp_path, name), photograph(tmp_path / "photos"), range(1, 3))
+    new_run(tmp_path, "just-started")
+    (tmp_path / "runs" / "notes").mkdir()
+    rows = Runs(tmp_path / "runs").listed()
+    assert {row["name"] for row in rows} == {"old", "sweep/a", "sweep/b", "just-started"}
+    assert [row["written"] for row in rows] == sorted(
+        (row["written"] for row in rows), reverse=True
+    )
+    assert {row["step"] for row in rows if row["name"] != "just-started"} == {2} and all(
+        row["live"] for row in rows
+    )
+    assert [row["name"] for row in Runs(tmp_path / "runs" / "old").listed()] == ["old"]
+    with pytest.raises(UserError, match="no folder"):
+        Runs(tmp_path / "nowhere")
