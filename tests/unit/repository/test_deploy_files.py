@@ -54,7 +54,7 @@ def test_dockerfiles_are_linted_pinned_and_run_as_nobody(kind):
     text = file.read_text()
     assert re.findall(r"^USER (\S+)", text, re.M) == ["10001"] and "HEALTHCHECK" in text
     assert all(":3.11." in line for line in re.findall(r"^FROM (\S+)", text, re.M))
-    assert "-c constraints.txt" in text and f'".[{kind}]"' in text
+    assert f"-c constraints-{kind}.txt" in text and f'".[{kind}]"' in text
     copied = {
         name
         for line in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M)
