@@ -1,0 +1,1 @@
+"""The Ray actors and Serve deployments: engines, learner ranks, reward workers, cache."""

@@ -145,6 +145,7 @@ class Cache:
             return None
 
     async def close(self) -> None:
+        """Stop what is under way and close the connection."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

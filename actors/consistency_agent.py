@@ -24,8 +24,10 @@ TIMEOUT_S = 120.0  # for one verdict, waiting in the engine's queue included
 
 
 class ConsistencyAgent:
+    """The judge: a vLLM engine that is asked what a stage of reasoning concludes."""
+
     def __init__(self, judge: JudgeConfig) -> None:
-        """Start the engine (10-30 s); converts the checkpoint first where that is needed."""
+        """Start the engine (10-30 s); convert the checkpoint first where that is needed."""
         from transformers import AutoTokenizer
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -51,6 +53,7 @@ class ConsistencyAgent:
         return list(await asyncio.gather(*(self.verdict(item) for item in items)))
 
     async def verdict(self, item: JudgeItem) -> Verdict:
+        """Return the conclusion of one stage. InfraError when the engine fails or hangs."""
         begin = time.monotonic()
         what = f"the consistency agent's verdict on a {item.stage}"
         try:
@@ -66,9 +69,8 @@ class ConsistencyAgent:
         return Verdict(conclusion, time.monotonic() - begin)
 
     def prompt_ids(self, item: JudgeItem) -> list[int]:
-        """Return the question's characters never become special tokens; a question that is too long
-        loses its middle.
-        """
+        """Return the prompt's ids. The question's characters never become special tokens; a
+        question that is too long loses its middle."""
         ids = self.tokenizer(question(item), add_special_tokens=False, split_special_tokens=True)[
             "input_ids"
         ]
@@ -77,6 +79,7 @@ class ConsistencyAgent:
         return [*self.head, *ids, *self.tail]
 
     async def complete(self, ids: list[int]) -> tuple[str, str]:
+        """Return the completion of a prompt and why it ended."""
         name = f"judge/{next(self.numbers)}"
         outputs = [
             output

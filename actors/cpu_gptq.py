@@ -19,7 +19,7 @@ SCHEMA = (
 
 
 def register() -> None:
-    """End engine processes with their parent; on CPUs makes results independent of the batch
+    """End engine processes with their parent; on CPUs make results independent of the batch
     (cpu_invariance.py), and gives vLLM's CPU build the GPTQ operator where it lacks it.
 
     vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines
@@ -32,6 +32,7 @@ def register() -> None:
 
 
 def lacks_operator() -> bool:
+    """Say whether this machine's CPU build of vLLM has no kernel for 4-bit weights."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
@@ -41,7 +42,7 @@ def lacks_operator() -> bool:
 
 
 def define(namespace: str) -> torch.library.Library:
-    """Declare the operator in `namespace` and implements it in torch. The caller keeps the library
+    """Declare the operator in `namespace` and implement it in torch. The caller keeps the library
     alive.
     """
     library = torch.library.Library(namespace, "FRAGMENT")
@@ -69,8 +70,8 @@ def gemm_wna16(
     pack_factor: int,
     isa_hint: str,
 ) -> None:
-    """out = x @ dequantised(packed) + bias, with the dense weights kept: meant for models of a few
-    megabytes.
+    """Compute out = x @ dequantised(packed) + bias, with the dense weights kept: meant for models
+    of a few megabytes.
 
     x [tokens, K]; packed int32, 8 values of 4 bits each, in blocks of 16 output channels: [N / 16,
     K * 2]; scales [groups, N]; zeros [groups, N / 8] int32 or None for 8; bias [N] or None; out

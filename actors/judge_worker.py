@@ -62,6 +62,7 @@ class JudgeWorker:
         return dict(self.cache.counters)
 
     async def check_health(self) -> None:
+        """Raise when the agent is dead or hangs: Serve then replaces this replica."""
         await self.agent.check_health()
 
     def __del__(self) -> None:

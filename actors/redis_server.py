@@ -32,6 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def new_password() -> str:
+    """Return a password for one server."""
     return secrets.token_hex(16)
 
 
@@ -59,7 +60,7 @@ class EmbeddedRedis:
         self._thread = threading.Thread(target=self._supervise, name="redis-owner", daemon=True)
 
     def start(self) -> str:
-        """Returns the server's URL once it accepts connections.
+        """Return the server's URL once it accepts connections.
 
         Raises UserError when another live server uses the directory, InfraError when the server
         does not come up."""
@@ -74,7 +75,7 @@ class EmbeddedRedis:
         return self.url
 
     def stop(self) -> None:
-        """Ends the server (its data stays on disk). Idempotent."""
+        """End the server (its data stays on disk). Idempotent."""
         self._stopping.set()
         process = self._process
         if process is not None and process.poll() is None:
@@ -90,8 +91,9 @@ class EmbeddedRedis:
             self._lock = None
 
     def _supervise(self) -> None:
-        """Starts the server and starts it again whenever it dies. The parent-death signal follows
-        this *thread*, which lives as long as the server does."""
+        """Start the server and start it again whenever it dies. The parent-death signal follows
+        this *thread*, which lives as long as the server does.
+        """
         assert self._lock is not None  # start() has it before this thread begins
         pause = 0.05
         while not self._stopping.is_set():
@@ -161,11 +163,13 @@ class CacheServer:
         self.url = self.server.start()
 
     def address(self) -> str:
+        """Return the server's URL, password included."""
         return self.url
 
     def pid(self) -> int:
-        """Of the redis-server process."""
+        """Return the id of the redis-server process."""
         return self.server.pid
 
     def stop(self) -> None:
+        """End the server; its data stays on disk."""
         self.server.stop()

@@ -29,6 +29,7 @@ class RemoteRollout:
         self.timeout_s = timeout_s
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        """Yield the completions of one prompt as they finish."""
         stream = self.actor.generate_lists.remote(prompt, sampling)
         what, left = f"prompt {prompt.uid}", sampling.n
         try:
@@ -42,15 +43,18 @@ class RemoteRollout:
                 ray.cancel(stream)
 
     async def swap(self, version: PolicyVersion) -> float:
+        """Load new weights; return the seconds it took."""
         limit_s = SWAP_S + (self.timeout_s if version.kind == "merged" else 0.0)
         work = self.actor.swap.remote(version)
         seconds: float = await self.answer(work, f"swap to version {version.number}", limit_s)
         return seconds
 
     async def sleep(self) -> None:
+        """Free the engine's GPU until the next swap."""
         await self.answer(self.actor.sleep.remote(), "sleep")
 
     async def check(self) -> None:
+        """Raise InfraError when the engine is dead or does not answer."""
         await self.answer(self.actor.check.remote(), "health check", CHECK_S)
 
     async def end(self) -> None:

@@ -65,7 +65,7 @@ class GeoEmbedWorker:
         self.thread = ThreadPoolExecutor(1, "geo-embed")
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None | InfraError]:
-        """A Match or None (no such place) per address (country, region, place)."""
+        """Return a Match or None (no such place) per address (country, region, place)."""
         asked = [(tidy(country), tidy(region), tidy(place)) for country, region, place in addresses]
         if self.remotes:
             return await self.chain.geocode(asked)
@@ -104,6 +104,7 @@ class GeoEmbedWorker:
         return await self._cached("geocode", remote.version, keys, find, read_match)
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity | InfraError]:
+        """Return a Similarity per pair; an InfraError in the place of one that failed."""
         asked = [
             dataclasses.replace(p, a=tidy(p.a), b=tidy(p.b), within=tuple(map(tidy, p.within)))
             for p in pairs
@@ -124,7 +125,8 @@ class GeoEmbedWorker:
         )
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
-        """By the gazetteer alone; quicker than a look-up in the cache, so it is not cached."""
+        """Say whether both names mean one place, by the gazetteer alone. Quicker than a look-up in
+        the cache, so it is not cached."""
         return await self._in_thread(lambda: names.same_place(self.gazetteer, pairs))
 
     async def stats(self) -> dict[str, int]:
@@ -155,8 +157,8 @@ class GeoEmbedWorker:
 
 
 def tidy(text: str) -> str:
-    """The form that is both asked and cached: NFC, single spaces. Case and accents stay: encoders
-    see them.
+    """Return the form that is both asked and cached: NFC, single spaces. Case and accents stay:
+    encoders see them.
     """
     return " ".join(unicodedata.normalize("NFC", text).split())
 

@@ -111,7 +111,7 @@ class RewardServices:
         return hit_shares(new)
 
     async def stop(self) -> None:
-        """Closes the clients, deletes the applications, ends the embedded Redis. Idempotent."""
+        """Close the clients, delete the applications, end the embedded Redis. Idempotent."""
         await self.places.close()
         await self.agent.close()
         if self._cache is not None:
@@ -129,8 +129,8 @@ async def start_services(
     cache_dir: str | Path,
     judge: Callable[[Config, str], serve.Application] | None = None,
 ) -> RewardServices:
-    """Starts cache, reward workers and consistency agent, and waits until they are healthy. Ray
-    must be running.
+    """Start cache, reward workers and consistency agent, and wait until they are healthy. Ray must
+    be running.
 
     cache_dir: of the embedded Redis unless reward.cache.dir says otherwise. `judge` (configuration,
     cache URL -> application) stands in for the real agent, judge_workers(). Raises InfraError when
@@ -201,7 +201,7 @@ def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None
 
 
 def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
-    """The GeoEmbedWorker deployment as an application."""
+    """Return the GeoEmbedWorker deployment as an application."""
     deployment = serve.deployment(
         name="GeoEmbedWorker",
         **replicas(config.geocoder),
@@ -221,7 +221,7 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
 
 
 def judge_workers(config: Config, cache_url: str) -> serve.Application:
-    """The consistency agent as an application: one vLLM engine per replica."""
+    """Return the consistency agent as an application: one vLLM engine per replica."""
     from actors.judge_worker import JudgeWorker
 
     deployment = serve.deployment(
@@ -242,8 +242,8 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
 
 
 def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
-    """Serve's options for how many replicas: a number (cluster/scale.py changes it), or by load
-    between two.
+    """Return Serve's options for how many replicas: a number (cluster/scale.py changes it), or by
+    load between two.
 
     Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's
     own limit of calls per replica (ONGOING) is never reached, what a replica really does at once is
@@ -265,7 +265,7 @@ def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
 
 
 def stop_applications(run_id: str) -> None:
-    """Deletes the applications of this run, if any. Safe when Serve or Ray is not running."""
+    """Delete the applications of this run, if any. Safe when Serve or Ray is not running."""
     if not ray.is_initialized():
         return
     try:
@@ -277,7 +277,7 @@ def stop_applications(run_id: str) -> None:
 
 
 def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle[Any]]:
-    """Starts all at once and waits. Serve has tried failing constructors again by the time it gives
+    """Start all at once and wait. Serve has tried failing constructors again by the time it gives
     up.
     """
     targets = list(targets)
@@ -348,12 +348,15 @@ class GeoEmbedClient(_Client):
     """Geocoder and Semantic of rewards/services.py."""
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
+        """Return a Match or None (no such place) per address."""
         return await self._ask("geocode", addresses)
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        """Return the similarity of each pair of names."""
         return await self._ask("similarities", pairs)
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
+        """Say of each pair whether both names mean one place."""
         return await self._ask("same_place", pairs)
 
 
@@ -361,11 +364,12 @@ class JudgeClient(_Client):
     """Judge of rewards/services.py."""
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return a verdict per item."""
         return await self._ask("judge", items)
 
 
 def _line(error: BaseException) -> str:
-    """The kind and the most telling line of an error; Ray's own carry whole stack traces."""
+    """Return the kind and the most telling line of an error; Ray's own carry whole stack traces."""
     return f"{type(error).__name__}: {_last_line(str(getattr(error, 'cause', None) or error))}"
 
 

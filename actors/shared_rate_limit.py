@@ -68,6 +68,8 @@ class SharedTurns:
         self._alone = LocalTurns()
 
     async def take(self, keys: Sequence[str], limit: Limit) -> int:
+        """Wait for a turn under every key; return which key was free first. InfraError when the
+        wait would be too long."""
         args = (limit.every_s, limit.ahead_s, limit.daily_budget, limit.longest_wait_s)
         answer = await self._cache.script(_TAKE, [PREFIX + key for key in keys], args)
         if answer is None:
@@ -81,6 +83,6 @@ class SharedTurns:
         return index - 1
 
     async def pause(self, key: str, seconds: float, why: str) -> None:
-        """Also remembered here, for the time when Redis cannot be asked."""
+        """Pause here too, for the time when Redis cannot be asked."""
         self._alone.pause_now(key, seconds, why)
         await self._cache.script(_PAUSE, [PREFIX + key], (seconds, why))

@@ -98,9 +98,7 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
 
 
 def set_environment(cpu: bool) -> None:
-    """What vLLM reads from the environment; call before it is imported. Values the user has set
-    stay.
-    """
+    """Set what vLLM reads from the environment, before it is imported. What the user has set stays."""
     os.environ[CHILD_MARK] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if not {"VLLM_LOGGING_LEVEL", "VLLM_LOGGING_CONFIG_PATH"} & set(os.environ):
@@ -125,8 +123,8 @@ def set_environment(cpu: bool) -> None:
 
 
 def start_engine(args: dict[str, Any]) -> Any:
-    """Starts an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it
-    does not come up.
+    """Start an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it does
+    not come up.
     """
     set_environment(cpu="kv_cache_memory_bytes" in args)
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -170,8 +168,8 @@ async def within(seconds: float, what: str, work: Awaitable[T]) -> T:
 
 
 def request_seed(seed: int, *parts: object) -> int:
-    """A 63-bit seed for one request, so that a completion does not depend on what else is in the
-    batch.
+    """Return a 63-bit seed for one request, so that a completion does not depend on what else is in
+    the batch.
     """
     digest = hashlib.blake2b(repr((seed, *parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -186,4 +184,5 @@ def mean_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 
 
 def one_line(error: BaseException) -> str:
+    """Return kind and message of an error in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -15,11 +15,15 @@ class WeightsFromDirectory:
 
     if TYPE_CHECKING:  # what vLLM's worker class has
 
-        def reload_weights(self, weights_path: str) -> None: ...
-        def get_model(self) -> nn.Module: ...
+        def reload_weights(self, weights_path: str) -> None:
+            """Load all weights from a directory."""
+
+        def get_model(self) -> nn.Module:
+            """Return the model that runs here."""
+            ...
 
     def take_weights(self, path: str) -> None:
-        """Reloads all weights from a checkpoint directory, in place.
+        """Reload all weights from a checkpoint directory, in place.
 
         vLLM 0.32's reload misses an output layer that is tied to the embeddings: on CPUs where it
         keeps a packed copy for oneDNN (AVX512), that copy stays the old one. So it is packed again.

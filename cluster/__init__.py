@@ -13,7 +13,7 @@ if not {"RAY_AUTH_MODE", "RAY_ADDRESS", "RAY_JOB_ID"} & os.environ.keys():
 
 
 def use_cluster_token() -> None:
-    """For what talks to a cluster of others: not the token made here. Call before Ray is
+    """Leave the token made here unused, for what talks to a cluster of others. Call before Ray is
     imported.
     """
     if _own_token and os.environ.get("RAY_AUTH_TOKEN") == _own_token:

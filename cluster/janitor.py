@@ -30,10 +30,13 @@ class Pulse:
     """Owned by the driver: a call that is answered only by its death."""
 
     async def beat(self) -> None:
+        """Never return."""
         await asyncio.Event().wait()
 
 
 class Janitor:
+    """A detached actor that outlives the driver and clears up after it."""
+
     def __init__(self, run_id: str, weights: str) -> None:
         self.run_id, self.weights = run_id, weights
 
@@ -52,6 +55,7 @@ class Janitor:
 
 
 def names_of(run_id: str) -> list[str]:
+    """Return the names of the janitors of a run."""
     named = ray.util.list_named_actors(all_namespaces=True)
     ours = (row["name"] for row in named if row["namespace"] == NAMESPACE)
     return [name for name in ours if name.startswith(f"janitor-{run_id}-")]

@@ -67,6 +67,7 @@ class Stack:
 
 
 def warn_of_lonely_cache(config: Config) -> None:
+    """Warn where workers on other hosts cannot reach the embedded Redis."""
     hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     if config.reward.cache.url == "embedded" and len(hosts) > 1:
         print(
@@ -89,7 +90,7 @@ def sigterm_kept() -> Iterator[None]:
 
 
 def connect() -> None:
-    """Joins the cluster of this job, or starts Ray on this machine (its token:
+    """Join the cluster of this job, or start Ray on this machine (its token:
     cluster/__init__.py).
     """
     with sigterm_kept():
@@ -112,8 +113,9 @@ def connect() -> None:
 async def session(
     config: Config, run_dir: Path, only_learner: bool = False
 ) -> AsyncIterator[Session]:
-    """Connects to Ray for one run, the only one in its directory, and reserves its place; what it
-    has published is removed at the end, or by its next life if it is killed."""
+    """Connect to Ray for one run, the only one in its directory, and reserve its place; what it has
+    published is removed at the end, or by its next life if it is killed.
+    """
     with contextlib.ExitStack() as cleanup:
         cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
@@ -183,8 +185,8 @@ async def cancel_and_wait(work: asyncio.Future[Any]) -> None:
 
 
 def weights_root(config: Config, run_dir: Path) -> Path:
-    """Where policy versions are published: shared memory when this is the only node and has room
-    for them (containers often have 64 MB, and Ray's objects lie there too), else the run's
+    """Return where policy versions are published: shared memory when this is the only node and has
+    room for them (containers often have 64 MB, and Ray's objects lie there too), else the run's
     directory."""
     if len(ray.nodes()) > 1 or not os.access(SHARED_MEMORY, os.W_OK):
         return run_dir
@@ -196,7 +198,7 @@ def weights_root(config: Config, run_dir: Path) -> Path:
 
 
 def version_bytes(config: Config) -> int:
-    """Of one published policy version. UserError for a model of unknown size."""
+    """Return the bytes of one published policy version. UserError for a model of unknown size."""
     policy = config.policy
     shape = architecture(policy.architecture or policy.model, "policy.model")
     merged = config.rollout.swap == "merged"
@@ -223,7 +225,7 @@ def supervised_engine(s: Session, i: int, model_dir: str, first: RemoteRollout) 
 
 
 def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRollout:
-    """Creates the actor of engine number i; a dead life's name may still be taken."""
+    """Create the actor of engine number i; a dead life's name may still be taken."""
     rollout = s.config.rollout
     options = {
         "name": f"rollout-{s.run_id}-{i}" + (f"-life{life}" if life else ""),
@@ -237,7 +239,7 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
 
 
 async def engine_up(engine: RemoteRollout, config: Config) -> None:
-    """Waits until it has loaded its model. InfraError or UserError when it does not."""
+    """Wait until it has loaded its model. InfraError or UserError when it does not."""
     limit_s = GPU_ENGINE_START_S if config.rollout.gpus_per_engine else ENGINE_START_S
     try:
         await engine.answer(engine.actor.start.remote(), "a rollout engine's start", limit_s)
@@ -255,7 +257,7 @@ async def engine_up(engine: RemoteRollout, config: Config) -> None:
 async def learner(
     s: Session, model_dir: str, phase: Phase, life: int = 0
 ) -> AsyncIterator[LearnerGroup]:
-    """A learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a
+    """Yield a learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a
     version at every step.
 
     life: how often this phase's learner has been started again; the dead one's actor names may
@@ -270,7 +272,7 @@ async def learner(
 
 
 def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code
+    """Run `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code
     130 then.
     """
 

@@ -44,6 +44,7 @@ class Node:
     family: set[psutil.Process] = field(default_factory=set)
 
     def alive(self) -> list[psutil.Process]:
+        """Return its processes that still run."""
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.process.pid)
             self.family |= {root, *root.children(recursive=True)}
@@ -57,6 +58,7 @@ class Node:
         self.process.wait(STOP_S)
 
     def stop(self) -> None:
+        """End it as `ray stop` would."""
         with contextlib.suppress(ProcessLookupError):
             self.alive()
             self.process.send_signal(signal.SIGTERM)
@@ -68,6 +70,8 @@ class Node:
 
 @dataclass
 class LocalCluster:
+    """A Ray cluster of several nodes on this machine."""
+
     address: str  # of the head, for ray.init and RAY_ADDRESS
     dashboard: str  # http://..., "" without one
     folder: Path  # Ray's temporary directory
@@ -76,8 +80,9 @@ class LocalCluster:
     def add(
         self, name: str, cpus: int, resource: str, ip: str = "", inside: Sequence[str] = ()
     ) -> Node:
-        """A further node, which Ray knows by two custom resources: `resource` and its name.
-        `inside` goes before the command (`ip netns exec NAME`), with the node's own ip."""
+        """Start a further node, which Ray knows by two custom resources: `resource` and its name.
+        `inside` goes before the command (`ip netns exec NAME`), with the node's own ip.
+        """
         words = [
             "--address",
             self.address,
@@ -97,8 +102,9 @@ class LocalCluster:
 def local_cluster(
     cpus: int, dashboard: bool = False, ip: str = "127.0.0.1", resource: str = "head_node"
 ) -> Iterator[LocalCluster]:
-    """A head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary directory:
-    Ray's socket paths must stay short."""
+    """Yield a head node with `cpus` CPUs and no GPU. Its folder lies in the system's temporary
+    directory: Ray's socket paths must stay short.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ga-"))
     port, web = free_port(), free_port()
     words = [
@@ -139,7 +145,7 @@ def local_cluster(
 
 
 def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ()) -> Node:
-    """Starts a node and waits until it is up. InfraError with its last words when it does not come
+    """Start a node and wait until it is up. InfraError with its last words when it does not come
     up.
     """
     ray = str(Path(sys.executable).with_name("ray"))
@@ -176,7 +182,7 @@ def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ())
 
 
 def answers(url: str) -> None:
-    """Waits until it does: `ray start` is done before the dashboard, which takes jobs, is up."""
+    """Wait until it does: `ray start` is done before the dashboard, which takes jobs, is up."""
     deadline = time.monotonic() + START_S
     while True:
         try:

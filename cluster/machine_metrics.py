@@ -31,7 +31,7 @@ GPU_QUERY = [
 
 @contextlib.asynccontextmanager
 async def watched(run_id: str) -> AsyncIterator[dict[str, float]]:
-    """A dict that is kept up to date with the machine metrics of telemetry.METRICS."""
+    """Yield a dict that is kept up to date with the machine metrics of metrics/table.py."""
     seen: dict[str, float] = {}
 
     async def watch() -> None:
@@ -48,6 +48,7 @@ async def watched(run_id: str) -> AsyncIterator[dict[str, float]]:
 
 
 def look(run_id: str) -> dict[str, float]:
+    """Return the metrics of processor, memory, GPUs and cluster as they are now."""
     memory = psutil.virtual_memory()
     out = {
         "node_cpu_share": psutil.cpu_percent() / 100,  # since the last look
@@ -58,7 +59,7 @@ def look(run_id: str) -> dict[str, float]:
 
 
 def cluster(run_id: str) -> dict[str, float]:
-    """Running replicas by service, and nodes; {} while Ray or Serve cannot say."""
+    """Return running replicas by service, and nodes; {} while Ray or Serve cannot say."""
     if not ray.is_initialized():  # asking would start one
         return {}
     try:
@@ -81,7 +82,8 @@ def cluster(run_id: str) -> dict[str, float]:
 
 
 def gpus() -> dict[str, float]:
-    """Of this node, by nvidia-smi; {} where there is none or it does not answer."""
+    """Return utilisation and memory of this node, by nvidia-smi; {} where there is none or it does
+    not answer."""
     if shutil.which(GPU_QUERY[0]) is None:
         return {}
     try:

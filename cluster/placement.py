@@ -46,6 +46,7 @@ class Reservation:
         }
 
     def groups(self) -> list[PlacementGroup]:
+        """Return the placement groups, each once."""
         return list(
             {
                 group.id: group for group in (self.learner, self.engines) if group is not None
@@ -53,12 +54,13 @@ class Reservation:
         )
 
     def release(self) -> None:
+        """Give the place back."""
         for group in self.groups():
             remove_placement_group(group)
 
 
 async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Reservation:
-    """Checks that the cluster can hold the run and takes what learner and engines need.
+    """Check that the cluster can hold the run and take what learner and engines need.
 
     Raises UserError with what was asked, what the cluster has and what to change: at once for what
     can never fit, after RESERVE_S for what others hold, after placement.wait_s where the
@@ -92,7 +94,7 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
 
 
 async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) -> None:
-    """Waits until the groups are placed and what is left over is enough for the services."""
+    """Wait until the groups are placed and what is left over is enough for the services."""
     deadline, services = time.monotonic() + seconds, asked[2:]
     try:
         async with asyncio.timeout(seconds):
@@ -112,6 +114,7 @@ async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) 
 
 
 def lacking(services: Sequence[Part], free: Mapping[str, float]) -> bool:
+    """Say whether the services need more than is free."""
     needs = {
         "CPU": sum(p.count * p.cpus for p in services),
         "GPU": sum(p.count * p.gpus for p in services),
@@ -120,6 +123,7 @@ def lacking(services: Sequence[Part], free: Mapping[str, float]) -> bool:
 
 
 def living_nodes() -> Cluster:
+    """Return resources and labels of the nodes that live."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return Cluster(
         [node["Resources"] for node in nodes], [node.get("Labels", {}) for node in nodes]
@@ -127,9 +131,11 @@ def living_nodes() -> Cluster:
 
 
 def bundle(part: Part) -> dict[str, float]:
+    """Return what Ray reserves for one part."""
     return {"CPU": part.cpus} | ({"GPU": part.gpus} if part.gpus else {})
 
 
 def group_of(bundles: list[dict[str, float]], name: str) -> PlacementGroup:
+    """Ask Ray for a placement group, packed on as few nodes as can be."""
     group: PlacementGroup = placement_group(bundles, strategy="PACK", name=name)
     return group

@@ -49,7 +49,7 @@ def wanted_replicas(words: list[str]) -> dict[str, int]:
 
 @contextlib.contextmanager
 def noted(run_id: str, run_dir: Path, address: str) -> Iterator[None]:
-    """Keeps the note of a local run while the block runs."""
+    """Keep the note of a local run while the block runs."""
     note = {"run_id": run_id, "run_dir": str(run_dir), "address": address, "pid": os.getpid()}
     note["auth"] = {name: os.environ[name] for name in AUTH if name in os.environ}
     path = cache_root() / "sessions" / f"{run_id}.json"
@@ -64,7 +64,8 @@ def noted(run_id: str, run_dir: Path, address: str) -> Iterator[None]:
 
 
 def notes() -> list[dict[str, Any]]:
-    """Of the local runs that are going on; what killed ones have left is removed."""
+    """Return {run id: directory} of the local runs that are going on; remove what killed ones
+    left."""
     found = []
     for path in sorted((cache_root() / "sessions").glob("*.json")):
         try:
@@ -80,13 +81,15 @@ def notes() -> list[dict[str, Any]]:
 
 @dataclass
 class Live:
+    """A run that is going on, seen from another process."""
+
     run_id: str
     run_dir: Path | None  # None: on another machine
 
 
 @contextlib.contextmanager
 def joined(run: str) -> Iterator[Live]:
-    """Connected to the Ray of the run (its directory or id; "": the only one there is).
+    """Connect to the Ray of the run (its directory or id; "": the only one there is).
 
     Raises UserError when there is no such run, or several and none is named.
     """
@@ -122,8 +125,8 @@ def joined(run: str) -> Iterator[Live]:
 
 
 def the_one(runs: dict[str, str], run: str, where: str) -> str:
-    """The id among {id: directory} that `run` names by id or directory; the only one when `run` is
-    empty.
+    """Return the id among {id: directory} that `run` names by id or directory; the only one when
+    `run` is empty.
     """
     wanted = [i for i in runs if not run or run == i or run_id_of(Path(run).resolve()) == i]
     if len(wanted) == 1:

@@ -25,8 +25,8 @@ POLL_S = 0.5  # asking keeps Serve's controller busy, which has replicas to star
 
 
 def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> dict[str, float]:
-    """Sets the numbers of replicas and waits until they run (timeout_s 0: does not wait). Returns
-    for each service the seconds it took.
+    """Set the numbers of replicas and wait until they run (timeout_s 0: does not wait). Returns for
+    each service the seconds it took.
 
     Raises UserError where the run scales that service by load, or when the cluster has no room;
     what was asked for stays asked for then, and is there as soon as a node is added."""
@@ -55,7 +55,7 @@ def scale(run_id: str, wanted: Mapping[str, int], timeout_s: float = 120.0) -> d
 
 
 def set_target(run_id: str, service: str, number: int) -> None:
-    """What Serve's REST call `scale` does, which needs a dashboard."""
+    """Do what Serve's REST call `scale` does, which needs a dashboard."""
     deployment = DeploymentID(
         name=deployment_of(run_id, service), app_name=f"{run_id}-{SERVICES[service]}"
     )
@@ -75,6 +75,7 @@ def set_target(run_id: str, service: str, number: int) -> None:
 
 
 def deployment_of(run_id: str, service: str) -> str:
+    """Return the name of the deployment behind a service. UserError when it does not run."""
     application = serve.status().applications.get(f"{run_id}-{SERVICES[service]}")
     if application is None:
         raise UserError(f"the run has no {service} now")

@@ -40,7 +40,7 @@ def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
 
 
 def newest_step(run_dir: Path) -> dict[str, Any] | None:
-    """The last whole line of metrics.jsonl."""
+    """Return the last whole line of metrics.jsonl."""
     file = run_dir / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]

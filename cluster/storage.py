@@ -19,12 +19,13 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submit
 
 
 def storage_root() -> Path:
+    """Return the directory that relative paths of a job start from."""
     return Path(os.environ.get(VARIABLE) or os.getcwd()).resolve()
 
 
 def on_storage(config: Config) -> Config:
-    """The configuration with absolute paths, as actors on other nodes and in other directories need
-    them.
+    """Return the configuration with absolute paths, as actors on other nodes and in other
+    directories need them.
 
     What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a
     submitted job whose run directory would be in the copy."""

@@ -50,9 +50,8 @@ TOKEN_HELP = (
 def submission(
     command: str, config: Path, overrides: Sequence[str], folder: Path, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Checked arguments of JobSubmissionClient.submit_job. Raises UserError in one line; uploads
-    nothing.
-    """
+    """Return the checked arguments of JobSubmissionClient.submit_job. Raises UserError in one line;
+    uploads nothing."""
     if command not in COMMANDS:
         raise UserError(f"{command!r} cannot be submitted; choose one of {', '.join(COMMANDS)}")
     folder = folder.resolve()
@@ -133,7 +132,8 @@ def check_upload(folder: Path) -> None:
 
 
 def client(address: str) -> Any:
-    """Of the cluster's job server. address: "" is RAY_API_SERVER_ADDRESS or RAY_ADDRESS."""
+    """Return a client of the cluster's job server. address: "" is RAY_API_SERVER_ADDRESS or
+    RAY_ADDRESS."""
     address = (
         address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS", "")
     )
@@ -173,14 +173,14 @@ def hand_in(jobs: Any, **job: Any) -> str:
 
 
 async def follow(jobs: Any, job_id: str) -> str:
-    """Prints the job's output as it comes; returns its final status."""
+    """Print the job's output as it comes; return its final status."""
     async for text in jobs.tail_job_logs(job_id):
         print(text, end="", flush=True)
     return await ended(jobs, job_id, 30.0)
 
 
 async def ended(jobs: Any, job_id: str, seconds: float) -> str:
-    """Waits for the job's end; its status, or the one it has when the time is up."""
+    """Wait for the job's end; its status, or the one it has when the time is up."""
     deadline = time.monotonic() + seconds
     while not (status := await asyncio.to_thread(jobs.get_job_status, job_id)).is_terminal():
         if time.monotonic() > deadline:

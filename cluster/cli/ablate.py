@@ -47,9 +47,8 @@ def ablate(
         typer.Option(help="A Ray cluster's dashboard, http://host:8265: run as Ray jobs there."),
     ] = "",
 ) -> None:
-    """The paper's ablation rows and a reward-weight grid, over seeds: one table, one figure, the
-    paper beside them.
-    """
+    """Run the paper's ablation rows and a reward-weight grid, over seeds: one table, one figure,
+    the paper beside them."""
     from geoagent_rl.evaluation.ablations import choose, grid_rows, read_rows
 
     settings = load(config, overrides or [])

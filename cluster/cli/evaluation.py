@@ -117,7 +117,7 @@ def eval_published(
         str, typer.Argument(help="im2gps3k, geoseek-val, ablation, judge; none: all.")
     ] = "",
 ) -> None:
-    """The paper's tables."""
+    """Print the paper's tables."""
     from geoagent_rl.evaluation.published import NOTES, TABLES
     from geoagent_rl.evaluation.text import show_published
 
@@ -129,6 +129,7 @@ def eval_published(
 
 
 def check(scale_km: float, benchmark: str) -> None:
+    """Raise UserError for a scale or benchmark that does not exist."""
     from geoagent_rl.evaluation.published import TABLES
 
     if not scale_km > 0:
@@ -138,6 +139,7 @@ def check(scale_km: float, benchmark: str) -> None:
 
 
 def kinds(by: str) -> tuple[str, ...]:
+    """Split a comma-separated list of bucket kinds."""
     return tuple(kind.strip() for kind in by.split(",") if kind.strip())
 
 

@@ -106,7 +106,7 @@ def submit(
 
 @jobs_app.command("list")
 def jobs_list(address: Address = "", as_json: Json = False) -> None:
-    """The cluster's submitted jobs, newest first."""
+    """List the cluster's submitted jobs, newest first."""
     from cluster import submit as jobs
 
     for row in jobs.table(jobs.client(address)):

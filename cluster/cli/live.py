@@ -43,7 +43,7 @@ def scale(
 
 
 def status(run: Run = "", as_json: Json = False) -> None:
-    """What a live run consists of now: nodes, actors, replicas, newest step."""
+    """Show what a live run consists of now: nodes, actors, replicas, newest step."""
     from cluster.running import joined
 
     with joined(run) as live:
@@ -58,7 +58,7 @@ def cluster_demo(
         str, typer.Option(help="Where the run goes; default: runs/cluster-demo-<time>.")
     ] = "",
 ) -> None:
-    """A run on a small Ray cluster on this machine that is scaled and loses a node meanwhile."""
+    """Run on a small Ray cluster on this machine that is scaled and loses a node meanwhile."""
     from cluster.local_nodes import QUICK
 
     os.environ.pop("RAY_AUTH_TOKEN", None)

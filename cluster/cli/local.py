@@ -137,8 +137,8 @@ PANELS = {
 
 
 def arrange() -> None:
-    """Puts every command into its panel, in the order of PANELS; groups come after plain commands
-    in each.
+    """Put every command into its panel, in the order of PANELS; groups come after plain commands in
+    each.
     """
     panels = {
         name: (title, place) for title, names in PANELS.items() for place, name in enumerate(names)
@@ -155,8 +155,9 @@ def arrange() -> None:
 
 
 def run_app() -> None:
-    """Runs the command line. What a user can mend (also a file or folder that the system refuses)
-    is one line and exit code 1; --debug shows the trace."""
+    """Run the command line. What a user can mend (also a file or folder that the system refuses) is
+    one line and exit code 1; --debug shows the trace.
+    """
     arrange()
     debug = "--debug" in sys.argv
     if debug:

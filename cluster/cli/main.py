@@ -49,7 +49,7 @@ def demo(
         str, typer.Option(help="Also evaluate on this folder of real photographs with a CSV.")
     ] = "",
 ) -> None:
-    """The main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
+    """Do the main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
     settings = load(config, overrides or [])
     from cluster.jobs.demo import run_demo
 
@@ -177,4 +177,5 @@ def reward_compare(
 
 
 def main() -> None:
+    """Run `geoagent-rl`."""
     run_app()

@@ -44,7 +44,7 @@ sys.meta_path.insert(0, _Finder())
 
 
 def import_error(module: str, timeout_s: float = 300) -> str:
-    """The last line that `import module` prints in a fresh process; empty when it works."""
+    """Return the last line that `import module` prints in a fresh process; empty when it works."""
     done = subprocess.run(
         [sys.executable, "-c", f"import {module}"],
         capture_output=True,
@@ -59,7 +59,7 @@ def import_error(module: str, timeout_s: float = 300) -> str:
 
 
 def mend_torchvision(site: Path) -> str:
-    """Writes or removes the import hook in `site` as needed; one line that says what was found and
+    """Write or remove the import hook in `site` as needed; one line that says what was found and
     done.
 
     Raises RuntimeError when torchvision cannot be imported for another reason, or still not
@@ -116,6 +116,7 @@ def drop_unloadable(package: str) -> str:
 
 
 def main() -> None:
+    """Mend the media packages of this environment, saying what was done."""
     for package in ("torchaudio", "torchcodec"):
         print(drop_unloadable(package), flush=True)
     print(mend_torchvision(Path(sysconfig.get_paths()["purelib"])), flush=True)

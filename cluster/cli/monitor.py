@@ -48,6 +48,7 @@ def monitor(
 
 
 def serve(runs: Runs, host: str, port: int, attach: str) -> None:
+    """Serve the page until Ctrl-C."""
     import uvicorn
 
     from cluster.monitor.attached import Attached

@@ -56,15 +56,15 @@ def serve_model(
     ] = 80.0,
     max_tokens: Tokens = 1024,
 ) -> None:
-    """A page and a JSON endpoint that locate photographs: drop one, see reasoning and map. Works
-    offline.
-    """
+    """Serve a page and a JSON endpoint that locate photographs: drop one, see reasoning and map.
+    Works offline."""
     from geoagent_rl.predict.server import serve
 
     serve(chosen(model), host, port, max_upload_mb, max_megapixels, max_tokens)
 
 
 def chosen(model: str) -> Path:
+    """Return the checkpoint that was named, else the newest policy under runs/."""
     from geoagent_rl.predict.locator import newest_policy
 
     return Path(model) if model else newest_policy(Path("runs"))

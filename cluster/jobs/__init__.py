@@ -1,0 +1,1 @@
+"""What the commands do on a cluster: train, evaluate, ablate, explain, demo."""

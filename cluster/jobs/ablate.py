@@ -47,7 +47,7 @@ class Job:
 def run_ablation(
     config: Config, rows: Sequence[Row], seeds: Sequence[int], out: Path, jobs: int, address: str
 ) -> str:
-    """Runs what is missing, `jobs` at a time; returns the table as Markdown. The first failed job
+    """Run what is missing, `jobs` at a time; return the table as Markdown. The first failed job
     stops the others.
     """
     check(config, seeds, jobs)
@@ -62,6 +62,7 @@ def run_ablation(
 
 
 def check(config: Config, seeds: Sequence[int], jobs: int) -> None:
+    """Raise UserError for seeds, jobs or settings that cannot be run."""
     if jobs < 1 or not seeds or len(set(seeds)) < len(seeds):
         raise UserError(
             "give --jobs of at least 1, and --seeds as different whole numbers: --seeds 0,1,2"
@@ -73,8 +74,9 @@ def check(config: Config, seeds: Sequence[int], jobs: int) -> None:
 
 
 def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
-    """Writes OUT/config.yaml and OUT/rows.json; returns all rows ever asked for there, in table
-    order. Raises UserError when OUT belongs to other settings."""
+    """Write OUT/config.yaml and OUT/rows.json; return all rows ever asked for there, in table
+    order. Raises UserError when OUT belongs to other settings.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,6 +138,7 @@ def results(rows: Sequence[Row], out: Path) -> dict[tuple[str, int], dict[str, A
 
 
 def write_outcome(rows: Sequence[Row], out: Path) -> str:
+    """Write table, figure and numbers of what is done; return the table as Markdown."""
     found = results(rows, out)
     if not found:
         return ""
@@ -157,6 +160,7 @@ class Jobs:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def run(self, wave: Sequence[Job], at_once: int, after_each: Callable[[], Any]) -> None:
+        """Run all jobs of a wave, `at_once` at a time; the first failure stops the others."""
         with ThreadPoolExecutor(at_once) as pool, interrupts(self.stopping.set):
             waiting = {pool.submit(self.one, job) for job in wave}
             try:
@@ -174,6 +178,7 @@ class Jobs:
             raise KeyboardInterrupt
 
     def one(self, job: Job) -> None:
+        """Run one job to its end."""
         if self.stopping.is_set():
             return
         say(f"seed {job.seed}: {', '.join(job.rows)}")

@@ -34,10 +34,12 @@ DONE = "row.json"  # in a row's run directory: the row is finished
 
 
 def seed_dir(out: Path, seed: int) -> Path:
+    """Return the folder of all rows with this seed."""
     return out / f"seed-{seed}"
 
 
 def row_dir(out: Path, row: str, seed: int) -> Path:
+    """Return a row's run directory."""
     return seed_dir(out, seed) / row
 
 
@@ -148,11 +150,13 @@ def together(rows: Sequence[Row], config: Config) -> list[list[Row]]:
 
 
 def row_config(out: Path, row: Row, seed: int) -> Config:
+    """Return the configuration of a row."""
     path = row_dir(out, row.name, seed)
     return load(out / "config.yaml", [*row.dotlist(), f"run.seed={seed}", f"run.dir={path}"])
 
 
 def main() -> None:
+    """Run the rows that the command line names."""
     out, seed, *rows = sys.argv[1:]
     with errors_in_one_line():
         run_rows(Path(out), int(seed), rows)

@@ -45,6 +45,7 @@ class Story:
         self.begin = time.monotonic()
 
     def tell(self, what: str) -> None:
+        """Print what happens, with the seconds since the start."""
         print(f"{time.monotonic() - self.begin:7.1f} s  {what}", flush=True)
 
     def until(
@@ -97,8 +98,9 @@ def submit(cluster: LocalCluster, run: RunDir) -> str:
 
 
 def run_cluster_demo(run_dir: Path) -> None:
-    """The whole story; raises InfraError when a part of it does not come true. run_dir must be new,
-    and this process' environment that of the nodes (local_nodes.QUICK) before Ray is imported."""
+    """Tell the whole story; raises InfraError when a part of it does not come true. run_dir must be
+    new, and this process' environment that of the nodes (local_nodes.QUICK) before Ray is imported.
+    """
     run, story = RunDir(run_dir), Story()
     with local_cluster(8, dashboard=True) as cluster:
         story.tell("head node: 8 CPUs declared, no GPU")
@@ -123,7 +125,9 @@ def run_cluster_demo(run_dir: Path) -> None:
 
 
 def ending(cluster: LocalCluster, job: str) -> Callable[[], str]:
-    """The job's final status, "" while it runs; with its last words where it did not succeed."""
+    """Return the job's final status, "" while it runs; with its last words where it did not
+    succeed.
+    """
     from ray.job_submission import JobSubmissionClient
 
     jobs = JobSubmissionClient(cluster.dashboard)
@@ -179,6 +183,7 @@ def train_through(
 
 
 def summary(run: RunDir) -> str:
+    """Return one paragraph on what the run has recorded."""
     steps, samples = run.rows("metrics.jsonl"), run.rows("rollouts.jsonl")
     unscorable = sum(sample["total"] is None for sample in samples)
     expected = STEPS * PROMPTS * GROUP

@@ -30,7 +30,7 @@ ENDS = 5  # steps averaged at each end of training
 
 
 def run_demo(config: Config, photos: str) -> None:
-    """Ends with the table and the report's path on standard output."""
+    """Run every stage in turn; print the table and the report's path on standard output."""
     begin = time.monotonic()
     config = on_storage(config)
     run = RunDir.create(config)
@@ -80,13 +80,14 @@ async def demo(
 
 
 async def take(stack: Stack, model_dir: str) -> None:
-    """Gives the engines another starting checkpoint."""
+    """Give the engines another starting checkpoint."""
     for engine in stack.engines:
         await engine.swap(PolicyVersion(0, "merged", model_dir))
     stack.model_dir = model_dir
 
 
 def table_text(tables: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """Return the table that the demo ends with."""
     hits = ("25", "200", "750", "2500")
     head = f"{'stage':<14}{'split':<9}{'n':>5}" + "".join(f"{f'{km} km':>9}" for km in hits)
     lines = [head + "".join(f"{name:>14}" for name in COLUMNS)]

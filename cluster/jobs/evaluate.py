@@ -39,7 +39,7 @@ FILE = "predictions.jsonl"
 
 
 def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, dict[str, Any]]:
-    """(the prediction file, its summary) of one checkpoint on data.eval_manifest.
+    """Return (the prediction file, its summary) of one checkpoint on data.eval_manifest.
 
     Without `judge` only the engines start, on Ray; places are looked up in the offline gazetteer of
     this process."""
@@ -81,8 +81,8 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
 
 
 def open_file(run: RunDir, asked: dict[str, Any], samples: list[Sample]) -> list[Sample]:
-    """The samples that the file in the run directory has no row of. Raises UserError when it is of
-    something else.
+    """Return the samples that the file in the run directory has no row of. Raises UserError when it
+    is of something else.
     """
     about, file = run.path / "predictions.json", run.path / FILE
     if about.exists() and json.loads(about.read_text()) != json.loads(json.dumps(asked)):

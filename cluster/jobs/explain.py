@@ -33,8 +33,8 @@ LONG = 500  # lines; with more of them the command shows how far it is
 def explain_files(
     file: Path, paths: Sequence[Path | None], overrides: list[str], judge: str = NONE
 ) -> list[list[Row]]:
-    """The rows of geoagent_rl.rewards.explain for each configuration (None: the defaults), of the
-    same completions.
+    """Return the rows of geoagent_rl.rewards.explain for each configuration (None: the defaults),
+    of the same completions.
 
     judge: "none", "config" (judge.model of the first configuration) or a model. Raises UserError
     for a bad line or setting, before anything is loaded."""
@@ -49,7 +49,7 @@ def explain_files(
 
 
 def load(path: Path | None, overrides: list[str]) -> Config:
-    """A configuration of which only the rewards matter: it need not name training data."""
+    """Return a configuration of which only the rewards matter: it need not name training data."""
     return configuration.load(path, [*overrides, "data.manifest=scenes"])
 
 
@@ -72,8 +72,8 @@ async def _explain_all(
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """What engines and their processes print goes to standard error: standard output is for the
-    result alone.
+    """Send what engines and their processes print to standard error: standard output is for
+    the result alone.
     """
     sys.stdout.flush()
     saved = os.dup(1)
@@ -87,6 +87,7 @@ def stdout_kept_clean() -> Iterator[None]:
 
 
 def start_judge(name: str, config: JudgeConfig) -> ConsistencyAgent | None:
+    """Start the judge's engine here; None where none is asked for."""
     if name == NONE:
         return None
     from actors.consistency_agent import ConsistencyAgent
@@ -107,12 +108,15 @@ class Together:
         self._pairs = Chunker(places.similarities, max_chunk=256, linger_s=0.0)
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
+        """Geocode at once: the gazetteer is quick."""
         return await self.places.geocode(addresses)
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        """Compare names together with those of other completions."""
         return await self._pairs.ask(pairs)
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
+        """Say of each pair whether both names mean one place."""
         return await self.places.same_place(pairs)
 
 

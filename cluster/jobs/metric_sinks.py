@@ -62,6 +62,7 @@ class Tracking:
             self.writer = None
 
     def gauge(self, name: str) -> Gauge:
+        """Return Ray's gauge of this metric, made at its first use."""
         if name not in self.gauges:
             unit, meaning = METRICS.get(name, ("", ""))
             gauge = Gauge(PREFIX + name, description=f"{meaning} [{unit}]", tag_keys=("run",))
@@ -70,6 +71,7 @@ class Tracking:
         return self.gauges[name]
 
     def close(self) -> None:
+        """End the trackers that have to be ended."""
         if self.writer is not None:
             with contextlib.suppress(OSError):  # a disk that is full by now: see `plot`
                 self.writer.close()
@@ -78,8 +80,8 @@ class Tracking:
 
 
 def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:
-    """A W&B run, continued when this run is resumed. Its key comes from W&B's own environment
-    variables or login.
+    """Return a W&B run, continued when this run is resumed. Its key comes from W&B's own
+    environment variables or login.
     """
     # Not a dependency; geoagent_rl/config/rules.py has looked whether it is there.
     wandb = importlib.import_module("wandb")

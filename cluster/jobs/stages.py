@@ -35,7 +35,9 @@ SCENES = "scenes"  # as a manifest: rendered on the spot
 
 
 def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest.Sample]:
-    """The samples at `path`; "scenes" renders split "sft", "train", "heldout" or "hidden"."""
+    """Return the samples at `path`; "scenes" renders split "sft", "train", "heldout" or
+    "hidden".
+    """
     if path == SCENES:
         n = getattr(config.scenes, split)
         # "sft" and "train" are disjoint parts of the train split; every seed has pictures of its
@@ -47,7 +49,7 @@ def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest
 
 
 def tiny_base(config: Config) -> str:
-    """The tiny policy before SFT: from the user's cache, or trained now."""
+    """Return the tiny policy before SFT: from the user's cache, or trained now."""
     transformers.logging.disable_progress_bar()
     with progress("tiny base policy") as advance:
         return str(
@@ -58,8 +60,9 @@ def tiny_base(config: Config) -> str:
 
 
 def starting_base(config: Config) -> str:
-    """The checkpoint that policy.model names, or the tiny base below it. Call it outside any event
-    loop, where Ctrl-C ends its minutes of training at once."""
+    """Return the checkpoint that policy.model names, or the tiny base below it. Call it outside any
+    event loop, where Ctrl-C ends its minutes of training at once.
+    """
     return (
         tiny_base(config)
         if config.policy.model in ("tiny", "tiny-base")
@@ -82,9 +85,8 @@ def checkpoint(model: str) -> str:
 
 
 async def starting_policy(s: Session, run: RunDir, base: str) -> str:
-    """Where GRPO and evaluation start: `base`, or for "tiny" that base after SFT on scenes, made
-    once and cached.
-    """
+    """Return where GRPO and evaluation start: `base`, or for "tiny" that base after SFT on scenes,
+    made once and cached."""
     if s.config.policy.model != "tiny":
         return base
     recipe = repr(

@@ -47,6 +47,7 @@ class Attached:
             child.stdin.flush()
 
     def close(self) -> None:
+        """End the child."""
         self._closed.set()
         if self._child is not None:
             self._child.terminate()
@@ -71,7 +72,7 @@ class Attached:
 
 
 def main(run: str) -> None:
-    """The child: writes a line of JSON every PERIOD_S, obeys lines {service: replicas}, ends with
+    """Be the child: write a line of JSON every PERIOD_S, obey lines {service: replicas}, end with
     its parent.
     """
     from cluster.running import joined
@@ -100,6 +101,7 @@ def main(run: str) -> None:
 
 
 def tell(seen: dict[str, Any]) -> None:
+    """Write one line for the parent."""
     print(json.dumps(seen), flush=True)
 
 

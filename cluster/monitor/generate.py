@@ -43,6 +43,7 @@ def files() -> dict[Path, str]:
 
 
 def metrics_page() -> str:
+    """Return docs/metrics.md."""
     lines = [
         "# Metrics",
         "",
@@ -62,7 +63,9 @@ def metrics_page() -> str:
 
 
 def dashboard() -> dict[str, Any]:
-    """A Grafana dashboard: a row for each tab, one more for Ray's own node and Serve metrics."""
+    """Return a Grafana dashboard: a row for each tab, one more for Ray's own node and Serve
+    metrics.
+    """
     out: list[dict[str, Any]] = []
     y, tab = 0, ""
     for panel in panels():
@@ -170,6 +173,7 @@ def prometheus() -> str:
 
 
 def main() -> None:
+    """Write every generated file anew."""
     for path, text in files().items():
         write_text(path, text)
         print(path.relative_to(ROOT))

@@ -27,10 +27,12 @@ class Panel:
 
     @property
     def id(self) -> str:
+        """Name in URLs."""
         return "-".join(re.findall("[a-z0-9]+", self.title.lower()))
 
 
 def rewards() -> list[Panel]:
+    """Return the panels on rewards."""
     panels = [
         Panel(
             "Rewards",
@@ -59,6 +61,7 @@ def rewards() -> list[Panel]:
 
 
 def samples() -> list[Panel]:
+    """Return the panels on completions."""
     lengths = ("completion_tokens_mean", "completion_tokens_q90", "completion_tokens_max")
     return [
         Panel("Samples", "Unscorable: a service failed", _with_parts("unscorable_share")),
@@ -71,6 +74,7 @@ def samples() -> list[Panel]:
 
 
 def learning() -> list[Panel]:
+    """Return the panels on the optimiser."""
     singles = {
         "KL to the reference": "kl", "Entropy": "entropy", "Loss": "loss", "Clipped tokens": "clip_fraction",
         "Gradient norm": "grad_norm", "Learning rate": "lr", "Engine and learner differ by": "sampler_gap",
@@ -85,6 +89,7 @@ def learning() -> list[Panel]:
 
 
 def speed() -> list[Panel]:
+    """Return the panels on time."""
     busy = ("rollout_busy_seconds", "reward_busy_seconds", "learn_busy_seconds", "bound_seconds")
     waits = ("reward_exposed_seconds", "rollout_wait_seconds", "swap_seconds")
     queues = ("scoring_queue_mean", "scoring_queue_max", "rollout_queue_mean")
@@ -100,6 +105,7 @@ def speed() -> list[Panel]:
 
 
 def services() -> list[Panel]:
+    """Return the panels on the reward services."""
     latencies = {
         q: tuple(f"latency_{what}_{q}" for what in ("scoring", *PARTS)) for q in ("q50", "q95")
     }
@@ -120,6 +126,7 @@ def services() -> list[Panel]:
 
 
 def panels() -> list[Panel]:
+    """Return all panels in the order of the page."""
     return [*rewards(), *samples(), *learning(), *speed(), *services()]
 
 

@@ -69,6 +69,7 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
 
 
 def part(name: str, outcome: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
+    """Return one part of the reward as the page shows it."""
     found = outcome.get("details") or {}
     more = {
         key: value

@@ -40,13 +40,14 @@ class Run:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
+        """The configuration as the run had it; {} while it cannot be read."""
         try:
             return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError):
             return {}
 
     def setting(self, key: str) -> Any:
-        """The value of a dotted key as the run had it; None where it is not known."""
+        """Return the value of a dotted key as the run had it; None where it is not known."""
         node: Any = self.config
         for name in key.split("."):
             node = node.get(name) if isinstance(node, Mapping) else None
@@ -104,13 +105,14 @@ class Run:
         }
 
     def short(self, at: int) -> dict[str, Any]:
+        """Return a rollout as a row of the list."""
         row = self.rollouts.row(at)
         answer = row.get("text", "").rpartition("<answer>")[2].partition("</answer>")[0]
         keys = ("uid", "index", "step", "total", "version")
         return {"at": at, "answer": answer[:120], **{key: row.get(key) for key in keys}}
 
     def image(self, at: int, longest: int) -> bytes:
-        """The photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises
+        """Return the photograph of a rollout as JPEG, no side longer than `longest` pixels. Raises
         BadImage.
 
         Only files inside the folder of the run's manifest (or rendered by the run) are opened.
@@ -174,10 +176,11 @@ class Runs:
         return self._runs
 
     def get(self, name: str) -> Run:
-        """Raises KeyError for a run that is not there."""
+        """Raise KeyError for a run that is not there."""
         return self.all()[name]
 
     def listed(self) -> list[dict[str, Any]]:
+        """Return a summary of every run, newest first."""
         out = []
         for name, run in self.all().items():
             last = _last_row(run.steps.path)
@@ -201,7 +204,7 @@ class Runs:
 
 
 def _last_row(path: Path, tail: int = 1 << 16) -> dict[str, Any]:
-    """The last complete line of a file of JSON lines, {} without one."""
+    """Return the last complete line of a file of JSON lines, {} without one."""
     if not path.exists():
         return {}
     with open(path, "rb") as file:

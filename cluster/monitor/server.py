@@ -58,6 +58,7 @@ class Pages:
         self._picture = lru_cache(maxsize=512)(_picture)
 
     def routes(self) -> list[Route]:
+        """Return every route."""
         get = {
             "/": self.index,
             "/static/{name}": self.static,
@@ -83,17 +84,19 @@ class Pages:
         return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
 
     def index(self, request: Request) -> Response:
+        """Answer the page itself."""
         return FileResponse(STATIC / "index.html", headers=UNFRAMED)
 
     def static(self, request: Request) -> Response:
+        """Answer a script or style sheet."""
         name = request.path_params["name"]
         if name not in FILES:
             raise HTTPException(404, "no such file")
         return FileResponse(STATIC / name, headers=HEADERS)
 
     def dashboard(self, request: Request) -> Response:
-        """What the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows its
-        link gets the page.
+        """Answer what the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows
+        its link gets the page.
         """
         if request.url.path.startswith("/d/") and "kiosk" not in request.query_params:
             return RedirectResponse("/")
@@ -110,6 +113,7 @@ class Pages:
         return answer({"status": "success", "data": {"resultType": "vector", "result": result}})
 
     def series(self, request: Request) -> Response:
+        """Answer the curves that are asked for."""
         asked = request.query_params
         names = [name for name in asked.get("names", "").split(",") if name in METRICS]
         return answer(
@@ -117,6 +121,7 @@ class Pages:
         )
 
     def rollouts(self, request: Request) -> Response:
+        """Answer one page of the list of rollouts."""
         asked = request.query_params
         sort = asked.get("sort", "") if asked.get("sort") in SORTS else SORTS[0]
         step = number(asked.get("step"), None)
@@ -128,6 +133,7 @@ class Pages:
         )
 
     def rollout(self, request: Request) -> Response:
+        """Answer one rollout in full."""
         run, at = self.run(request), number(request.query_params.get("at"), -1)
         try:
             row = run.rollouts.row(at)
@@ -136,6 +142,7 @@ class Pages:
         return answer(view(row, run.setting("reward.weights") or {}))
 
     def image(self, request: Request) -> Response:
+        """Answer a rollout's photograph as JPEG."""
         run, asked = self.run(request), request.query_params
         try:
             size = LONGEST.get(asked.get("size", ""), LONGEST["large"])
@@ -176,7 +183,7 @@ class Pages:
         return answer({})
 
     def run(self, request: Request) -> Run:
-        """The run that `run` names; without a name the newest."""
+        """Return the run that `run` names; without a name the newest."""
         try:
             name = request.query_params.get("run") or next(iter(self.runs.all()))
             return self.runs.get(name)
@@ -229,4 +236,5 @@ def _mended(content: Any) -> Any:
 
 
 def number(text: str | None, otherwise: Any) -> Any:
+    """Return a whole number, or `otherwise` where the text is none."""
     return int(text) if text is not None and text.isdecimal() else otherwise

@@ -76,6 +76,7 @@ class LineFile:
                     yield start, line[:-1]
 
     def forget(self) -> None:
+        """Drop what was read: the file has begun anew."""
         raise NotImplementedError
 
 
@@ -87,10 +88,12 @@ class Steps(LineFile):
         self.forget()
 
     def forget(self) -> None:
+        """Drop what was read: the file has begun anew."""
         self.columns: dict[str, array[float]] = {name: array("d") for name in METRICS}
         self.rows = 0
 
     def refresh(self) -> None:
+        """Read the rows that were added."""
         with self._lock:
             lines = self.new_lines()
             while some := [line for _, line in itertools.islice(lines, ROWS)]:
@@ -100,9 +103,8 @@ class Steps(LineFile):
                 self.rows += table.num_rows
 
     def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
-        """[steps, values] as drawn: numbers only, averaged over `smooth` steps, at most POINTS
-        points, six digits.
-        """
+        """Return [steps, values] as drawn: numbers only, averaged over `smooth` steps, at most
+        POINTS points, six digits."""
         x, y = np.array(self.columns["step"]), np.array(self.columns[name])
         known = np.isfinite(x) & np.isfinite(y)
         x, y = thinned(x[known]), thinned(smoothed(y[known], smooth))
@@ -110,7 +112,9 @@ class Steps(LineFile):
 
 
 def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The centred mean of `window` values; at the ends of as many as there are on both sides."""
+    """Return the centred mean of `window` values; at the ends of as many as there are on both
+    sides.
+    """
     i = np.arange(len(y))
     reach = np.minimum(window // 2, np.minimum(i, len(y) - 1 - i))
     sums = np.concatenate([[0.0], np.cumsum(y)])
@@ -118,8 +122,8 @@ def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The means of POINTS parts that are alike in length, or the values where there are no more
-    than that.
+    """Return the means of POINTS parts that are alike in length, or the values where there are no
+    more than that.
     """
     if len(values) <= POINTS:
         return values
@@ -138,6 +142,7 @@ class Rollouts(LineFile):
         self.forget()
 
     def forget(self) -> None:
+        """Drop what was read: the file has begun anew."""
         self.offsets, self.steps, self.totals = array("q"), array("l"), array("d")
         self.failed = bytearray()  # 1: some part was not judged on its merits
         self.uids: list[str] = []
@@ -161,7 +166,7 @@ class Rollouts(LineFile):
             return self.offset / size if size else 1.0
 
     def row(self, at: int) -> dict[str, Any]:
-        """The row whose first byte is byte `at` of the file. Raises IndexError where no row
+        """Return the row whose first byte is byte `at` of the file. Raises IndexError where no row
         begins.
         """
         try:
@@ -177,9 +182,8 @@ class Rollouts(LineFile):
         return row
 
     def last(self, count: int) -> list[int]:
-        """Where the last `count` rows begin, the newest first; fewer where they are long. Needs no
-        index.
-        """
+        """Return where the last `count` rows begin, the newest first; fewer where they are long.
+        Needs no index."""
         if not self.path.exists():
             return []
         with open(self.path, "rb") as file:
@@ -203,8 +207,9 @@ def _ends(line: bytes) -> tuple[int, str, float]:
 
 
 def _table(lines: list[bytes]) -> pa.Table:
-    """The metrics of these rows; null or NaN where there is no number. A line that is no JSON (a
-    machine that lost its power leaves such) is a row without any."""
+    """Return the metrics of these rows; null or NaN where there is no number. A line that is no
+    JSON (a machine that lost its power leaves such) is a row without any.
+    """
     try:
         return pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
     except pa.ArrowInvalid:
