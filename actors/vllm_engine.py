@@ -98,7 +98,8 @@ def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -
 
 
 def set_environment(cpu: bool) -> None:
-    """Set what vLLM reads from the environment, before it is imported. What the user has set stays."""
+    """Set what vLLM reads from the environment, before it is imported. What the user has set
+    stays."""
     os.environ[CHILD_MARK] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if not {"VLLM_LOGGING_LEVEL", "VLLM_LOGGING_CONFIG_PATH"} & set(os.environ):

@@ -24,7 +24,9 @@ PROMPT_CHARS = {
     "tiny": 55,
     "full": 1035,
 }  # characters of a prompt besides the image; tests/unit/plan/test_plan.py
-SCENES_COT_CHARS = 950  # mean length of an SFT text on rendered scenes; tests/unit/plan/test_plan.py
+SCENES_COT_CHARS = (
+    950  # mean length of an SFT text on rendered scenes; tests/unit/plan/test_plan.py
+)
 COMPLETION_SHARE = 0.6  # of rollout.max_tokens, where no SFT text tells
 TEMPLATE_TOKENS = 15  # of the chat template: turns, roles, vision marks
 JUDGE_PROMPT_TOKENS, JUDGE_ANSWER_TOKENS = (
