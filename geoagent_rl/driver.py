@@ -98,7 +98,8 @@ async def train(
     futile = 0
     try:
         for step in range(first_step, config.steps):
-            clock, groups = StepClock(start=time.monotonic()), []
+            clock = StepClock(start=time.monotonic())
+            groups: list[Group] = []
             while wanted := still_wanted(groups, config.rollout):
                 while len(running) < groups_under_way(
                     wanted, config.max_staleness, size, config.steps - 1 - step
@@ -218,6 +219,7 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
         if engine.up and (not proven or await engine.answers()):
             return engine
     waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
+    lost: BaseException = InfraError("there is no rollout engine")
     try:
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -225,7 +227,8 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
                 engine, problem = waiting.pop(task), task.exception()
                 if problem is None:
                     return engine
-        raise problem
+                lost = problem
+        raise lost
     finally:
         for task in waiting:
             task.cancel()

@@ -134,8 +134,9 @@ class RestartedEngine:
 
     async def _recover(self, problem: Exception, must_restart: bool) -> None:
         try:
-            if must_restart or (problem := await self._fault()):
-                await self._restart(problem)
+            fault = problem if must_restart else await self._fault()
+            if fault is not None:
+                await self._restart(fault)
         # at once, so that no swap falls between the last look at `version` and being up again
         finally:
             self._recovery = None
@@ -145,6 +146,7 @@ class RestartedEngine:
         try:
             await self.engine.check()
             await self._catch_up()
+            return None
         except InfraError as problem:
             return problem
 
@@ -173,8 +175,7 @@ class RestartedEngine:
 
     async def _catch_up(self) -> None:
         """Takes the newest version, which may become newer meanwhile."""
-        while self._taken is not self.version:
-            version = self.version
+        while (version := self.version) is not None and self._taken is not version:
             if self._taken is None and version.kind == "adapter" and self._base is not None:
                 await self.engine.swap(self._base)
             await self.engine.swap(version)

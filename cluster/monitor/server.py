@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -196,16 +197,14 @@ def application(
 ) -> Starlette:
     """hosts: names under which it may be asked."""
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: refused}
     return Starlette(
-        routes=Pages(runs, attached).routes(),
-        middleware=[guard],
-        exception_handlers={HTTPException: refused},
+        routes=Pages(runs, attached).routes(), middleware=[guard], exception_handlers=handlers
     )
 
 
-def refused(request: Request, error: Exception) -> Response:
+def refused(request: Request, error: HTTPException) -> Response:
     """Answer an error in JSON, as the page's scripts expect it."""
-    assert isinstance(error, HTTPException)  # what it is registered for
     return answer({"error": error.detail}, error.status_code)
 
 

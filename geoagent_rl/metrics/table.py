@@ -326,7 +326,7 @@ def summary_line(step: int, steps: int, row: dict[str, float]) -> str:
         "rewards": row["reward_exposed_seconds"],
         "swap": row["swap_seconds"],
     }
-    longest = max(waits, key=waits.get)
+    longest = max(waits, key=lambda name: waits[name])
     return (
         f"step {step}/{steps}  reward {row['reward_total_mean']:.3f}  [{parts}]  {row['tokens_per_s']:.0f} tok/s  "
         f"{row['step_seconds']:.1f} s  waited {waits[longest]:.1f} s for {longest}"

@@ -102,9 +102,9 @@ def shares_within(
             f'<text class="tick" x="{x:.1f}" y="{height - 7}" text-anchor="{anchor}">{km:,} km</text>'
         )
     for name, distances, color in systems:
-        km = sorted(distances)
+        ordered = sorted(distances)
         steps = [10 ** (span * i / 200) for i in range(201)]
-        points = (at(d, bisect.bisect_right(km, d) / max(len(km), 1)) for d in steps)
+        points = (at(d, bisect.bisect_right(ordered, d) / max(len(ordered), 1)) for d in steps)
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         title = f"<title>{escape(name)}</title>"
         parts.append(f'<path class="smooth" style="--c:{escape(color)}" d="M{path}">{title}</path>')

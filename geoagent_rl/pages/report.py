@@ -260,7 +260,11 @@ def _curves(metrics: Sequence[Row], sft: Sequence[Row]) -> str:
 
 
 def _curve(
-    points: Sequence[tuple[float, float]], label: str, color: str, size=SMALL, floor=None
+    points: Sequence[tuple[float, float]],
+    label: str,
+    color: str,
+    size: tuple[int, int] = SMALL,
+    floor: float | None = None,
 ) -> str:
     change = _change(points)
     ends = (
@@ -342,8 +346,11 @@ def _get(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    return OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+def _config(path: Path) -> Mapping[Any, Any]:
+    if not path.is_file():
+        return {}
+    settings = OmegaConf.to_container(OmegaConf.load(path))
+    return settings if isinstance(settings, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -49,7 +49,11 @@ def estimate(
     # At staleness 0 the last groups are learnt when all are there; with staleness all parts
     # overlap.
     total = streaming + seconds["learner"] if config.max_staleness == 0 else max(seconds.values())
-    return {"seconds": seconds, "step_seconds": total, "critical": max(seconds, key=seconds.get)}
+    return {
+        "seconds": seconds,
+        "step_seconds": total,
+        "critical": max(seconds, key=lambda part: seconds[part]),
+    }
 
 
 def decode_seconds(

@@ -7,6 +7,7 @@ evaluation/predict_server.py are ways to ask it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def show_prediction(row: dict[str, Any]) -> str:
     return "\n".join([*lines, f"Location: {show_location(row)}"])
 
 
-def show_location(row: dict[str, Any]) -> str:
+def show_location(row: Mapping[str, Any]) -> str:
     if not row["level"]:
         return "the answer names no place that the gazetteer knows"
     return (

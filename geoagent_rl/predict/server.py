@@ -20,7 +20,7 @@ import hashlib
 import io
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,10 @@ class Server:
             Route("/health", self.health),
         ]
         guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-        handlers = {HTTPException: self.refused, ClientDisconnect: self.gone}
+        handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
+            HTTPException: self.refused,
+            ClientDisconnect: self.gone,
+        }
         return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
     async def health(self, request: Request) -> Response:
@@ -128,7 +131,7 @@ class Server:
         body = await self.limited(request)
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
 
-            async def once() -> AsyncIterator[bytes]:
+            async def once() -> AsyncGenerator[bytes, None]:
                 yield body
 
             try:

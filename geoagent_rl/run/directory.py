@@ -165,8 +165,10 @@ class RunDir:
             for row in self.rows("metrics.jsonl")
         }
         rewards = {step: reward for step, reward in found.items() if math.isfinite(reward)}
-        step = max(rewards, key=rewards.get, default=None)
-        return step, rewards.get(step, -math.inf)
+        if not rewards:
+            return None, -math.inf
+        step = max(rewards, key=lambda step: rewards[step])
+        return step, rewards[step]
 
     def truncate(self, step: int) -> None:
         """Forgets what was recorded after `step`, checkpoints included: a resumed run writes it
