@@ -52,7 +52,7 @@ def geocode(
     """Resolve "Country; Region; Place" with the offline gazetteer (many languages) or with remote
     geocoders.
     """
-    from geoagent_rl.geo.gazetteer import match_to_json
+    from geoagent_rl.geo.match import match_to_json
     from geoagent_rl.geo.lookup import lookup
 
     asked, queries = itertools.tee(addresses or (line.rstrip("\n") for line in sys.stdin))

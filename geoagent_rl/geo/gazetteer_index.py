@@ -8,11 +8,12 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from geoagent_rl.geo.gazetteer_countries import MAX_PARTS, Countries, Vague
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
 
 T = TypeVar("T")
@@ -26,7 +27,11 @@ EXACT, CORE, SPELLING, TOWN = (
 LIKELY = 0.83
 LIKELY_PLACE = 0.9  # the same for places of a region, of which there are many more
 TOWN_RADIUS_KM = 25.0
-MAX_PARTS = 6  # of one level that are looked up: a runaway completion must not cost seconds
+BIG_TOWN = (
+    100_000  # a town named as the region is believed against the place only if it is this populous
+)
+LANDMARK = 30_000  # a landmark counts as much as a town of so many people
+CORE_RANK, TRANSLATED_RANK, WIDER_RANK = 3, 2, 1  # of gazetteer_build
 DIRECTIONS = frozenset(
     "north south east west central northern southern eastern western upper lower new greater".split()
 )
@@ -63,6 +68,7 @@ class Feature:
         0.0  # population, less where the name is not the usual one: orders features of one name
     )
     district: bool = False  # a region below admin1
+    loose: bool = False  # a guess at the region: it does not rule out a big town elsewhere
 
 
 class Index:
@@ -77,8 +83,8 @@ class Index:
         self._countries = {
             row[0]: row for row in self.rows("SELECT code, name, lat, lon, population FROM country")
         }
-        self._english = {lookup_key(row[1]): code for code, row in self._countries.items()}
-        self.country = lru_cache(4_096)(self._country)
+        names = {code: row[1] for code, row in self._countries.items()}
+        self._names = Countries(self.rows, names)
         self.regions = lru_cache(16_384)(self._regions)
         self._spellings = lru_cache(None)(self._usual_region_names)
 
@@ -91,53 +97,25 @@ class Index:
 
     # countries
 
-    def _country(self, text: str, exact: bool = False) -> Feature | None:
+    def country(self, text: str, exact: bool = False) -> Feature | None:
         """The country of that name or code, in any language; unless `exact`, also with slips of
         spelling.
         """
-        key = lookup_key(text)
-        if feature := self._country_of_key(key) or self._country_of_key(key.removeprefix("the ")):
-            return feature
-        if exact:
+        code, slip = (self._names.exact(text), False) if exact else self._names.find(text)
+        if not code:
             return None
-        for form in (
-            core_key(key).removeprefix("kingdom ").removeprefix("federal "),
-            undouble(key),
-        ):
-            if form != key and len(form) > 3 and (feature := self._country_of_key(form)):
-                return feature
-        for part in reversed(comma_parts(text)[:MAX_PARTS]):
-            if lookup_key(part) != key and (feature := self._country(part, exact=True)):
-                return feature
-        if len(key) > 4 and (close := get_close_matches(key, self._english, 1, LIKELY)):
-            return replace(self.country_feature(self._english[close[0]]), quality=SPELLING)
-        return None
+        feature = self.country_feature(code)
+        return replace(feature, quality=SPELLING) if slip else feature
 
     def countries(self, text: str) -> list[Feature]:
         """Every country that bears the name in some language ("Congo" has two), most usual first;
         no slips.
         """
-        key = lookup_key(text)
-        sql = "SELECT DISTINCT code FROM country_name WHERE key IN (?, ?) ORDER BY weight DESC"
-        codes = [
-            code
-            for (code,) in self.rows(sql, key, key.removeprefix("the "))
-            if code in self._countries
-        ]
-        best = None if codes else self.country(text)
-        if best and best.quality != SPELLING:
-            codes = [best.country]
-        return [self.country_feature(code) for code in codes]
+        return [self.country_feature(code) for code in self._names.bearers(text)]
 
-    def _country_of_key(self, key: str) -> Feature | None:
-        rows = (
-            self.rows("SELECT code FROM country_name WHERE key = ? ORDER BY weight DESC", key)
-            if key
-            else []
-        )
-        return next(
-            (self.country_feature(code) for (code,) in rows if code in self._countries), None
-        )
+    def vague(self, text: str) -> Vague | None:
+        """The countries that a continent or a former union of states covers."""
+        return self._names.vague(text)
 
     def country_feature(self, code: str) -> Feature:
         _, name, lat, lon, population = self._countries[code]
@@ -171,46 +149,44 @@ class Index:
             found = self._spelt_regions(key, country)
         if not found and country and (town := self.towns(text, country)):
             best = max(town, key=lambda feature: feature.weight)
-            found = (replace(best, level="region", quality=TOWN, radius_km=TOWN_RADIUS_KM),)
+            loose = best.population < BIG_TOWN
+            town_area = {"quality": TOWN, "radius_km": TOWN_RADIUS_KM, "loose": loose}
+            found = (replace(best, level="region", **town_area),)
         return found
 
     def _named_regions(self, key: str, country: str) -> tuple[Feature, ...]:
         where, args = ("n.key = ? AND n.country = ?", (country,)) if country else ("n.key = ?", ())
-        for form in dict.fromkeys(
-            (key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))
-        ):
+        forms = (key, plain_key(key), core_key(plain_key(key)), undouble(core_key(key)))
+        for form in dict.fromkeys(forms):
             rows = self.rows(_REGION + where, form, *args) if form else []
             if (
                 not country and len(form) < 3 and form.isascii()
             ):  # "Paris, TX", but not every ISO code of the world
                 rows = [row for row in rows if row[3] in ("US", "CA")]
             if rows:
-                rows.sort(key=lambda row: (row[11] == 2, row[10], row[11], -row[8]))
-                if (
-                    rows[0][11] == 0
-                ):  # a region's usual name is not some other region's name in a foreign language
-                    rows = [row for row in rows if row[11] != 1]
-                return tuple(
-                    self._region(row, EXACT if form == key and row[11] < 2 else CORE)
-                    for row in rows
-                )
+                # an area of several regions ("Java") before a district that only shares its core
+                rows.sort(key=lambda row: (row[11] == CORE_RANK, row[10], row[11], -row[8]))
+                best = rows[0][11]
+                if best < TRANSLATED_RANK:
+                    # a region's usual name is not some other region's name in a foreign language
+                    rows = [row for row in rows if row[11] != TRANSLATED_RANK]
+                if best == WIDER_RANK:
+                    rows = [row for row in rows if row[11] == WIDER_RANK]
+                return tuple(self._region(row, form == key) for row in rows)
         return ()
 
     @staticmethod
-    def _region(row: tuple, quality: int) -> Feature:
-        _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, _ = row
+    def _region(row: tuple, same: bool, quality: int | None = None) -> Feature:
+        """`same`: the name was asked for as it stands, not a part of it."""
+        _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, rank = row
+        if quality is None:
+            usual = same and rank in (0, TRANSLATED_RANK)
+            quality = EXACT if usual else CORE
         where = (admin1_id, admin1, lat, lon, population)
+        loose = quality == SPELLING or (quality == CORE and level == 2)
         return Feature(
-            f"region:{code}",
-            "region",
-            name,
-            country,
-            *where,
-            radius,
-            quality,
-            population,
-            level == 2,
-        )
+            f"region:{code}", "region", name, country, *where, radius, quality, population, level == 2, loose
+        )  # fmt: skip
 
     def _nested_regions(self, parts: list[str], country: str) -> tuple[Feature, ...]:
         """Of the parts of one level, the widest that is a region, made narrower by the others where
@@ -240,19 +216,19 @@ class Index:
         return wide
 
     def _spelt_regions(self, key: str, country: str) -> tuple[Feature, ...]:
+        """The region that is likely spelt so, else all that hold the same words ("Kanta-Häme" and
+        "Päijät-Häme" for "Häme").
+        """
         core = undouble(core_key(key))
         spellings = self._spellings(country)
         same_side = [pair for pair in spellings if _directions(pair[0]) == _directions(core)]
         best = max(_alike(core, same_side, LIKELY), default=(0.0, 0))
-        if not best[0]:
-            best = max(
-                ((_shared_words(core, name), region) for name, region in spellings),
-                default=(0.0, 0),
-            )
-        if not best[0]:
-            return ()
-        row = self.rows(_REGION + "n.region = ? LIMIT 1", best[1])[0]
-        return (self._region(row, SPELLING),)
+        found = [best[1]] if best[0] else []
+        if not found:
+            shared = [(_shared_words(core, name), region) for name, region in spellings]
+            found = [region for share, region in sorted(shared, reverse=True) if share]
+        rows = [self.rows(_REGION + "n.region = ? LIMIT 1", one)[0] for one in dict.fromkeys(found)]
+        return tuple(self._region(row, False, SPELLING) for row in rows)
 
     def _usual_region_names(self, country: str) -> list[tuple[str, int]]:
         """(core of a usual name, made single; region id) of the admin1 regions of a country."""
@@ -309,7 +285,7 @@ class Index:
     @staticmethod
     def _place(row: tuple, quality: int) -> Feature:
         number, name, country, admin1_id, admin1, lat, lon, population, main = row
-        weight = (population + 1) * (1.0 if main else 0.3)
+        weight = (population + 1) * (1.0 if main else 0.3) if number > 0 else LANDMARK
         where = (admin1_id, admin1, lat, lon, population)
         return Feature(f"place:{number}", "place", name, country, *where, 0.0, quality, weight)
 

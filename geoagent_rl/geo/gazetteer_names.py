@@ -1,6 +1,5 @@
-"""Names of countries and of their divisions in many languages, from Babel and pycountry. Knows no
-coordinates.
-"""
+"""Names of the divisions of countries in many languages and as they were before, from pycountry and
+the tables below. Knows no coordinates."""
 
 from __future__ import annotations
 
@@ -10,35 +9,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import pycountry
-from babel import Locale, localedata
-from babel.core import UnknownLocaleError
 
 _VARIANTS = re.compile(r"\s*[\[\](),/]\s*|\s[-–]\s")
-
-# Everyday names that CLDR has under another form. Parts of the United Kingdom stand for it.
-COUNTRY_ALIASES = {
-    "usa": "US", "us of a": "US", "america": "US", "the united states": "US", "united states of america": "US",
-    "the states": "US", "uk": "GB", "great britain": "GB", "britain": "GB", "england": "GB", "scotland": "GB",
-    "wales": "GB", "northern ireland": "GB", "u k": "GB", "republic of ireland": "IE", "eire": "IE", "holland": "NL",
-    "the netherlands": "NL", "korea": "KR", "korea south": "KR", "korea north": "KP", "south korea": "KR",
-    "republic of korea": "KR", "north korea": "KP", "dprk": "KP", "uae": "AE", "emirates": "AE", "drc": "CD",
-    "dr congo": "CD", "congo kinshasa": "CD", "democratic republic of congo": "CD",
-    "democratic republic of the congo": "CD", "congo": "CG", "congo brazzaville": "CG", "republic of congo": "CG",
-    "republic of the congo": "CG", "ivory coast": "CI", "czech republic": "CZ", "czechia": "CZ", "macedonia": "MK",
-    "north macedonia": "MK", "burma": "MM", "swaziland": "SZ", "cape verde": "CV", "east timor": "TL",
-    "vatican": "VA", "holy see": "VA", "palestine": "PS", "west bank": "PS", "gaza": "PS", "kosovo": "XK",
-    "taiwan": "TW", "republic of china": "TW", "prc": "CN", "peoples republic of china": "CN", "mainland china": "CN",
-    "hong kong": "HK", "macau": "MO", "macao": "MO", "russian federation": "RU", "ussr": "RU", "bosnia": "BA",
-    "micronesia": "FM", "reunion": "RE", "reunion island": "RE", "turkiye": "TR", "turkey": "TR", "brasil": "BR",
-    "espana": "ES", "bolivia": "BO", "brunei": "BN", "laos": "LA", "syria": "SY", "iran": "IR", "moldova": "MD",
-    "tanzania": "TZ", "venezuela": "VE", "vietnam": "VN", "falklands": "FK", "virgin islands": "VI",
-    "us virgin islands": "VI", "svalbard": "SJ", "curacao": "CW",
-}  # fmt: skip
 
 # Names that divisions had before they were merged or renamed; labels and models still use them.
 FORMER_REGIONS = {
     "AF.34": ("Konar",), "AR.07": ("CABA", "Capital Federal"),
-    "BF.09": ("High-Basins",), "BF.13": ("Southwest",), "CD.14": ("Katanga",),
+    "BF.09": ("High-Basins",), "BF.13": ("Southwest",), "CD.14": ("Katanga", "Shaba"),
     "CD.20": ("Bandundu",), "CD.23": ("Kasai-Occidental",), "CD.30": ("Orientale", "Eastern Province"),
     "CI.78": ("Dix-Huit Montagnes",), "CN.14": ("Xizang",), "EG.14": ("Eastern Province",),
     "ET.56": ("Southern Nations, Nationalities, and People's Region", "SNNPR"), "FI.05": ("Southern Finland",),
@@ -77,15 +54,6 @@ FORMER_REGIONS = {
     "ZA.06": ("Transvaal",),
 }  # fmt: skip
 
-# Territories with an ISO 3166-1 code of their own that people, and ISO 3166-2, also write under
-# another country.
-TERRITORIES = {
-    "CN": ("HK", "MO", "TW"), "US": ("PR", "GU", "VI", "AS", "MP", "UM"), "NO": ("SJ",), "FI": ("AX",),
-    "FR": ("GP", "MQ", "GF", "RE", "YT", "PM", "BL", "MF", "NC", "PF", "WF", "TF"), "DK": ("GL", "FO"),
-    "NL": ("AW", "CW", "SX", "BQ"), "AU": ("CX", "CC", "NF"), "NZ": ("CK", "NU", "TK"), "MA": ("EH",), "RS": ("XK",),
-    "GB": ("GI", "IM", "JE", "GG", "BM", "KY", "FK", "SH", "TC", "VG", "AI", "MS", "GS", "IO", "PN"),
-}  # fmt: skip
-
 
 def variants(name: str) -> list[str]:
     """A name and the names it is made of: "Cataluña [Catalunya]" -> itself, "Cataluña",
@@ -110,23 +78,3 @@ def iso_names() -> dict[str, list[str]]:
                 for code in codes:
                     names[code].update(dict.fromkeys(variants(told)))
     return {code: list(found) for code, found in names.items()}
-
-
-def country_names(codes: set[str]) -> dict[str, dict[str, int]]:
-    """{country code: {name: how many locales of CLDR use it}} for the ISO codes given."""
-    names: dict[str, dict[str, int]] = {code: defaultdict(int) for code in codes}
-    for identifier in localedata.locale_identifiers():
-        if "_" in identifier and identifier.split("_")[1].isupper():
-            continue  # a country's variant of a language: nearly the same names
-        try:
-            territories = Locale.parse(identifier).territories
-        except (UnknownLocaleError, ValueError):
-            continue
-        for code, name in territories.items():
-            if code in names:
-                names[code][name] += 1
-    for country in pycountry.countries:
-        for field in ("name", "official_name", "common_name"):
-            if country.alpha_2 in names and hasattr(country, field):
-                names[country.alpha_2][getattr(country, field)] += 1
-    return names

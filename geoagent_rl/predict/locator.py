@@ -61,7 +61,7 @@ class Locator:
         level, name, admin1, country_code, provider} of one upright RGB picture; what the gazetteer
         does not know is None."""
         from geoagent_rl.answers.parse import parse
-        from geoagent_rl.geo.gazetteer import match_to_json
+        from geoagent_rl.geo.match import match_to_json
         from geoagent_rl.policy.generate import generate
 
         text = generate(self.policy, self.processor, picture, max_tokens=self.max_tokens)

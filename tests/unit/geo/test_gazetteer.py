@@ -10,7 +10,8 @@ import pytest
 
 from geoagent_rl.geo import gazetteer_build
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.geo.gazetteer import Gazetteer, match_to_json
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import match_to_json
 from geoagent_rl.types import InfraError
 
 pytestmark = pytest.mark.timeout(300)
@@ -44,7 +45,7 @@ ADDRESSES = [
     ("Côte d'Ivoire", ("country", "Ivory Coast", "", "CI")),
     ("Korea, South", ("country", "South Korea", "", "KR")),
     ("Notre-Dame, Paris", ("place", "Paris", "Île-de-France", "FR")),
-    ("France; Île-de-France; Notre-Dame, Paris", ("place", "Paris", "Île-de-France", "FR")),
+    ("France; Île-de-France; Rue Qwx, Paris", ("place", "Paris", "Île-de-France", "FR")),
     ("United States; MN,Saint Louis County; Duluth", ("place", "Duluth", "Minnesota", "US")),
     (
         "United States; PA, Lackawanna County; ???",
