@@ -12,7 +12,12 @@ from geoagent_rl.geo.country_names import TERRITORIES, bag
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, undouble
 
 MAX_PARTS = 6  # of one level that are looked up: a runaway completion must not cost seconds
-SURE = 2  # a name that several countries bear means the one that twice as many languages mean by it
+SURE = 4  # a name of several countries means the one that four times as many languages mean by it
+# Antarctica, Outlying Islands: countries where no place is known, so that they stand nowhere
+_UNPLACED = (
+    "SELECT 1 FROM country_name n WHERE n.key = ?"
+    " AND NOT EXISTS (SELECT 1 FROM country c WHERE c.code = n.code)"
+)
 Rows = Callable[..., list[tuple]]
 
 
@@ -105,6 +110,8 @@ class Countries:
     def _vague(self, text: str) -> Vague | None:
         key = lookup_key(text)
         forms = {key, key.removeprefix("the "), key.removesuffix(" continent")}
+        if any(self._rows(_UNPLACED, form) for form in forms if form):
+            return Vague("unplaced", frozenset())
         for form in forms:
             if rows := self._rows("SELECT kind, codes FROM vague WHERE key = ?", form):
                 return Vague(rows[0][0], frozenset(rows[0][1].split()))
