@@ -52,8 +52,8 @@ def geocode(
     """Resolve "Country; Region; Place" with the offline gazetteer (many languages) or with remote
     geocoders.
     """
-    from geoagent_rl.geo.match import match_to_json
     from geoagent_rl.geo.lookup import lookup
+    from geoagent_rl.geo.match import match_to_json
 
     asked, queries = itertools.tee(addresses or (line.rstrip("\n") for line in sys.stdin))
     for match, address in zip(lookup(queries, provider, url), asked, strict=True):
