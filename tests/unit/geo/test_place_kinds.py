@@ -23,7 +23,7 @@ from geoagent_rl.geo.places import lookup_key
 pytestmark = pytest.mark.timeout(
     300
 )  # the first test packs the gazetteer where it is not there yet
-TABLE = Path(__file__).parents[1] / "data" / "place_kinds.tsv"
+TABLE = Path(__file__).parents[2] / "data" / "place_kinds.tsv"
 NEAR_KM = 60.0
 LANGUAGES = (
     "en de fr es pt it nl sv nb da fi is et lv lt pl cs sk hu ro bg sr hr sl mk sq el tr ru uk be ka hy az kk uz ky mn "
