@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from geoagent_rl.config import Config
-from geoagent_rl.policy.prompt_files import with_prompts
 from geoagent_rl.types import UserError
 
 VARIABLE = "GEOAGENT_STORAGE"
@@ -69,4 +68,6 @@ def on_storage(config: Config) -> Config:
         reward=dataclasses.replace(config.reward, encoder=encoder, cache=cache),
         judge=dataclasses.replace(config.judge, model=existing(config.judge.model)),
     )
+    from geoagent_rl.policy.prompt_files import with_prompts  # imports torch; -h does not need it
+
     return with_prompts(moved)

@@ -129,7 +129,7 @@ app.command("serve-model")(serve_model)
 # How `geoagent-rl -h` lists the commands: what a new user needs first comes first.
 PANELS = {
     "Start here": ("doctor", "demo"),
-    "Train": ("sft", "train", "ablate"),
+    "Train": ("sft", "train", "ablate", "recipes"),
     "On a cluster": ("plan", "submit", "jobs", "status", "scale", "monitor", "cluster-demo"),
     "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
     "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),

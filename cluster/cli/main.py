@@ -21,6 +21,7 @@ from cluster.cli.evaluation import eval_app
 from cluster.cli.live import cluster_demo, scale, status
 from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
+from cluster.cli.recipes import recipes
 from cluster.storage import storage_root
 from geoagent_rl.config import load
 from geoagent_rl.run.directory import resumed_config
@@ -34,6 +35,7 @@ app.command()(status)
 app.command()(cluster_demo)
 app.command()(monitor)
 app.command()(ablate)
+app.command()(recipes)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="A YAML file; see configs/.")]
 Overrides = Annotated[

@@ -1,0 +1,166 @@
+"""The published recipes that configs/recipes/ expresses: source, what each pays, what is left out.
+
+What a recipe pays is read from its configuration; sources and omissions stand here. docs/recipes.md
+is made by `python -m geoagent_rl.recipes docs/recipes.md`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoagent_rl.config import Config, load
+from geoagent_rl.files import write_text
+
+LORA = "full fine-tuning (LoRA here)"
+TOOLS = "the tool loop"
+QWEN3 = "its model, Qwen3-VL (Qwen2.5-VL-7B here)"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A published recipe: its configuration under configs/, source and what is not expressed."""
+
+    name: str
+    file: str
+    source: str
+    left_out: tuple[str, ...] = ()
+
+
+RECIPES = (
+    Recipe("GeoAgent", "paper.yaml", "arXiv 2602.12617, text"),
+    Recipe("GeoAgent, code", "paper-code.yaml", "arXiv 2602.12617, code"),
+    Recipe(
+        "Geobench",
+        "recipes/geobench.yaml",
+        "the follow-up of GeoAgent's authors, code",
+        (
+            LORA,
+            "its model, Qwen3.5",
+            "selection of the data by K samples",
+            "a strict form that pays 0 on a refusal",
+        ),
+    ),
+    Recipe(
+        "GLOBE",
+        "recipes/globe.yaml",
+        "arXiv 2506.14674, code",
+        (LORA, "the locatability reward (a trained vision model, weights unpublished)"),
+    ),
+    Recipe(
+        "GRE Suite, stage II",
+        "recipes/gre.yaml",
+        "arXiv 2505.18700, code and text",
+        (LORA, "stage I (another task)", "the values of theta (unpublished)", "WGS84 distances"),
+    ),
+    Recipe("Geo-R", "recipes/geo-r.yaml", "arXiv 2601.00388, code", (LORA, "the hard subset")),
+    Recipe(
+        "Geo-ADAPT, stage 2",
+        "recipes/geo-adapt.yaml",
+        "arXiv 2603.13628, third-party text",
+        (LORA, QWEN3, "its constants (unpublished)", "stage 1 (detector, depth labels)"),
+    ),
+    Recipe("geospot a", "recipes/geospot-a.yaml", "code", (QWEN3, "rounding to 1/5000")),
+    Recipe("geospot b", "recipes/geospot-b.yaml", "code", (QWEN3, "forms c to f (several turns)")),
+    Recipe(
+        "SeekWorld",
+        "recipes/seekworld.yaml",
+        "code",
+        (LORA, "16 updates of one rollout", "whitening over tokens", "oversampling of rows"),
+    ),
+    Recipe(
+        "GeoVista",
+        "recipes/geovista.yaml",
+        "arXiv 2511.15705, code",
+        (LORA, TOOLS, "the verdict on levels by a commercial model"),
+    ),
+    Recipe(
+        "REVERSE",
+        "recipes/reverse.yaml",
+        "arXiv 2605.26861, code",
+        (LORA, QWEN3, TOOLS, "the tool reward, .3 of the total"),
+    ),
+    Recipe(
+        "Thinking with Map",
+        "recipes/thinking-with-map.yaml",
+        "arXiv 2601.05432",
+        (LORA, QWEN3, TOOLS),
+    ),
+    Recipe(
+        "SpotAgent",
+        "recipes/spotagent.yaml",
+        "arXiv 2602.09463, third-party text",
+        (LORA, TOOLS, "filtering of groups by distance"),
+    ),
+)
+
+
+def described(recipe: Recipe, configs: Path) -> dict[str, str]:
+    """Return what a recipe is, as texts by column. configs: the folder with its configuration."""
+    config = load(configs / recipe.file)
+    return {
+        "name": recipe.name,
+        "file": f"configs/{recipe.file}",
+        "source": recipe.source,
+        "model": config.policy.architecture or config.policy.model,
+        "answer": config.policy.answer,
+        "terms": terms(config),
+        "advantage": config.learner.advantage,
+        "left_out": "; ".join(recipe.left_out),
+    }
+
+
+def terms(config: Config) -> str:
+    """Return the parts in play with their weights, such as "spatial (knots) 1, format 0.5"."""
+    reward = config.reward
+    weights = vars(reward.weights) | {name: own.weight for name, own in reward.custom.items()}
+    moving = {schedule.of.split(".")[0] for schedule in reward.schedules}
+    kinds = {"spatial": reward.spatial.shape, "exact_match": reward.exact_match.style}
+    shown = []
+    for name, weight in weights.items():
+        notes = [kinds[name]] if name in kinds else []
+        notes += ["by step"] if name in moving else []
+        note = f" ({', '.join(notes)})" if notes else ""
+        if weight:
+            shown.append(f"{name}{note} {weight:g}")
+    return ", ".join(shown)
+
+
+def page(configs: Path) -> str:
+    """Return docs/recipes.md."""
+    columns = ("name", "answer", "terms", "advantage", "model", "source", "left_out")
+    rows = [described(recipe, configs) for recipe in RECIPES]
+    lines = [
+        f"| [{r['name']}](../{r['file']}) | " + " | ".join(r[c] for c in columns[1:]) for r in rows
+    ]
+    head = ["recipe", *columns[1:-1], "not expressed"]
+    table = [" | ".join(head), "|".join(["---"] * len(head))]
+    return HEAD + "\n".join(f"| {line.strip('| ')} |" for line in [*table, *lines]) + "\n"
+
+
+HEAD = """# Recipes
+
+How other projects train a policy to geolocate, each as one configuration, so that a comparison is
+one command under one evaluation. Made by `python -m geoagent_rl.recipes docs/recipes.md` from
+`configs/recipes/` and `geoagent_rl/recipes.py`; do not edit it. `geoagent-rl recipes --json` prints
+the same for programs.
+
+- **Answer forms** (`policy.answer`): `geoagent_rl/answers/forms.py` has the table and says what is
+  read from broken answers. `policy.system_prompt=form` takes a short prompt of ours for the form; a
+  prompt of your own is a `.txt` file.
+- **Curves over the distance** (`reward.spatial.shape`): `geoagent_rl/rewards/distance.py`.
+- **Terms** that only one recipe has: `geoagent_rl/rewards/terms.py`, used through `reward.custom`.
+- **Numbers that change with the step** (`reward.schedules`): a value depends on the step alone, so a
+  resumed run scores the same.
+- **Advantages** (`learner.advantage`): `geoagent_rl/grpo/advantages.py`, each equal to TRL's.
+- **Order of the photographs** (`curriculum`): `geoagent_rl/data/curriculum.py`.
+
+Where a recipe's code and text differ, the source column says which one is meant. Prompts are ours
+throughout. Learning rates are the published ones of full fine-tuning; an adapter usually wants
+about ten times as much.
+
+"""
+
+
+if __name__ == "__main__":
+    write_text(Path(sys.argv[1]), page(Path("configs")))
