@@ -101,7 +101,7 @@ class LearnerConfig:
         "token", "Ratios are per token, or per sequence (GSPO)."
     )
     clip_low: ShareBelowOne = key(0.2, "Ratios are clipped to 1 - clip_low .. 1 + clip_high.")
-    clip_high: Positive = key(0.2, "See clip_low.")
+    clip_high: Positive = key(0.2, "The upper side of that range.")
     importance: Literal["none", "token", "sequence"] = key(
         "none",
         "none: the ratio of stale samples (max_staleness > 0) is against the sampler's "

@@ -63,7 +63,7 @@ def check_rewards(config: Config) -> None:
     """Parts of the reward: their names, and that one of them counts."""
     weights = vars(config.reward.weights)
     for name in config.reward.custom:
-        if name in weights or not name.isidentifier():
+        if name in (*weights, "total") or not (name.isidentifier() and name.isascii()):
             raise UserError(f"reward.custom.{name}: give it another name, of letters, digits and _")
     unknown = set(config.reward.required) - set(weights) - set(config.reward.custom)
     if unknown:

@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from geoagent_rl.config.values import (
     RULES,
+    AddressText,
     Count,
     Natural,
     NotNegative,
@@ -142,7 +143,7 @@ class EncoderConfig:
 class CacheConfig:
     """The Redis cache of geocodes, similarities and verdicts."""
 
-    url: str = key(
+    url: AddressText = key(
         "embedded",
         '"embedded" (own Redis server, for one node), "off", or '
         "rediss://HOST:6380/0?ssl_ca_certs=FILE. A password never stands here: it is read from "

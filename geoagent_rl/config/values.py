@@ -7,6 +7,7 @@ messages, docs/configuration.md and the editors' JSON schema are all made from t
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -24,6 +25,10 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+# In an address, `~` begins a file's name after "=": rediss://HOST:6380/0?ssl_ca_certs=~/ca.crt
+AddressText = Annotated[
+    str, AfterValidator(lambda url: re.sub("(?<==)~[^&]*", lambda m: os.path.expanduser(m[0]), url))
+]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # or a name that is no path
 
 Decay = Literal["linear", "cosine"]

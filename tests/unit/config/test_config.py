@@ -82,6 +82,12 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("reward.custom.mine.weight=1", "reward.custom.mine.function must be given"),
         ("steps=[1", "override 'steps=[1' is not readable"),
         ("run=x", "run must be a section"),
+        ("reward.custom.total.function=m:f", "give it another name"),
+        ("reward.custom.größe.function=m:f", "give it another name"),
+        ("learner.betas[0]=0.5", "learner.betas"),
+        ("steps.much=1", "unknown configuration key 'steps.much'"),
+        ("data.max_image_megapixels=[]", "not []"),
+        ("rollout=", "rollout must be a section with keys of its own, not empty"),
         ("rollout.group_size=1", "at least 2"),
         ("rollout.temperature=0", "greater than 0"),
         ("rollout.swap=magic", "adapter, merged"),
@@ -177,6 +183,13 @@ def test_the_home_directory_is_found_in_every_path(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = configuration.load(None, ["data.manifest=x", f"{name}=~/x"])
     assert operator.attrgetter(name)(config) == str(tmp_path / "x")
+
+
+def test_the_home_directory_is_found_in_the_address_of_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = "rediss://h:6380/0?ssl_ca_certs="
+    config = configuration.load(None, ["data.manifest=x", f"reward.cache.url={url}~/ca.crt&db=1"])
+    assert config.reward.cache.url == f"{url}{tmp_path}/ca.crt&db=1"
 
 
 @pytest.mark.parametrize(
