@@ -17,6 +17,7 @@ from geoagent_rl.config.values import (
     PositiveShare,
     ShareBelowOne,
     key,
+    whole,
 )
 
 AdvantageKind = Literal["group", "none", "batch", "gdpo"]
@@ -73,7 +74,7 @@ class LearnerConfig:
     cpus_per_rank: Positive = key(
         1.0, "CPUs that a rank asks Ray for. Without GPUs also its threads.", "CPUs"
     )
-    zero_stage: Annotated[Literal[0, 2, 3], BeforeValidator(int)] = key(
+    zero_stage: Annotated[Literal[0, 2, 3], BeforeValidator(whole)] = key(
         0, "The ZeRO stage of DeepSpeed."
     )
     lr: Positive = key(1e-5, "The highest learning rate.")

@@ -16,14 +16,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from geoagent_rl.config.describe import at, flat, known_keys
+from geoagent_rl.config.describe import Schema, flat, json_schema, known_keys, part
 from geoagent_rl.config.messages import explained, nearest, wrong
 from geoagent_rl.config.reading import parsed, read
 from geoagent_rl.config.rules import validate
 from geoagent_rl.config.schema import Config
 from geoagent_rl.types import UserError
 
-OPEN = "reward.custom."  # the user names what is under it
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 RESOLVER = re.compile(r"\$\{[^}]*:")  # as in ${oc.env:HOME}
 
 
@@ -33,21 +33,11 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     Raises UserError, in one line that names key and value, for a missing file, broken YAML, an
     unknown key (naming the nearest), a value out of range or values that contradict each other.
     """
+    given = merged(path, overrides)
     try:
-        layers = [OmegaConf.create(read(path))] if path is not None else []
-        layers.append(OmegaConf.create())
-        for item in overrides:
-            OmegaConf.update(layers[-1], *parsed(item), force_add=True)
-        for layer in layers:
-            check_layer(OmegaConf.to_container(layer))
-        defaults = OmegaConf.create(dataclasses.asdict(Config()))
-        merged = OmegaConf.to_container(OmegaConf.merge(defaults, *layers), resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
-    try:
-        config = TypeAdapter(Config).validate_python(merged)
+        config = TypeAdapter(Config).validate_python(given)
     except ValidationError as error:
-        raise UserError(explained(error, merged)) from None
+        raise UserError(explained(error, given)) from None
     validate(config)
     return config
 
@@ -57,20 +47,49 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
 
 
-def check_layer(layer: Any) -> None:
-    """Raise UserError for an unknown key, a value that asks a resolver and a list that is none."""
-    known = known_keys()
-    for name, value in flat(layer).items():
-        schema = at(name)
-        if name not in known and not name.startswith(OPEN):
-            raise UserError(f"unknown configuration key {name!r}{nearest(name, known)}")
+def merged(path: str | Path | None, overrides: Sequence[str]) -> Any:
+    """Return the defaults with what file and overrides say, all known keys, types not checked."""
+    try:
+        layers = [OmegaConf.create(read(path))] if path is not None else []
+        layers.append(OmegaConf.create())
+        for item in overrides:
+            OmegaConf.update(layers[-1], *parsed(item), force_add=True)
+        for layer in layers:
+            check_layer(OmegaConf.to_container(layer), json_schema())
+        defaults = OmegaConf.create(dataclasses.asdict(Config()))
+        return OmegaConf.to_container(OmegaConf.merge(defaults, *layers), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
+
+
+def check_layer(layer: Any, schema: Schema, prefix: str = "") -> None:
+    """Raise UserError for an unknown key, or a section, list or text that is none or not allowed.
+
+    What OmegaConf cannot merge is refused here, where the key is known."""
+    for name, value in layer.items():
+        dotted, node = f"{prefix}{name}", part(schema, name)
+        if node is None:
+            dotted = next(iter(flat({name: value}, prefix)))
+            raise UserError(f"unknown configuration key {dotted!r}{nearest(dotted, known_keys())}")
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and RESOLVER.search(text):
-                raise UserError(
-                    f"{name}={text}: nothing is taken from the environment; write the value itself, "
-                    'or let the shell fill it in: key="$NAME"'
-                )
-        # OmegaConf merges no text into a list, and its message does not name the key.
-        if schema and schema.get("type") == "array" and not isinstance(value, list):
-            if not (isinstance(value, str) and "${" in value):
-                raise UserError(wrong(name, schema, value))
+            check_text(dotted, text)
+        kind = node.get("type")
+        if isinstance(value, str) and "${" in value:
+            continue
+        if (kind == "object") != isinstance(value, dict):
+            raise UserError(wrong(dotted, node, value))
+        if kind == "array" and not isinstance(value, list):
+            raise UserError(wrong(dotted, node, value))
+        if kind == "object":
+            check_layer(value, node, f"{dotted}.")
+
+
+def check_text(dotted: str, text: Any) -> None:
+    """Raise UserError for a text that asks a resolver or cannot be written to a file or a line."""
+    if isinstance(text, str) and RESOLVER.search(text):
+        raise UserError(
+            f"{dotted}={text}: nothing is taken from the environment; write the value itself, or let "
+            'the shell fill it in: key="$NAME"'
+        )
+    if isinstance(text, str) and CONTROL.search(text):
+        raise UserError(f"{dotted} must be text without control characters, not {text[:100]!a}")

@@ -34,6 +34,11 @@ PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # or a name that 
 Decay = Literal["linear", "cosine"]
 
 
+def whole(value: object) -> object:
+    """Return the number that a text is, for choices among numbers: pydantic takes them as given."""
+    return int(value) if isinstance(value, str) else value
+
+
 def key(default: T, meaning: str, unit: str = "") -> T:
     """Declare a key of the configuration: its default, its meaning as a sentence, its unit."""
     return Field(default, description=meaning, json_schema_extra={"unit": unit} if unit else None)
