@@ -19,10 +19,26 @@ from collections.abc import Sequence
 
 from geoagent_rl.answers.hedge import is_hedge, without_hedges
 from geoagent_rl.answers.parse import Parsed, Stage
-from geoagent_rl.config.reward import ConsistencyConfig
+from geoagent_rl.config.reward import ConsistencyConfig, RewardConfig
 from geoagent_rl.geo.places import normalise
-from geoagent_rl.rewards.services import LEVELS, JudgeItem, LevelPair, Verdict
-from geoagent_rl.types import Outcome
+from geoagent_rl.rewards.ask import ask
+from geoagent_rl.rewards.services import LEVELS, JudgeItem, LevelPair, Services, Verdict
+from geoagent_rl.types import Outcome, Prompt, Rollout
+
+
+async def score(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """Ask the agent what the reasoning concludes, and the gazetteer whether that is what the policy
+    concluded; see `outcome`.
+    """
+    c = config.consistency
+    names = targets(parsed.stages, prompt.truth.levels, c)
+    asked = questions(parsed.stages, names, c)
+    verdicts = await ask(services.judge and services.judge.judge, asked, Verdict)
+    pairs = comparisons(names, verdicts, c)
+    same = await ask(services.semantic and services.semantic.same_place, pairs, bool)
+    return outcome(parsed, names, verdicts, same, c)
 
 
 def reasoning_text(stage: Stage) -> str:

@@ -7,28 +7,18 @@ docs/rewards.md has one. May know nothing of what they do."""
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.types import Outcome, UserError
 
-if TYPE_CHECKING:
-    from geoagent_rl.answers.parse import Parsed
-    from geoagent_rl.rewards.services import Services
-    from geoagent_rl.types import Prompt, Rollout
 
-    Part = Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]]
-
-
-def parts(config: RewardConfig, services: Services) -> dict[str, Part]:
-    """The functions of reward.custom, by name. Raises UserError for one that cannot be imported."""
-    found = {name: _named(name, own.function) for name, own in config.custom.items()}
-    return {
-        name: functools.partial(function, services=services) for name, function in found.items()
-    }
+def functions(config: RewardConfig) -> dict[str, Callable[..., Awaitable[Outcome]]]:
+    """Return the functions of reward.custom by name. Raises UserError for one that cannot be
+    imported.
+    """
+    return {name: _named(name, own.function) for name, own in config.custom.items()}
 
 
 def _named(name: str, function: str) -> Callable[..., Awaitable[Outcome]]:

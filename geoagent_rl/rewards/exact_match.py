@@ -19,18 +19,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from geoagent_rl.answers.hedge import without_hedges
-from geoagent_rl.config.reward import ExactMatchConfig
+from geoagent_rl.config.reward import ExactMatchConfig, RewardConfig
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.places import normalise
-from geoagent_rl.types import Outcome, Truth
+from geoagent_rl.rewards.ask import geocode
+from geoagent_rl.rewards.services import Services
+from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
 
 if TYPE_CHECKING:
+    from geoagent_rl.answers.parse import Parsed
     from geoagent_rl.geo.gazetteer import Match
 
 LENGTH_RATIO = 0.7
 COUNTRY_ALONE = 0.2
 QUARTERS = {"place": 4, "region": 2, "country": 1}
 FARTHEST_KM = 20_100.0  # more than half the Earth's circumference; keeps exp() finite for any scale
+
+
+async def score(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """Ask the geocoder where the answer lies, for the GRE style alone; see `outcome`."""
+    levels, c = without_hedges(parsed.levels), config.exact_match
+    (match,) = await geocode(services, levels) if c.style == "gre" else (None,)
+    return outcome(levels, match, prompt.truth, c)
 
 
 def outcome(

@@ -3,13 +3,28 @@ the reason.
 
 What counts as that form is decided in policy/answer.py alone. `format` is the whole form, or with
 style "tags" only its blocks; `answer_format` is the answer block alone: these two, each with weight
-1, are what the authors' code pays. May know nothing of services."""
+1, are what the authors' code pays. Asks no service."""
 
 from __future__ import annotations
 
 from geoagent_rl.answers.parse import Parsed, answer_parts, only_blocks
-from geoagent_rl.config.reward import FormatConfig
-from geoagent_rl.types import Outcome
+from geoagent_rl.config.reward import FormatConfig, RewardConfig
+from geoagent_rl.rewards.services import Services
+from geoagent_rl.types import Outcome, Prompt, Rollout
+
+
+async def score(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """The whole form; see `outcome`."""
+    return outcome(parsed, rollout.text, config.format)
+
+
+async def score_answer(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """The answer block alone; see `answer_outcome`."""
+    return answer_outcome(rollout.text)
 
 
 def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:

@@ -14,9 +14,20 @@ import math
 from collections.abc import Sequence
 
 from geoagent_rl.answers.hedge import without_hedges
-from geoagent_rl.config.reward import SemanticConfig
-from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
-from geoagent_rl.types import InfraError, Outcome
+from geoagent_rl.answers.parse import Parsed
+from geoagent_rl.config.reward import RewardConfig, SemanticConfig
+from geoagent_rl.rewards.ask import ask
+from geoagent_rl.rewards.services import LEVELS, LevelPair, Services, Similarity
+from geoagent_rl.types import InfraError, Outcome, Prompt, Rollout
+
+
+async def score(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """Ask how alike the answer's names and the true ones are; see `outcome`."""
+    questions = pairs(parsed.levels, prompt.truth.levels)
+    found = await ask(services.semantic and services.semantic.similarities, questions, Similarity)
+    return outcome(parsed.levels, prompt.truth.levels, found, config.semantic)
 
 
 def pairs(levels: Sequence[str], truth_levels: Sequence[str]) -> tuple[LevelPair | None, ...]:

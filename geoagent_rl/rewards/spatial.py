@@ -9,15 +9,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from geoagent_rl.config.reward import SpatialConfig
+from geoagent_rl.answers.hedge import without_hedges
+from geoagent_rl.config.reward import RewardConfig, SpatialConfig
 from geoagent_rl.geo.coordinates import Pair
 from geoagent_rl.geo.distance import haversine_km
+from geoagent_rl.rewards.ask import geocode
 from geoagent_rl.rewards.distance import earned
 from geoagent_rl.rewards.exact_match import contains
-from geoagent_rl.types import Outcome, Truth
+from geoagent_rl.rewards.services import Services
+from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
 
 if TYPE_CHECKING:
+    from geoagent_rl.answers.parse import Parsed
     from geoagent_rl.geo.gazetteer import Match
+
+
+async def score(
+    prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
+) -> Outcome:
+    """Ask the geocoder where the answer lies, and perhaps where the truth's names do; see
+    `outcome`.
+    """
+    levels = without_hedges(parsed.levels)
+    geocoded = config.spatial.truth == "geocoded"
+    true = without_hedges(prompt.truth.levels) if geocoded else ()
+    match, true_match = await geocode(services, levels, true)
+    return outcome(levels, match, prompt.truth, config.spatial, true_match)
 
 
 def outcome(
