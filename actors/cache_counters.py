@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
 from actors.cache import ONLY_HASHES, Cache
+from geoagent_rl.metrics.table import CACHED
 
 PUBLISH_S = 0.5
 PREFIX = "geoagent:counters:"
@@ -88,3 +89,17 @@ def replica_application() -> str:
         return serve.get_replica_context().app_name
     except RayServeException:
         return ""
+
+
+def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:
+    """cache_hit_share, over all and per kind, from <kind>_hits and <kind>_misses; only of kinds
+    that were asked.
+    """
+    asked = {k: (counters.get(f"{k}_hits", 0), counters.get(f"{k}_misses", 0)) for k in CACHED}
+    asked = {k: (hits, hits + misses) for k, (hits, misses) in asked.items() if hits + misses}
+    out = {f"cache_hit_share_{k}": hits / n for k, (hits, n) in asked.items()}
+    if asked:
+        out["cache_hit_share"] = sum(hits for hits, _ in asked.values()) / sum(
+            n for _, n in asked.values()
+        )
+    return out

@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cache import Cache
-from actors.cache_counters import counter_sums
+from actors.cache_counters import counter_sums, hit_shares
 from actors.chunking import Chunker
 from actors.redis_server import CacheServer, new_password
 from actors.reward_worker import GeoEmbedWorker
@@ -34,7 +34,6 @@ from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.gazetteer import Match
-from geoagent_rl.metrics.table import hit_shares
 from geoagent_rl.network import free_port
 from geoagent_rl.plan.nodes import node_options
 from geoagent_rl.rewards import encoder, semantic

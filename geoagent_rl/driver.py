@@ -26,7 +26,7 @@ from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
-from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.types import (
     Group,
     InfraError,

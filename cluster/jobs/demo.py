@@ -17,7 +17,7 @@ from cluster.launch import Stack, run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
-from geoagent_rl.metrics.table import mean
+from geoagent_rl.metrics.batch import mean
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.run.directory import RunDir

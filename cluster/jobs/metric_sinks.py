@@ -19,7 +19,7 @@ from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
 from geoagent_rl.config import Config
-from geoagent_rl.metrics.table import METRICS
+from geoagent_rl.metrics.table import describe, is_metric
 from geoagent_rl.types import InfraError
 
 PREFIX = "geoagent_"  # Prometheus sees ray_geoagent_<name>{run="..."}
@@ -64,7 +64,7 @@ class Tracking:
     def gauge(self, name: str) -> Gauge:
         """Return Ray's gauge of this metric, made at its first use."""
         if name not in self.gauges:
-            unit, meaning = METRICS.get(name, ("", ""))
+            unit, meaning = describe(name) if is_metric(name) else ("", "")
             gauge = Gauge(PREFIX + name, description=f"{meaning} [{unit}]", tag_keys=("run",))
             gauge.set_default_tags({"run": self.run})
             self.gauges[name] = gauge

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 
 from cluster.monitor.panels import Panel, panels
+from cluster.monitor.runs import BUILT_IN
 from geoagent_rl.files import write_text
-from geoagent_rl.metrics.table import METRICS, SECTIONS
+from geoagent_rl.metrics.table import PART, SECTIONS, TAKEN, describe
 
 PROMETHEUS_NAME = (
     "ray_geoagent_{}"  # Ray puts "ray_" before what cluster/jobs/metric_sinks.py names
@@ -51,7 +52,8 @@ def metrics_page() -> str:
         "",
         "Every name stands in `metrics.jsonl` (one line per optimizer step), in TensorBoard, on the monitor's page,",
         "and where asked for, in Weights & Biases. Prometheus has it as `ray_geoagent_<name>`, labelled with the run.",
-        "A step has only the metrics that it could measure: no GPU, no `gpu_share`.",
+        "A step has only the metrics that it could measure: no GPU, no `gpu_share`. `{part}` is each",
+        "part of the reward that the run scores, those of your own (`reward.custom`) included.",
     ]
     for section, table in SECTIONS.items():
         lines += ["", f"## {section}", "", "| name | unit | meaning |", "|---|---|---|"]
@@ -68,7 +70,7 @@ def dashboard() -> dict[str, Any]:
     """
     out: list[dict[str, Any]] = []
     y, tab = 0, ""
-    for panel in panels():
+    for panel in panels(BUILT_IN):
         if panel.tab != tab:
             tab, y = panel.tab, y + 9
             out.append(
@@ -136,19 +138,26 @@ def _panel(
 
 
 def _targets(panel: Panel) -> list[dict[str, str]]:
-    names = [*panel.metrics, *panel.band]
     return [
-        {
-            "expr": f'{PROMETHEUS_NAME.format(name)}{{run=~"$run"}}',
-            "legendFormat": f"{name} {{{{run}}}}",
-            "refId": chr(ord("A") + i),
-        }
-        for i, name in enumerate(names)
+        {**_query(row), "refId": chr(ord("A") + i)}
+        for i, row in enumerate((*panel.metrics, *panel.band))
     ]
 
 
+def _query(row: str) -> dict[str, str]:
+    """Of one row of the metric table. A row of each part of the reward is asked for by a pattern,
+    which finds the user's own parts too.
+    """
+    name = PROMETHEUS_NAME.format(row)
+    if PART not in row:
+        return {"expr": f'{name}{{run=~"$run"}}', "legendFormat": f"{row} {{{{run}}}}"}
+    parts, others = name.replace(PART, ".+"), name.replace(PART, f"({'|'.join(TAKEN)})")
+    wanted = f'__name__=~"{parts}",__name__!~"{others}"'
+    return {"expr": f'{{{wanted},run=~"$run"}}', "legendFormat": "{{__name__}} {{run}}"}
+
+
 def _unit(panel: Panel) -> str:
-    return GRAFANA_UNITS.get(METRICS[panel.metrics[0]][0], "short")
+    return GRAFANA_UNITS.get(describe(panel.lines(BUILT_IN)[0])[0], "short")
 
 
 def prometheus() -> str:

@@ -7,16 +7,18 @@ Every metric of the metric table is in some panel, and those of one panel share 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geoagent_rl.metrics.table import CACHED, METRICS, PARTS, SERVICES
+from geoagent_rl.metrics.table import CACHED, PART, SERVICES, metrics, names_of
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Some metrics on one axis. `band`: two metrics between which the area is shaded. `wide`: takes
-    a whole row.
+    """Some metrics on one axis, rows of the metric table: one with {part} stands for a line of each
+    part of the reward. `band`: two metrics between which the area is shaded. `wide`: takes a whole
+    row.
     """
 
     tab: str
@@ -25,13 +27,17 @@ class Panel:
     band: tuple[str, ...] = ()
     wide: bool = False
 
+    def lines(self, parts: Sequence[str]) -> list[str]:
+        """Return the names of its metrics in a run that scores these parts."""
+        return [name for row in self.metrics for name in names_of(row, parts)]
+
     @property
     def id(self) -> str:
         """Name in URLs."""
         return "-".join(re.findall("[a-z0-9]+", self.title.lower()))
 
 
-def rewards() -> list[Panel]:
+def rewards(parts: Sequence[str]) -> list[Panel]:
     """Return the panels on rewards."""
     panels = [
         Panel(
@@ -41,18 +47,15 @@ def rewards() -> list[Panel]:
             _band("reward_total"),
             wide=True,
         ),
-        Panel(
-            "Rewards", "Reward by component", tuple(f"reward_{p}_mean" for p in PARTS), wide=True
-        ),
+        Panel("Rewards", "Reward by component", ("reward_{part}_mean",), wide=True),
     ]
     panels += [
         Panel("Rewards", _words(p), (f"reward_{p}_mean", f"reward_{p}_q50"), _band(f"reward_{p}"))
-        for p in PARTS
+        for p in parts
     ]
-    spread = tuple(f"reward_{p}_std" for p in PARTS)
     return [
         *panels,
-        Panel("Rewards", "Spread of the components", spread),
+        Panel("Rewards", "Spread of the components", ("reward_{part}_std",)),
         Panel("Rewards", "Spread of the total", ("reward_total_std",)),
         Panel("Rewards", "Total reward on held-out pictures", ("validation_reward",)),
         Panel("Rewards", "Advantages", ("advantage_std", "advantage_abs_mean")),
@@ -106,9 +109,7 @@ def speed() -> list[Panel]:
 
 def services() -> list[Panel]:
     """Return the panels on the reward services."""
-    latencies = {
-        q: tuple(f"latency_{what}_{q}" for what in ("scoring", *PARTS)) for q in ("q50", "q95")
-    }
+    latencies = {q: (f"latency_scoring_{q}", f"latency_{PART}_{q}") for q in ("q50", "q95")}
     return [
         Panel(
             "Services",
@@ -125,28 +126,29 @@ def services() -> list[Panel]:
     ]
 
 
-def panels() -> list[Panel]:
-    """Return all panels in the order of the page."""
-    return [*rewards(), *samples(), *learning(), *speed(), *services()]
+def panels(parts: Sequence[str]) -> list[Panel]:
+    """Return all panels; each of `parts` has one of its own."""
+    return [*rewards(parts), *samples(), *learning(), *speed(), *services()]
 
 
-def described() -> dict[str, Any]:
-    """Panels and metric table as the page gets them."""
+def described(parts: Sequence[str]) -> dict[str, Any]:
+    """Return panels and metric table as the page gets them, for runs that score these parts."""
     return {
-        "parts": PARTS,
+        "parts": list(parts),
         "panels": [
             {
                 "id": p.id,
                 "tab": p.tab,
                 "title": p.title,
-                "metrics": p.metrics,
+                "metrics": p.lines(parts),
                 "band": p.band,
                 "wide": p.wide,
             }
-            for p in panels()
+            for p in panels(parts)
         ],
         "metrics": {
-            name: {"unit": unit, "meaning": meaning} for name, (unit, meaning) in METRICS.items()
+            name: {"unit": unit, "meaning": meaning}
+            for name, (unit, meaning) in metrics(parts).items()
         },
     }
 
@@ -156,7 +158,7 @@ def _band(name: str) -> tuple[str, str]:
 
 
 def _with_parts(name: str) -> tuple[str, ...]:
-    return (name, *(f"{name}_{p}" for p in PARTS))
+    return (name, f"{name}_{PART}")
 
 
 def _words(part: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoagent_rl.answers.parse import parse
-from geoagent_rl.metrics.table import PARTS
 from geoagent_rl.pages.charts import world_map
 from geoagent_rl.pages.rollout_cards import details, distance_km
 from geoagent_rl.rewards.services import LEVELS
@@ -19,7 +18,7 @@ ASIDE = ("seconds", "attempts", "stages", "levels")  # shown elsewhere, or too l
 
 
 def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
-    """row: of rollouts.jsonl. weights: the run's reward.weights."""
+    """row: of rollouts.jsonl. weights: by part."""
     text = str(row.get("text", ""))
     parsed = parse(text)
     truth = row.get("truth", {})
@@ -60,9 +59,7 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
         "distance_km": distance_km(row),
         "matched": details(row, "spatial").get("level"),
         "parts": [
-            part(name, row["parts"][name], weights)
-            for name in PARTS
-            if name in row.get("parts", {})
+            part(name, outcome, weights) for name, outcome in (row.get("parts") or {}).items()
         ],
         **map_of(row),
     }

@@ -6,6 +6,7 @@ Knows files only: nothing of Ray, HTTP or HTML. Whatever a model wrote is passed
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -20,13 +21,17 @@ import yaml
 from PIL import Image
 
 from cluster.monitor.tail import Rollouts, Steps
+from geoagent_rl.config.reward import Weights
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
+from geoagent_rl.metrics.table import parts_measured
+from geoagent_rl.pages.rollout_cards import weights_of
 from geoagent_rl.types import UserError
 
 PAGE = 24
 DEPTH = 3  # folders below the one given in which runs are looked for
 LIVE_S = 120.0  # a run that wrote a step within this time is said to be going on
 SKIPPED = ("checkpoints", "policy", "policy-sft", "data", "cache", "tensorboard", "wandb")
+BUILT_IN = tuple(field.name for field in dataclasses.fields(Weights))  # parts of the reward
 SORTS = ("newest", "oldest", "best", "worst")
 
 
@@ -52,6 +57,11 @@ class Run:
         for name in key.split("."):
             node = node.get(name) if isinstance(node, Mapping) else None
         return node
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights of the parts of its reward, the user's own among them."""
+        return weights_of(self.config)
 
     @property
     def written(self) -> float:
@@ -178,6 +188,12 @@ class Runs:
     def get(self, name: str) -> Run:
         """Raise KeyError for a run that is not there."""
         return self.all()[name]
+
+    def parts(self) -> list[str]:
+        """The parts of the reward that the runs score: those built in, then the users' own."""
+        rows = (_last_row(run.steps.path) for run in self.all().values())
+        own = (part for row in rows for part in parts_measured(row))
+        return list(dict.fromkeys([*BUILT_IN, *own]))
 
     def listed(self) -> list[dict[str, Any]]:
         """Return a summary of every run, newest first."""

@@ -28,7 +28,7 @@ from cluster.monitor.panels import described
 from cluster.monitor.rollout_view import view
 from cluster.monitor.runs import SORTS, Run, Runs
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.metrics.table import METRICS
+from geoagent_rl.metrics.table import is_metric
 from geoagent_rl.network import LOOPBACK
 from geoagent_rl.types import UserError
 
@@ -63,10 +63,8 @@ class Pages:
         get = {
             "/": self.index,
             "/static/{name}": self.static,
-            "/api/panels": lambda request: answer(described()),
-            "/api/runs": lambda request: answer(
-                {"folder": str(self.runs.folder), "runs": self.runs.listed()}
-            ),
+            "/api/panels": lambda request: answer(described(self.runs.parts())),
+            "/api/runs": self.listed,
             "/api/series": self.series,
             "/api/rollouts": self.rollouts,
             "/api/rollout": self.rollout,
@@ -83,6 +81,18 @@ class Pages:
         }
         routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
         return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
+
+    def listed(self, request: Request) -> Response:
+        """The runs, and the parts of the reward that they score: the page asks for the panels again
+        when these change.
+        """
+        return answer(
+            {
+                "folder": str(self.runs.folder),
+                "runs": self.runs.listed(),
+                "parts": self.runs.parts(),
+            }
+        )
 
     def index(self, request: Request) -> Response:
         """Answer the page itself."""
@@ -116,7 +126,7 @@ class Pages:
     def series(self, request: Request) -> Response:
         """Answer the curves that are asked for."""
         asked = request.query_params
-        names = [name for name in asked.get("names", "").split(",") if name in METRICS]
+        names = [name for name in asked.get("names", "").split(",") if is_metric(name)]
         return answer(
             self.run(request).series(names, number(asked.get("smooth"), 1), asked.get("known", ""))
         )
@@ -140,7 +150,7 @@ class Pages:
             row = run.rollouts.row(at)
         except IndexError:
             raise HTTPException(404, "no such rollout") from None
-        return answer(view(row, run.setting("reward.weights") or {}))
+        return answer(view(row, run.weights))
 
     def image(self, request: Request) -> Response:
         """Answer a rollout's photograph as JPEG."""

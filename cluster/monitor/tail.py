@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.json
 from numpy.typing import NDArray
 
-from geoagent_rl.metrics.table import METRICS
+from geoagent_rl.metrics.table import TABLE, is_metric
 
 CHUNK = 1 << 22  # bytes
 ROWS = 10_000  # of metrics.jsonl that are in memory as text
@@ -37,8 +37,9 @@ _TAIL = re.compile(rb'"total": (null|NaN|[-+.\deE]+), "advantage": (?:null|NaN|[
 _TAIL_BYTES = 120
 # Arrow reads JSON three times as fast as Python: most of the time in which the page opens on a long
 # run.
-SCHEMA = pa.schema([(name, pa.float64()) for name in METRICS])
-PARSE = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+SCHEMA = pa.schema([(name, pa.float64()) for name in TABLE if is_metric(name)])
+# Metrics of the parts of the reward are found in the rows: anybody may add a part.
+PARSE = pyarrow.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="infer")
 READ = pyarrow.json.ReadOptions(use_threads=False)
 LONG_ROW = (
     1 << 14
@@ -89,7 +90,7 @@ class Steps(LineFile):
 
     def forget(self) -> None:
         """Drop what was read: the file has begun anew."""
-        self.columns: dict[str, array[float]] = {name: array("d") for name in METRICS}
+        self.columns: dict[str, array[float]] = {}
         self.rows = 0
 
     def refresh(self) -> None:
@@ -97,15 +98,19 @@ class Steps(LineFile):
         with self._lock:
             lines = self.new_lines()
             while some := [line for _, line in itertools.islice(lines, ROWS)]:
-                table = _table(some)
+                found, none = _columns(some), np.full(len(some), math.nan)
+                for name in found.keys() - self.columns.keys():
+                    self.columns[name] = array("d", [math.nan]) * self.rows
                 for name, column in self.columns.items():
-                    column.frombytes(table[name].to_numpy().tobytes())
-                self.rows += table.num_rows
+                    column.frombytes(found.get(name, none).tobytes())
+                self.rows += len(some)
 
     def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
         """Return [steps, values] as drawn: numbers only, averaged over `smooth` steps, at most
         POINTS points, six digits."""
-        x, y = np.array(self.columns["step"]), np.array(self.columns[name])
+        x, y = (np.array(self.columns.get(key, ())) for key in ("step", name))
+        if not len(y):
+            return [[], []]
         known = np.isfinite(x) & np.isfinite(y)
         x, y = thinned(x[known]), thinned(smoothed(y[known], smooth))
         return [np.round(x, 1).tolist(), [float(f"{value:.6g}") for value in y]]
@@ -206,14 +211,27 @@ def _ends(line: bytes) -> tuple[int, str, float]:
     return int(head[1]), plain, math.nan if total == b"null" else float(total)
 
 
-def _table(lines: list[bytes]) -> pa.Table:
-    """Return the metrics of these rows; null or NaN where there is no number. A line that is no
-    JSON (a machine that lost its power leaves such) is a row without any.
+def _columns(lines: list[bytes]) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of these rows; NaN where there is no number. A line that is no JSON (a
+    machine that lost its power leaves such) is a row without any.
     """
     try:
-        return pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
+        table = pyarrow.json.read_json(pa.BufferReader(b"\n".join(lines)), READ, PARSE)
+        if table.num_rows == len(lines):
+            return {
+                name: column.cast(pa.float64()).to_numpy()
+                for name, column in zip(table.column_names, table.columns, strict=True)
+                if is_metric(name) and (pa.types.is_floating(column.type) or _whole(column.type))
+            }
     except pa.ArrowInvalid:
-        return pa.Table.from_pylist([_numbers(line) for line in lines], SCHEMA)
+        pass
+    rows = [_numbers(line) for line in lines]
+    names = dict.fromkeys(name for row in rows for name in row if is_metric(name))
+    return {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
+
+
+def _whole(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind))
 
 
 def _numbers(line: bytes) -> dict[str, float]:

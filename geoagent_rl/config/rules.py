@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from geoagent_rl.config.addresses import check_addresses, check_no_secrets
 from geoagent_rl.config.schedule import problem, values, with_values
 from geoagent_rl.config.schema import Config
+from geoagent_rl.metrics.table import TAKEN
 from geoagent_rl.types import UserError
 
 # vLLM makes room for these; adapters may be smaller
@@ -63,7 +64,7 @@ def check_rewards(config: Config) -> None:
     """Parts of the reward: their names, and that one of them counts."""
     weights = vars(config.reward.weights)
     for name in config.reward.custom:
-        if name in (*weights, "total") or not (name.isidentifier() and name.isascii()):
+        if name in (*weights, *TAKEN) or not (name.isidentifier() and name.isascii()):
             raise UserError(f"reward.custom.{name}: give it another name, of letters, digits and _")
     unknown = set(config.reward.required) - set(weights) - set(config.reward.custom)
     if unknown:

@@ -1,15 +1,16 @@
 """What one batch of groups says: rewards, advantages, failures, lengths, latencies, staleness.
 
-Names, units and meanings are in telemetry.METRICS. May know nothing of Ray.
+Names, units and meanings are in table.py. May know nothing of Ray.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from geoagent_rl.metrics.table import LATENCY_QUANTILES, QUANTILES, mean, part_names
+from geoagent_rl.metrics.table import LATENCY_QUANTILES, QUANTILES
 from geoagent_rl.types import Group, ScoredRollout
 
 
@@ -39,7 +40,7 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completion_tokens_max": max(lengths, default=0),
         "prompt_tokens_mean": mean([len(r.prompt_ids) for r in rollouts]),
     }
-    for part in part_names(name for s in samples for name in s.parts):
+    for part in dict.fromkeys(name for s in samples for name in s.parts):
         out |= part_metrics(part, samples)
     spans = [r.spans for r in rollouts]
     times = {"rollout": ("submitted", "generated"), "scoring": ("generated", "scored")}
@@ -69,6 +70,10 @@ def staleness_metrics(groups: Sequence[Group], trained: int) -> dict[str, float]
     """
     behind = [trained - s.rollout.version for g in groups for s in g.samples]
     return {"staleness_mean": mean(behind), "staleness_max": max(behind, default=0)}
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else float("nan")
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -19,9 +19,17 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from geoagent_rl.files import write_bytes
-from geoagent_rl.metrics.table import METRICS, PARTS, parts_measured
+from geoagent_rl.metrics.table import describe, parts_measured
 from geoagent_rl.pages.charts import curve, number, world_map
-from geoagent_rl.pages.rollout_cards import Row, card, choose, details, distance_km
+from geoagent_rl.pages.rollout_cards import (
+    Row,
+    card,
+    choose,
+    details,
+    distance_km,
+    part_color,
+    weights_of,
+)
 from geoagent_rl.types import UserError
 
 LATE_STEPS = 5  # rollouts of the last few steps stand for the trained policy
@@ -45,6 +53,7 @@ OTHER_CURVES = {
     "kl": "KL to reference", "entropy": "entropy", "completion_tokens_mean": "completion length",
     "data_failure_share": "faulty answers", "step_seconds": "step time", "reward_exposed_seconds": "waited for rewards",
 }  # fmt: skip
+OTHER = "var(--other)"
 SMALL, WIDE = (250, 150), (1040, 240)  # SVG units, about the pixels shown
 
 
@@ -239,19 +248,18 @@ def _curves(metrics: Sequence[Row], sft: Sequence[Row]) -> str:
     total = _points(metrics, "reward_total_mean")
     if total:
         out.append(
-            f'<div class="wide">{_curve(total, "total reward", "total", WIDE)}</div><div class="curves">'
+            f'<div class="wide">{_curve(total, "total reward", "var(--total)", WIDE)}</div><div class="curves">'
         )
-        for part in parts_measured(dict.fromkeys(name for row in metrics for name in row)):
-            color = part if part in PARTS else "other"
+        for i, part in enumerate(parts_measured(dict.fromkeys(n for row in metrics for n in row))):
             points = _points(metrics, f"reward_{part}_mean")
-            out.append(_curve(points, part.replace("_", " "), color, floor=0.0))
+            out.append(_curve(points, part.replace("_", " "), part_color(i), floor=0.0))
         out.append("</div>")
     others = [
-        (_points(metrics, key), f"{label} ({METRICS[key][0]})")
+        (_points(metrics, key), f"{label} ({describe(key)[0]})")
         for key, label in OTHER_CURVES.items()
     ]
     others.insert(0, (_points(sft, "loss"), "SFT loss"))
-    shown = [_curve(points, label, "other", floor=0.0) for points, label in others if points]
+    shown = [_curve(points, label, OTHER, floor=0.0) for points, label in others if points]
     if shown:
         out.append(f'<h2>Training</h2><div class="curves">{"".join(shown)}</div>')
     note = "Dots: batch mean of each GRPO step, before weighting (total: weighted). Line: average over 5 steps."
@@ -269,11 +277,11 @@ def _curve(
     change = _change(points)
     ends = (
         f"{change[0]:.2f} → {change[1]:.2f}"
-        if change and len(points) >= 2 * ENDS and color != "other"
+        if change and len(points) >= 2 * ENDS and color != OTHER
         else ""
     )
-    swatch = f'<i class="swatch" style="--c:var(--{color})"></i>'
-    svg = curve(points, label, f"var(--{color})", size, floor)
+    swatch = f'<i class="swatch" style="--c:{color}"></i>'
+    svg = curve(points, label, color, size, floor)
     return f'<div class="card"><div class="head"><h3>{swatch}{escape(label)}</h3><span>{ends}</span></div>{svg}</div>'
 
 
@@ -297,7 +305,7 @@ def _map(late: Sequence[Row]) -> str:
 
 
 def _cards(early: Sequence[Row], late: Sequence[Row], config: Mapping[str, Any]) -> str:
-    weights = _get(config, "reward.weights") or {}
+    weights = weights_of(config)
     cards = "".join(card(label, row, weights) for label, row in choose(early, late))
     note = "Drawn from the last steps by reward, with failures, and two of the first step for comparison."
     return f'<h2>Sample rollouts</h2><p class="muted small">{note}</p>{cards}' if cards else ""

@@ -16,10 +16,10 @@ from typing import Any
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.locate import SAME
-from geoagent_rl.metrics.table import part_names
 
 Row = Mapping[str, Any]
 LEVELS = ("Country", "Region", "Place")
+PART_COLORS = 8  # in report.css
 THUMBNAIL = 480  # pixels, longest side
 
 
@@ -81,6 +81,18 @@ def picture(path: str) -> str:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=88)
     return f'<img alt="photograph" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
+
+
+def part_color(i: int) -> str:
+    """The colour of the i-th part of the run's reward, as CSS."""
+    return f"var(--part-{i % PART_COLORS})"
+
+
+def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
+    """The weights of a recorded configuration's reward parts, the user's own among them."""
+    reward = config.get("reward") or {}
+    own = reward.get("custom") or {}
+    return {**(reward.get("weights") or {}), **{name: own[name].get("weight") for name in own}}
 
 
 def distance_km(row: Row) -> float | None:
@@ -153,8 +165,7 @@ def _reasoning(row: Row) -> str:
 
 def _parts(row: Row, weights: Mapping[str, float]) -> str:
     lines = []
-    for name in part_names(row.get("parts", {})):
-        part = row["parts"][name]
+    for i, (name, part) in enumerate((row.get("parts") or {}).items()):
         score, reason = part.get("score"), part.get("reason") or ""
         weight = f" × {weights[name]:g}" if name in weights else ""
         shown = (
@@ -165,7 +176,7 @@ def _parts(row: Row, weights: Mapping[str, float]) -> str:
         share = min(max(score or 0.0, 0.0), 1.0)
         bar = f'<div class="bar"><i style="width:{share:.0%}"></i></div>'
         lines.append(
-            f'<tr style="--c:var(--{name})"><td>{name}</td><td>{shown}</td><td>{bar}</td></tr>'
+            f'<tr style="--c:{part_color(i)}"><td>{escape(name)}</td><td>{shown}</td><td>{bar}</td></tr>'
             + (f'<tr><td colspan=3 class="muted">{escape(str(reason))}</td></tr>' if reason else "")
         )
     return f'<table class="parts">{"".join(lines)}</table>'

@@ -29,6 +29,7 @@ import numpy as np
 import psutil
 import ray
 
+from actors.cache_counters import hit_shares
 from actors.redis_server import EmbeddedRedis, new_password
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices, start_services
@@ -38,7 +39,6 @@ from geoagent_rl.config import Config
 from geoagent_rl.config.reward import GeocoderConfig, PhotonConfig, RewardConfig, SemanticConfig
 from geoagent_rl.geo.remote import query_text
 from geoagent_rl.geo.remote_answers import photon
-from geoagent_rl.metrics.table import hit_shares
 from geoagent_rl.network import free_port
 from geoagent_rl.rewards import consistency, encoder, semantic, spatial
 from geoagent_rl.rewards import format as format_part

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
-from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.run.directory import rollout_rows
 from tests.support.monitor_runs import group, new_run
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from actors.cache import Cache, cache_key
-from actors.cache_counters import CounterPublisher, counter_sums
+from actors.cache_counters import CounterPublisher, counter_sums, hit_shares
 from actors.chunking import Chunker
 from actors.reward_worker import GeoEmbedWorker
 from actors.serving import RewardServices
@@ -21,7 +21,6 @@ from geoagent_rl.config.reward import (
     RewardConfig,
     Weights,
 )
-from geoagent_rl.metrics.table import hit_shares
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity

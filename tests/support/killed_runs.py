@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from geoagent_rl.metrics.table import UNREPEATED
+from geoagent_rl.metrics.table import is_repeated
 from tests.support.paths import ROOT
 
 # Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine
@@ -141,7 +141,7 @@ def rows(run: Path, name: str) -> Iterator[dict[str, Any]]:
 
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in UNREPEATED and k not in TIMES}
+        return {k: timeless(v) for k, v in value.items() if is_repeated(k) and k not in TIMES}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

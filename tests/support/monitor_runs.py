@@ -19,7 +19,7 @@ from cluster.monitor.server import application
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
-from geoagent_rl.metrics.table import StepClock, time_metrics
+from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.network import LOOPBACK, listen
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth

@@ -1,4 +1,4 @@
-"""A built-in reward is one file, one entry of PARTS and its weight; nothing else lists the names."""
+"""A built-in reward is one file, one entry of PARTS and its weight; no other list has its name."""
 
 import dataclasses
 

@@ -106,6 +106,7 @@ async function once() {
     runs = found.runs;
     page("folder").textContent = found.folder;
     drawRuns();
+    if (String(found.parts) !== String(described.parts)) await describe(); // a run that scores another reward
     if (runs.length) await views[state.tab].refresh(selected(), state.smooth);
     show("");
     document.body.dataset.ready = state.tab;
@@ -132,6 +133,16 @@ function keys(event) {
   event.preventDefault();
 }
 
+// The views of curves, for the reward parts of the runs that there are.
+async function describe() {
+  described = await ask("/api/panels");
+  for (const tab of new Set(described.panels.map((panel) => panel.tab))) {
+    const view = new Curves(described, described.panels.filter((panel) => panel.tab === tab));
+    views[tab]?.node.replaceWith(view.node);
+    views[tab] = view;
+  }
+}
+
 async function start() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   theme(localStorage.getItem("theme") ?? dark);
@@ -140,11 +151,7 @@ async function start() {
   page("smooth").append(...Object.entries(SMOOTH).map(([value, name]) => el("option", { value, selected: Number(value) === state.smooth }, name)));
   page("smooth").addEventListener("change", (event) => { state.smooth = Number(event.target.value); remember(); refresh(); });
   document.addEventListener("keydown", keys);
-  described = await ask("/api/panels");
-  for (const panel of described.panels) {
-    const of = described.panels.filter((other) => other.tab === panel.tab);
-    views[panel.tab] ??= new Curves(described, of);
-  }
+  await describe();
   views.Rollouts = new Rollouts();
   views.Cluster = new Cluster();
   await choose(state.tab in views ? state.tab : "Rewards");

@@ -1,16 +1,15 @@
 import pytest
 
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
-from geoagent_rl.metrics.table import (
-    METRICS,
+from geoagent_rl.metrics.spans import (
     StepClock,
     gaps,
     most_at_once,
     overlap,
-    parts_measured,
     time_metrics,
     union,
 )
+from geoagent_rl.metrics.table import describe, is_metric, is_repeated, metrics, parts_measured
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 
@@ -86,8 +85,22 @@ def test_every_metric_is_named_in_the_table():
     row = sample_metrics([group((1, 2, 1.0))]) | time_metrics(
         StepClock(0.0, 3.0), [group((1, 2, 1.0))]
     )
-    assert set(row) <= set(METRICS)
+    assert set(row) <= set(metrics(["spatial"]))
     assert parts_measured(row) == ["spatial"]  # no other metric looks like a part of the reward
+
+
+def test_a_part_of_the_user_s_own_is_described_like_a_built_in_one():
+    for name in metrics(["near_miss"]):
+        assert is_metric(name) and describe(name) == metrics(["near_miss"])[name]
+    assert describe("reward_near_miss_mean") == (
+        "score",
+        "mean near_miss score over samples in which it is known, before weighting",
+    )
+    names = ["reward_total_mean", "reward_near_miss_mean", "reward_busy_seconds", "reward_x_std"]
+    assert parts_measured(names) == ["near_miss"]
+    assert not is_metric("rewards") and not is_metric("reward_{part}_average")
+    repeated = {name: is_repeated(name) for name in ("reward_near_mean", "latency_near_q50", "kl")}
+    assert repeated == {"reward_near_mean": True, "latency_near_q50": False, "kl": True}
 
 
 def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():

@@ -13,7 +13,8 @@ import pytest
 
 from geoagent_rl import config as configuration
 from geoagent_rl.metrics.batch import sample_metrics
-from geoagent_rl.metrics.table import parts_measured, summary_line
+from geoagent_rl.metrics.line import summary_line
+from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.explanation import show
 from geoagent_rl.rewards.explain import Line, explain
 from geoagent_rl.rewards.scorer import Scorer
@@ -108,6 +109,7 @@ def test_it_is_measured_charted_and_explained(config):
             "reward.custom.spatial.function=my_rewards:near",
             "reward.custom.spatial: give it another name",
         ),
+        ("reward.custom.total.function=my_rewards:near", "reward.custom.total: give it another name"),
         ("reward.custom.near.wieght=1", "wieght"),
     ],
 )

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from cluster.monitor.panels import described
+from cluster.monitor.rollout_view import view
 from cluster.monitor.runs import Run, Runs
 from cluster.monitor.tail import POINTS, Rollouts, Steps, _ends, smoothed, thinned
 from geoagent_rl.data.images import BadImage
@@ -28,6 +30,28 @@ def test_only_whole_new_lines_are_taken(tmp_path):
     steps.refresh()
     shown = {name: steps.curve(name) for name in ("kl", "loss")}
     assert shown == {"kl": [[1], [0.5]], "loss": [[3], [1.23457]]}
+
+
+def test_a_reward_of_the_user_s_own_is_shown_like_a_built_in_one(tmp_path):
+    run = new_run(tmp_path)
+    run.append("metrics.jsonl", [{"step": 1, "reward_spatial_mean": 0.5}])
+    seen = Runs(tmp_path / "runs")
+    assert "near" not in seen.parts() and seen.parts()[:2] == ["spatial", "semantic"]
+    steps = seen.get(run.path.name).steps
+    steps.refresh()
+    rows = [{"step": s, "reward_near_mean": s / 4, "latency_near_q50": 0.1} for s in (2, 3)]
+    run.append("metrics.jsonl", [*rows, {"step": 4, "reward_near_mean": 1, "words": "x"}])
+    steps.refresh()
+    assert steps.curve("reward_near_mean") == [[2, 3, 4], [0.5, 0.75, 1.0]]
+    assert steps.curve("reward_spatial_mean") == [[1], [0.5]]
+    assert steps.curve("latency_near_q50")[0] == [2, 3] and steps.curve("words") == [[], []]
+    assert seen.parts()[-1] == "near"
+    page = described(seen.parts())
+    shown = {panel["title"]: panel["metrics"] for panel in page["panels"]}
+    assert "reward_near_mean" in shown["Reward by component"] and "Near reward" in shown
+    assert page["metrics"]["latency_near_q50"]["unit"] == "s"
+    row = {"text": "", "parts": {"near": {"kind": "score", "score": 1.0}}, "truth": {}}
+    assert [part["name"] for part in view(row, {"near": 0.5})["parts"]] == ["near"]
 
 
 def test_a_curve_is_the_centred_mean_thinned_to_means_over_all_steps():
