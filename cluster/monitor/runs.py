@@ -190,7 +190,7 @@ class Runs:
         return self.all()[name]
 
     def parts(self) -> list[str]:
-        """The parts of the reward that the runs score: those built in, then the users' own."""
+        """Return the reward parts that the runs score: those built in, then the users' own."""
         rows = (_last_row(run.steps.path) for run in self.all().values())
         own = (part for row in rows for part in parts_measured(row))
         return list(dict.fromkeys([*BUILT_IN, *own]))

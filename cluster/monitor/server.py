@@ -83,7 +83,7 @@ class Pages:
         return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
 
     def listed(self, request: Request) -> Response:
-        """The runs, and the parts of the reward that they score: the page asks for the panels again
+        """Answer with the runs and the parts of their rewards: the page asks for the panels again
         when these change.
         """
         return answer(

@@ -109,7 +109,10 @@ def test_it_is_measured_charted_and_explained(config):
             "reward.custom.spatial.function=my_rewards:near",
             "reward.custom.spatial: give it another name",
         ),
-        ("reward.custom.total.function=my_rewards:near", "reward.custom.total: give it another name"),
+        (
+            "reward.custom.total.function=my_rewards:near",
+            "reward.custom.total: give it another name",
+        ),
         ("reward.custom.near.wieght=1", "wieght"),
     ],
 )
