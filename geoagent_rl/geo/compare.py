@@ -4,9 +4,9 @@ the last only.
 
 from __future__ import annotations
 
+from geoagent_rl.geo.country_names import TERRITORIES
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer import Gazetteer, Match
-from geoagent_rl.geo.country_names import TERRITORIES
 
 # two places nearer than this (the "city" threshold of evaluation) are not called different
 APART_KM = 25.0
