@@ -6,13 +6,14 @@ engine reports back. May know nothing of engines."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from geoagent_rl.types import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # commands that need only texts start without it
 
 QUESTION = "Where was this photograph taken?"
 
@@ -140,7 +141,7 @@ def check_image_tokens(
     image.
     """
     tokens = prompt_ids.count(image_token_id)
-    patches = int(torch.prod(grid)) // merge**2
+    patches = int(grid.prod()) // merge**2
     if tokens != patches:
         raise ValueError(
             f"{uid}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?"
