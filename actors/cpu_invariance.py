@@ -35,7 +35,7 @@ def with_enough_rows(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def fill_up_small_batches() -> None:
-    """Puts `with_enough_rows` before every dense linear layer that vLLM computes in this process,
+    """Put `with_enough_rows` before every dense linear layer that vLLM computes in this process,
     where on a CPU.
     """
     from vllm.model_executor.layers import utils

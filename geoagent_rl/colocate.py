@@ -12,6 +12,8 @@ from geoagent_rl.types import Group, PolicyVersion
 
 
 class Sleeper(Protocol):
+    """What frees a GPU until it is needed again."""
+
     async def sleep(self) -> None:
         """Frees the GPU until the next swap."""
 
@@ -28,9 +30,11 @@ class TakingTurns:
         self.groups: list[Group] = []
 
     async def accumulate(self, group: Group) -> None:
+        """Keep the group until the step."""
         self.groups.append(group)
 
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        """Put the engine to sleep, then learn from every group."""
         await self.engine.sleep()
         waiting, self.groups = self.groups, []
         for group in waiting:

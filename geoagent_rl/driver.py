@@ -17,7 +17,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import BadImage
@@ -49,28 +49,47 @@ class Engine(Protocol):
     """See recovery.RestartedEngine."""
 
     @property
-    def up(self) -> bool: ...
+    def up(self) -> bool:
+        """Whether it can take work now."""
 
-    async def ready(self) -> None: ...
+    async def ready(self) -> None:
+        """Wait until it can take work; raise InfraError when it never will."""
 
-    async def answers(self) -> bool: ...
+    async def answers(self) -> bool:
+        """Say whether it does a short request now."""
 
-    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]: ...
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        """Yield the completions of one prompt as they finish."""
+        ...
 
-    def failed(self, problem: Exception) -> None: ...
+    def failed(self, problem: Exception) -> None:
+        """Learn that work on it failed."""
 
-    async def swap(self, version: PolicyVersion) -> float: ...
+    async def swap(self, version: PolicyVersion) -> float:
+        """Take new weights; return the seconds it took."""
+        ...
 
 
 class Scorer(Protocol):
-    async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout: ...
+    """See rewards.scorer.Scorer."""
+
+    async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
+        """Return every part of the reward and the total."""
+        ...
 
 
 class Learner(Protocol):
-    async def accumulate(self, group: Group) -> None: ...
-    async def step(self) -> tuple[PolicyVersion, dict[str, float]]: ...
+    """See actors.learner_group.LearnerGroup."""
+
+    async def accumulate(self, group: Group) -> None:
+        """Add the gradients of one group."""
+
+    async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        """Update the policy; return the new version and the step's metrics."""
+        ...
 
 
+T = TypeVar("T")
 OnStep = Callable[[int, dict[str, Any], Sequence[Group]], Awaitable[None]]
 
 
@@ -84,7 +103,7 @@ async def train(
     first_step: int = 0,
     first_prompt: int | None = None,
 ) -> None:
-    """Runs steps first_step .. config.steps - 1; engines must already hold the learner's weights.
+    """Run steps first_step .. config.steps - 1; engines must already hold the learner's weights.
 
     prompt_at(i) is the i-th prompt of the run. `on_step(step, metrics, groups)` is awaited after
     each step, with the step counted from 1; metrics["prompts"] is what a run resumed after this
@@ -169,7 +188,7 @@ async def uninterrupted(work: Awaitable[Any]) -> Any:
 async def make_group(
     config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer
 ) -> Group:
-    """Generates and scores the G samples of one prompt. One whose picture cannot be decoded gives a
+    """Generate and score the G samples of one prompt. One whose picture cannot be decoded gives a
     group without.
     """
     # A prompt that comes again in a later epoch gets other completions.
@@ -194,10 +213,11 @@ async def generate_and_score(
     sampling: Sampling,
     timeout_s: float,
 ) -> list[ScoredRollout]:
-    """The scored samples of a prompt, in index order. A failed engine's work is started again,
-    with the same seed, on the next one that works; timeout_s is for each attempt, scoring included.
-    An engine that is found dead before it gets the work costs no attempt: those of one machine die
-    together."""
+    """Return the scored samples of a prompt, in index order. A failed engine's work is started
+    again, with the same seed, on the next one that works; timeout_s is for each attempt, scoring
+    included. An engine that is found dead before it gets the work costs no attempt: those of one
+    machine die together.
+    """
     for attempt in range(ATTEMPTS):
         engine = await first_up(engines, turn + attempt, proven=attempt > 0)
         try:
@@ -212,8 +232,9 @@ async def generate_and_score(
 
 
 async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -> Engine:
-    """The engine whose turn it is, or the next one that works; waits while none does. proven: each
-    is asked before it is believed. InfraError: all are lost."""
+    """Return the engine whose turn it is, or the next one that works; waits while none does.
+    proven: each is asked before it is believed. InfraError: all are lost.
+    """
     order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
     for engine in order:
         if engine.up and (not proven or await engine.answers()):
@@ -235,8 +256,8 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
 
 
 def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[float | None]:
-    """What advantages are made of: the total rewards, after the overlong penalty where that is
-    chosen.
+    """Return what advantages are made of: the total rewards, after the overlong penalty where that
+    is chosen.
     """
     totals, c = [s.total for s in scored], config.learner
     if c.overlong != "penalty":
@@ -279,7 +300,8 @@ async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRol
     return dataclasses.replace(scored, rollout=dataclasses.replace(rollout, spans=spans))
 
 
-async def timed(into: list[tuple[float, float]], work: Awaitable[Any]) -> Any:
+async def timed(into: list[tuple[float, float]], work: Awaitable[T]) -> T:
+    """Await `work` and note when it ran."""
     start = time.monotonic()
     try:
         return await work
@@ -288,15 +310,18 @@ async def timed(into: list[tuple[float, float]], work: Awaitable[Any]) -> Any:
 
 
 def tokens(groups: Sequence[Group]) -> int:
+    """Return the number of generated tokens."""
     return sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
 
 
 def unscorable_share(groups: Sequence[Group]) -> float:
+    """Return which share of the samples has no total."""
     totals = [s.total for g in groups for s in g.samples]
     return totals.count(None) / max(len(totals), 1)
 
 
 def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
+    """Raise UserError when too many samples could not be scored."""
     share = sum(shares) / len(shares)
     if share <= limit:
         return
@@ -314,8 +339,8 @@ def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[G
 
 
 def stop_if_unreadable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
-    """A picture here and there costs its prompt; many, over a whole window, are storage that some
-    node does not see.
+    """Raise UserError when too many pictures cannot be opened. One here and there costs its prompt;
+    many, over a whole window, are storage that some node does not see.
     """
     share = sum(shares) / len(shares)
     lost = [g.prompt.image for g in groups if not g.samples]
@@ -328,7 +353,8 @@ def stop_if_unreadable(shares: Sequence[float], limit: float, groups: Sequence[G
 
 
 def stop_if_futile(steps: int, row: Mapping[str, Any], skip_grad_norm: float) -> None:
-    """steps: how many in a row made no update, up to that of `row`."""
+    """Raise UserError after FUTILE_STEPS without an update. steps: how many in a row, up to
+    `row`."""
     if steps < FUTILE_STEPS:
         return
     norm = row.get("grad_norm", 0.0)  # absent where it was not finite

@@ -26,15 +26,22 @@ class LearnerLost(InfraError):
 class Startable(Protocol):
     """One life of an engine."""
 
-    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]: ...
-    async def swap(self, version: PolicyVersion) -> float: ...
-    async def sleep(self) -> None: ...
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        """Yield the completions of one prompt as they finish."""
+        ...
+
+    async def swap(self, version: PolicyVersion) -> float:
+        """Take new weights; return the seconds it took."""
+        ...
+
+    async def sleep(self) -> None:
+        """Free its GPU until the next swap."""
 
     async def check(self) -> None:
-        """Raises InfraError when the engine is dead or does not answer."""
+        """Raise InfraError when the engine is dead or does not answer."""
 
     async def end(self) -> None:
-        """Ends its processes, dead or alive."""
+        """End its processes, dead or alive."""
 
 
 class RestartedEngine:
@@ -66,7 +73,7 @@ class RestartedEngine:
         return self.lost is None and self._recovery is None
 
     async def ready(self) -> None:
-        """Waits until the engine can take work; raises InfraError when its restarts are used up."""
+        """Wait until the engine can take work; raise InfraError when its restarts are used up."""
         while self._recovery is not None:
             await asyncio.wait([self._recovery])
         if self.lost is not None:
@@ -84,6 +91,7 @@ class RestartedEngine:
         return self.up
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
+        """Yield the completions of one prompt as they finish."""
         async for rollout in self.engine.generate(prompt, sampling):
             yield rollout
 
@@ -95,7 +103,7 @@ class RestartedEngine:
             self._begin_recovery(problem, must_restart=False)
 
     async def swap(self, version: PolicyVersion) -> float:
-        """Takes new weights; returns seconds. An engine that is down, or that fails now, takes them
+        """Take new weights; return seconds. An engine that is down, or that fails now, takes them
         when it is back.
         """
         self.version = version
@@ -123,7 +131,7 @@ class RestartedEngine:
                 self._begin_recovery(problem, must_restart=True)
 
     async def close(self) -> None:
-        """Stops a recovery that is under way and ends the engine."""
+        """Stop a recovery that is under way and end the engine."""
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.wait([self._recovery])
@@ -142,7 +150,7 @@ class RestartedEngine:
             self._recovery = None
 
     async def _fault(self) -> InfraError | None:
-        """What is wrong with the engine; None: it lives, and what failed was the work."""
+        """Return what is wrong with the engine; None: it lives, and what failed was the work."""
         try:
             await self.engine.check()
             await self._catch_up()
@@ -174,7 +182,7 @@ class RestartedEngine:
         )
 
     async def _catch_up(self) -> None:
-        """Takes the newest version, which may become newer meanwhile."""
+        """Take the newest version, which may become newer meanwhile."""
         while (version := self.version) is not None and self._taken is not version:
             if self._taken is None and version.kind == "adapter" and self._base is not None:
                 await self.engine.swap(self._base)

@@ -27,8 +27,8 @@ _VALUES = re.compile(
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str:
-    """The value of NAME or the contents of the file NAME_FILE, without white space around it; ""
-    where neither is set.
+    """Return the value of NAME or the contents of the file NAME_FILE, without white space around
+    it; "" where neither is set.
 
     Raises UserError when the file cannot be read or is empty.
     """

@@ -27,8 +27,14 @@ class Demonstration:
 
 
 class Learner(Protocol):
-    async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None: ...
-    async def step(self) -> tuple[PolicyVersion, dict[str, float]]: ...
+    """See actors.learner_group.LearnerGroup."""
+
+    async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
+        """Add the gradients of these demonstrations."""
+
+    async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        """Update the policy; return the new version and the step's metrics."""
+        ...
 
 
 OnStep = Callable[[int, int, dict[str, Any]], None]  # step (from 1), number of steps, metrics
@@ -59,7 +65,7 @@ async def cold_start(
     on_step: OnStep,
     first_step: int = 0,
 ) -> None:
-    """Runs steps first_step .. sft_steps(...) - 1 (the learner holds the state after `first_step`
+    """Run steps first_step .. sft_steps(...) - 1 (the learner holds the state after `first_step`
     steps).
     """
     if not demonstrations:

@@ -14,6 +14,7 @@ from geoagent_rl.types import InfraError, UserError
 
 
 def say(text: str) -> None:
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -54,6 +55,7 @@ class progress:
         return self.advance
 
     def advance(self, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
         if sys.stderr.isatty():
             self.bar.update(self.task, completed=done, total=total)
         elif (tenth := 10 * done // total) != self.shown:

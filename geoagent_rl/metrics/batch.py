@@ -50,7 +50,8 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def part_metrics(part: str, samples: Sequence[ScoredRollout]) -> dict[str, float]:
-    """Of one reward part; {} where no sample has it. Shares are over the samples that have it."""
+    """Return the metrics of one reward part; {} where no sample has it. Shares are over the samples
+    that have it."""
     outcomes = [s.parts[part] for s in samples if part in s.parts]
     if not outcomes:
         return {}

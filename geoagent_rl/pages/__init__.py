@@ -1,0 +1,1 @@
+"""All HTML: charts, report, evaluation, ablation, explanation, sample."""

@@ -37,7 +37,7 @@ def markdown(outcome: Outcome) -> str:
 
 
 def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
-    """The page: figure, both tables, what each row overrides."""
+    """Write the page: figure, both tables, what each row overrides."""
     changes = [
         [
             row["title"],
@@ -67,7 +67,7 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
 
 
 def picture(outcome: Outcome) -> str:
-    """The figure as a file of its own, with the report's light colours."""
+    """Return the figure as a file of its own, with the report's light colours."""
     css = (files("geoagent_rl") / "assets" / "report.css").read_text(encoding="utf-8")
     light = (
         css[: css.index("@media")] + "svg { background: #fff; font-family: system-ui, sans-serif; }"

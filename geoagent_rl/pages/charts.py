@@ -75,8 +75,8 @@ def curve(points: Sequence[Point], label: str, color: str, size: tuple[int, int]
 def shares_within(
     systems: Sequence[tuple[str, Iterable[float], str]], size: tuple[int, int] = (1040, 260)
 ) -> str:
-    """Of each (name, distances in km, CSS colour) the share of photographs within a distance, 1 to
-    20,000 km on a log scale; distances that are not finite are never within."""
+    """Draw for each (name, distances in km, CSS colour) the share of photographs within a distance,
+    1 to 20,000 km on a log scale; distances that are not finite are never within."""
     width, height = size
     left, right, top, bottom = 40, 8, 10, 22
     span = math.log10(20_000)
@@ -142,8 +142,8 @@ def number(value: float) -> str:
 def world_map(
     pairs: Sequence[tuple[Point, Point, str]], label: str = "map of true and predicted places"
 ) -> str:
-    """An equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover text),
-    degrees.
+    """Return an equirectangular map; each pair is (true (lat, lon), predicted (lat, lon), hover
+    text), degrees.
 
     A line joins the two, the short way round (it may leave on one side and come in on the other).
     """
@@ -162,8 +162,8 @@ def world_map(
 
 
 def cell_map(cells: Sequence[tuple[float, float, int]], label: str) -> str:
-    """A map of 1-degree cells, (lat, lon) of the centre and a count above 0: the darker, the more
-    (on a log scale).
+    """Return a map of 1-degree cells, (lat, lon) of the centre and a count above 0: the darker, the
+    more (on a log scale).
     """
     parts = _background(label, silhouette=False)
     by_shade: dict[int, list[str]] = {}
@@ -178,7 +178,7 @@ def cell_map(cells: Sequence[tuple[float, float, int]], label: str) -> str:
 
 
 def _background(label: str, silhouette: bool = True) -> list[str]:
-    """The opening tag, a grid, and the inhabited land."""
+    """Return the opening tag, a grid, and the inhabited land."""
     width, height = 360 * SCALE, (NORTH - SOUTH) * SCALE
     parts = [f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">']
     for lon in range(-150, 180, 30):

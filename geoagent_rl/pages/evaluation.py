@@ -181,7 +181,7 @@ def _calibration(found: Table) -> str:
 
 
 def _map(system: Predictions) -> str:
-    """True and predicted places of photographs spread evenly over all errors."""
+    """Return true and predicted places of photographs spread evenly over all errors."""
     rows = np.flatnonzero(system.located)
     if not len(rows):
         return ""

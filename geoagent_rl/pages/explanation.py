@@ -38,7 +38,7 @@ def show(row: Row) -> str:
 
 
 def write_explanation(path: Path, source: Path, rows: Sequence[Row]) -> None:
-    """The page: one card per completion, with the text explanation under it."""
+    """Write the page: one card per completion, with the text explanation under it."""
     scored = [row["total"] for row in rows if row["total"] is not None]
     mean = (
         f"mean total {sum(scored) / len(scored):.3f} of {rows[0]['max_total']:g}"
@@ -66,7 +66,7 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Row]) -> None:
 
 
 def show_comparison(table: Row) -> str:
-    """What rewards.explain.compare() found, for a terminal."""
+    """Return what rewards.explain.compare() found, for a terminal."""
     correlation, changed = table["rank_correlation"], table["best_changed"]
     lines = [
         f"{table['n']} completions"

@@ -81,7 +81,7 @@ def write_report(run: str | Path) -> Path:
 
 
 def write_page(path: Path, title: str, body: Iterable[str]) -> None:
-    """A self-contained page in the report's style. `body` is HTML, `title` plain text."""
+    """Write a self-contained page in the report's style. `body` is HTML, `title` plain text."""
     assets = files("geoagent_rl") / "assets"
     page = Template((assets / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),

@@ -59,6 +59,7 @@ def choose(early: Sequence[Row], late: Sequence[Row]) -> list[tuple[str, Row]]:
 
 
 def card(label: str, row: Row, weights: Mapping[str, float]) -> str:
+    """Return one rollout as HTML: photograph, reasoning, parts of the reward."""
     total, advantage = row.get("total"), row.get("advantage")
     step = f"step {row['step']}" if "step" in row else ""
     head = [f'<span class="tag">{escape(label)}</span>', step, f"{escape(str(row.get('uid')))}"]
@@ -72,7 +73,7 @@ def card(label: str, row: Row, weights: Mapping[str, float]) -> str:
 
 
 def picture(path: str) -> str:
-    """The photograph as an inline JPEG thumbnail, or a box that says why not."""
+    """Return the photograph as an inline JPEG thumbnail, or a box that says why not."""
     try:
         image = open_image(path)
     except BadImage as error:
@@ -96,11 +97,13 @@ def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def distance_km(row: Row) -> float | None:
+    """Return the distance of the answer from the truth, None where it was not measured."""
     value = details(row, "spatial").get("distance_km")
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def details(row: Row, part: str) -> Mapping[str, Any]:
+    """Return the details of one part; {} where it has none."""
     return (row.get("parts", {}).get(part) or {}).get("details") or {}
 
 

@@ -29,7 +29,7 @@ ABOUT = (
 def write_draw_report(
     html: Path, drawn: Draw, table: Mapping[str, Country], facts: Mapping[str, Any]
 ) -> Path:
-    """Writes `html` and, beside it, the same name with .json; returns the latter. `facts`: pool,
+    """Write `html` and, beside it, the same name with .json; return the latter. `facts`: pool,
     seed, options.
     """
     summary = {**facts, **drawn.summary()}
@@ -43,7 +43,7 @@ def write_draw_report(
 
 
 def show_draw(summary: Mapping[str, Any]) -> list[str]:
-    """The account in a few lines for the terminal."""
+    """Return the account in a few lines for the terminal."""
     bits = summary["entropy_bits"]
     lines = [f"{summary['drawn']} of {summary['requested']} drawn from {summary['pool_rows']} rows, "
              f"{summary['countries_drawn']} countries"]  # fmt: skip

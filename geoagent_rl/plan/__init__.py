@@ -1,0 +1,1 @@
+"""What a configuration will need: memory, time, GPUs. Pure arithmetic."""

@@ -39,8 +39,8 @@ STAGES = 3
 def make_plan(
     config: Config, completion_tokens: float = 0.0, cache_hits: float = 0.5, prompts: int = 0
 ) -> dict[str, Any]:
-    """The plan as JSON-able numbers: bytes, tokens, seconds, US dollars. Raises UserError for
-    unknown models.
+    """Return the plan as JSON-able numbers: bytes, tokens, seconds, US dollars. Raises UserError
+    for unknown models.
     """
     policy = architecture(config.policy.architecture or config.policy.model, "policy.model")
     judge = judge_architecture(config.judge.model)
@@ -80,9 +80,10 @@ def make_plan(
 
 
 def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float]:
-    """What one step generates, learns and asks. Remote geocoders are asked once per level until one
-    is found; what the cache does not answer is counted once per completion, equal answers of a
-    group apart."""
+    """Return what one step generates, learns and asks. Remote geocoders are asked once per level
+    until one is found; what the cache does not answer is counted once per completion, equal answers
+    of a group apart.
+    """
     r = config.rollout
     completions = r.prompts_per_step * r.group_size
     remote = any(name != "gazetteer" for name in provider_names(config.reward.geocoder.provider))
@@ -102,6 +103,7 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
 
 
 def prompt_tokens(config: Config, policy: Architecture) -> float:
+    """Return the tokens of a prompt with a photograph."""
     image = policy.image_tokens(config.policy.max_pixels)
     if config.policy.model in ("tiny", "tiny-base"):
         image = min(image, 16)  # it knows only images of its training size
@@ -113,9 +115,8 @@ def prompt_tokens(config: Config, policy: Architecture) -> float:
 
 
 def expected_completion(config: Config, policy: Architecture) -> float:
-    """A policy answers as long as the texts that it was shown in Step II; at most
-    rollout.max_tokens.
-    """
+    """Return the expected tokens of a completion. A policy answers as long as the texts that it was
+    shown in Step II; at most rollout.max_tokens."""
     chars = (
         SCENES_COT_CHARS if config.sft.manifest == "scenes" else mean_cot_chars(config.sft.manifest)
     )
@@ -126,7 +127,8 @@ def expected_completion(config: Config, policy: Architecture) -> float:
 
 
 def mean_cot_chars(manifest: str) -> float:
-    """Of the SFT texts in a manifest (.jsonl or .parquet); 0 where it is not here yet."""
+    """Return the mean tokens of the SFT texts in a manifest (.jsonl or .parquet); 0 where it is not
+    here yet."""
     path = Path(manifest)
     if not manifest or not path.is_file():
         return 0.0
@@ -145,7 +147,9 @@ def rows(manifest: str) -> int:
 
 
 def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]:
-    """A part with its bundle and memory. `fits`: None on CPUs, where memory is the machine's."""
+    """Return a part with its bundle and memory. `fits`: None on CPUs, where memory is the
+    machine's.
+    """
     row = {
         "role": part.name,
         "count": part.count,
@@ -169,7 +173,8 @@ def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]
 
 
 def geocoding(config: Config, step: dict[str, float], steps: int) -> dict[str, float]:
-    """Calls of an epoch, their price, and the days that the daily budget makes them last."""
+    """Return the calls of an epoch, their price, and the days that the daily budget makes them
+    last."""
     c = config.reward.geocoder.opencage
     if "opencage" not in provider_names(config.reward.geocoder.provider):
         return {}
@@ -184,6 +189,7 @@ def geocoding(config: Config, step: dict[str, float], steps: int) -> dict[str, f
 
 
 def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] | None) -> list[str]:
+    """Return what the user should know about this plan, one sentence each."""
     found = []
     r = config.rollout
     most = r.prompts_per_step * (
@@ -210,7 +216,7 @@ def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] |
 
 
 def show(plan: dict[str, Any]) -> str:
-    """The plan for people."""
+    """Return the plan for people."""
     lines = [f"{'role':<16}{'n':>4}{'GPU':>6}{'CPU':>6}  memory of each GPU (or process), GiB"]
     for row in plan["roles"]:
         memory = row.get("memory", {})
@@ -261,6 +267,7 @@ def size(amount: float) -> str:
 
 
 def count_line(what: str, n: dict[str, float]) -> str:
+    """Return one line on the size of a step."""
     calls = (
         f", {n['geocoder_calls']:,.0f} geocoder calls (at most {n['geocoder_calls_at_most']:,.0f})"
     )

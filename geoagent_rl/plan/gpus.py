@@ -11,6 +11,8 @@ from geoagent_rl.types import UserError
 
 @dataclass(frozen=True, slots=True)
 class GPU:
+    """What the plan needs to know of a kind of GPU."""
+
     memory_gib: float
     gbytes_per_s: float
     tflops: float  # bf16, dense
@@ -29,6 +31,7 @@ GPUS = {
 
 
 def gpu(name: str) -> GPU:
+    """Return the GPU of this name. UserError for an unknown one."""
     if name not in GPUS:
         raise UserError(f"placement.gpu must be one of {', '.join(GPUS)}, not {name}")
     return GPUS[name]

@@ -29,13 +29,13 @@ class Lengths:
 
     @property
     def sequence(self) -> float:
+        """Tokens of prompt and completion."""
         return self.prompt + self.completion
 
 
 def engine_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
-    """Of one GPU of a rollout engine. The cache gets what rollout.memory leaves; `cache_tokens` are
-    the engine's.
-    """
+    """Return the bytes on one GPU of a rollout engine, by use. The cache gets what rollout.memory
+    leaves; `cache_tokens` are the engine's."""
     r, dtype = config.rollout, config.policy.dtype
     shards = r.tensor_parallel
     lora = 0
@@ -55,6 +55,7 @@ def engine_memory(config: Config, policy: Architecture, lengths: Lengths) -> dic
 
 
 def judge_memory(config: Config, judge: Architecture) -> dict[str, float]:
+    """Return the bytes on one GPU of a judge replica, by use."""
     j = config.judge
     found = {
         "weights": judge.weight_bytes("bfloat16") / j.tensor_parallel,
@@ -68,7 +69,7 @@ def judge_memory(config: Config, judge: Architecture) -> dict[str, float]:
 def with_cache(
     found: dict[str, float], config: Config, gpus: float, memory: float, per_token: float
 ) -> dict[str, float]:
-    """Adds the key-value cache: on GPUs what is left of `memory` (a share), on CPUs `memory` itself
+    """Add the key-value cache: on GPUs what is left of `memory` (a share), on CPUs `memory` itself
     (GiB).
     """
     if gpus > 0:
@@ -80,14 +81,15 @@ def with_cache(
 
 
 def vllm_activations(a: Architecture, dtype: str, sequences: int) -> float:
-    """The widest point of a forward pass of PREFILL_TOKENS, and the logits of `sequences` tokens in
-    float32.
+    """Return the widest point of a forward pass of PREFILL_TOKENS, and the logits of `sequences`
+    tokens in float32.
     """
     return PREFILL_TOKENS * (2 * a.mlp + 4 * a.hidden) * BYTES[dtype] + 2 * sequences * a.vocab * 4
 
 
 def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int = 1) -> float:
-    """Of the frozen tower, without gradients: one block's working set and the pixels."""
+    """Return the bytes of the frozen tower, without gradients: one block's working set and the
+    pixels."""
     if a.vision is None:
         return 0.0
     v = a.vision
@@ -99,9 +101,8 @@ def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int
 
 
 def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
-    """Of one rank. ZeRO-2 shares gradients and optimizer state among the ranks, ZeRO-3 the weights
-    too.
-    """
+    """Return the bytes on one rank, by use. ZeRO-2 shares gradients and optimizer state among the
+    ranks, ZeRO-3 the weights too."""
     c, dtype = config.learner, config.policy.dtype
     shared = c.ranks if c.zero_stage >= 2 else 1
     lora = policy.lora_parameters(config.policy.lora_rank)
@@ -121,8 +122,8 @@ def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> di
 
 
 def micro_batch_tokens(config: Config, lengths: Lengths) -> float:
-    """A rank's share of a group, at most learner.micro_batch_tokens, at least one sequence of full
-    length.
+    """Return a rank's share of a group, at most learner.micro_batch_tokens, at least one sequence
+    of full length.
     """
     share = math.ceil(config.rollout.group_size / config.learner.ranks) * lengths.sequence
     longest = lengths.prompt + config.rollout.max_tokens
@@ -130,7 +131,7 @@ def micro_batch_tokens(config: Config, lengths: Lengths) -> float:
 
 
 def learner_activations(a: Architecture, tokens: float, dtype: str, checkpointing: bool) -> float:
-    """What backward needs of `tokens`: with checkpointing each layer's input and one layer's
+    """Return what backward needs of `tokens`: with checkpointing each layer's input and one layer's
     insides.
     """
     layer = (

@@ -10,6 +10,7 @@ SLIVER = 0.001  # of a custom resource: a mark of the node, never a limit (a tho
 
 
 def split_label(where: str) -> tuple[str, str] | None:
+    """Split "key=value"; None for what is no label."""
     key, equals, value = where.partition("=")
     return (key.strip(), value.strip()) if equals else None
 

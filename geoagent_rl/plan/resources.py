@@ -31,14 +31,15 @@ class Part:
     nodes: str = ""  # as in reward.geocoder.nodes
 
     def text(self) -> str:
+        """Return what it asks for, in words."""
         gpus = f"{self.gpus:g} GPU, " if self.gpus else ""
         where = f" on nodes with {self.nodes}" if self.nodes else ""
         return f"{self.count} x {self.name} ({gpus}{self.cpus:g} CPU){where}"
 
 
 def parts(config: Config, only_learner: bool = False) -> list[Part]:
-    """What a run consists of: the learner's ranks and, unless only_learner (SFT), engines and
-    reward services.
+    """Return what a run consists of: the learner's ranks and, unless only_learner (SFT), engines
+    and reward services.
     """
     r, c, j, g = config.rollout, config.learner, config.judge, config.reward.geocoder
     found = [
@@ -58,6 +59,7 @@ def parts(config: Config, only_learner: bool = False) -> list[Part]:
 
 
 def keys(section: str, many: str) -> tuple[str, str, str]:
+    """Return the configuration keys of the number, GPUs and CPUs of a part."""
     one = many.removesuffix("s")
     return f"{section}.{many}", f"{section}.gpus_per_{one}", f"{section}.cpus_per_{one}"
 
@@ -70,10 +72,11 @@ class Cluster:
     labels: Sequence[Mapping[str, str]] = field(default=())
 
     def total(self, resource: str) -> float:
+        """Return the sum over all nodes."""
         return sum(node.get(resource, 0.0) for node in self.nodes)
 
     def with_(self, where: str) -> list[Node]:
-        """The nodes that reward.geocoder.nodes means."""
+        """Return the nodes that reward.geocoder.nodes means."""
         label = split_label(where)
         if not where:
             return list(self.nodes)
@@ -85,6 +88,7 @@ class Cluster:
         ]
 
     def text(self) -> str:
+        """Return what there is, in words."""
         count = f"{len(self.nodes)} node{'s' if len(self.nodes) != 1 else ''}"
         return (
             f"the cluster has {count} with {self.total('GPU'):g} GPU and {self.total('CPU'):g} CPU"
@@ -92,7 +96,7 @@ class Cluster:
 
 
 def check(asked: Sequence[Part], cluster: Cluster) -> None:
-    """Raises UserError (what is asked, what there is, what to change) for what can never fit.
+    """Raise UserError (what is asked, what there is, what to change) for what can never fit.
 
     What passes may still not fit together, when sizes do not divide: only reserving it shows that.
     """

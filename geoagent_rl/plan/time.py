@@ -68,6 +68,7 @@ def decode_seconds(
 
 
 def rollout_seconds(config: Config, policy: Architecture, lengths: Lengths, gpu: GPU) -> float:
+    """Return the seconds in which the engines generate one step."""
     r, dtype = config.rollout, config.policy.dtype
     prompts = math.ceil(r.prompts_per_step / r.engines)  # of the busiest engine
     together = min(prompts * r.group_size, r.max_num_seqs)
@@ -100,6 +101,7 @@ def learner_seconds(config: Config, policy: Architecture, tokens: float, gpu: GP
 
 
 def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -> float:
+    """Return the seconds in which the judges answer `calls` questions."""
     j = config.judge
     if j.gpus_per_replica == 0:
         return 0.0
@@ -119,7 +121,7 @@ def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -
 
 
 def geocoder_seconds(config: Config, calls: float) -> float:
-    """The slowest provider's shared rate limit."""
+    """Return the slowest provider's shared rate limit."""
     g = config.reward.geocoder
     rates = {
         "opencage": g.opencage.rate_per_s * len(g.opencage.api_key_env),

@@ -1,0 +1,1 @@
+"""Locate photographs with a trained policy: folder, server, page."""

@@ -38,7 +38,7 @@ COLUMNS = (
 def predict_folder(
     folder: Path, out: Path, locate: Callable[[Image.Image], Mapping[str, Any]]
 ) -> tuple[int, int]:
-    """Appends a row for every photograph under `folder` that has none in `out` yet; `image` is
+    """Append a row for every photograph under `folder` that has none in `out` yet; `image` is
     relative to `folder`.
 
     A photograph that cannot be read is a row without a position and a line on standard error.
@@ -97,8 +97,8 @@ def photographs(folder: Path) -> list[str]:
 
 
 def finished(out: Path) -> set[str]:
-    """The photographs that `out` has rows of; a last line that a kill cut short is removed from the
-    file.
+    """Return the photographs that `out` has rows of; a last line that a kill cut short is removed
+    from the file.
     """
     data = out.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
@@ -125,4 +125,5 @@ def line_of(row: Mapping[str, Any], suffix: str) -> str:
 
 
 def say(text: str) -> None:
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from geoagent_rl.types import UserError
 
 
 def newest_policy(runs: Path) -> Path:
-    """The policy of the newest run under `runs`. Raises UserError where there is none."""
+    """Return the policy of the newest run under `runs`. Raises UserError where there is none."""
     found = sorted(runs.glob("*/policy/config.json"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise UserError(
@@ -100,6 +100,7 @@ def predict_image(image: Path, model: Path, max_tokens: int = 1024) -> dict[str,
 
 
 def show_prediction(row: dict[str, Any]) -> str:
+    """Return a prediction for a terminal."""
     lines = [f"{s['reasoning']}\n  -> {s['conclusion']}" for s in row["stages"]] or [row["text"]]
     lines.append(
         f"\nAnswer: {row['answer'] or 'none'}" + (f"  ({row['problem']})" if row["problem"] else "")
@@ -108,6 +109,7 @@ def show_prediction(row: dict[str, Any]) -> str:
 
 
 def show_location(row: Mapping[str, Any]) -> str:
+    """Return in words where the answer lies."""
     if not row["level"]:
         return "the answer names no place that the gazetteer knows"
     return (

@@ -40,7 +40,7 @@ window.addEventListener("pageshow", () => {
 def page(
     model: str, row: Mapping[str, Any] | None = None, picture: str = "", problem: str = ""
 ) -> str:
-    """The whole page. row: of Locator.locate; picture: a data URI; problem: why there is no
+    """Return the whole page. row: of Locator.locate; picture: a data URI; problem: why there is no
     result.
     """
     shown = result(row, picture) if row else ""
@@ -55,6 +55,7 @@ def page(
 
 
 def result(row: Mapping[str, Any], picture: str) -> str:
+    """Return the answer, its reasoning and its map as HTML."""
     fault = f'<p class="no small">Format: {escape(row["problem"])}</p>' if row["problem"] else ""
     seen = f'<img alt="the photograph" src="{picture}">'
     raw = f"<details><summary>completion as generated</summary><pre>{escape(row['text'])}</pre></details>"
@@ -66,6 +67,7 @@ def result(row: Mapping[str, Any], picture: str) -> str:
 
 
 def stages(row: Mapping[str, Any]) -> str:
+    """Return the stages of reasoning as HTML."""
     out = []
     for level, stage in zip(LEVELS, row["stages"], strict=False):
         chips = "".join(f'<span class="chip">{escape(clue)}</span>' for clue in stage["clues"])
@@ -80,6 +82,7 @@ def stages(row: Mapping[str, Any]) -> str:
 
 
 def place_map(row: Mapping[str, Any]) -> str:
+    """Return a map of the answer; "" where it names no known place."""
     if row["lat"] is None:
         return ""
     here = (row["lat"], row["lon"])

@@ -70,28 +70,35 @@ class Server:
         return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
     async def health(self, request: Request) -> Response:
+        """Answer that the server lives, and with which model."""
         return JSONResponse({"status": "ok", "model": self.model})
 
     async def empty_page(self, request: Request) -> Response:
+        """Answer the page without a result."""
         return self.html(page(self.model))
 
     async def result_page(self, request: Request) -> Response:
+        """Locate the photograph of the form; answer the page with the result."""
         picture, row = await self.located(request)
         return self.html(page(self.model, row, data_uri(picture)))
 
     async def predict(self, request: Request) -> Response:
+        """Locate the photograph; answer JSON."""
         _, row = await self.located(request)
         return JSONResponse({"model": self.model, **row}, headers={"Cache-Control": "no-store"})
 
     async def refused(self, request: Request, error: HTTPException) -> Response:
+        """Answer an error: JSON below /api/, else the page."""
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
         return self.html(page(self.model, problem=error.detail), error.status_code)
 
     async def gone(self, request: Request, error: ClientDisconnect) -> Response:
+        """Answer a client that went away."""
         return Response(status_code=400)  # nobody is there to read it
 
     def html(self, text: str, status: int = 200) -> Response:
+        """Return a page with headers that forbid everything it does not need."""
         digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
         policy = (
             f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
@@ -103,6 +110,7 @@ class Server:
         )
 
     async def located(self, request: Request) -> tuple[Image.Image, Mapping[str, Any]]:
+        """Return the photograph and what the model said about it."""
         picture = await asyncio.to_thread(self.opened, await self.photograph(request))
         if self.waiting > WAITING:
             raise HTTPException(503, f"{self.waiting} photographs are waiting; try again later")
@@ -114,6 +122,7 @@ class Server:
             self.waiting -= 1
 
     def opened(self, data: bytes) -> Image.Image:
+        """Return the picture, checked before it is decoded."""
         with tempfile.NamedTemporaryFile(
             prefix="geoagent-photo-"
         ) as file:  # the safe reader looks at files
@@ -125,8 +134,8 @@ class Server:
                 raise HTTPException(422, str(error).replace(file.name, "this photograph")) from None
 
     async def photograph(self, request: Request) -> bytes:
-        """The uploaded bytes, from a form's field "photo" or as the whole body. Stops reading above
-        the limit.
+        """Return the uploaded bytes, from a form's field "photo" or as the whole body. Stops
+        reading above the limit.
         """
         body = await self.limited(request)
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
@@ -149,8 +158,9 @@ class Server:
         return body
 
     async def limited(self, request: Request) -> bytes:
-        """The body. What is beyond the limit is read (up to DRAINED times it, so that a browser
-        sees the answer and not a broken connection) but not kept."""
+        """Return the body. What is beyond the limit is read (up to DRAINED times it, so that a
+        browser sees the answer and not a broken connection) but not kept.
+        """
         body, size = io.BytesIO(), int(request.headers.get("content-length", 0))
         if size <= DRAINED * self.max_bytes:
             size = 0
@@ -167,6 +177,7 @@ class Server:
 
 
 def data_uri(picture: Image.Image) -> str:
+    """Return a thumbnail as a data URI."""
     small, data = picture.copy(), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(data, "JPEG", quality=85)
@@ -176,7 +187,7 @@ def data_uri(picture: Image.Image) -> str:
 def serve(
     model: Path, host: str, port: int, max_upload_mb: float, max_megapixels: float, max_tokens: int
 ) -> None:
-    """Loads the model and serves until Ctrl-C. Prints the address when it answers. Port 0: any free
+    """Load the model and serve until Ctrl-C. Print the address when it answers. Port 0: any free
     one.
     """
     from geoagent_rl.predict.locator import Locator
