@@ -25,8 +25,9 @@ from actors.processor import set_reproducible_products
 from actors.shared_rate_limit import SharedTurns
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
-from geoagent_rl.geo.gazetteer import Gazetteer, Match
+from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.gazetteer_build import database_path
+from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.remote import query_text, remotes
 from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity

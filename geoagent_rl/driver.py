@@ -240,7 +240,7 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
         if engine.up and (not proven or await engine.answers()):
             return engine
     waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
-    lost: BaseException = InfraError("there is no rollout engine")
+    lost: BaseException | None = None
     try:
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -249,6 +249,7 @@ async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -
                 if problem is None:
                     return engine
                 lost = problem
+        assert lost is not None  # a run has an engine
         raise lost
     finally:
         for task in waiting:

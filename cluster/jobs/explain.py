@@ -16,7 +16,7 @@ from actors.chunking import Chunker
 from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import JudgeConfig
-from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.geo.match import Match
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces

@@ -14,7 +14,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from geoagent_rl.geo.gazetteer import MAX_CHARS, Gazetteer, Match
+from geoagent_rl.geo.gazetteer import MAX_CHARS, Gazetteer
+from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.places import is_absent
 from geoagent_rl.types import InfraError, UserError
 

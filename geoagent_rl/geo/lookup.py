@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.chain import Address, Chain, provider_names
-from geoagent_rl.geo.gazetteer import Gazetteer, Match
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.places import split_levels
 from geoagent_rl.geo.remote import query_text, remotes
 from geoagent_rl.types import InfraError, UserError

@@ -29,7 +29,7 @@ from geopy.geocoders.base import Geocoder
 
 from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.chain import Address, provider_names
-from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalTurns, Turns
 from geoagent_rl.geo.remote_answers import READERS, Undocumented, checked
 from geoagent_rl.secrets import read_secret

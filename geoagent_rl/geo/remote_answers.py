@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from geoagent_rl.geo.gazetteer import Match
+from geoagent_rl.geo.match import Match
 
 COUNTRY = {"country"}
 REGION = {

@@ -8,7 +8,7 @@ from geoagent_rl.metrics.table import parts_measured
 
 
 def summary_line(step: int, steps: int, row: Mapping[str, float]) -> str:
-    """The live line: step, reward parts, tokens/s, what the learner waited for."""
+    """Return the live line: step, reward parts, tokens/s, what the learner waited for."""
     parts = " ".join(f"{p[:3]} {row[f'reward_{p}_mean']:.2f}" for p in parts_measured(row))
     waits = {
         "rollout": row["rollout_wait_seconds"],

@@ -25,7 +25,7 @@ class StepClock:
 
 
 def clipped(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
-    """What of each interval lies inside `window`, sorted."""
+    """Return what of each interval lies inside `window`, sorted."""
     inside = ((max(a, window[0]), min(b, window[1])) for a, b in intervals)
     return sorted((a, b) for a, b in inside if a < b)
 
@@ -59,7 +59,7 @@ def most_at_once(intervals: Iterable[Interval]) -> int:
 
 
 def gaps(intervals: Sequence[Interval], window: Interval) -> list[Interval]:
-    """The time of `window` that disjoint sorted `intervals` leave free."""
+    """Return the time of `window` that disjoint sorted `intervals` leave free."""
     edges = [window[0], *[t for interval in intervals for t in interval], window[1]]
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geoagent_rl.config.reward import RewardConfig
-from geoagent_rl.geo.gazetteer import Gazetteer, Match
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import Match
 from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.encoder import Encoder
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity

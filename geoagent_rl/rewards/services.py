@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from geoagent_rl.geo.gazetteer import Match
+    from geoagent_rl.geo.match import Match
 
 Level = Literal["country", "region", "place"]
 LEVELS: tuple[Level, Level, Level] = ("country", "region", "place")
