@@ -115,7 +115,10 @@ def terms(config: Config) -> str:
     reward = config.reward
     weights = vars(reward.weights) | {name: own.weight for name, own in reward.custom.items()}
     moving = {schedule.of.split(".")[0] for schedule in reward.schedules}
-    kinds: dict[str, str] = {"spatial": reward.spatial.shape, "exact_match": reward.exact_match.style}
+    kinds: dict[str, str] = {
+        "spatial": reward.spatial.shape,
+        "exact_match": reward.exact_match.style,
+    }
     shown = []
     for name, weight in weights.items():
         notes = [kinds[name]] if name in kinds else []

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from geoagent_rl.geo.country_names import TERRITORIES
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.geo.gazetteer import Gazetteer, Match
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import Match
 
 # two places nearer than this (the "city" threshold of evaluation) are not called different
 APART_KM = 25.0

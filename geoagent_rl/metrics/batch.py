@@ -74,6 +74,7 @@ def staleness_metrics(groups: Sequence[Group], trained: int) -> dict[str, float]
 
 
 def mean(values: Sequence[float]) -> float:
+    """Return the mean; NaN of nothing."""
     return math.fsum(values) / len(values) if values else float("nan")
 
 

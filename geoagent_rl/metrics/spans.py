@@ -42,6 +42,7 @@ def union(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
 
 
 def length(intervals: Sequence[Interval]) -> float:
+    """Return the total length of disjoint intervals."""
     return math.fsum(b - a for a, b in intervals)
 
 

@@ -85,12 +85,12 @@ def picture(path: str) -> str:
 
 
 def part_color(i: int) -> str:
-    """The colour of the i-th part of the run's reward, as CSS."""
+    """Return the colour of the i-th part of the run's reward, as CSS."""
     return f"var(--part-{i % PART_COLORS})"
 
 
 def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
-    """The weights of a recorded configuration's reward parts, the user's own among them."""
+    """Return the weights of a recorded configuration's reward parts, the user's own among them."""
     reward = config.get("reward") or {}
     own = reward.get("custom") or {}
     return {**(reward.get("weights") or {}), **{name: own[name].get("weight") for name in own}}

@@ -10,7 +10,7 @@ from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import InfraError
 
 if TYPE_CHECKING:
-    from geoagent_rl.geo.gazetteer import Match
+    from geoagent_rl.geo.match import Match
 
 Question, Answer = TypeVar("Question"), TypeVar("Answer")
 

@@ -28,7 +28,7 @@ from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
 
 if TYPE_CHECKING:
     from geoagent_rl.answers.parse import Parsed
-    from geoagent_rl.geo.gazetteer import Match
+    from geoagent_rl.geo.match import Match
 
 LENGTH_RATIO = 0.7
 COUNTRY_ALONE = 0.2

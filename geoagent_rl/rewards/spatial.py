@@ -21,7 +21,7 @@ from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
 
 if TYPE_CHECKING:
     from geoagent_rl.answers.parse import Parsed
-    from geoagent_rl.geo.gazetteer import Match
+    from geoagent_rl.geo.match import Match
 
 
 async def score(
