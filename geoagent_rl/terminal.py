@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,16 @@ def errors_in_one_line(debug: bool = False) -> Iterator[None]:
         sys.exit(f"error: {refused(error) if isinstance(error, OSError) else error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def stop_with_130() -> None:
+    """Make SIGINT and SIGTERM end this process as Ctrl-C does.
+
+    uvicorn stops serving at either, then raises it again for the handler of before. Without one,
+    SIGTERM would end the process before it has cleaned up, and SIGINT would be lost where the shell
+    that started it ignores it (nohup, a job in the background)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def refused(error: OSError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
+from geoagent_rl.terminal import stop_with_130
 
 if TYPE_CHECKING:
     from cluster.monitor.runs import Runs
@@ -74,13 +74,3 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     finally:
         if attached is not None:
             attached.close()
-
-
-def stop_with_130() -> None:
-    """Make SIGINT and SIGTERM end this process as Ctrl-C does.
-
-    uvicorn stops serving at either, then raises it again for the handler of before. Without one,
-    SIGTERM would end the process before it has cleaned up, and SIGINT would be lost where the shell
-    that started it ignores it (nohup, a job in the background)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)

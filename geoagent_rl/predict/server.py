@@ -39,6 +39,7 @@ from starlette.routing import Route
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.predict.page import SCRIPT, page
+from geoagent_rl.terminal import stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
@@ -187,11 +188,13 @@ def data_uri(picture: Image.Image) -> str:
 def serve(
     model: Path, host: str, port: int, max_upload_mb: float, max_megapixels: float, max_tokens: int
 ) -> None:
-    """Load the model and serve until Ctrl-C. Print the address when it answers. Port 0: any free
-    one.
+    """Load the model, print the address and serve until SIGINT (Ctrl-C) or SIGTERM.
+
+    port: 0 for any free one.
     """
     from geoagent_rl.predict.locator import Locator
 
+    stop_with_130()
     listener = listen(host, port)
     locator = Locator(model, max_tokens)
     server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)

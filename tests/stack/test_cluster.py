@@ -282,6 +282,8 @@ def test_submit_follows_a_job_and_says_how_it_ended(here, tmp_path):
     done = run(here, "geoagent-rl", *words)
     assert done.returncode == 1 and "error: no manifest no/such/folder" in done.stdout
     assert done.stderr.strip().splitlines()[-1].endswith(": FAILED")
+    followed = run(here, "geoagent-rl", "jobs", "follow", done.stdout.splitlines()[0])
+    assert followed.returncode == 1 and "error: no manifest no/such/folder" in followed.stdout
 
 
 def test_without_the_clusters_token_nobody_gets_in(here):

@@ -93,6 +93,21 @@ def test_the_plan_foresaw_the_steps_tokens(run):
     assert plan["step"]["judge_calls"] == 3 * len(rows) / STEPS
 
 
+def test_the_tiny_base_is_found_and_not_trained_again(run):
+    done = geoagent("tiny-policy")
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (Path(done.stdout.strip()) / "config.json").exists()
+
+
+def test_the_cold_start_alone_writes_a_policy(run, tmp_path):
+    few = ["scenes.train=32", "sft.epochs=1", f"run.dir={tmp_path / 'run'}"]
+    done = geoagent("sft", *few)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run" / "policy" / "config.json").exists()
+    lines = (tmp_path / "run" / "sft_metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["loss"] > 0 for line in lines) and lines
+
+
 def test_predict_shows_reasoning_answer_and_place(run):
     photo = next((run[0] / "data" / "heldout" / "images").iterdir())
     done = geoagent("predict", str(photo), "--model", str(run[0] / "policy"), "--json")

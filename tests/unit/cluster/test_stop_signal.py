@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import tiny_random
+
 SCRIPT = """
 import asyncio, os, signal, sys
 import cluster.launch as launch
@@ -42,27 +44,45 @@ launch.run_until_done(work())
 IGNORING = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # the start of a command
 
 
-@pytest.mark.parametrize("shell", [[], IGNORING], ids=["foreground", "background"])
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize(("name", "shell"), [("SIGTERM", []), ("SIGINT", IGNORING)])
 def test_a_signal_leaves_time_to_save(name, shell):
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     command = [*shell, sys.executable, "-c", SCRIPT, name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=28, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=80, env=env)
     assert (done.returncode, done.stdout) == (130, "saved\n"), done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("shell", [[], IGNORING], ids=["foreground", "background"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_monitor_exits_with_130(number, shell, tmp_path):
+SERVERS = {"monitor": ["monitor", "."], "model": ["serve-model", "--model", "policy"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    tiny_random.build(folder / "policy")
+    return folder
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("server", "number", "shell"),
+    [
+        ("monitor", signal.SIGTERM, []),
+        ("monitor", signal.SIGINT, []),
+        ("monitor", signal.SIGINT, IGNORING),
+        ("model", signal.SIGINT, IGNORING),
+    ],
+)
+def test_a_stopped_server_exits_with_130(server, number, shell, folder):
     program = str(Path(sys.executable).with_name("geoagent-rl"))
-    command = [*shell, program, "monitor", str(tmp_path), "--port", "0"]
+    command = [*shell, program, *SERVERS[server], "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as monitor:
+    with subprocess.Popen(command, cwd=folder, **pipes) as process:
         try:
-            url = monitor.stdout.readline().split()[0]
-            urllib.request.urlopen(url, timeout=20).close()  # it serves
-            monitor.send_signal(number)
-            _, errors = monitor.communicate(timeout=20)
+            url = process.stdout.readline().split()[0]
+            urllib.request.urlopen(url, timeout=30).close()  # it serves
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=30)
         finally:
-            monitor.kill()
-    assert (monitor.returncode, errors) == (130, "")
+            process.kill()
+    assert (process.returncode, errors) == (130, "")

@@ -82,8 +82,30 @@ def test_files_and_functions_stay_short():
 
 
 def test_no_machine_path_or_registry_host_in_any_file():
-    command = ["git", "grep", "-nIE", MACHINE, "--", ".", ":!tests/unit/test_architecture.py"]
+    command = [
+        "git",
+        "grep",
+        "-nIE",
+        MACHINE,
+        "--",
+        ".",
+        ":!tests/unit/repository/test_architecture.py",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     if done.returncode > 1:
         pytest.skip("not a git checkout")
     assert done.stdout == ""
+
+
+def test_unit_tests_mirror_the_packages():
+    """tests/unit/geo is of geoagent_rl/geo, tests/unit/cluster/cli of cluster/cli; what lies loose
+    is of a module that lies loose in geoagent_rl; tests/unit/repository is of the repository.
+    """
+    unit = ROOT / "tests" / "unit"
+    for path in unit.rglob("test_*.py"):
+        room = path.parent.relative_to(unit).as_posix()
+        if room == ".":
+            module = f"{path.stem.removeprefix('test_')}.py"
+            assert (ROOT / "geoagent_rl" / module).exists(), path
+        elif room != "repository":
+            assert any((root / room).is_dir() for root in (ROOT, ROOT / "geoagent_rl")), path

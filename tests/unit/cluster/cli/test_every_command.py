@@ -1,0 +1,120 @@
+"""Every command is run for real by a test: the quick ones here, in one folder; of the others this
+table says which test runs them. A new command without a test fails here."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+import pytest
+import typer
+
+from cluster.cli.main import app, main
+from tests.support.monitor_runs import new_run, photograph, record
+from tests.support.paths import CONFIGS, ROOT, TEST_DATA
+
+QUICK = [
+    "data scenes scenes --n 8",
+    "data validate scenes/manifest.parquet",
+    "data show scenes/manifest.parquet",
+    "data cot-check scenes/manifest.parquet --json",
+    "data export scenes swift.jsonl",
+    "data import scenes/manifest.parquet scenes/again.jsonl",
+    "data sample pool.csv --n 20 --out sample.csv",
+    "data contamination pool.csv sample.csv",
+    "data locatability scenes/manifest.parquet scenes/scored.jsonl --scores scores.csv",
+    "eval score predictions.csv --html score.html",
+    "eval compare predictions.csv twice=predictions.csv",
+    "eval published im2gps3k",
+    "geocode Germany;Bavaria;Munich --json",
+    f"plan --config {CONFIGS / 'paper.yaml'}",
+    "config schema",
+    "report runs/run",
+    "reward explain few.jsonl",
+    "reward compare few.jsonl --config {0} --config {0}".format(CONFIGS / "local.yaml"),
+]
+ELSEWHERE = {
+    "doctor": "stack/test_doctor_here.py::test_doctor_finds_no_failure_in_the_environment_of_the_tests",
+    "demo": "stack/test_main_job.py::test_the_demo_ends_with_the_table_and_a_report",
+    "tiny-policy": "stack/test_main_job.py::test_the_tiny_base_is_found_and_not_trained_again",
+    "sft": "stack/test_main_job.py::test_the_cold_start_alone_writes_a_policy",
+    "train": "stack/test_jobs.py::"
+    "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
+    "scale": "stack/test_jobs.py::"
+    "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
+    "status": "stack/test_jobs.py::"
+    "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
+    "submit": "stack/test_cluster.py::test_submit_follows_a_job_and_says_how_it_ended",
+    "jobs list": "stack/test_cluster.py::"
+    "test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing",
+    "jobs stop": "stack/test_cluster.py::"
+    "test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing",
+    "jobs follow": "stack/test_cluster.py::test_submit_follows_a_job_and_says_how_it_ended",
+    "cluster-demo": "stack/test_cluster_demo.py::test_the_story_comes_true",
+    "ablate": "stack/test_ablate.py::"
+    "test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again",
+    "eval run": "stack/test_eval_run.py::"
+    "test_evaluation_with_the_judge_and_going_on_where_it_stopped",
+    "predict": "unit/predict/test_predict.py::"
+    "test_the_command_line_locates_a_folder_with_a_real_checkpoint",
+    "export": "unit/policy/test_export.py::"
+    "test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers",
+    "monitor": "unit/cluster/test_stop_signal.py::test_a_stopped_server_exits_with_130",
+    "serve-model": "unit/cluster/test_stop_signal.py::test_a_stopped_server_exits_with_130",
+}
+
+
+def commands(command=None, name: str = "") -> Iterator[str]:
+    """The full names of all commands."""
+    command = command or typer.main.get_command(app)
+    for word, found in getattr(command, "commands", {}).items():
+        yield from commands(found, f"{name} {word}".strip())
+    if name and not hasattr(command, "commands"):
+        yield name
+
+
+def command_of(line: str) -> str:
+    return max((name for name in commands() if f"{line} ".startswith(f"{name} ")), key=len)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the quick commands read, apart from what earlier ones write."""
+    folder = tmp_path_factory.mktemp("commands")
+    rows = range(40)
+    pool = {"id": rows, "lat": [48.0 + i / 40 for i in rows], "lon": [11.5] * 40, "country": "DE"}
+    pandas.DataFrame(pool).to_csv(folder / "pool.csv", index=False)
+    found = {"uid": rows, "gt_lat": pool["lat"], "gt_lon": 11.5, "pred_lat": 48.1, "pred_lon": 11.6}
+    pandas.DataFrame(found).to_csv(folder / "predictions.csv", index=False)
+    uids = [f"train-0-{i:06d}" for i in range(8)]
+    pandas.DataFrame({"uid": uids, "locatability": 5}).to_csv(folder / "scores.csv", index=False)
+    run = new_run(folder)
+    record(run, photograph(folder / "photos"), range(1, 4))
+    lines = (TEST_DATA / "tricky_completions.jsonl").read_text(encoding="utf-8").splitlines(True)
+    (folder / "few.jsonl").write_text("".join(lines[:3]), encoding="utf-8")
+    return folder
+
+
+def test_no_command_is_without_a_test():
+    assert sorted([*map(command_of, QUICK), *ELSEWHERE]) == sorted(commands())
+
+
+@pytest.mark.parametrize("line", QUICK, ids=[command_of(line) for line in QUICK])
+def test_it_runs(line, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["geoagent-rl", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    allowed = (0, 1) if "cot-check" in line else (0, None)  # 1: it found a fault
+    assert ended.value.code in allowed, capsys.readouterr().err
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("command", ELSEWHERE)
+def test_the_named_test_exists_and_its_file_holds_the_commands_words(command):
+    file, test = ELSEWHERE[command].split("::")
+    nodes = list(ast.walk(ast.parse((ROOT / "tests" / file).read_text())))
+    assert test in {getattr(node, "name", "") for node in nodes}
+    said = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    assert said >= set(command.split())
