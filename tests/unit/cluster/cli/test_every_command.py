@@ -11,28 +11,30 @@ import pytest
 import typer
 
 from cluster.cli.main import app, main
+from geoagent_rl.tiny.scenes import make
 from tests.support.monitor_runs import new_run, photograph, record
 from tests.support.paths import CONFIGS, ROOT, TEST_DATA
 
 QUICK = [
-    "data scenes scenes --n 8",
+    "data scenes more --n 2",
     "data validate scenes/manifest.parquet",
     "data show scenes/manifest.parquet",
     "data cot-check scenes/manifest.parquet --json",
     "data export scenes swift.jsonl",
     "data import scenes/manifest.parquet scenes/again.jsonl",
     "data sample pool.csv --n 20 --out sample.csv",
-    "data contamination pool.csv sample.csv",
+    "data contamination pool.csv pool.csv",
     "data locatability scenes/manifest.parquet scenes/scored.jsonl --scores scores.csv",
     "eval score predictions.csv --html score.html",
     "eval compare predictions.csv twice=predictions.csv",
     "eval published im2gps3k",
     "geocode Germany;Bavaria;Munich --json",
-    f"plan --config {CONFIGS / 'paper.yaml'}",
+    "plan --config configs/paper.yaml",
     "config schema",
+    "recipes",
     "report runs/run",
     "reward explain few.jsonl",
-    "reward compare few.jsonl --config {0} --config {0}".format(CONFIGS / "local.yaml"),
+    "reward compare few.jsonl --config configs/local.yaml --config configs/local.yaml",
 ]
 ELSEWHERE = {
     "doctor": "stack/test_doctor_here.py::test_doctor_finds_no_failure_in_the_environment_of_the_tests",
@@ -80,15 +82,25 @@ def command_of(line: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the quick commands read, apart from what earlier ones write."""
+    """What the quick commands read."""
     folder = tmp_path_factory.mktemp("commands")
+    make(folder / "scenes", 8, 0, "train", with_cot=True)
     rows = range(40)
     pool = {"id": rows, "lat": [48.0 + i / 40 for i in rows], "lon": [11.5] * 40, "country": "DE"}
     pandas.DataFrame(pool).to_csv(folder / "pool.csv", index=False)
-    found = {"uid": rows, "gt_lat": pool["lat"], "gt_lon": 11.5, "pred_lat": 48.1, "pred_lon": 11.6}
+    found = {
+        "uid": rows,
+        "lat": pool["lat"],
+        "lon": 11.5,
+        "gt_lat": pool["lat"],
+        "gt_lon": 11.5,
+        "pred_lat": 48.1,
+        "pred_lon": 11.6,
+    }
     pandas.DataFrame(found).to_csv(folder / "predictions.csv", index=False)
     uids = [f"train-0-{i:06d}" for i in range(8)]
     pandas.DataFrame({"uid": uids, "locatability": 5}).to_csv(folder / "scores.csv", index=False)
+    (folder / "configs").symlink_to(CONFIGS)
     run = new_run(folder)
     record(run, photograph(folder / "photos"), range(1, 4))
     lines = (TEST_DATA / "tricky_completions.jsonl").read_text(encoding="utf-8").splitlines(True)
@@ -100,6 +112,7 @@ def test_no_command_is_without_a_test():
     assert sorted([*map(command_of, QUICK), *ELSEWHERE]) == sorted(commands())
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("line", QUICK, ids=[command_of(line) for line in QUICK])
 def test_it_runs(line, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
