@@ -152,12 +152,12 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         services = await start_services(config, s.run_id, s.run_dir / "cache")
         cleanup.push_async_callback(services.stop)
         await starting
-        everything = dataclasses.replace(config.reward, weights=Weights())
+        everything = dataclasses.replace(config.reward, weights=Weights(), schedules=())
         yield Stack(
             model_dir,
             engines,
-            scorer=Scorer(services.services, config.reward),
-            evaluation_scorer=Scorer(services.services, everything),
+            scorer=Scorer(services.services, config.reward, config.policy.answer),
+            evaluation_scorer=Scorer(services.services, everything, config.policy.answer),
             services=services,
         )
 

@@ -129,7 +129,9 @@ class _Job:
         if row.grpo:
             holds = "" if shared else start
             stack = dataclasses.replace(
-                stack, model_dir=holds, scorer=Scorer(stack.services.services, config.reward)
+                stack,
+                model_dir=holds,
+                scorer=Scorer(stack.services.services, config.reward, config.policy.answer),
             )
             await reinforce(s, stack, run, start, self.train, self.held, resume)
         elif shared:

@@ -33,7 +33,7 @@ from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.terminal import say
-from geoagent_rl.types import UserError
+from geoagent_rl.types import AnswerForm, UserError
 
 FILE = "predictions.jsonl"
 
@@ -110,15 +110,16 @@ async def predict(
             async with running_stack(s, checkpoint) as stack:
                 return await predict_on(config, stack.engines, stack.evaluation_scorer, todo, keep)
         async with starting_engines(s, checkpoint) as (engines, starting):
-            scorer = places_scorer(config.reward)
+            scorer = places_scorer(config.reward, config.policy.answer)
             await starting
             return await predict_on(config, engines, scorer, todo, keep)
 
 
-def places_scorer(config: RewardConfig) -> Scorer:
+def places_scorer(config: RewardConfig, form: AnswerForm) -> Scorer:
     """Return a scorer of places and names in this process, by the offline gazetteer; it scores no
     reasoning.
     """
     (places,) = LocalPlaces.open(config)
     weights = Weights(consistency=0.0)
-    return Scorer(Services(places, places, None), dataclasses.replace(config, weights=weights))
+    reward = dataclasses.replace(config, weights=weights, schedules=())
+    return Scorer(Services(places, places, None), reward, form)

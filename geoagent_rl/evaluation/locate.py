@@ -125,13 +125,16 @@ def _truth(sample: Sample) -> Prediction:
 
 
 def _answer(scored: ScoredRollout) -> Prediction:
-    """The chosen completion in columns; what no reward part looked at is left out."""
+    """Return the chosen completion in columns; what no reward part looked at is left out."""
     parsed = parse(scored.rollout.text)
+    spatial, form = scored.parts.get("spatial"), scored.parts.get("format")
+    levels = spatial.details.get("levels", parsed.levels) if spatial else parsed.levels
     row: Prediction = {
-        "answer": "; ".join(parsed.levels) if any(parsed.levels) else "",
+        "answer": "; ".join(levels) if any(levels) else "",
         "text": scored.rollout.text,
     }
-    row["format_valid"] = float(parsed.format_ok)
+    # The format part knows policy.answer; without it the answer counts as one of three levels.
+    row["format_valid"] = form.score if form and form.score is not None else float(parsed.format_ok)
     row["finish_reason"] = scored.rollout.finish_reason
     for level, stage in zip(LEVELS, parsed.stages, strict=False):
         row[f"uncertainty_{level}"] = stage.uncertainty or None

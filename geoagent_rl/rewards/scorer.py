@@ -1,4 +1,4 @@
-"""Scores one rollout: all parts at once, each retried on infrastructure failures until the sample's
+"""Score one rollout: all parts at once, each retried on infrastructure failures until the sample's
 deadline.
 
 A part ends as a score, a data failure or an infra Outcome, never as an exception and never as a
@@ -12,41 +12,43 @@ import dataclasses
 import math
 import random
 import time
-from typing import TYPE_CHECKING, TypeVar
 
-from geoagent_rl.answers.parse import Parsed, parse
+from geoagent_rl.answers.forms import read
+from geoagent_rl.answers.parse import Parsed
 from geoagent_rl.config.reward import RewardConfig
+from geoagent_rl.config.schedule import values, with_values
 from geoagent_rl.rewards import parts
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.rewards.total import part_weights, total
-from geoagent_rl.types import InfraError, Outcome, Prompt, Rollout, ScoredRollout
-
-if TYPE_CHECKING:
-    pass
+from geoagent_rl.types import AnswerForm, InfraError, Outcome, Prompt, Rollout, ScoredRollout
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.1, 5.0
-Q, A = TypeVar("Q"), TypeVar("A")
 
 
 class Scorer:
     """Stateless apart from its services; any number of samples may be scored at once.
 
-    Raises UserError for a reward of reward.custom that cannot be imported.
+    form: what an answer looks like. Numbers that follow the step (reward.schedules) are those of
+    the updates that the rollout's policy has had, its version. Raises UserError for a reward of
+    reward.custom that cannot be imported.
     """
 
-    def __init__(self, services: Services, config: RewardConfig):
+    def __init__(self, services: Services, config: RewardConfig, form: AnswerForm = "levels"):
         self.services = services
         self.config = config
+        self.form = form
         self.parts = parts.bound(config, services)
 
     async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
-        """Every part in play, and the total (None: unscorable). Details hold `seconds` and
+        """Return every part in play, and the total (None: unscorable). Details hold `seconds` and
         `attempts` per part.
         """
+        if self.config.schedules:
+            return await self.at(rollout.version).score(prompt, rollout)
         deadline = time.monotonic() + self.config.deadline_s
         names = list(part_weights(self.config))
         try:
-            parsed = parse(rollout.text)
+            parsed = read(rollout.text, self.form)
         except Exception as error:  # failure taxonomy: our bug, not the answer's fault
             outcomes = [Outcome("infra", None, f"the parser failed: {error!r}")] * len(names)
         else:
@@ -55,6 +57,11 @@ class Scorer:
             )
         found = dict(zip(names, outcomes, strict=True))
         return ScoredRollout(rollout, found, total(found, self.config))
+
+    def at(self, version: int) -> Scorer:
+        """Return the scorer whose numbers are those of a policy version."""
+        config = with_values(self.config, values(self.config.schedules, version))
+        return Scorer(self.services, dataclasses.replace(config, schedules=()), self.form)
 
     async def _part(
         self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float

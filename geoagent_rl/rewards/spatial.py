@@ -33,8 +33,9 @@ async def score(
     levels = without_hedges(parsed.levels)
     geocoded = config.spatial.truth == "geocoded"
     true = without_hedges(prompt.truth.levels) if geocoded else ()
-    match, true_match = await geocode(services, levels, true)
-    return outcome(levels, match, prompt.truth, config.spatial, true_match)
+    asked = levels if parsed.point is None else ()
+    match, true_match = await geocode(services, asked, true)
+    return outcome(levels, match, prompt.truth, config.spatial, true_match, parsed.point)
 
 
 def outcome(

@@ -9,10 +9,16 @@ import time
 
 import pytest
 
-from geoagent_rl.config.reward import ExactMatchConfig, RewardConfig, SpatialConfig, Weights
+from geoagent_rl.config.reward import (
+    ExactMatchConfig,
+    RewardConfig,
+    ScheduleConfig,
+    SpatialConfig,
+    Weights,
+)
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Similarity
-from geoagent_rl.types import InfraError
+from geoagent_rl.types import InfraError, Truth
 from tests.support.reward_fakes import PROMPT, Fakes, completion, rollout
 
 PERFECT = 1.5 * 1.0 + 1.0 * (0.1 + 0.6 * 0.8 + 0.3 * 0.9) + 0.5 + 0.5
@@ -163,3 +169,29 @@ def test_a_geocoded_truth_is_asked_for_with_the_answer():
     assert found.parts["spatial"].score == 1.0 and fakes.calls["geocode"] == 1
     lost = at(country="Qzxland")[0].parts["spatial"]
     assert (lost.kind, lost.score) == ("data", 0.0) and "truth" in lost.reason
+
+
+def test_an_answer_in_coordinates_is_scored_by_them_and_asks_no_geocoder():
+    fakes = Fakes()
+    config = RewardConfig(weights=Weights(semantic=0, consistency=0))
+    text = "<think>x</think><answer>48.0, 11.0</answer>"
+    at_home = dataclasses.replace(PROMPT, truth=Truth("", "", "", 48.0, 11.0))
+    scorer = Scorer(fakes.services, config, "lat_lon")
+    found = asyncio.run(scorer.score(at_home, rollout(text)))
+    assert found.parts["spatial"].score == 1.0 and found.parts["format"].score == 1.0
+    assert found.parts["spatial"].details["provider"] == "answer"
+
+
+def test_numbers_that_follow_the_step_are_those_of_the_rollouts_version():
+    falling = ScheduleConfig("spatial.tau_km", "linear", 1000.0, 100.0, 10)
+    config = RewardConfig(weights=Weights(semantic=0, consistency=0), schedules=(falling,))
+    scorer = Scorer(Fakes().services, config, "lat_lon")
+    text = "<think>x</think><answer>49.0, 11.0</answer>"
+    at_home = dataclasses.replace(PROMPT, truth=Truth("", "", "", 48.0, 11.0))
+    early, late = (
+        asyncio.run(scorer.score(at_home, dataclasses.replace(rollout(text), version=version)))
+        for version in (0, 9)
+    )
+    assert early.parts["spatial"].details["tau_km"] == 1000.0
+    assert late.parts["spatial"].details["tau_km"] == 100.0
+    assert early.total > late.total
