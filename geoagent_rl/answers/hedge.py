@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geoagent_rl.geo.places import is_absent, normalise
+from geoagent_rl.geo.absent import is_absent
+from geoagent_rl.geo.folding import normalise
 
 PLACELESS = (
     "anywhere",

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,7 @@ def parse(text: str) -> Parsed:
     return Parsed(levels, stages, not problem, problem)
 
 
-def render(stages: tuple[Stage, Stage, Stage], levels: Levels) -> str:
+def render(stages: Sequence[Stage], levels: Levels) -> str:
     """The completion in the exact format; parse() of it gives the same stages and levels back."""
     chain = {
         name: {
@@ -160,7 +161,8 @@ def read_levels(answer: str) -> tuple[Levels, str]:
         return NO_LEVELS, fault or ("refusal" if filled else "empty answer")
     if filled < 3:
         fault = fault or f"{filled} levels in the answer, not 3"
-    return (levels + NO_LEVELS)[:3], fault
+    country, region, place = (*levels, *NO_LEVELS)[:3]
+    return (country, region, place), fault
 
 
 def split_tags(text: str) -> tuple[str, str | None, str]:
@@ -259,7 +261,7 @@ def _read_stages(payload: Any) -> tuple[tuple[Stage, ...], str]:
     return tuple(stages), fault
 
 
-def _read_stage(entry: dict) -> Stage:
+def _read_stage(entry: dict[str, Any]) -> Stage:
     clues = _loosely(entry, ("clues", "clue"))
     if isinstance(clues, str):
         clues = [clues]
@@ -278,14 +280,14 @@ def _read_stage(entry: dict) -> Stage:
     return Stage(tuple(clue for clue in clues if clue), *texts)
 
 
-def _final_answer(payload: dict) -> str | None:
+def _final_answer(payload: dict[str, Any]) -> str | None:
     answer = _loosely(payload, ("finalanswer",))
     if isinstance(answer, list) and all(isinstance(part, str) for part in answer):
         answer = "; ".join(answer)
     return _clean(answer) if isinstance(answer, str) else None
 
 
-def _loosely(entry: dict, spellings: tuple[str, ...]) -> Any:
+def _loosely(entry: dict[str, Any], spellings: tuple[str, ...]) -> Any:
     """The value whose key is one of the spellings, whatever its case, spaces and underscores; else
     None.
     """

@@ -73,7 +73,7 @@ class Draw:
         q, before, after = self.quotas, self.strata.cells(), self.strata.cells(self.rows)
         names = zip(q.codes, q.share, q.requested, q.available, q.drawn, strict=True)
         n = int(q.requested.sum())
-        lines = [
+        lines: list[dict[str, Any]] = [
             {
                 "iso2": code,
                 "eq11": n * float(share),
@@ -110,7 +110,8 @@ def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
     of_place = np.array(
         [number.get(place.country_code, NOWHERE) for place in places.places] + [NOWHERE]
     )
-    code_of, parts, lost = CountryCodes(), [], Counter()
+    code_of, lost = CountryCodes(), Counter[str]()
+    parts: list[NDArray[np.int32]] = []
     for lat, lon, named in positions(pool, lost):
         sound = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
         lost["no usable coordinates"] += int((~sound).sum())
@@ -128,11 +129,13 @@ def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
         parts.append(stratum)
     if not sum(map(len, parts)):
         raise UserError(f"{pool.path} has no rows")
-    people = np.bincount(
-        cell_of(places.lat, places.lon), [p.population for p in places.places], minlength=CELLS
-    )
+    inhabitants = [float(place.population) for place in places.places]
+    people = np.bincount(cell_of(places.lat, places.lon), inhabitants, minlength=CELLS)
     return Strata(
-        codes, np.concatenate(parts), people, {why: rows for why, rows in lost.items() if rows}
+        codes,
+        np.concatenate(parts),
+        people.astype(np.float64),
+        {why: rows for why, rows in lost.items() if rows},
     )
 
 

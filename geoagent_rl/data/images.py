@@ -49,7 +49,7 @@ class BadImage(UserError):
         super().__init__(message)
         self.kind = kind
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, str]]:
         return (type(self), (str(self), self.kind))  # survives the trip between processes
 
 

@@ -49,7 +49,7 @@ def table(source: Path) -> Table:
     found = Finder(path.parent, files)
     rows = [(n, _row(values, used, finer, found)) for n, values in whole_rows(path)]
     without_row = set(files) - found.taken
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if without_row:
         first = min(without_row).relative_to(path.parent)
         warnings = (
@@ -71,7 +71,8 @@ class Finder:
     """Finds a table's image files, and remembers which were asked for."""
 
     def __init__(self, root: Path, files: list[Path]) -> None:
-        self.root, self.taken = root, set()
+        self.root = root
+        self.taken: set[Path] = set()
         self.files = set(files)
         self.by_name: dict[str, list[Path]] = {}
         for file in files:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +44,9 @@ def shares(table: Mapping[str, Country], exclude: Iterable[str] = ()) -> dict[st
     return {row.iso2: float(share) for row, share in zip(rows, total, strict=True)}
 
 
-def apportion(total: int, weights: ArrayLike, low: ArrayLike, high: ArrayLike) -> NDArray[np.int64]:
+def apportion(
+    total: int, weights: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
+) -> NDArray[np.int64]:
     """`total` in whole numbers, in proportion to `weights` within low <= count <= high, by largest
     remainder.
 
@@ -69,7 +72,7 @@ def apportion(total: int, weights: ArrayLike, low: ArrayLike, high: ArrayLike) -
             break
         # Those on the side that is off by more stay at their bound; the rest is shared out anew.
         fixed[np.flatnonzero(free)[(below if below.sum() >= above.sum() else above) > 0]] = True
-    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts: NDArray[np.int64] = np.floor(exact + 1e-9).astype(np.int64)
     remainder = np.where(counts < high, exact - counts, -1.0)
     order = np.argsort(-np.round(remainder, 9), kind="stable")
     counts[order[: total - counts.sum()]] += 1
@@ -143,7 +146,8 @@ def cell_of(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
     """
     row = np.minimum(np.floor(np.asarray(lat) + 90), 179).astype(np.int64)
     column = (np.floor(np.asarray(lon) + 180).astype(np.int64)) % 360
-    return row * 360 + column
+    cells: NDArray[np.int64] = row * 360 + column
+    return cells
 
 
 def cell_centre(cells: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -207,7 +207,7 @@ def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
         reader = csv.DictReader(text, names, delimiter=delimiter, skipinitialspace=True)
         next(reader, None)
         for values in reader:
-            too_many = values.pop(None, ())  # type: ignore[call-overload]
+            too_many = values.pop(None, ())
             fault = f"has {len(too_many)} cells too many" if too_many else ""
             yield Found(reader.line_num, {} if fault else values, fault)
 

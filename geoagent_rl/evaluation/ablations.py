@@ -123,14 +123,17 @@ def _published(system: str) -> dict[str, float]:
     neither has.
     """
     tables = {row.system: row for row in (*published.JUDGE, *published.ABLATION)}
-    return dict(zip(COLUMNS, tables[system].hit, strict=False)) if system else {}
+    if not system:
+        return {}
+    hits = zip(COLUMNS, tables[system].hit, strict=False)
+    return {column: hit for column, hit in hits if hit is not None}
 
 
 def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Row]:
     """The sensitivity grid: each weight times each factor, one at a time, the others as in
     `weights`.
     """
-    rows = []
+    rows: list[Row] = []
     for part in GRID_PARTS:
         for factor in factors:
             overrides = {f"reward.weights.{part}": round(weights[part] * factor, 6)}
@@ -227,8 +230,8 @@ def _judge(
             for seed in seeds
         ]
         mean, half = interval([a - b for a, b in pairs])
-        theirs = [paper[name].get(column) for name in (claim.better, claim.worse)]
-        published = None if None in theirs else round(theirs[0] - theirs[1], 2)
+        better, worse = paper[claim.better].get(column), paper[claim.worse].get(column)
+        published = None if better is None or worse is None else round(better - worse, 2)
         columns[column] = {"paper": published, "ours": mean, "half_width": half,
                            "verdict": verdict(published, mean, half)}  # fmt: skip
     return {**asdict(claim), "seeds": seeds, "columns": columns}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoagent_rl.geo.distance import PAPER_SCALE_KM, geoscore, haversine_km
+from geoagent_rl.geo.distance import PAPER_SCALE_KM, distances_km, geoscore
 from geoagent_rl.types import UserError
 
 THRESHOLDS_KM = (1, 25, 200, 750, 2500)  # street, city, region, country, continent
@@ -42,7 +42,7 @@ def score_table(
             f" {len(wrong)} such rows: correct or remove them, or name other columns"
         )
     located = on_earth(predicted)
-    km = haversine_km(*truth[located].T, *predicted[located].T)
+    km = distances_km(truth[located], predicted[located])
     n = len(truth)
     return {
         "n": n,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from geoagent_rl.data.tables import to_float, whole_rows
 from geoagent_rl.evaluation.metrics import on_earth, score_table
-from geoagent_rl.geo.distance import PAPER_SCALE_KM, haversine_km
+from geoagent_rl.geo.distance import PAPER_SCALE_KM, distances_km
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import UserError
 
@@ -46,11 +46,12 @@ class Predictions:
     @property
     def km(self) -> NDArray[np.float64]:
         """Distances; infinite where there is no usable prediction."""
-        km = haversine_km(*self.truth.T, *self.predicted.T)
+        km = distances_km(self.truth, self.predicted)
         return np.where(self.located, km, np.inf)
 
     def table(self, geoscore_scale_km: float = PAPER_SCALE_KM) -> dict[str, Any]:
-        return score_table(*self.truth.T, *self.predicted.T, geoscore_scale_km)
+        (lat, lon), (predicted_lat, predicted_lon) = self.truth.T, self.predicted.T
+        return score_table(lat, lon, predicted_lat, predicted_lon, geoscore_scale_km)
 
     def subset(self, rows: NDArray[np.int64]) -> Predictions:
         others = {name: [values[i] for i in rows] for name, values in self.columns.items()}

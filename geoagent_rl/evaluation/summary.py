@@ -17,7 +17,7 @@ from geoagent_rl.evaluation.bootstrap import ROUNDS, Interval, intervals, paired
 from geoagent_rl.evaluation.calibration import calibration
 from geoagent_rl.evaluation.metrics import THRESHOLDS_KM
 from geoagent_rl.evaluation.predictions import Predictions
-from geoagent_rl.geo.distance import geoscore, haversine_km
+from geoagent_rl.geo.distance import distances_km, geoscore
 from geoagent_rl.types import UserError
 
 MEASURES = (*(str(km) for km in THRESHOLDS_KM), "geoscore")
@@ -116,7 +116,7 @@ def on_common_photographs(systems: Sequence[Predictions]) -> list[Predictions]:
         at = {uid: i for i, uid in enumerate(system.uids)}
         out.append(system.subset(np.array([at[u] for u in uids])))
     for other in out[1:]:
-        apart = haversine_km(*out[0].truth.T, *other.truth.T)
+        apart = distances_km(out[0].truth, other.truth)
         if apart.max() > SAME_TRUTH_KM:
             i = int(apart.argmax())
             raise UserError(
@@ -139,7 +139,7 @@ def compare(
         raise UserError("two files have the same name; call them NAME=FILE")
     common = on_common_photographs(systems)
     values = [row_values(s, scale_km) for s in common]
-    out = {
+    out: dict[str, Any] = {
         "n": len(common[0].uids),
         "left_out": {s.name: len(s.uids) - len(common[0].uids) for s in systems},
         "systems": {s.name: summarise(s, scale_km, by, rounds, seed) for s in common},

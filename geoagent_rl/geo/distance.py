@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +15,17 @@ EARTH_RADIUS_KM = (
 PAPER_SCALE_KM = 1805.0  # GeoAgent Eq. 10: 5000 exp(-10 d / 18050)
 OSV5M_SCALE_KM = 1492.7  # OSV-5M: 5000 exp(-d / 1492.7)
 MAX_GEOSCORE = 5000.0
+Numbers = NDArray[Any] | Sequence[float]
 
 
+@overload
+def haversine_km(lat1: float, lon1: float, lat2: float, lon2: float) -> float: ...
+@overload
+def haversine_km(
+    lat1: Numbers, lon1: Numbers, lat2: Numbers, lon2: Numbers
+) -> NDArray[np.float64]: ...
+@overload
+def haversine_km(lat1: float, lon1: float, lat2: Numbers, lon2: Numbers) -> NDArray[np.float64]: ...
 def haversine_km(
     lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike
 ) -> NDArray[np.float64] | float:
@@ -38,6 +49,11 @@ def haversine_km(
     return float(km) if km.ndim == 0 else km
 
 
+def distances_km(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distance [n] between each row of a and b [n, 2]: (lat, lon) in degrees."""
+    return haversine_km(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+
+
 def _haversine_of_floats(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
     """The same for single pairs, without NumPy's cost per call (20 times quicker)."""
     phi1, phi2 = math.radians(lat1), math.radians(lat2)
@@ -46,6 +62,10 @@ def _haversine_of_floats(lat1: float, lon1: float, lat2: float, lon2: float) -> 
     return math.nan if math.isnan(a) else 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(a)))
 
 
+@overload
+def geoscore(d_km: float, scale_km: float = ...) -> float: ...
+@overload
+def geoscore(d_km: Numbers, scale_km: float = ...) -> NDArray[np.float64]: ...
 def geoscore(d_km: ArrayLike, scale_km: float = PAPER_SCALE_KM) -> NDArray[np.float64] | float:
     """GeoGuessr-style score 5000 exp(-d / scale), 0 to 5000. Scales differ between papers: always
     print yours.

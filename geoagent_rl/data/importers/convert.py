@@ -218,11 +218,12 @@ def position(value: Any) -> tuple[Any, Any]:
     """
     if isinstance(value, Mapping):
         folded = {fold(str(key)): part for key, part in value.items()}
-        return tuple(
+        lat, lon = (
             next((folded[a] for a in ALIASES[name] if a in folded), None) for name in ("lat", "lon")
         )
+        return lat, lon
     parts = NUMBERS.findall(value) if isinstance(value, str) else value
-    return tuple(parts) if isinstance(parts, list) and len(parts) == 2 else (None, None)
+    return (parts[0], parts[1]) if isinstance(parts, list) and len(parts) == 2 else (None, None)
 
 
 def number(value: Any) -> Any:
