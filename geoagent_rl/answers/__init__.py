@@ -1,0 +1,1 @@
+"""Read completions: levels, stages, hedges, answer forms."""

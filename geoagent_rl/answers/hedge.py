@@ -20,12 +20,12 @@ PLACELESS = (
 
 
 def is_hedge(name: str) -> bool:
-    """True for an empty name, one without any letter or digit, and for a phrase that declines to
-    answer.
+    """Return True for an empty name, one without any letter or digit, and for a phrase that
+    declines to answer.
     """
     return is_absent(name) or normalise(name) in PLACELESS
 
 
 def without_hedges(levels: Sequence[str]) -> tuple[str, ...]:
-    """The levels with white space tidied and every hedge replaced by ""."""
+    """Return the levels with white space tidied and every hedge replaced by ""."""
     return tuple("" if is_hedge(name) else " ".join(name.split()) for name in levels)

@@ -106,7 +106,9 @@ def parse(text: str) -> Parsed:
 
 
 def render(stages: Sequence[Stage], levels: Levels) -> str:
-    """The completion in the exact format; parse() of it gives the same stages and levels back."""
+    """Return the completion in the exact format; parse() of it gives the same stages and levels
+    back.
+    """
     chain = {
         name: {
             "Clues": list(stage.clues),
@@ -132,8 +134,8 @@ def only_blocks(text: str) -> bool:
 
 
 def answer_parts(text: str) -> list[str]:
-    """The first answer block, cut at every ASCII ";" and stripped; [] without one (the form the
-    authors' code pays).
+    """Return the first answer block, cut at every ASCII ";" and stripped; [] without one (the form
+    the authors' code pays).
     """
     _, opened, rest = text.partition("<answer>")
     answer, closed, _ = rest.partition("</answer>")
@@ -141,7 +143,7 @@ def answer_parts(text: str) -> list[str]:
 
 
 def read_levels(answer: str) -> tuple[Levels, str]:
-    """The three levels of the text inside the answer tags, and what is wrong with it ("" if
+    """Return the three levels of the text inside the answer tags, and what is wrong with it ("" if
     nothing).
     """
     unfenced = _FENCE.sub("", answer)
@@ -166,8 +168,8 @@ def read_levels(answer: str) -> tuple[Levels, str]:
 
 
 def split_tags(text: str) -> tuple[str, str | None, str]:
-    """(the reasoning text, the answer text or None, what is wrong with the tags). Linear in the
-    text's length.
+    """Return (the reasoning text, the answer text or None, what is wrong with the tags). Linear in
+    the text's length.
     """
     think_end = text.find("</think>")
     think_start = text.find("<think>", 0, think_end if think_end >= 0 else len(text))
@@ -209,8 +211,8 @@ def _tag_fault(text: str, answer: str | None) -> str:
 
 
 def _read_json(think: str) -> tuple[Any, str]:
-    """The JSON value in the reasoning text (None if there is none that parses), and what is wrong
-    with it.
+    """Return the JSON value in the reasoning text (None if there is none that parses), and what is
+    wrong with it.
     """
     body = think.strip()
     fault = ""
@@ -231,8 +233,8 @@ def _read_json(think: str) -> tuple[Any, str]:
 
 
 def _read_stages(payload: Any) -> tuple[tuple[Stage, ...], str]:
-    """The three stages, or () when one is missing or incomplete, and what is wrong with them ("" if
-    nothing).
+    """Return the three stages, or () when one is missing or incomplete, and what is wrong with them
+    ("" if nothing).
     """
     if not isinstance(payload, dict):
         return (), "no ChainOfThought in <think>"
@@ -288,8 +290,8 @@ def _final_answer(payload: dict[str, Any]) -> str | None:
 
 
 def _loosely(entry: dict[str, Any], spellings: tuple[str, ...]) -> Any:
-    """The value whose key is one of the spellings, whatever its case, spaces and underscores; else
-    None.
+    """Return the value whose key is one of the spellings, whatever its case, spaces and
+    underscores; else None.
     """
     for key, value in entry.items():
         if key.casefold().replace("_", "").replace(" ", "") in spellings:

@@ -1,0 +1,1 @@
+"""Data sets: manifests, importers, pools, drawing samples, images."""

@@ -45,6 +45,7 @@ class Side:
 
     @property
     def placed(self) -> NDArray[np.int64]:
+        """Return the rows that have a position on Earth."""
         return np.flatnonzero((np.abs(self.lat) <= 90) & (np.abs(self.lon) <= 180))
 
 
@@ -144,7 +145,7 @@ def same_photographs(a: Side, b: Side, bits: int) -> list[tuple[int, int, int]]:
 
 
 def show_overlap(report: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """The report in a few lines; `names` are what A and B are called."""
+    """Return the report in a few lines; `names` are what A and B are called."""
     a, b = report["a"], report["b"]
     lines = [
         f"{name}: {side['rows']} rows, {side['placed']} with coordinates, {side['photographs']} photographs compared"

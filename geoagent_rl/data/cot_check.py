@@ -91,6 +91,7 @@ def _quantiles(values: np.ndarray, config: ConsistencyConfig) -> dict[str, float
 
 
 def show_chains(checked: CotReport) -> list[str]:
+    """Return the report for a terminal."""
     report = checked.report
     lines = [f"{report['with_cot']} of {report['samples']} samples have a chain of thought"]
     for what, uids in checked.faults:

@@ -80,6 +80,7 @@ def shuffled(items: Sequence[Item], rng: random.Random, stages: int) -> list[Ite
 
 
 def hardness(item: Item) -> tuple[bool, float]:
+    """Return what samples are sorted by: easiest first, unknown last."""
     return (item.ease is None, -(item.ease or 0.0))
 
 

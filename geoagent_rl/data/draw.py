@@ -69,7 +69,7 @@ class Draw:
     uninhabited: int  # rows drawn from cells where the gazetteer knows no inhabitants
 
     def summary(self) -> dict[str, Any]:
-        """The report in figures: JSON of `data sample --json` and of the report file."""
+        """Return the report in figures: JSON of `data sample --json` and of the report file."""
         q, before, after = self.quotas, self.strata.cells(), self.strata.cells(self.rows)
         names = zip(q.codes, q.share, q.requested, q.available, q.drawn, strict=True)
         n = int(q.requested.sum())
@@ -101,7 +101,7 @@ class Draw:
 
 
 def stratify(pool: Pool, table: Mapping[str, Country]) -> Strata:
-    """Reads the pool once. Rows without a country of their own get that of the nearest populated
+    """Read the pool once. Rows without a country of their own get that of the nearest populated
     place.
     """
     places = NearestPlace.open()
@@ -172,7 +172,7 @@ def draw(
 
 
 def check_out(pool: Pool, out: Path) -> None:
-    """Raises UserError for a file that cannot be written, or that the pool would have for a part of
+    """Raise UserError for a file that cannot be written, or that the pool would have for a part of
     itself.
     """
     if out.suffix not in _WRITERS:
@@ -190,9 +190,8 @@ def check_out(pool: Pool, out: Path) -> None:
 
 
 def write_rows(pool: Pool, rows: NDArray[np.int64], out: Path) -> None:
-    """The drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay right.
-    Raises UserError.
-    """
+    """Write the drawn rows with all their columns, as .csv, .jsonl or .parquet; image paths stay
+    right. Raises UserError."""
     check_out(pool, out)
     if not len(rows):
         raise UserError(f"no row is left to write to {out}")

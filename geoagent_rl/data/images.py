@@ -69,8 +69,8 @@ def check_image(
 
 
 def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
-    """The decoded photograph, RGB, turned upright as its EXIF says. Raises BadImage (a UserError)
-    with the reason.
+    """Return the decoded photograph, RGB, turned upright as its EXIF says. Raises BadImage (a
+    UserError) with the reason.
     """
     with _opened(path, max_megapixels) as image:
         image.load()
@@ -84,8 +84,8 @@ def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
 def small_gray(
     path: str | Path, side: int, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 ) -> Image.Image:
-    """The photograph upright, gray, squeezed to side x side pixels; JPEGs are decoded small. Raises
-    BadImage.
+    """Return the photograph upright, gray, squeezed to side x side pixels; JPEGs are decoded small.
+    Raises BadImage.
     """
     with _opened(path, max_megapixels) as image:
         image.draft("L", (4 * side, 4 * side))

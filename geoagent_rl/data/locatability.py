@@ -82,7 +82,7 @@ def read_scores(path: Path) -> dict[str, float]:
 
 
 def with_scores(samples: Sequence[Sample], scores: Mapping[str, float]) -> list[Sample]:
-    """The samples with their scores; those without a new one keep the one they had."""
+    """Return the samples with their scores; those without a new one keep the one they had."""
     return [replace(s, locatability=scores.get(s.uid, s.locatability)) for s in samples]
 
 
@@ -131,7 +131,7 @@ async def ask_all(
 
 
 def read_score(said: str) -> float | None:
-    """The score in a model's answer; None where there is none from 0 to 10."""
+    """Return the score in a model's answer; None where there is none from 0 to 10."""
     found = SCORE.search(said) or NUMBER.fullmatch(said)
     score = float(found[1]) if found else -1.0
     return score if 0 <= score <= 10 else None
@@ -160,7 +160,7 @@ async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, sample: Sample) ->
 async def _post(
     client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], uid: str
 ) -> str:
-    """The text of the model's answer, after repetitions."""
+    """Return the text of the model's answer, after repetitions."""
     url = endpoint.url.rstrip("/") + "/chat/completions"
     problem = ""
     for attempt in range(endpoint.tries):

@@ -82,6 +82,7 @@ class Sample:
     split: str = ""
 
     def prompt(self) -> Prompt:
+        """Return what the policy is asked about this photograph."""
         return Prompt(
             self.uid, self.image, Truth(self.country, self.region, self.place, self.lat, self.lon)
         )
@@ -107,7 +108,7 @@ class Loaded:
 
 
 def read(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> list[Sample]:
-    """The usable samples of a manifest; warnings go to the log. `path` as for load(). Raises
+    """Return the usable samples of a manifest; warnings go to the log. `path` as for load(). Raises
     UserError.
     """
     loaded = load(path, max_image_megapixels)
@@ -116,6 +117,7 @@ def read(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
 
 
 def log_warnings(loaded: Loaded) -> None:
+    """Log every warning of a loaded manifest."""
     for warning in loaded.warnings:
         log.warning("%s", warning)
 
@@ -134,7 +136,8 @@ def load(path: str | Path, max_image_megapixels: float | None = DEFAULT_MAX_MEGA
 def check(
     table: Table, path: str | Path, max_image_megapixels: float | None, lenient: bool = False
 ) -> Loaded:
-    """The usable samples among rows as found; `path` is what messages call them. Raises UserError.
+    """Return the usable samples among rows as found; `path` is what messages call them. Raises
+    UserError.
 
     `lenient` is for data that other programs made: a row that would stop with a UserError is left
     out and counted too."""
@@ -214,13 +217,13 @@ def write(path: str | Path, samples: Iterable[Sample]) -> Path:
 
 
 def check_name(path: Path) -> None:
-    """Raises UserError for a suffix that no manifest has."""
+    """Raise UserError for a suffix that no manifest has."""
     if path.suffix not in (".parquet", ".jsonl"):
         raise UserError(f"{path}: a manifest's name ends in .parquet or .jsonl")
 
 
 def _whole_table(table: Table) -> str:
-    """What is suspicious about all coordinates together, before any row is checked."""
+    """Return what is suspicious about all coordinates together, before any row is checked."""
     try:
         lats, lons = ([float(row[name]) for _, row in table.rows] for name in ("lat", "lon"))
     except (KeyError, TypeError, ValueError):
@@ -229,7 +232,7 @@ def _whole_table(table: Table) -> str:
 
 
 class _Skip(Exception):
-    """This row is left out; `reason` is what is counted."""
+    """What is wrong with one row, which is left out; `reason` is counted."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -237,7 +240,7 @@ class _Skip(Exception):
 
 
 class _Fault(_Skip):
-    """This puts the whole table in doubt."""
+    """What puts the whole table in doubt."""
 
 
 def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float | None) -> Sample:

@@ -32,8 +32,8 @@ from geoagent_rl.types import UserError
 
 
 def table(source: Path) -> Table:
-    """The rows of a folder of photographs, or of its CSV, under the manifest's column names. Raises
-    UserError.
+    """Return the rows of a folder of photographs, or of its CSV, under the manifest's column names.
+    Raises UserError.
     """
     path = source if source.is_file() else _only_csv(source)
     columns = [name for name in header(path) if name]
@@ -61,8 +61,8 @@ def table(source: Path) -> Table:
 
 
 def country_name(text: str) -> str:
-    """The English name for an ISO 3166 code of two or three letters (and UK); other texts as they
-    are.
+    """Return the English name for an ISO 3166 code of two or three letters (and UK); other texts as
+    they are.
     """
     return _country_codes().get(text, text) if text.isupper() and len(text) in (2, 3) else text
 
@@ -80,8 +80,8 @@ class Finder:
             self.by_name.setdefault(file.stem, []).append(file)
 
     def find(self, name: str) -> str:
-        """The path relative to the root; the name itself where no file is found, for the manifest's
-        check to say so.
+        """Return the path relative to the root; the name itself where no file is found, for the
+        manifest's check to say so.
         """
         direct = (self.root / name, self.root / "images" / name)
         hit = next((p for p in direct if p in self.files), None)

@@ -50,6 +50,7 @@ class Pool:
 
     @property
     def uid(self) -> str:
+        """Name of the column with ids; "" where there is none."""
         return find_column(self.columns, ALIASES["uid"])
 
     @property
@@ -59,7 +60,7 @@ class Pool:
 
 
 def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Pool:
-    """Finds the files and columns; names given here go before what is found. Raises UserError."""
+    """Find the files and columns; names given here go before what is found. Raises UserError."""
     if path.is_dir():
         manifests = [
             path / name
@@ -122,8 +123,8 @@ def texts(pool: Pool, column: str) -> Iterator[NDArray[np.object_]]:
 
 
 def chosen_rows(pool: Pool, chosen: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """The rows with the given numbers (sorted, from 0 over all files), whole, in tables of moderate
-    size.
+    """Yield the rows with the given numbers (sorted, from 0 over all files), whole, in tables of
+    moderate size.
     """
     start, loose = 0, []
     for file in pool.files:

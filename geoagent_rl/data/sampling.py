@@ -141,9 +141,8 @@ def draw_cells(
 
 
 def cell_of(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
-    """Number of the 1-degree cell, 0 .. 64,799: row by row from 90 S, 180 W. Positions in degrees,
-    on Earth.
-    """
+    """Return the number of the 1-degree cell, 0 .. 64,799: row by row from 90 S, 180 W. Positions
+    in degrees, on Earth."""
     row = np.minimum(np.floor(np.asarray(lat) + 90), 179).astype(np.int64)
     column = (np.floor(np.asarray(lon) + 180).astype(np.int64)) % 360
     cells: NDArray[np.int64] = row * 360 + column

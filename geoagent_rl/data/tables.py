@@ -120,7 +120,7 @@ def batches(
 
 @contextlib.contextmanager
 def _one_line_errors(path: Path) -> Iterator[None]:
-    """What the libraries raise for a file that cannot be read, as one UserError."""
+    """Raise what the libraries raise for a file that cannot be read as one UserError."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -193,7 +193,7 @@ def _object(number: int, values: Any) -> Found:
 
 
 def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
-    """A list of objects, or {"data": [...]} and the like."""
+    """Yield the rows of a list of objects, or of {"data": [...]} and the like."""
     value = json.loads(path.read_bytes())
     if isinstance(value, dict):
         value = next((v for v in value.values() if isinstance(v, list)), [value])

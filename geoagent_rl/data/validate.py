@@ -28,6 +28,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether no line is a problem."""
         return not any(line.startswith("problem:") for line in self.lines)
 
 
@@ -61,7 +62,7 @@ def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIX
 
 
 def show(path: str | Path) -> list[str]:
-    """What a dataset holds, in a few lines. Raises UserError as load() does."""
+    """Return what a dataset holds, in a few lines. Raises UserError as load() does."""
     loaded = load(path)
     samples = loaded.samples
     lats, lons = [s.lat for s in samples], [s.lon for s in samples]

@@ -1,0 +1,1 @@
+"""Numbers of evaluation: locate, predictions, metrics, intervals, calibration."""

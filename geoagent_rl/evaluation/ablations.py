@@ -43,7 +43,7 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=dict)
 
     def dotlist(self) -> list[str]:
-        """The overrides as config.load takes them."""
+        """Return the overrides as config.load takes them."""
         return [
             f"{key}={list(v) if isinstance(v, list | tuple) else v}"
             for key, v in self.overrides.items()
@@ -119,8 +119,8 @@ def _row(path: Path) -> Row:
 
 
 def _published(system: str) -> dict[str, float]:
-    """The figures of a row of the paper's Table 3, else of Table 4. Raises KeyError for a name that
-    neither has.
+    """Return the figures of a row of the paper's Table 3, else of Table 4. Raises KeyError for a
+    name that neither has.
     """
     tables = {row.system: row for row in (*published.JUDGE, *published.ABLATION)}
     if not system:
@@ -130,7 +130,7 @@ def _published(system: str) -> dict[str, float]:
 
 
 def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Row]:
-    """The sensitivity grid: each weight times each factor, one at a time, the others as in
+    """Return the sensitivity grid: each weight times each factor, one at a time, the others as in
     `weights`.
     """
     rows: list[Row] = []
@@ -145,7 +145,7 @@ def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Ro
 
 
 def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """The named rows, in table order; all when `names` is empty."""
+    """Return the named rows, in table order; all when `names` is empty."""
     known = {row.name for row in rows}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -168,8 +168,8 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def measured(table: Mapping[str, Any]) -> dict[str, float]:
-    """What the table shows of one evaluation, percent but for GeoScore and mean reward (judged by
-    every part).
+    """Return what the table shows of one evaluation, percent but for GeoScore and mean reward
+    (judged by every part).
     """
     row = {column: 100 * table["hit"][km] for column, km in COLUMNS.items()}
     row["geoscore"] = table["geoscore"]
@@ -182,8 +182,8 @@ def measured(table: Mapping[str, Any]) -> dict[str, float]:
 def summarise(
     rows: Sequence[Row], results: Mapping[tuple[str, int], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The whole outcome as JSON. results: (row name, seed) -> evaluation table of the held-out
-    photographs.
+    """Return the whole outcome as JSON. results: (row name, seed) -> evaluation table of the
+    held-out photographs.
 
     {"interval", "rows": [{name, title, seeds, mean: {column: x}, half_width: {column: x or None},
     by_seed, paper, overrides}], "claims": [{better, worse, meaning, columns: {column: {paper, ours,
@@ -215,7 +215,7 @@ def _judge(
     paper: Mapping[str, Mapping[str, float]],
     results: Mapping[tuple[str, int], Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    """The claim column by column, over the seeds that both rows have; None where they share
+    """Return the claim column by column, over the seeds that both rows have; None where they share
     none.
     """
     seeds = sorted(

@@ -28,7 +28,7 @@ class Interval:
 def resampled_means(
     values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0
 ) -> NDArray[np.float64]:
-    """(rounds, k) means of n resampled rows of `values` (n, k), n at least 1."""
+    """Return (rounds, k) means of n resampled rows of `values` (n, k), n at least 1."""
     n, k = values.shape
     rng, out = np.random.default_rng(seed), np.empty((rounds, k))
     step = max(1, AT_ONCE // (n * k))

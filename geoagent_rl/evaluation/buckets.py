@@ -23,7 +23,7 @@ UNKNOWN = "(unknown)"
 
 
 def band(score: Any) -> str:
-    """The band of a locatability score; "(unknown)" for a blank."""
+    """Return the band of a locatability score; "(unknown)" for a blank."""
     try:
         value = float(score)
     except (TypeError, ValueError):
@@ -36,8 +36,8 @@ def band(score: Any) -> str:
 
 
 def labels(predictions: Predictions, kind: str) -> list[str] | None:
-    """The bucket of each row; None where the file says nothing that this kind of bucket needs.
-    Raises UserError.
+    """Return the bucket of each row; None where the file says nothing that this kind of bucket
+    needs. Raises UserError.
     """
     if kind not in KINDS:
         raise UserError(f"--by {kind}: there are buckets by {', '.join(KINDS)}")
@@ -77,8 +77,8 @@ def country_codes(predictions: Predictions) -> list[str]:
 
 
 def order(kind: str, names: Sequence[str]) -> list[str]:
-    """The bucket names in reading order: bands from the hardest to the easiest, others by size;
-    unknown last.
+    """Return the bucket names in reading order: bands from the hardest to the easiest, others by
+    size; unknown last.
     """
     counts = {name: names.count(name) for name in dict.fromkeys(names)}
     if kind == "locatability":
@@ -88,4 +88,5 @@ def order(kind: str, names: Sequence[str]) -> list[str]:
 
 
 def members(names: Sequence[str], bucket: str) -> np.ndarray:
+    """Return the rows of one bucket."""
     return np.flatnonzero(np.array(names) == bucket)

@@ -41,6 +41,7 @@ class Predictions:
 
     @property
     def located(self) -> NDArray[np.bool_]:
+        """Which rows have a usable position."""
         return on_earth(self.predicted)
 
     @property
@@ -50,10 +51,12 @@ class Predictions:
         return np.where(self.located, km, np.inf)
 
     def table(self, geoscore_scale_km: float = PAPER_SCALE_KM) -> dict[str, Any]:
+        """Return the system's figures: hits, mean and median distance, GeoScore."""
         (lat, lon), (predicted_lat, predicted_lon) = self.truth.T, self.predicted.T
         return score_table(lat, lon, predicted_lat, predicted_lon, geoscore_scale_km)
 
     def subset(self, rows: NDArray[np.int64]) -> Predictions:
+        """Return the predictions of some rows."""
         others = {name: [values[i] for i in rows] for name, values in self.columns.items()}
         return Predictions(
             self.name, [self.uids[i] for i in rows], self.truth[rows], self.predicted[rows], others
@@ -61,7 +64,7 @@ class Predictions:
 
 
 def from_rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
-    """The rows that locate.locate gave, one per photograph."""
+    """Return the rows that locate.locate gave, one per photograph."""
 
     def points(lat: str, lon: str) -> NDArray[np.float64]:
         found = [(row.get(lat), row.get(lon)) for row in rows]

@@ -96,14 +96,16 @@ def _means(predictions: Predictions) -> dict[str, float]:
 
 
 def recorded(table: Mapping[str, Any]) -> dict[str, float]:
-    """The means of what `locate` recorded beside the places that are in a table of `summarise`."""
+    """Return the means of what `locate` recorded beside the places that are in a table of
+    `summarise`.
+    """
     names = {*RECORDED.values(), *(name for name in table if name.startswith("reward_"))}
     return {name: value for name, value in table.items() if name in names}
 
 
 def on_common_photographs(systems: Sequence[Predictions]) -> list[Predictions]:
-    """The same uids in the same order for all. Raises UserError where none is common or the truths
-    differ.
+    """Return the same uids in the same order for all. Raises UserError where none is common or the
+    truths differ.
     """
     common = set(systems[0].uids).intersection(*(s.uids for s in systems[1:]))
     if not common:

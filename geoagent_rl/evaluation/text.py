@@ -14,6 +14,7 @@ SURE = 0.05
 
 
 def show_score(table: Table) -> list[str]:
+    """Return the figures of one system for a terminal."""
     hits = "  ".join(f"{km} km {share:.2%}" for km, share in table["hit"].items())
     lines = [f"{table['n']} predictions, {table['failed']} failed", f"hit  {hits}"]
     score = f"GeoScore {table['geoscore']:.1f} (scale {table['geoscore_scale_km']:g} km)"
@@ -44,6 +45,7 @@ def _line(name: str, group: Table) -> str:
 
 
 def show_calibration(found: Table) -> list[str]:
+    """Return the calibration for a terminal."""
     lines = []
     for stage, figures in found.items():
         groups = "; ".join(
@@ -58,6 +60,7 @@ def show_calibration(found: Table) -> list[str]:
 
 
 def show_comparison(table: Table) -> list[str]:
+    """Return the comparison of systems for a terminal."""
     lines = [f"{table['n']} photographs that all have"]
     lines += [f"{left} rows of {name} are left out: another system lacks them"
               for name, left in table["left_out"].items() if left]  # fmt: skip
@@ -85,7 +88,7 @@ def _difference(measure: str, d: Table) -> str:
 
 
 def show_published(benchmark: str, systems: Mapping[str, Table]) -> list[str]:
-    """The paper's table with ours below it; [] without a benchmark."""
+    """Return the paper's table with ours below it; [] without a benchmark."""
     if not benchmark:
         return []
     lines = ["", f"GeoAgent paper, {TITLES[benchmark]} (per cent within km)",

@@ -58,7 +58,7 @@ class Converter:
         self._written: set[str] = set()
 
     def row(self, raw: Mapping[str, Any], split: str, where: str) -> dict[str, Any]:
-        """Raises Bad."""
+        """Raise Bad."""
         found = {target: raw.get(column) for target, column in self.columns.items()}
         if self.kind.name == "swift":
             found = self._from_messages(found, raw, where)
@@ -113,7 +113,7 @@ class Converter:
         row["place"] = row["place"] or text(found.get(FINER))
 
     def _cot(self, value: Any, row: dict[str, Any], where: str) -> str:
-        """The completion in our exact form; "" where there is none or it cannot be read."""
+        """Return the completion in our exact form; "" where there is none or it cannot be read."""
         said = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text(value)
         if not said:
             return ""
@@ -178,7 +178,7 @@ class Converter:
         return path.relative_to(self.folder).as_posix()
 
     def _near(self, path: Path) -> str:
-        """The path as the manifest has it; with `copy`, of a link or a copy in images/."""
+        """Return the path as the manifest has it; with `copy`, of a link or a copy in images/."""
         if not path.is_file():
             raise Bad("image missing", str(path))
         if path.is_relative_to(self.folder):

@@ -21,6 +21,7 @@ UNREADABLE = frozenset(
 
 
 def photographs(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted."""
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise UserError(f"{folder} holds no photographs ({', '.join(sorted(SUFFIXES))})")

@@ -38,7 +38,7 @@ class RawRow:
 
 
 def data_files(source: Path) -> list[Path]:
-    """The files of a dataset, sorted. Raises UserError where there is none."""
+    """Return the files of a dataset, sorted. Raises UserError where there is none."""
     if source.is_file():
         files = [source]
     else:
@@ -66,8 +66,8 @@ def raw_rows(files: list[Path]) -> Iterator[RawRow]:
 
 
 def _split_of(file: Path) -> str:
-    """The split that a file's name or its folder's says: train-00000-of-00004.parquet, test.csv,
-    validation/...
+    """Return the split that a file's name or its folder's says: train-00000-of-00004.parquet,
+    test.csv, validation/...
     """
     found = SPLIT.match(file.stem) or SPLIT.match(file.parent.name)
     return found[1].lower() if found else ""

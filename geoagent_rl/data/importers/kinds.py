@@ -71,8 +71,8 @@ SCENES = {"0": "indoor", "1": "natural", "2": "urban"}  # of S3_Label
 
 
 def kind_of(name: str, columns: Iterable[str], file_name: str) -> Kind:
-    """The kind called so; for "auto", the one that the columns and the file's name reveal. Raises
-    UserError.
+    """Return the kind called so; for "auto", the one that the columns and the file's name reveal.
+    Raises UserError.
     """
     if name not in NAMES:
         raise UserError(f"no kind of dataset is called {name!r}; there are {', '.join(NAMES)}")
@@ -88,8 +88,8 @@ def kind_of(name: str, columns: Iterable[str], file_name: str) -> Kind:
 
 
 def columns_of(kind: Kind, columns: Iterable[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """{what it means: column} for the columns that are there; `mapping` goes before what is known.
-    Raises UserError.
+    """Return {what it means: column} for the columns that are there; `mapping` goes before what is
+    known. Raises UserError.
     """
     columns = list(columns)
     for target, column in mapping.items():

@@ -26,6 +26,8 @@ from geoagent_rl.types import UserError
 
 @dataclass(frozen=True)
 class Options:
+    """How to import; the defaults find out by themselves."""
+
     kind: str = "auto"
     mapping: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs
     images: Path | None = None  # folder of the photographs, where it is not the table's
@@ -36,8 +38,8 @@ class Options:
 
 
 def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded:
-    """Writes the manifest `out` and returns what became of every row. Raises UserError where none
-    is left.
+    """Write the manifest `out` and return what became of every row. Raises UserError where none is
+    left.
     """
     if not source.exists():
         raise UserError(f"there is no file or folder {source}")
@@ -105,16 +107,15 @@ def _has_manifest(source: Path) -> bool:
 
 
 def _reads_itself(source: Path, options: Options) -> bool:
-    """A manifest, or a CSV with photographs beside it, is accepted as it is wherever a manifest
-    is.
-    """
+    """Return whether this is a manifest, or a CSV with photographs beside it, which is accepted as
+    it is wherever a manifest is."""
     if _has_manifest(source):
         return True
     return not options.mapping and options.images is None and data_files(source)[0].suffix == ".csv"
 
 
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:
-    """(the columns of the first rows, all rows)."""
+    """Return (the columns of the first rows, all rows)."""
     first = list(itertools.islice(rows, FIRST_ROWS))
     return list(dict.fromkeys(name for row in first for name in row.values)), itertools.chain(
         first, rows

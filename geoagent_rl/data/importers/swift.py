@@ -17,8 +17,8 @@ from geoagent_rl.types import UserError
 def export_swift(
     source: Path, out: Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 ) -> int:
-    """Writes a manifest as ms-swift JSONL (messages, images, solution and our other columns);
-    returns the rows.
+    """Write a manifest as ms-swift JSONL (messages, images, solution and our other columns); return
+    the rows.
 
     Image paths are absolute, for ms-swift reads them from wherever it runs. A CoT becomes the
     assistant's turn."""
