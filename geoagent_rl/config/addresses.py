@@ -7,6 +7,7 @@ import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from geoagent_rl.config.describe import flat
+from geoagent_rl.config.messages import shown
 from geoagent_rl.config.schema import Config
 from geoagent_rl.secrets import looks_secret
 from geoagent_rl.types import UserError
@@ -64,7 +65,7 @@ def check_redis(address: str, tls: bool) -> None:
         )
     if url.scheme not in ("redis", "rediss", "unix"):
         raise UserError(
-            f"reward.cache.url={address} is no address of a Redis server; write embedded, off, "
+            f"reward.cache.url={shown(address)} is no address of a Redis server; write embedded, off, "
             "redis://HOST:6379/0 or rediss://HOST:6380/0"
         )
     if url.scheme == "redis" and tls and url.hostname not in LOOPBACK:

@@ -58,7 +58,12 @@ def json_schema() -> Schema:
 
 
 def part(schema: Schema, name: str) -> Schema | None:
-    """Return the schema of what `name` is in a section, None where it has no such key."""
+    """Return the schema of what `name` is in a section, None where it has no such key.
+
+    In a list of sections the names are numbers."""
+    items = schema.get("items")
+    if isinstance(items, dict) and "properties" in items:
+        return dict(items)
     found = schema.get("properties", {}).get(name, schema.get("additionalProperties"))
     return found or None
 

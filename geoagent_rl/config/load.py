@@ -17,14 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from geoagent_rl.config.describe import Schema, flat, json_schema, known_keys, part
-from geoagent_rl.config.messages import explained, nearest, wrong
+from geoagent_rl.config.messages import explained, nearest, shown, wrong
 from geoagent_rl.config.reading import parsed, read
 from geoagent_rl.config.rules import validate
 from geoagent_rl.config.schema import Config
 from geoagent_rl.types import UserError
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-RESOLVER = re.compile(r"\$\{[^}]*:")  # as in ${oc.env:HOME}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all but tab and newline
+INTERPOLATION = r"(?<!\\)(?:\\\\)*\$\{"  # an odd number of backslashes makes "${" a text
+RESOLVER = re.compile(INTERPOLATION + "[^}]*:")  # as in ${oc.env:HOME}
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -44,7 +45,18 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 def to_yaml(config: Config) -> str:
     """Return the configuration as YAML, every key included; `load` reads it back."""
-    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(literal(dataclasses.asdict(config))))
+
+
+def literal(node: Any) -> Any:
+    """Return mappings, lists and texts such that OmegaConf takes every "${" as a text."""
+    if isinstance(node, dict):
+        return {name: literal(inner) for name, inner in node.items()}
+    if isinstance(node, list | tuple):
+        return [literal(inner) for inner in node]
+    if isinstance(node, str):
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", node)
+    return node
 
 
 def merged(path: str | Path | None, overrides: Sequence[str]) -> Any:
@@ -56,7 +68,7 @@ def merged(path: str | Path | None, overrides: Sequence[str]) -> Any:
             OmegaConf.update(layers[-1], *parsed(item), force_add=True)
         for layer in layers:
             check_layer(OmegaConf.to_container(layer), json_schema())
-        defaults = OmegaConf.create(dataclasses.asdict(Config()))
+        defaults = OmegaConf.create(literal(dataclasses.asdict(Config())))
         return OmegaConf.to_container(OmegaConf.merge(defaults, *layers), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
@@ -71,25 +83,28 @@ def check_layer(layer: Any, schema: Schema, prefix: str = "") -> None:
         if node is None:
             dotted = next(iter(flat({name: value}, prefix)))
             raise UserError(f"unknown configuration key {dotted!r}{nearest(dotted, known_keys())}")
-        for text in value if isinstance(value, list) else [value]:
-            check_text(dotted, text)
         kind = node.get("type")
-        if isinstance(value, str) and "${" in value:
+        if kind == "object" and isinstance(value, dict):
+            check_layer(value, node, f"{dotted}.")
             continue
-        if (kind == "object") != isinstance(value, dict):
+        check_texts(dotted, value)
+        if isinstance(value, str) and re.search(INTERPOLATION, value):
+            continue
+        if kind == "object" or isinstance(value, dict):
             raise UserError(wrong(dotted, node, value))
         if kind == "array" and not isinstance(value, list):
             raise UserError(wrong(dotted, node, value))
-        if kind == "object":
-            check_layer(value, node, f"{dotted}.")
 
 
-def check_text(dotted: str, text: Any) -> None:
-    """Raise UserError for a text that asks a resolver or cannot be written to a file or a line."""
-    if isinstance(text, str) and RESOLVER.search(text):
+def check_texts(dotted: str, value: Any) -> None:
+    """Raise UserError for a text that asks a resolver or that no file can hold."""
+    if isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            check_texts(dotted, inner)
+    elif isinstance(value, str) and RESOLVER.search(value):
         raise UserError(
-            f"{dotted}={text}: nothing is taken from the environment; write the value itself, or let "
-            'the shell fill it in: key="$NAME"'
+            f"{dotted}={shown(value)}: nothing is taken from the environment; write the value itself, "
+            'or let the shell fill it in: key="$NAME"'
         )
-    if isinstance(text, str) and CONTROL.search(text):
-        raise UserError(f"{dotted} must be text without control characters, not {text[:100]!a}")
+    elif isinstance(value, str) and CONTROL.search(value):
+        raise UserError(f"{dotted} must be text without control characters, not {value[:100]!a}")

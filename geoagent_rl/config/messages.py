@@ -31,7 +31,7 @@ def explained(error: ValidationError, given: Any) -> str:
         if inner is None:
             break
         name, schema = f"{name}.{step}" if name else str(step), inner
-        value = value.get(step) if isinstance(value, dict) else value
+        value = value.get(step) if isinstance(value, dict) else value[step]
     if first["type"] == "unexpected_keyword_argument":
         key = ".".join(map(str, first["loc"]))
         return f"unknown configuration key {key!r}{nearest(key, known_keys())}"

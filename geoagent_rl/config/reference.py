@@ -40,12 +40,13 @@ def section(schema: Schema, title: str, prefix: str) -> list[str]:
     """Return the table of one section and, after it, those of the sections inside."""
     rows, inner = [], []
     for name, node in schema["properties"].items():
-        own = node.get("additionalProperties")
+        own = node.get("additionalProperties") or node.get("items") or {}
         if "properties" in node:
             inner += section(node, f"{prefix}{name}", f"{prefix}{name}.")
-        elif own:
-            inner += section(own, f"{prefix}{name}.NAME", f"{prefix}{name}.NAME.")
-        else:
+        elif "properties" in own:
+            each = f"{prefix}{name}.{'NAME' if node['type'] == 'object' else 'N'}"
+            inner += section(own, each, f"{each}.")
+        if node.get("type") != "object":
             required = name in schema.get("required", ()) or f"{prefix}{name}" == "data.manifest"
             default = "must be given" if required else f"`{written(node['default'])}`"
             cells = (f"`{prefix}{name}`", words(node), node.get("unit", ""), default)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from geoagent_rl.config.addresses import check_addresses, check_no_secrets
+from geoagent_rl.config.messages import shown
 from geoagent_rl.config.schedule import problem, values, with_values
 from geoagent_rl.config.schema import Config
 from geoagent_rl.metrics.table import TAKEN
@@ -190,6 +191,6 @@ def check_wandb(config: Config) -> None:
     found = find_spec("wandb")
     if found is None or found.origin is None:  # no origin: some folder named wandb
         raise UserError(
-            f"run.wandb={config.run.wandb} needs Weights & Biases, which is not installed: pip install wandb, or leave "
-            "run.wandb empty"
+            f"run.wandb={shown(config.run.wandb)} needs Weights & Biases, which is not installed: "
+            "pip install wandb, or leave run.wandb empty"
         )

@@ -4,6 +4,8 @@ import pickle
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
 from geoagent_rl.config.describe import keys
@@ -85,7 +87,13 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("run=[x]", "run must be a section with keys of its own, not [x]"),
         ("learner.betas={a: 1}", "learner.betas must be a list of 2"),
         ("learner.zero_stage=[]", "one of 0, 2, 3, not []"),
-        ("run.dir=a\nb", "run.dir must be text without control characters"),
+        (
+            "reward.schedules=[{of: x, stepps: 3}]",
+            "unknown configuration key 'reward.schedules.0.st",
+        ),
+        ("reward.schedules=[{of: x, steps: 0}]", "reward.schedules.0.steps must be a whole number"),
+        ("reward.schedules=[{of: '${oc.env:HOME}'}]", "nothing is taken from the environment"),
+        ("run.wandb=a\nb", "run.wandb=a b needs"),
         ("run.dir=\0", "run.dir must be text without control characters"),
         ("run.dir=\ud800", "run.dir must be text without control characters"),
         ("run.dir=${", "configuration: "),
@@ -158,6 +166,21 @@ def test_text_is_taken_as_it_is_written(text, tmp_path):
     assert configuration.load(tmp_path / "kept.yaml").run.dir == text
 
 
+@given(
+    st.text(
+        st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
+        | st.sampled_from("${}\\:\n'\"")
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_any_text_survives_the_file_that_a_run_writes(tmp_path_factory, text):
+    config = configuration.load(None, ["data.manifest=x"])
+    config.policy.architecture = text
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_text(configuration.to_yaml(config), encoding="utf-8")
+    assert configuration.load(file).policy.architecture == text
+
+
 @pytest.mark.parametrize("text", ["20241126_01", "010", "12:30", "on", "1e3", "2024-11-26"])
 def test_text_in_a_file_is_taken_as_it_is_written(text, tmp_path):
     (tmp_path / "c.yaml").write_text(f"data: {{manifest: {text}}}")
@@ -220,7 +243,8 @@ def test_a_key_takes_the_value_of_another_but_never_one_of_the_environment(monke
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     config = configuration.load(None, ["data.manifest=x", "run.dir=runs/${run.seed}"])
     assert config.run.dir == "runs/0"
-    for value in ("${oc.env:SECRET_KEY}", "runs/${oc.env:SECRET_KEY,x}", "${a.${oc.env:HOME}}"):
+    asking = ("${oc.env:SECRET_KEY}", "runs/${oc.env:SECRET_KEY,x}", "${a.${oc.env:HOME}}")
+    for value in (*asking, r"\\${oc.env:SECRET_KEY}"):
         said = refusal(f"run.dir={value}")
         assert "nothing is taken from the environment" in said and "hunter2" not in said
     assert "reward.required" in refusal("reward.required=['${oc.env:HOME}']")
