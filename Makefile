@@ -32,7 +32,7 @@ cluster-demo: $(STAMP) ## a run on a small Ray cluster on this machine: scaled, 
 
 test: lint ## `lint`, then every test (as root also installs Debian's Chromium where there is no browser)
 	@$(BIN)/python -m tests.support.chromium
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m tests $(ARGS)
 
 quick: lint ## `lint` and the unit tests, in under two minutes: before every commit
 	@$(BIN)/python -m pytest tests/unit $(ARGS)

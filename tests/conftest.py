@@ -9,6 +9,7 @@ policy) are keyed by content and are shared on purpose."""
 import os
 import signal
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by n
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORDER = ("unit", "properties", "pipeline", "oracle", "browser", "stack")  # the quick ones first
-QUICK = {"unit": 30, "properties": 60, "pipeline": 60}  # seconds for one test
+QUICK = {"unit": 60, "properties": 120, "pipeline": 120}  # seconds for one test
 HERE = Path(__file__).parent
 collect_ignore = ["benchmarks"]  # scripts, run by hand
 GRACE_S = 20.0  # Ray and vLLM take their processes down in the background
@@ -41,6 +42,7 @@ seen: set[psutil.Process] = (
     set()
 )  # descendants noted before each teardown of a suite that starts engines
 leftovers: list[str] = []
+seconds: Counter[str] = Counter()  # by file, set-up and teardown included
 
 
 def suite(path: Path) -> str:
@@ -116,7 +118,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    seconds[report.nodeid.split("::")[0]] += report.duration
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if len(seconds) > 1:
+        terminalreporter.section(f"seconds by file, of {seconds.total():.0f}")
+        for name, taken in seconds.most_common():
+            if taken >= 1:
+                terminalreporter.write_line(f"{taken:7.1f}  {name}")
     if leftovers:
         terminalreporter.section(
             "FAILED: processes that the tests left behind (now killed)", red=True, bold=True

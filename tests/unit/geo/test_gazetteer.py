@@ -108,11 +108,11 @@ def test_what_names_no_place_has_no_match(gazetteer, address):
 
 
 def test_a_runaway_completion_costs_milliseconds(gazetteer):
-    started = time.perf_counter()
+    started = time.thread_time()
     for junk in ("x" * 100_000, "z, " * 50_000, "Paris, Berlin, " * 10_000, "(;,；" * 50_000):
         gazetteer.geocode(junk, junk, junk)
         gazetteer.geocode_text(junk)
-    assert time.perf_counter() - started < 2.0  # unbounded, any of these takes seconds
+    assert time.thread_time() - started < 2.0  # unbounded, any of these takes seconds
 
 
 def test_many_processes_that_start_at_once_share_one_build(tmp_path, monkeypatch):

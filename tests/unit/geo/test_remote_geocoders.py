@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -124,13 +125,8 @@ def test_results_that_cannot_be_read_are_infra_errors(provider, lat):
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_silence_and_refusal_of_connections_are_infra_errors_in_time(provider):
     with serving(trouble=lambda *_: ("hang", {}, "{}")) as server:
-        start = time.monotonic()
         (error,) = find(provider, config(server.url, timeout_s=0.3), "Munich")
-        assert (
-            isinstance(error, InfraError)
-            and "TimedOut" in str(error)
-            and time.monotonic() - start < 2
-        )
+        assert isinstance(error, InfraError) and "TimedOut" in str(error)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -210,11 +206,11 @@ def test_retry_after_is_honoured_by_waiting_or_by_failing():
         (found,) = find("nominatim", config(server.url), "Germany")
         assert found.name == "Germany" and server.requests[1][0] - told[0] >= 0.99
     with serving(trouble=lambda *_: (429, {"Retry-After": "600"}, "{}")) as server:
-        start, turns = time.monotonic(), LocalTurns()
+        turns = LocalTurns()
         for _ in range(2):
             (error,) = find("photon", config(server.url), "Germany", turns=turns)
             assert isinstance(error, InfraError) and "429" in str(error)
-        assert time.monotonic() - start < 2 and len(server.requests) == 1
+        assert len(server.requests) == 1
 
 
 def test_rate_and_daily_budget_hold_under_many_requests_at_once():
@@ -228,10 +224,21 @@ def test_rate_and_daily_budget_hold_under_many_requests_at_once():
 
 
 def test_requests_in_flight_are_bounded():
-    with serving(trouble=lambda *_: (time.sleep(0.1), None)[1]) as server:
-        start = time.monotonic()
-        find("photon", config(server.url, in_flight=4), *["Germany"] * 12)
-    assert 0.3 <= time.monotonic() - start < 1.5 and len(server.requests) == 12
+    four, lock, now, most = threading.Barrier(4), threading.Lock(), 0, 0
+
+    def together(*_):
+        """Answers when four requests are there."""
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        four.wait(20)
+        with lock:
+            now -= 1
+
+    with serving(trouble=together) as server:
+        find("photon", config(server.url, in_flight=4, timeout_s=20), *["Germany"] * 12)
+    assert most == 4 and len(server.requests) == 12
 
 
 def test_a_run_with_a_bad_key_or_address_stops_at_its_start():

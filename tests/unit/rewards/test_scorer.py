@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-import time
 
 import pytest
 
@@ -62,13 +61,13 @@ def test_an_answer_without_tags_is_a_data_failure_everywhere_and_asks_nobody():
 
 
 def test_parts_run_at_the_same_time():
-    async def slow():
-        await asyncio.sleep(0.1)
+    everyone = asyncio.Barrier(3)  # nobody goes on before all three have been asked
 
-    start = time.monotonic()
-    found, fakes = scored(lambda kind: slow())
-    assert found.total == pytest.approx(PERFECT)
-    assert time.monotonic() - start < 0.19 and fakes.calls.total() == 3
+    async def together():
+        await everyone.wait()
+
+    found, fakes = scored(lambda kind: together())
+    assert found.total == pytest.approx(PERFECT) and fakes.calls.total() == 3
 
 
 def test_an_infra_failure_is_retried_and_changes_no_number():
@@ -91,13 +90,11 @@ def test_a_hung_service_costs_no_more_than_the_deadline():
     async def hang():
         await asyncio.Event().wait()
 
-    start = time.monotonic()
     found, fakes = scored(
         lambda kind: hang() if kind == "judge" else None, deadline_s=0.4, attempt_timeout_s=0.1
     )
-    assert time.monotonic() - start < 0.6
     assert found.total is None and "no answer within" in found.parts["consistency"].reason
-    assert found.parts["semantic"].score is not None and fakes.calls["judge"] >= 2
+    assert found.parts["semantic"].score is not None and 2 <= fakes.calls["judge"] <= 4
 
 
 @pytest.mark.parametrize(

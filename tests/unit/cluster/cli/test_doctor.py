@@ -58,7 +58,7 @@ def test_a_hanging_import_is_given_up():
         "",
         "no answer within 0.2 s",
     )
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_the_embedded_redis_answers_and_is_gone_afterwards(monkeypatch):
