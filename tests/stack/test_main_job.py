@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from geoagent_rl.config import load
 from geoagent_rl.plan.estimate import make_plan
@@ -117,24 +118,6 @@ def test_predict_shows_reasoning_answer_and_place(run):
     assert row["level"] in ("place", "region", "country") and -90 <= row["lat"] <= 90
 
 
-def test_a_folder_of_real_photographs_is_accepted_as_it_is(run, shared_data, tmp_path):
-    photos = shared_data / "osv5m_streetview"
-    words = [f"data.manifest={photos}", f"data.eval_manifest={photos}", "eval.samples=8", "steps=2"]
-    small = [
-        "rollout.prompts_per_step=4",
-        f"policy.model={run[0] / 'policy-sft'}",
-        f"run.dir={tmp_path / 'run'}",
-    ]
-    done = geoagent("train", "--config", "configs/local.yaml", *words, *small)
-    assert done.returncode == 0, done.stderr[-3000:]
-    table = json.loads((tmp_path / "run" / "eval.json").read_text())
-    assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
-    rows = [
-        json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()
-    ]
-    assert len(rows) == 64 and all(row["total"] is not None for row in rows)
-
-
 SMALL = [
     "rollout.prompts_per_step=3",
     "rollout.group_size=4",
@@ -176,21 +159,50 @@ def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_p
     assert min(gradients) > 0
 
 
-def test_adapters_one_step_ahead_of_the_learner(run, tmp_path):
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """A folder of photographs as people have them: real ones where this machine has some."""
+    real = ROOT.parent / "shared" / "data" / "osv5m_streetview"
+    if real.is_dir():
+        return real
+    folder = tmp_path_factory.mktemp("photos")
+    rows = [f"{i}.jpg,{48 + i},{11 + i},DE" for i in range(12)]
+    (folder / "metadata.csv").write_text("\n".join(["image,latitude,longitude,country", *rows]))
+    for i in range(12):
+        Image.effect_noise((320, 240), 20 + 10 * i).convert("RGB").save(folder / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ahead(run, photos, tmp_path_factory) -> Path:
+    """A run on photographs whose learner publishes adapters and whose engine is one step ahead."""
+    folder = tmp_path_factory.mktemp("ahead") / "run"
+    words = [f"policy.model={run[0] / 'policy-sft'}", f"run.dir={folder}", *SMALL, "steps=3"]
+    words += ["rollout.swap=adapter", "max_staleness=1", "rollout.max_tokens=64"]
+    words += [f"data.manifest={photos}", f"data.eval_manifest={photos}", "eval.samples=8"]
+    finished("--config", "configs/local.yaml", *words)
+    return folder
+
+
+def rows_of(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def test_a_folder_of_photographs_is_accepted_as_it_is(ahead):
+    table = json.loads((ahead / "eval.json").read_text())
+    assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
+    rows = rows_of(ahead, "rollouts.jsonl")
+    assert len(rows) == 3 * 3 * 4 and all(row["total"] is not None for row in rows)
+
+
+def test_adapters_one_step_ahead_of_the_learner(ahead):
     """The other way to take weights, and generation beside learning: every rollout is the work of
     one known version.
     """
-    model = f"policy.model={run[0] / 'policy-sft'}"
-    ahead = ["rollout.swap=adapter", "max_staleness=1", "steps=3", "rollout.max_tokens=64"]
-    finished("--config", "configs/local.yaml", model, *SMALL, *ahead, f"run.dir={tmp_path / 'run'}")
-    rows = [
-        json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()
-    ]
+    rows = rows_of(ahead, "rollouts.jsonl")
     ages = {(row["step"], row["uid"]): set() for row in rows}
     for row in rows:
         ages[row["step"], row["uid"]].add(row["step"] - 1 - row["version"])
     assert all(len(found) == 1 for found in ages.values()) and set.union(*ages.values()) == {0, 1}
-    steps = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    steps = rows_of(ahead, "metrics.jsonl")
     assert steps[0]["sampler_gap"] < 1e-3 and all(step["step_skipped"] == 0 for step in steps)
