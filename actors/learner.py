@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -299,11 +300,10 @@ class Learner:
         if self.weights_dir is None:
             return PolicyVersion(self.updates, kind, "", self.probe_logprobs())
         path = self.weights_dir / f"v{self.updates:06d}"
-        # Only rank 0 writes; the others take part in gathering.
-        with directory_at_once(path) if self.rank == 0 else nullcontext(path) as out:
-            if kind == "merged":
-                self.save_merged(str(out))
-            else:
+        if kind == "merged":
+            self.save_merged(str(path))
+        else:  # only rank 0 writes; the others take part in gathering
+            with directory_at_once(path) if self.rank == 0 else nullcontext(path) as out:
                 policy_model.save_adapter(
                     self.policy, str(out), self.sharded.gather, self.rank == 0
                 )
@@ -322,15 +322,15 @@ class Learner:
             self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0
         )
 
-    def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+    def save(self, directory: str, notes: Any = None, step: int | None = None) -> list[str]:
         """Copies everything that is needed to go on as if nothing had happened, and lets a thread
         write it: learning goes on meanwhile, and the directory appears at once or not at all
         (checkpoints.py). Returns `save_problems`.
 
         adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole), rng.safetensors,
         and state.json: the counters, the base checkpoint that the adapter belongs to (for
-        `export`), and `prompts`, how many the run has taken, which the learner itself does not
-        need. Raises InfraError when the learner is not at `step`."""
+        `export`), and `notes`, a mapping that the learner itself does not need. Raises InfraError
+        when the learner is not at `step`."""
         if step is not None and step != self.done:
             raise InfraError(f"the learner is at step {self.done}, not {step}")
         adapter = policy_model.adapter_state(self.policy, self.sharded.gather)
@@ -342,7 +342,7 @@ class Learner:
             "kind": self.phase.kind,
             "done": self.done,
             "updates": self.updates,
-            "prompts": prompts,
+            **(notes or {}),
         }
         base = (
             str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir

@@ -7,9 +7,11 @@ learner; nothing of the driver, engines or rewards."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -27,6 +29,12 @@ QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
 # from a broken collective call to the news whose process is gone: at once, or a node's health check
 NOTICE_S = 30.0
+# Of a machine in trouble, not of what it was asked to do.
+PASSING = {
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.EMFILE,
+    errno.ENFILE, errno.ESTALE, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN,
+}  # fmt: skip
 
 
 def rank_environment(c: LearnerConfig) -> dict[str, str]:
@@ -132,9 +140,11 @@ class LearnerGroup:
         await self.learn_waiting()
         return await self.everywhere("step")
 
-    async def save(self, directory: str, prompts: int = 0, step: int | None = None) -> list[str]:
+    async def save(
+        self, directory: str, notes: Mapping[str, Any] | None = None, step: int | None = None
+    ) -> list[str]:
         """Ready when the state is copied; it is written beside what follows. See Learner.save."""
-        return await self.everywhere("save", directory, prompts, step)
+        return await self.everywhere("save", directory, notes, step)
 
     async def save_problems(self, wait: bool = False) -> list[str]:
         return await self.everywhere("save_problems", wait)
@@ -243,12 +253,15 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether it is one of a disk or of memory: a new life may fare better, and if none does, the
-    run says so in one line instead of a stack trace."""
-    return isinstance(error, OSError) or type(error).__name__ in (
-        "OutOfMemoryError",
-        "SafetensorError",
-    )
+    """Whether it is one of a disk, of memory or of the network, which a new life may not meet.
+
+    Any other error of the system (no such file, no permission, the same file twice) would only be
+    met again: it ends the run."""
+    if isinstance(error, OSError):
+        return error.errno in PASSING or isinstance(error, ConnectionError | TimeoutError)
+    kind = type(error).__name__
+    number = re.search(r"os error (\d+)", str(error)) if kind == "SafetensorError" else None
+    return kind == "OutOfMemoryError" or (number is not None and int(number[1]) in PASSING)
 
 
 def one_line(error: BaseException) -> str:

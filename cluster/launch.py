@@ -35,7 +35,7 @@ from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy.sizes import architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import RunDir, run_id_of
+from geoagent_rl.run.directory import run_id_of
 from geoagent_rl.types import InfraError, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -113,11 +113,10 @@ def connect() -> None:
 async def session(
     config: Config, run_dir: Path, only_learner: bool = False
 ) -> AsyncIterator[Session]:
-    """Connect to Ray for one run, the only one in its directory, and reserve its place; what it has
-    published is removed at the end, or by its next life if it is killed.
+    """Connect to Ray for one run, which holds its directory's lock, and reserve its place; what it
+    has published is removed at the end, or by its next life if it is killed.
     """
     with contextlib.ExitStack() as cleanup:
-        cleanup.enter_context(RunDir(run_dir).exclusive())
         cleanup.callback(ray.shutdown)
         connect()
         run_id = run_id_of(run_dir)

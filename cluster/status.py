@@ -6,7 +6,6 @@ May know Ray; must be connected (cluster/running.py).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import ray
 from ray import serve
 
 from cluster.scale import SERVICES, replicas
+from geoagent_rl.run.records import last_row
 
 
 def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
@@ -40,11 +40,8 @@ def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
 
 
 def newest_step(run_dir: Path) -> dict[str, Any] | None:
-    """Return the last whole line of metrics.jsonl."""
-    file = run_dir / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]
-    return json.loads(whole[-1]) if whole else None
+    """Return the last record of metrics.jsonl; None before the first."""
+    return last_row(run_dir / "metrics.jsonl") or None
 
 
 def show(found: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.secrets import REDIS_PASSWORD, looks_secret, names_a_secret
 from geoagent_rl.types import UserError
 
-COMMANDS = ("train", "train --resume", "sft", "eval run", "demo")
+COMMANDS = ("train", "train --resume", "train --resume=auto", "sft", "eval run", "demo")
 # Patterns as in .gitignore. Data and runs belong on storage that all nodes see.
 EXCLUDES = (
     "/.git",

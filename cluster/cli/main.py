@@ -9,9 +9,10 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import cluster.cli.jobs  # noqa: F401  attaches its commands
 from cluster.cli.ablate import ablate
@@ -24,7 +25,7 @@ from cluster.cli.monitor import monitor
 from cluster.cli.recipes import recipes
 from cluster.storage import storage_root
 from geoagent_rl.config import load
-from geoagent_rl.run.directory import resumed_config
+from geoagent_rl.run.start import holds_a_run, resumed_config
 from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
@@ -67,7 +68,23 @@ def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.ya
     run_sft_job(settings)
 
 
-@app.command()
+class BareResume(TyperCommand):
+    """Let `--resume` stand alone, for `--resume=yes`: typer knows no optional values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command's words, `ctx` being typer's own context."""
+        return super().parse_args(ctx, ["--resume=yes" if a == "--resume" else a for a in args])
+
+
+def named_folder(file: Path, overrides: list[str]) -> Path:
+    """Return the run directory of a configuration. Raises UserError where it names none."""
+    folder = load(file, overrides).run.dir
+    if not folder:
+        raise UserError("--resume=auto needs a run.dir, the same at every start")
+    return storage_root() / folder
+
+
+@app.command(cls=BareResume)
 def train(
     overrides: Overrides = None,
     config: Annotated[
@@ -75,20 +92,33 @@ def train(
         typer.Option("--config", help="Default: configs/local.yaml; with --resume, the run's own."),
     ] = None,
     resume: Annotated[
+        str,
+        typer.Option(
+            "--resume",
+            metavar="[=auto]",
+            help="Continue the run in run.dir from its newest whole checkpoint; "
+            "--resume=auto starts it where none has begun.",
+        ),
+    ] = "",
+    accept: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue the run in run.dir from its newest whole checkpoint."
+            "--accept-changes",
+            help="Continue although training photographs or base weights are others than before.",
         ),
     ] = False,
 ) -> None:
     """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
-    file = config or (
-        resumed_config(overrides or [], storage_root()) if resume else Path("configs/local.yaml")
-    )
-    settings = load(file, overrides or [])
+    if resume not in ("", "yes", "auto"):
+        raise UserError(f"--resume={resume}: write --resume, or --resume=auto")
+    words, file = overrides or [], config or Path("configs/local.yaml")
+    goes_on = resume == "yes" or (resume == "auto" and holds_a_run(named_folder(file, words)))
+    if goes_on and config is None:
+        file = resumed_config(words, storage_root())
+    settings = load(file, words)
     from cluster.jobs.train import run_train_job
 
-    run_train_job(settings, resume)
+    run_train_job(settings, goes_on, accept)
 
 
 @eval_app.command("run")

@@ -21,14 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.jobs.ablate_job import DONE, row_dir
+import yaml
+
+from cluster.jobs.ablate_job import DONE, ROWS, row_dir
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client, hand_in
-from geoagent_rl.config import Config, load, to_yaml
+from geoagent_rl.config import Config, flat, load, to_yaml
 from geoagent_rl.evaluation.ablations import Row, summarise
 from geoagent_rl.files import write_json, write_text
 from geoagent_rl.pages.ablation import markdown, picture, write_ablation
-from geoagent_rl.run.directory import changed_settings
+from geoagent_rl.run.directory import CONFIG, MARK
+from geoagent_rl.run.start import changed_settings
 from geoagent_rl.terminal import say
 from geoagent_rl.types import InfraError, UserError
 
@@ -83,18 +86,18 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
         raise UserError(f"cannot make {out}: {error.strerror}; give another --out") from None
     config, kept = (
         dataclasses.replace(config, run=dataclasses.replace(config.run, dir="")),
-        out / "config.yaml",
+        out / CONFIG,
     )
     if kept.exists():
-        write_text(
-            kept, to_yaml(load(kept))
-        )  # with the defaults of keys that are newer than the file
-        if changes := changed_settings(out, config):
+        if not (out / ROWS).exists():
+            raise UserError(f"{kept} is not of an ablation; rename it or give another --out")
+        # With the defaults of keys that are newer than the file.
+        old = flat(yaml.safe_load(to_yaml(load(kept))))
+        if changes := changed_settings(old, config):
             raise UserError(
                 f"{out} holds an ablation with other settings ({changes[0]}); give another --out"
             )
-    write_text(kept, to_yaml(config))
-    listed = out / "rows.json"
+    listed = out / ROWS
     known = (
         {row["name"]: Row(**row) for row in json.loads(listed.read_text())}
         if listed.exists()
@@ -108,6 +111,7 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
         known[row.name] = row
     everything = sorted(known.values(), key=lambda row: (row.order, row.name))
     write_json(listed, [dataclasses.asdict(row) for row in everything])
+    write_text(kept, MARK + to_yaml(config))
     return everything
 
 

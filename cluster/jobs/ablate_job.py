@@ -26,10 +26,11 @@ from geoagent_rl.evaluation.ablations import Row
 from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import RunDir, run_id_of
+from geoagent_rl.run.directory import CONFIG, RunDir, run_id_of
 from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
 
+ROWS = "rows.json"  # in OUT: every row ever asked for there
 DONE = "row.json"  # in a row's run directory: the row is finished
 
 
@@ -49,12 +50,11 @@ def run_rows(out: Path, seed: int, names: Sequence[str]) -> None:
     """
     rows = [
         row
-        for row in (Row(**kept) for kept in json.loads((out / "rows.json").read_text()))
+        for row in (Row(**kept) for kept in json.loads((out / ROWS).read_text()))
         if row.name in names
     ]
     with contextlib.ExitStack() as locks:
         for row in rows:
-            row_dir(out, row.name, seed).mkdir(parents=True, exist_ok=True)
             locks.enter_context(RunDir(row_dir(out, row.name, seed)).exclusive())
         _Job(out, seed).run(
             [row for row in rows if not (row_dir(out, row.name, seed) / DONE).exists()]
@@ -64,7 +64,7 @@ def run_rows(out: Path, seed: int, names: Sequence[str]) -> None:
 class _Job:
     def __init__(self, out: Path, seed: int) -> None:
         self.out, self.seed = out, seed
-        self.config = load(out / "config.yaml", [f"run.seed={seed}"])
+        self.config = load(out / CONFIG, [f"run.seed={seed}"])
         self.sft = (
             row_dir(out, "sft", seed) / "policy"
         )  # the cold start, shared by all rows of the seed
@@ -88,7 +88,7 @@ class _Job:
         place = (
             seed_dir(self.out, self.seed) / f"job-{rows[0].name}"
         )  # of the session: its cache, its notes
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         async with session(self.config, place) as s:
             if shown:
                 await self.cold_start(s, base, shown)
@@ -113,7 +113,7 @@ class _Job:
         """
         path = row_dir(self.out, row.name, self.seed)
         config = row_config(self.out, row, self.seed)
-        run = RunDir.create(config, resume=True)
+        run = RunDir(path).begin(config)
         resume = bool(run.checkpoints())
         if not resume:
             run.truncate(0)
@@ -154,7 +154,7 @@ def together(rows: Sequence[Row], config: Config) -> list[list[Row]]:
 def row_config(out: Path, row: Row, seed: int) -> Config:
     """Return the configuration of a row."""
     path = row_dir(out, row.name, seed)
-    return load(out / "config.yaml", [*row.dotlist(), f"run.seed={seed}", f"run.dir={path}"])
+    return load(out / CONFIG, [*row.dotlist(), f"run.seed={seed}", f"run.dir={path}"])
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from geoagent_rl.metrics.batch import mean
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.start import check_new
 from geoagent_rl.terminal import say
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.types import PolicyVersion
@@ -33,18 +34,22 @@ def run_demo(config: Config, photos: str) -> None:
     """Run every stage in turn; print the table and the report's path on standard output."""
     begin = time.monotonic()
     config = on_storage(config)
-    run = RunDir.create(config)
-    say(f"run directory: {run.path}")
-    splits = {
-        split: dataset(config, run, SCENES, split)
-        for split in ("sft", "train", "heldout", "hidden")
-    }
-    if photos:
-        splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
-    tables = run_until_done(demo(config, run, splits, tiny_base(config)))
+    run = RunDir(config.run.dir)
+    with run.exclusive():
+        check_new(run, config, photos)
+        splits = {}
+        if photos:
+            splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
+        run.begin(config)
+        say(f"run directory: {run.path}")
+        scenes = ("sft", "train", "heldout", "hidden")
+        splits |= {split: dataset(config, run, SCENES, split) for split in scenes}
+        tables = run_until_done(demo(config, run, splits, tiny_base(config)))
+        report = write_report(run.path)
+        run.finish(config.steps)
     print(table_text(tables))
     print(learning_text(run, tables))
-    print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {write_report(run.path)}")
+    print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {report}")
 
 
 async def demo(

@@ -32,10 +32,12 @@ from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.records import record
+from geoagent_rl.run.start import check_new
 from geoagent_rl.terminal import say
 from geoagent_rl.types import AnswerForm, UserError
 
-FILE = "predictions.jsonl"
+FILE, ABOUT = "predictions.jsonl", "predictions.json"
 
 
 def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, dict[str, Any]]:
@@ -48,31 +50,41 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
             "data.eval_manifest must be given: a manifest, or a folder of photographs with a CSV"
         )
     config = on_storage(config)
-    run = RunDir.create(config)
+    run = RunDir(config.run.dir)
+    with run.exclusive():
+        return evaluated(config, run, model, judge)
+
+
+def evaluated(config: Config, run: RunDir, model: str, judge: bool) -> tuple[Path, dict[str, Any]]:
+    """`run_eval_job` under the run's lock."""
+    if not (run.path / ABOUT).exists():  # where it does, `open_file` compares
+        check_new(run, config, *filter(None, [model]))
     samples = dataset(config, run, config.data.eval_manifest, "heldout")
     if len(samples) > config.eval.samples:
         say(
-            f"the first {config.eval.samples} of {len(samples)} photographs; eval.samples={len(samples)} takes all"
+            f"the first {config.eval.samples} of {len(samples)} photographs; "
+            f"eval.samples={len(samples)} takes all"
         )
     samples = samples[: config.eval.samples]
     base = checkpoint(model) if model else starting_base(config)
     asked = {
         "model": str(Path(base).resolve()) if Path(base).exists() else base, "judge": judge,
-        "manifest": config.data.eval_manifest, **dataclasses.asdict(config.eval), "seed": config.run.seed,
+        "manifest": config.data.eval_manifest, **dataclasses.asdict(config.eval),
+        "seed": config.run.seed,
     }  # fmt: skip
-    del (
-        asked["samples"],
-        asked["geoscore_scale_km"],
-    )  # more photographs, or another scale, go on with the same rows
+    # More photographs, or another scale, go on with the same rows.
+    del asked["samples"], asked["geoscore_scale_km"]
     todo = open_file(run, asked, samples)
-    say(f"{len(samples)} photographs, {len(samples) - len(todo)} done before" if len(todo) < len(samples) else
-        f"{len(samples)} photographs")  # fmt: skip
+    run.begin(config)
+    done = len(samples) - len(todo)
+    say(f"{len(samples)} photographs" + (f", {done} done before" if done else ""))
     left = 0
     if todo:
         left = run_until_done(predict(config, run, base, model, todo, judge))
     if left:
         say(
-            f"{left} photographs got no answer from the machinery; run again with run.dir={run.path} to ask for them"
+            f"{left} photographs got no answer from the machinery; "
+            f"run again with run.dir={run.path} to ask for them"
         )
     predictions = from_rows(run.path.name, run.rows(FILE))
     table = summarise(predictions, config.eval.geoscore_scale_km) | {"unanswered": left}
@@ -84,14 +96,14 @@ def open_file(run: RunDir, asked: dict[str, Any], samples: list[Sample]) -> list
     """Return the samples that the file in the run directory has no row of. Raises UserError when it
     is of something else.
     """
-    about, file = run.path / "predictions.json", run.path / FILE
+    about, file = run.path / ABOUT, run.path / FILE
     if about.exists() and json.loads(about.read_text()) != json.loads(json.dumps(asked)):
         before = json.loads(about.read_text())
         other = ", ".join(key for key in asked if before.get(key) != asked[key])
         raise UserError(f"{file} holds predictions with another {other}; give another run.dir")
     write_json(about, asked)
-    if file.exists():  # without a line that a kill tore
-        keep_lines(file, lambda line: line.endswith(b"\n"))
+    if file.exists():  # without lines that a kill or a power cut tore
+        keep_lines(file, lambda line: line.endswith(b"\n") and record(line) is not None)
     done = {row["uid"] for row in run.rows(FILE)}
     return [s for s in samples if s.uid not in done]
 

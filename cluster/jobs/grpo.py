@@ -8,7 +8,6 @@ taken. At max_staleness 0 on CPUs the rest is what it would have been (docs/resu
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,11 @@ from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.metrics.batch import mean
 from geoagent_rl.metrics.line import summary_line
+from geoagent_rl.policy.model import checkpoint_dir
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.origin import check_origin, origin_of
 from geoagent_rl.terminal import say
 from geoagent_rl.types import Group, InfraError, Prompt, Sampling, UserError
 
@@ -42,49 +43,69 @@ async def reinforce(
     samples: Sequence[manifest.Sample],
     held: Sequence[manifest.Sample] = (),
     resume: bool = False,
+    accept: bool = False,
 ) -> None:
     """GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
 
-    held: pictures to validate on, of which run.validate_samples are used. A learner that dies is
+    held: pictures to validate on, of which run.validate_samples are used. accept: go on although
+    prompts or base weights are not those of the checkpoint (run/origin.py). A learner that dies is
     started again from the newest checkpoint, so at most run.save_every steps are done twice."""
 
+    prompts = [x.prompt() for x in samples]
+    base = checkpoint_dir(model_dir)
+    origin = await asyncio.to_thread(origin_of, prompts, s.config.run.seed, base)
+    work = Work(stack, run, model_dir, prompts, held, origin, accept)
+
     async def attempt(life: int) -> None:
-        await reinforce_once(s, stack, run, model_dir, samples, held, resume or life > 0, life)
+        await reinforce_once(s, work, resume or life > 0, life)
 
     await restarting_learner(attempt, s.config.learner.max_restarts)
 
 
-async def reinforce_once(
-    s: Session,
-    stack: Stack,
-    run: RunDir,
-    model_dir: str,
-    samples: Sequence[manifest.Sample],
-    held: Sequence[manifest.Sample],
-    resume: bool,
-    life: int,
-) -> None:
+@dataclass(frozen=True)
+class Work:
+    """What every life of the learner works on."""
+
+    stack: Stack
+    run: RunDir
+    model_dir: str
+    prompts: Sequence[Prompt]
+    held: Sequence[manifest.Sample]
+    origin: Mapping[str, str]
+    accept: bool
+
+
+async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> None:
     """`reinforce` with one life of the learner. Raises LearnerLost when that ends."""
-    config = s.config
-    prompts = [x.prompt() for x in samples]
-    async with learner(s, model_dir, grpo_phase(config), life) as group, watched(s.run_id) as load:
-        first, prompt = await restore(group, run) if resume else (0, 0)
-        if first or life or stack.model_dir != model_dir:
+    config, stack, run = s.config, work.stack, work.run
+    phase = grpo_phase(config)
+    async with learner(s, work.model_dir, phase, life) as group, watched(s.run_id) as load:
+        first, prompt = await restore(group, run, work) if resume else (0, 0)
+        if first or life or stack.model_dir != work.model_dir:
             await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         if config.reward.geocoder.prewarm:
-            failed = await stack.services.prewarm(prompt.truth.levels for prompt in prompts)
-            say(
-                f"asked the reward services about the truths of {len(prompts)} prompts, {failed} failed"
-            )
-        validation = held[: config.run.validate_samples]
+            truths = (prompt.truth.levels for prompt in work.prompts)
+            failed = await stack.services.prewarm(truths)
+            say(f"asked the reward services about {len(work.prompts)} truths, {failed} failed")
+        validation = work.held[: config.run.validate_samples]
         tracking = Tracking(config, run.path, s.run_id, first)
         after = AfterStep(
-            config, stack, run, group, validation, load, tracking, first, prompt, *run.best()
+            config,
+            stack,
+            run,
+            group,
+            validation,
+            load,
+            tracking,
+            work.origin,
+            first,
+            prompt,
+            *run.best(),
         )
         if not resume:
             await after.save(0)  # what a learner that dies soon goes back to
         try:
-            order = prompt_order(prompts, config.run.seed)
+            order = prompt_order(work.prompts, config.run.seed)
             learning = TakingTurns(group, stack.engines[0]) if config.placement.colocate else group
             await driver.train(
                 config, order, stack.engines, stack.scorer, learning, after.step, first, prompt
@@ -100,15 +121,21 @@ async def reinforce_once(
         await group.save_merged(str(run.path / "policy"))
 
 
-async def restore(group: LearnerGroup, run: RunDir) -> tuple[int, int | None]:
-    """Puts learner and run directory back to the newest whole checkpoint; (steps done, prompts
-    taken) then.
-    """
-    newest = checkpoints.newest_whole(run.path / "checkpoints", say)
+async def restore(
+    group: LearnerGroup, run: RunDir, work: Work | None = None
+) -> tuple[int, int | None]:
+    """Put learner and run directory back to the newest whole checkpoint; return (steps done,
+    prompts taken) then. Raises UserError where the run would go on with something else."""
+    folder, recorded = run.path / "checkpoints", run.recorded_steps()
+    newest = await asyncio.to_thread(checkpoints.newest_whole, folder, say, recorded)
     first, prompt = 0, 0
     if newest is not None:
+        state = checkpoints.state_of(newest)
+        if work is not None:
+            for line in check_origin(state.get("origin", {}), work.origin, work.accept):
+                say(line)
         group.version, first = await group.load(str(newest)), checkpoints.step_of(newest)
-        prompt = json.loads((newest / checkpoints.STATE).read_text()).get("prompts")
+        prompt = state.get("prompts")
     run.truncate(first)
     say(
         f"resuming after step {first} from {newest}"
@@ -132,6 +159,7 @@ class AfterStep:
     validation: Sequence[manifest.Sample]
     load: Mapping[str, float]  # what the machines are doing
     tracking: Tracking
+    origin: Mapping[str, str]  # digests that its checkpoints keep: run/origin.py
     done: int  # steps finished and recorded
     prompts: int | None  # taken by them
     best: int | None  # step of the best validation
@@ -177,9 +205,16 @@ class AfterStep:
         return {"validation_reward": reward, "validation_seconds": time.monotonic() - start}
 
     async def save(self, step: int) -> None:
-        """Ready when the learner's state is copied; the learner writes it beside the next step."""
+        """Ready when the records are on disk and the learner's state is copied; the learner writes
+        that beside the next step."""
         start = time.monotonic()
-        self.warn(await self.group.save(str(self.run.checkpoint(step)), self.prompts, step))
+        try:
+            await asyncio.to_thread(self.run.sync)
+        except OSError as error:
+            self.warn([f"the records are not on disk: {error}"])
+            return
+        notes = {"prompts": self.prompts, "origin": self.origin}
+        self.warn(await self.group.save(str(self.run.checkpoint(step)), notes, step))
         self.save_seconds = time.monotonic() - start
 
     async def saved(self) -> None:
@@ -207,6 +242,9 @@ class AfterStep:
         """A checkpoint of the last step; says so when the learner can no longer give one."""
         try:
             await self.saved()
+            if self.run.waiting:
+                say(f"step {self.done} is not saved: its records found no room")
+                return
             where = self.run.checkpoint(self.done)
             if self.done and not where.exists():
                 await self.save(self.done)

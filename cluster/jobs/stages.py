@@ -70,6 +70,12 @@ def starting_base(config: Config) -> str:
     )
 
 
+def check_base(config: Config) -> None:
+    """Check that policy.model is a checkpoint; make and load nothing. Raises UserError."""
+    if config.policy.model not in ("tiny", "tiny-base"):
+        checkpoint(config.policy.model)
+
+
 def checkpoint(model: str) -> str:
     """`model`, a directory or a hub name. Raises UserError, before anything is started, where there
     is no such one.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 import os
 import time
@@ -25,6 +24,7 @@ from geoagent_rl.config.reward import Weights
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.rollout_cards import weights_of
+from geoagent_rl.run.records import last_row
 from geoagent_rl.types import UserError
 
 PAGE = 24
@@ -48,7 +48,7 @@ class Run:
         """The configuration as the run had it; {} while it cannot be read."""
         try:
             return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             return {}
 
     def setting(self, key: str) -> Any:
@@ -104,19 +104,23 @@ class Run:
         places = [r.offsets[i] for i in found[first : first + PAGE]]
         if share < 1 and sort == "newest" and step is None and not failed and not text:
             places = r.last(first + PAGE)[first:]
-        rows = [self.short(at) for at in places]
+        rows = [row for at in places if (row := self.short(at))]
         return {
             "indexed": share,
             "found": len(found),
             "all": len(r.uids),
+            "damaged": r.damaged,
             "page": page,
             "size": PAGE,
             "rows": rows,
         }
 
-    def short(self, at: int) -> dict[str, Any]:
-        """Return a rollout as a row of the list."""
-        row = self.rollouts.row(at)
+    def short(self, at: int) -> dict[str, Any] | None:
+        """Return a rollout as a row of the list; None where the line is damaged."""
+        try:
+            row = self.rollouts.row(at)
+        except IndexError:
+            return None
         answer = row.get("text", "").rpartition("<answer>")[2].partition("</answer>")[0]
         keys = ("uid", "index", "step", "total", "version")
         return {"at": at, "answer": answer[:120], **{key: row.get(key) for key in keys}}
@@ -191,7 +195,7 @@ class Runs:
 
     def parts(self) -> list[str]:
         """Return the reward parts that the runs score: those built in, then the users' own."""
-        rows = (_last_row(run.steps.path) for run in self.all().values())
+        rows = (last_row(run.steps.path) for run in self.all().values())
         own = (part for row in rows for part in parts_measured(row))
         return list(dict.fromkeys([*BUILT_IN, *own]))
 
@@ -199,7 +203,7 @@ class Runs:
         """Return a summary of every run, newest first."""
         out = []
         for name, run in self.all().items():
-            last = _last_row(run.steps.path)
+            last = last_row(run.steps.path)
             live = time.time() - run.written < LIVE_S and not (run.path / "report.html").exists()
             row = {"name": name, "live": live, "written": run.written, "path": str(run.path)}
             out.append(row | {"step": last.get("step", 0), "reward": last.get("reward_total_mean")})
@@ -217,13 +221,3 @@ class Runs:
             )
             if is_run:
                 yield (path.relative_to(self.folder).as_posix() if depth else path.name), path
-
-
-def _last_row(path: Path, tail: int = 1 << 16) -> dict[str, Any]:
-    """Return the last complete line of a file of JSON lines, {} without one."""
-    if not path.exists():
-        return {}
-    with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
-        lines = file.read().split(b"\n")[:-1]
-    return json.loads(lines[-1]) if lines else {}

@@ -26,6 +26,7 @@ import pyarrow.json
 from numpy.typing import NDArray
 
 from geoagent_rl.metrics.table import TABLE, is_metric
+from geoagent_rl.run.records import record
 
 CHUNK = 1 << 22  # bytes
 ROWS = 10_000  # of metrics.jsonl that are in memory as text
@@ -151,6 +152,7 @@ class Rollouts(LineFile):
         self.offsets, self.steps, self.totals = array("q"), array("l"), array("d")
         self.failed = bytearray()  # 1: some part was not judged on its merits
         self.uids: list[str] = []
+        self.damaged = 0  # lines that are no rollouts: a machine that lost its power leaves such
 
     def refresh(self, budget_s: float = 0.2) -> float:
         """Indexes for at most about `budget_s` seconds; returns which share of the file is
@@ -159,7 +161,11 @@ class Rollouts(LineFile):
         stop = time.monotonic() + budget_s
         with self._lock:
             for offset, line in self.new_lines():
-                step, uid, total = _ends(line)
+                ends = _ends(line)
+                if ends is None:
+                    self.damaged += 1
+                    continue
+                step, uid, total = ends
                 self.offsets.append(offset)
                 self.steps.append(step)
                 self.totals.append(total)
@@ -183,7 +189,9 @@ class Rollouts(LineFile):
             line = b""
         if not line.endswith(b"\n"):
             raise IndexError(at)
-        row: dict[str, Any] = json.loads(line)
+        row = record(line)
+        if row is None:
+            raise IndexError(at)
         return row
 
     def last(self, count: int) -> list[int]:
@@ -199,13 +207,16 @@ class Rollouts(LineFile):
         return ([0] * (start == 0) + ends)[:-1][: -count - 1 : -1]
 
 
-def _ends(line: bytes) -> tuple[int, str, float]:
-    """(step, uid, total, NaN where there is none) of a row of rollouts.jsonl."""
+def _ends(line: bytes) -> tuple[int, str, float] | None:
+    """(step, uid, total, NaN where there is none) of a row of rollouts.jsonl; None: no row."""
     head, tail = _HEAD.match(line), _TAIL.search(line, max(0, len(line) - _TAIL_BYTES))
     if head is None or tail is None:
-        row = json.loads(line)
+        row = record(line) or {}
         total = row.get("total")
-        return int(row["step"]), str(row["uid"]), math.nan if total is None else float(total)
+        try:
+            return int(row["step"]), str(row["uid"]), math.nan if total is None else float(total)
+        except (KeyError, TypeError, ValueError):
+            return None
     uid, total = head[2], tail[1]
     plain = json.loads(uid) if b"\\" in uid else uid[1:-1].decode("utf-8", "surrogatepass")
     return int(head[1]), plain, math.nan if total == b"null" else float(total)
@@ -235,8 +246,5 @@ def _whole(kind: pa.DataType) -> bool:
 
 
 def _numbers(line: bytes) -> dict[str, float]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return {}
+    row = record(line) or {}
     return {name: float(value) for name, value in row.items() if isinstance(value, (int, float))}

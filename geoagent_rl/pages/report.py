@@ -6,7 +6,6 @@ content policy forbids any outside request."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from geoagent_rl.pages.rollout_cards import (
     part_color,
     weights_of,
 )
+from geoagent_rl.run.records import read_rows, record
 from geoagent_rl.types import UserError
 
 LATE_STEPS = 5  # rollouts of the last few steps stand for the trained policy
@@ -62,16 +62,16 @@ def write_report(run: str | Path) -> Path:
     nothing to show.
     """
     run = Path(run)
-    metrics, evaluation = _rows(run / "metrics.jsonl"), _json(run / "eval.json")
+    metrics, evaluation = list(read_rows(run / "metrics.jsonl")), _json(run / "eval.json")
     if not metrics and not evaluation:
         raise UserError(f"{run} holds neither metrics.jsonl nor eval.json; give a run directory")
     config = _config(run / "config.yaml")
-    early, late = ends_of(_stream(run / "rollouts.jsonl"))
+    early, late = ends_of(read_rows(run / "rollouts.jsonl"))
     body = [
         _header(run, config, metrics),
         _tiles(metrics, evaluation),
         _tables(evaluation),
-        _curves(metrics, _rows(run / "sft_metrics.jsonl")),
+        _curves(metrics, list(read_rows(run / "sft_metrics.jsonl"))),
         _map(late),
         _cards(early, late, config),
         _configuration(run / "config.yaml"),
@@ -362,16 +362,4 @@ def _config(path: Path) -> Mapping[Any, Any]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _stream(path: Path) -> Iterable[Row]:
-    if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            yield from (
-                json.loads(line) for line in lines if line.endswith("\n")
-            )  # not a killed run's torn last line
-
-
-def _rows(path: Path) -> list[Row]:
-    return list(_stream(path))
+    return (record(path.read_bytes()) or {}) if path.is_file() else {}

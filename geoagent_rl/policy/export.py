@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from geoagent_rl.files import directory_at_once
 from geoagent_rl.policy.model import Policy, load_adapter, load_policy, save_merged
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import UserError
@@ -26,8 +25,7 @@ def export(source: Path, out: Path, base: str = "") -> Path:
         raise UserError(f"{out} exists already; give the name of a new directory")
     checkpoint = find_checkpoint(source)
     policy, base = load_checkpoint(checkpoint, base)
-    with directory_at_once(out) as part:
-        save_merged(policy, base, str(part))
+    save_merged(policy, base, str(out))
     return checkpoint
 
 

@@ -32,6 +32,7 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.hub import cached_file
 
+from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.policy.rows import counted_from_prompt, visible
@@ -316,9 +317,12 @@ def save_merged(
     """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the
     policy is untouched.
 
-    Tensor names, configuration, tokenizer and processor are those of the base checkpoint. `write`
-    is False on ranks that only take part in gathering."""
-    base, out = checkpoint_dir(base_model), Path(out_dir)
+    Whole or absent. Tensor names, configuration, tokenizer and processor are those of the base
+    checkpoint. `write` is False on ranks that only take part in gathering. Raises UserError where
+    it would replace the base itself."""
+    base = checkpoint_dir(base_model)
+    if Path(out_dir).resolve() == base.resolve():
+        raise UserError(f"{out_dir} is the base checkpoint, which is never written over")
     hub_names = has_hub_names(base)
     tensors = {}
     for name, tensor in merged_tensors(policy, gather):
@@ -326,11 +330,11 @@ def save_merged(
             tensors[checkpoint_name(name, hub_names)] = tensor.cpu().contiguous()
     if not write:
         return
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    for file in base.iterdir():
-        if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
-            shutil.copyfile(file, out / file.name)
+    with directory_at_once(Path(out_dir)) as out:
+        save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+        for file in base.iterdir():
+            if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
+                shutil.copyfile(file, out / file.name)
 
 
 def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:

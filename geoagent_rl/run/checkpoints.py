@@ -11,6 +11,8 @@ May know nothing of what is in a checkpoint apart from state.json.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ from typing import Any
 
 from geoagent_rl.files import PART, directory_at_once, file_at_once, sweep
 
+Say = Callable[[str], None]
 STATE, BEST = "state.json", "best"
 NAME = "step-{:06d}"
 
@@ -35,40 +38,77 @@ def complete(folder: Path) -> list[Path]:
 
 
 def write_whole(directory: Path, write: Callable[[Path], None], state: Mapping[str, Any]) -> None:
-    """Fills a new directory with `write` and state.json, which also lists every file with its size,
-    and gives it its name when all is on disk. A failure leaves nothing behind and is raised as it
-    is (OSError on a full disk, or what the library that writes makes of it)."""
+    """Fill a new directory with `write` and state.json; it gets its name when all is on disk.
+
+    state.json also lists every file with its size and SHA-256, and has a sum of its own. A failure
+    leaves nothing behind and is raised as it is (OSError on a full disk, or what the library that
+    writes makes of it)."""
     sweep(directory)
     with directory_at_once(directory, durable=True) as part:
         write(part)
         files = {
-            str(p.relative_to(part)): p.stat().st_size
+            str(p.relative_to(part)): [p.stat().st_size, _sum_of(p)]
             for p in sorted(part.rglob("*"))
             if p.is_file()
         }
-        (part / STATE).write_text(json.dumps({**state, "files": files}))
+        state = {**state, "files": files}
+        (part / STATE).write_text(json.dumps({**state, "sum": _sum_of_state(state)}))
+
+
+def state_of(checkpoint: Path) -> dict[str, Any]:
+    """Return what `write_whole` was given as state, with the list of files. OSError, ValueError."""
+    found: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
+    return found
+
+
+def newest_origin(folder: Path) -> dict[str, str]:
+    """Return what the newest readable checkpoint says that its run stands on (run/origin.py)."""
+    for checkpoint in reversed(complete(folder)):
+        with contextlib.suppress(OSError, ValueError):
+            return dict(state_of(checkpoint).get("origin", {}))
+    return {}
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, in a few words; empty: it is whole."""
+    """Return what is wrong with a checkpoint, in a few words; empty: every byte is as written."""
     try:
-        state = json.loads((checkpoint / STATE).read_text())
-        sizes = state.get("files", {})  # absent in checkpoints of older versions
+        state = state_of(checkpoint)
+        files = state.get("files", {})  # absent in checkpoints of older versions
+        broken = "sum" in state and state.pop("sum") != _sum_of_state(state)
     except (OSError, ValueError, AttributeError):
+        broken, files = True, {}
+    if broken:
         return f"{STATE} is missing or broken"
-    for name, size in sizes.items():
+    for name, written in files.items():
+        size, known = written if isinstance(written, list) else (written, None)
         path = checkpoint / name
         if not path.is_file() or path.stat().st_size != size:
             return f"{name} is not of its {size} bytes"
+        if known is not None and _sum_of(path) != known:
+            return f"{name} has other bytes than were written"
     return ""
 
 
-def newest_whole(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The checkpoint to continue from; says which torn ones it passes over. None: there is none."""
+def _sum_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sum_of_state(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def newest_whole(folder: Path, say: Say, recorded: int) -> Path | None:
+    """Return the checkpoint to continue from; None: there is none.
+
+    recorded: the last step that the run has records of; one beyond it would leave a gap. Says which
+    checkpoints it passes over."""
     for torn in sorted(folder.glob("step-*" + PART)):
         say(f"passing over {torn}: it was being written when the run was killed")
     for checkpoint in reversed(complete(folder)):
         problem = damage(checkpoint)
+        if not problem and step_of(checkpoint) > recorded:
+            problem = f"the records end at step {recorded} (a power cut?)"
         if not problem:
             return checkpoint
         say(f"passing over {checkpoint}: {problem}")

@@ -9,9 +9,11 @@
     checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs): the newest
                        few and the best
     policy/            the merged checkpoint of the last finished stage, for transformers and vLLM
+    done.json          {"steps": N}, once all is done
     report.html        the report
 
-Lines are flushed as they are written. May know nothing of Ray.
+Who writes holds the lock (`exclusive`), checks (run/start.py) and only then writes (`begin`). Lines
+are flushed as they are written, and on disk before a checkpoint is. May know nothing of Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import json
 import math
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,15 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from geoagent_rl.config import Config, flat, overridden, to_yaml
-from geoagent_rl.files import PART, keep_lines, sweep, write_json, write_text
-from geoagent_rl.run import checkpoints
+from geoagent_rl.config import Config, to_yaml
+from geoagent_rl.files import PART, flush, sweep, write_json, write_text
+from geoagent_rl.run import checkpoints, records
 from geoagent_rl.types import Group, UserError
 
-BY_STEP = (
-    "metrics.jsonl",
-    "rollouts.jsonl",
-)  # what a resumed run goes on writing, cut back to its checkpoint
-HARMLESS = (
-    "run.dir",
-    "run.keep_checkpoints",
-    "run.save_every",
-)  # settings that no number of a run depends on
+CONFIG, DONE, LOCK = "config.yaml", "done.json", ".lock"
+MARK = "# Written by geoagent-rl, which writes it anew when the run is continued with overrides.\n"
+BY_STEP = ("metrics.jsonl", "rollouts.jsonl")  # a resumed run cuts them back to its checkpoint
+MAX_WAITING = 64 * 2**20  # characters of lines that wait for room on a full disk
 
 
 class RunDir:
@@ -53,54 +49,63 @@ class RunDir:
         self.waiting: dict[str, list[str]] = {}  # lines by file that the disk has not taken
         self.problems: list[str] = []
 
-    @classmethod
-    def create(cls, config: Config, resume: bool = False) -> RunDir:
-        """A new run directory, or, with `resume`, an existing one. Raises UserError instead of
-        mixing two runs.
-        """
-        run = cls(config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
-        if (run.path / "metrics.jsonl").exists() and not resume:
-            raise UserError(
-                f"{run.path} already holds a run; give another run.dir, or --resume to continue it"
-            )
-        if resume and not run.path.is_dir():
-            raise UserError(f"nothing to resume: there is no {run.path}")
-        try:
-            (run.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run directory {run.path}: {error.strerror}; set run.dir"
-            ) from None
-        write_text(run.path / "config.yaml", to_yaml(config))
-        return run
-
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """For as long as a process writes here. The lock goes with the process, however that
-        ends.
-        """
-        lock = FileLock(self.path / ".lock")
+        """Hold the run's lock: one process works in a directory at a time.
+
+        The lock goes with the process, however that ends. A directory that was new or empty, and in
+        which no run has begun by the end, is as it was before. Raises UserError where another
+        process holds the lock or the directory cannot be made."""
+        missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
                 f"another process is working in {self.path}; wait for it or stop it"
             ) from None
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run directory {self.path}: {error.strerror}; set run.dir"
+            ) from None
+        empty = {path.name for path in self.path.iterdir()} <= {LOCK}
         try:
             yield
         finally:
+            if empty and not (self.path / CONFIG).exists():
+                self._leave_nothing(missing)
             lock.release()
 
+    def _leave_nothing(self, made: Sequence[Path]) -> None:
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        with contextlib.suppress(OSError):  # another start may be using a folder above by now
+            for folder in made:
+                folder.rmdir()
+
+    def begin(self, config: Config) -> RunDir:
+        """Write the configuration, under the lock and after all checks; return the run.
+
+        A file that says the same already is left alone."""
+        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        file, text = self.path / CONFIG, MARK + to_yaml(config)
+        if not file.exists() or _settings(file.read_bytes()) != _settings(text.encode()):
+            write_text(file, text, durable=True)
+        return self
+
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds JSON lines to the file `name`. Lines that a full disk does not take wait for the
-        next call; `problems` says so."""
+        """Add JSON lines to the file `name`.
+
+        Lines that a full disk does not take wait for the next call; `problems` says so. Raises
+        UserError when they have become too many to wait in memory."""
         lines = self.waiting.pop(name, []) + [
             json.dumps(row, ensure_ascii=False) + "\n" for row in rows
         ]
         path = self.path / name
         before = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8", errors="replace") as file:
                 file.writelines(lines)
         except OSError as error:
             if path.exists():
@@ -109,23 +114,40 @@ class RunDir:
             self.problems.append(
                 f"{path}: {error.strerror}; {len(lines)} lines wait for the next step"
             )
+            if sum(map(len, lines)) > MAX_WAITING:
+                raise UserError(
+                    f"{path}: {error.strerror}, for so long that {len(lines)} lines wait in memory;"
+                    " make room, then resume"
+                ) from None
+
+    def sync(self) -> None:
+        """Put the records of all steps on disk: what a checkpoint may not be ahead of. OSError."""
+        for name in BY_STEP:
+            if (self.path / name).exists():
+                flush(self.path / name)
+        flush(self.path)
 
     def take_problems(self) -> list[str]:
         """What could not be written since the last call."""
         problems, self.problems = self.problems, []
         return problems
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of the file `name`, none where it does not exist; without a last one that
-        a kill cut off.
-        """
-        path = self.path / name
-        lines = (
-            path.read_text(encoding="utf-8", errors="replace").split("\n")
-            if path.exists()
-            else [""]
-        )
-        return [json.loads(line) for line in lines[:-1] if line]
+    def rows(self, name: str) -> list[records.Row]:
+        """Return the records of the file `name`, none where it does not exist; damaged lines are
+        skipped, with a warning."""
+        return list(records.read_rows(self.path / name))
+
+    def recorded_steps(self) -> int:
+        """Return the last step that is recorded; 0 before the first."""
+        return int(records.last_row(self.path / "metrics.jsonl").get("step", 0))
+
+    def finished_steps(self) -> int:
+        """Return how many steps the run had when it came to its end; 0 before that."""
+        return int(records.last_row(self.path / DONE).get("steps", 0))
+
+    def finish(self, steps: int) -> None:
+        """Note that the run has come to its end."""
+        write_text(self.path / DONE, json.dumps({"steps": steps}) + "\n", durable=True)
 
     def record_step(self, metrics: Mapping[str, Any], groups: Iterable[Group]) -> None:
         self.append(
@@ -136,7 +158,7 @@ class RunDir:
     def evaluations(self) -> dict[str, Any]:
         """eval.json: {stage: {split: metrics}}."""
         path = self.path / "eval.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return (records.record(path.read_bytes()) or {}) if path.exists() else {}
 
     def record_eval(self, stage: str, split: str, metrics: Mapping[str, Any]) -> None:
         table = self.evaluations()
@@ -176,39 +198,18 @@ class RunDir:
         """
         for path in (self.path / name for name in BY_STEP):
             sweep(path)
-            if path.exists():
-                keep_lines(
-                    path, lambda line: line.endswith(b"\n") and json.loads(line)["step"] <= step
-                )
+            records.cut_after(path, step)
+        (self.path / DONE).unlink(missing_ok=True)
         for path in (self.path / "checkpoints").glob("step-*"):
             if path.suffix == PART or checkpoints.step_of(path) > step:
                 shutil.rmtree(path)
 
 
-def changed_settings(path: Path, config: Config) -> list[str]:
-    """What a resumed run does otherwise than the run in `path` did: "key: old -> new"."""
-    if not (path / "config.yaml").is_file():
-        return []
-    old, new = (
-        flat(yaml.safe_load(text)) for text in ((path / "config.yaml").read_text(), to_yaml(config))
-    )
-    changed = [
-        key for key in sorted({*old, *new}) if old.get(key) != new.get(key) and key not in HARMLESS
-    ]
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed]
-
-
-def resumed_config(overrides: Sequence[str], root: Path) -> Path:
-    """The configuration that the run in run.dir=... (relative to `root`) was started with."""
-    folder = overridden("run.dir", overrides)
-    if not folder:
-        raise UserError(
-            "which run is to be continued? give its directory: train --resume run.dir=..."
-        )
-    file = root / folder / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"nothing to resume: there is no {file}")
-    return file
+def _settings(text: bytes) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return None
 
 
 def run_id_of(run_dir: Path) -> str:

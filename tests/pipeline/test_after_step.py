@@ -33,14 +33,14 @@ class Learner:
         self.number += 1
         return PolicyVersion(self.number, "merged", ""), {}
 
-    async def save(self, directory, prompts, step):
+    async def save(self, directory, notes, step):
         if step != self.number:
             raise InfraError(f"the learner is at step {self.number}, not {step}")
         self.asked.append(step)
         if self.full:
             self.problems.append("no space left on device")
         else:
-            checkpoints.write_whole(RunDir(directory).path, lambda out: None, {"prompts": prompts})
+            checkpoints.write_whole(RunDir(directory).path, lambda out: None, notes)
         return await self.save_problems()
 
     async def save_problems(self, wait=False):
@@ -100,12 +100,12 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False):
         *overrides,
     ]
     config = configuration.load(None, words)
-    run, engine, scores = RunDir.create(config, resume), Engine(), Scores(rewards)
+    run, engine, scores = RunDir(config.run.dir).begin(config), Engine(), Scores(rewards)
     first, prompt = await restore(learner, run) if resume else (0, 0)
     await engine.swap(PolicyVersion(first, "merged", ""))
     stack = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
     held = [Sample(f"p{i}", f"{i}.png", "Japan", "", "", 35.7, 139.7) for i in HELD]
-    after = AfterStep(config, stack, run, learner, held, {}, Plot(), first, prompt, *run.best())
+    after = AfterStep(config, stack, run, learner, held, {}, Plot(), {}, first, prompt, *run.best())
     try:
         await driver.train(config, prompt_at, [engine], scores, learner, after.step, first, prompt)
     except BaseException:

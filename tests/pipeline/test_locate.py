@@ -197,7 +197,7 @@ def test_a_place_that_could_not_be_looked_up_is_no_wrong_answer():
 def test_a_second_start_asks_only_for_the_rest_and_never_mixes_checkpoints(tmp_path):
     config = Config()
     config.run.dir, config.data.manifest = str(tmp_path / "run"), "scenes"
-    run = RunDir.create(config)
+    run = RunDir(config.run.dir).begin(config)
     asked = {"model": "m", "completions": 1}
     assert open_file(run, asked, SAMPLES) == SAMPLES
     run.append("predictions.jsonl", [{"uid": "p0"}, {"uid": "p3"}])

@@ -82,7 +82,7 @@ def new_run(folder: Path, name: str = "run", **settings) -> RunDir:
     for key, value in settings.items():
         setattr(config, key, value)
     photograph(folder / "photos")
-    return RunDir.create(config)
+    return RunDir(config.run.dir).begin(config)
 
 
 def group(step: int, place: int, image: Path, words: str, level: float, size: int = 4) -> Group:

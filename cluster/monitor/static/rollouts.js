@@ -36,7 +36,8 @@ export class Rollouts {
     const asked = JSON.stringify([this.run, this.asked]);
     const found = await ask("/api/rollouts", { run: this.run, ...this.asked });
     if (asked !== JSON.stringify([this.run, this.asked])) return; // another question was asked meanwhile
-    const more = found.indexed < 1 ? ` (reading: ${Math.floor(100 * found.indexed)} %)` : "";
+    const damaged = found.damaged ? ` (damaged lines: ${number(found.damaged)})` : "";
+    const more = (found.indexed < 1 ? ` (reading: ${Math.floor(100 * found.indexed)} %)` : "") + damaged;
     const first = found.page * found.size;
     this.said.textContent = found.found
       ? `${number(first + 1)}–${number(first + found.rows.length)} of ${number(found.found)}${found.found < found.all ? ` (all: ${number(found.all)})` : ""}${more}`

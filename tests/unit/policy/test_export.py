@@ -3,6 +3,7 @@ the same.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from cluster.cli.local import app
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.export import export, find_checkpoint
-from geoagent_rl.policy.model import load_policy, load_processor, save_adapter
+from geoagent_rl.policy.model import load_policy, load_processor, save_adapter, save_merged
 from geoagent_rl.policy.prompt import encode
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
@@ -90,3 +91,12 @@ def test_what_cannot_be_exported_says_why_and_leaves_nothing(place, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         export(run, tmp_path / "taken")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_base_is_never_written_over(place):
+    base, policy, _ = place
+    before = {p.name: p.read_bytes() for p in Path(base).iterdir()}
+    for name in (base, f"{base}/../{Path(base).name}"):
+        with pytest.raises(UserError, match="never written over"):
+            save_merged(policy, base, name)
+    assert {p.name: p.read_bytes() for p in Path(base).iterdir()} == before

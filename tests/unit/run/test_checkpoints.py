@@ -62,7 +62,23 @@ def test_a_failed_write_leaves_nothing_and_no_older_checkpoint_changes(tmp_path)
     ) == ""
 
 
-@pytest.mark.parametrize("harm", ["shorter", "gone", "no state", "half a state"])
+HARMS = [
+    "shorter",
+    "gone",
+    "no state",
+    "half a state",
+    "a flipped bit",
+    "a flipped bit in the state",
+]
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-2 if path.suffix == ".bin" else data.index(b'"done": 2') + 8] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, harm):
     for step in (1, 2):
         save(tmp_path, step)
@@ -73,13 +89,32 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, harm):
         "gone": lambda: (last / "a.bin").unlink(),
         "no state": lambda: (last / "state.json").unlink(),
         "half a state": lambda: (last / "state.json").write_text('{"done": '),
+        "a flipped bit": lambda: flip_a_bit(last / "a.bin"),
+        "a flipped bit in the state": lambda: flip_a_bit(last / "state.json"),
     }[harm]()
-    assert newest_whole(tmp_path, said.append) == tmp_path / "step-000001"
+    assert newest_whole(tmp_path, said.append, 3) == tmp_path / "step-000001"
     assert len(said) == 2 and "step-000003.part" in said[0] and "step-000002" in said[1]
 
 
+def test_a_checkpoint_beyond_the_records_is_passed_over(tmp_path):
+    """What a power cut leaves of a run whose records were not on disk yet."""
+    for step in (2, 4):
+        save(tmp_path, step)
+    said = []
+    assert newest_whole(tmp_path, said.append, 3) == tmp_path / "step-000002"
+    assert newest_whole(tmp_path, said.append, 1) is None
+    assert "step-000004: the records end at step 3" in said[0]
+
+
+def test_sizes_alone_of_older_checkpoints_are_enough(tmp_path):
+    save(tmp_path, 1)
+    file = tmp_path / "step-000001" / "state.json"
+    file.write_text('{"done": 1, "files": {"a.bin": 7}}')
+    assert damage(tmp_path / "step-000001") == ""
+
+
 def test_no_checkpoint_is_none(tmp_path):
-    assert newest_whole(tmp_path / "nowhere", print) is None
+    assert newest_whole(tmp_path / "nowhere", print, 3) is None
 
 
 def test_the_newest_few_and_the_best_are_kept(tmp_path):

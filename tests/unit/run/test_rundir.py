@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import subprocess
@@ -6,7 +7,8 @@ import sys
 import pytest
 
 from geoagent_rl import config as configuration
-from geoagent_rl.run.directory import RunDir, changed_settings, resumed_config
+from geoagent_rl.run import directory
+from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth, UserError
 
 PROMPT = Prompt("p", "/p.png", Truth("Japan", "Tōkyō", "", 1.0, 2.0))
@@ -39,22 +41,9 @@ assert run.rows("rollouts.jsonl") == [row] * 3 and not run.waiting and not run.t
 """
 
 
-def make(tmp_path, resume=False):
-    return RunDir.create(
-        configuration.load(None, ["data.manifest=x", f"run.dir={tmp_path}/run"]), resume
-    )
-
-
-def test_two_runs_never_share_a_directory(tmp_path):
-    make(tmp_path).append("metrics.jsonl", [{"step": 1}])
-    with pytest.raises(UserError, match="already holds a run"):
-        make(tmp_path)
-    assert make(tmp_path, resume=True).rows("metrics.jsonl") == [{"step": 1}]
-
-
-def test_resuming_nothing_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="nothing to resume"):
-        make(tmp_path, resume=True)
+def make(tmp_path):
+    config = configuration.load(None, ["data.manifest=x", f"run.dir={tmp_path}/run"])
+    return RunDir(config.run.dir).begin(config)
 
 
 def test_a_step_is_recorded_whole(tmp_path):
@@ -148,27 +137,39 @@ def test_lines_that_a_full_disk_does_not_take_wait_for_room(tmp_path):
     assert "2 lines wait" in done.stdout
 
 
-def test_what_a_resumed_run_does_otherwise_is_named(tmp_path, monkeypatch):
+def test_a_disk_that_stays_full_ends_the_run_before_memory_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(directory, "MAX_WAITING", 1000)
+    run = make(tmp_path)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(directory, "open", full, raising=False)
+    for _ in range(5):
+        run.append("rollouts.jsonl", [{"text": "x" * 180}])
+    with pytest.raises(UserError, match="6 lines wait in memory; make room, then resume"):
+        run.append("rollouts.jsonl", [{"text": "x" * 180}])
+
+
+def test_a_directory_without_a_run_is_as_it_was(tmp_path):
+    new, mine = RunDir(tmp_path / "a" / "b"), RunDir(tmp_path / "mine")
+    mine.path.mkdir()
+    (mine.path / "notes.txt").write_text("mine")
+    for run in (new, mine):
+        with pytest.raises(KeyError), run.exclusive():
+            (run.path / "data").mkdir()
+            raise KeyError
+    assert not (tmp_path / "a").exists()
+    assert (mine.path / "notes.txt").read_text() == "mine"
+
+
+def test_a_configuration_that_says_the_same_is_left_alone(tmp_path):
+    run = make(tmp_path)
+    file = run.path / "config.yaml"
+    file.write_text("# a note of mine\n" + file.read_text())
+    before = file.read_bytes()
     make(tmp_path)
-    words = [
-        "data.manifest=x",
-        "steps=7",
-        "run.keep_checkpoints=9",
-        "learner.betas=[0.5,0.9]",
-        "run.dir=elsewhere",
-    ]
-    changed = changed_settings(tmp_path / "run", configuration.load(None, words))
-    assert changed == ["learner.betas: [0.9, 0.999] -> [0.5, 0.9]", "steps: 100 -> 7"]
-    for folder in (f"{tmp_path}/run", "run"):
-        assert (
-            resumed_config(["steps=1", f"run.dir={folder}"], tmp_path)
-            == tmp_path / "run" / "config.yaml"
-        )
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert resumed_config(["run.dir=~/run"], tmp_path / "x") == tmp_path / "run" / "config.yaml"
-    for words in (["steps=1"], [f"run.dir={tmp_path}/gone"]):
-        with pytest.raises(UserError):
-            resumed_config(words, tmp_path)
+    assert file.read_bytes() == before
 
 
 def test_evaluations_accumulate(tmp_path):
