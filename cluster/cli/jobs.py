@@ -50,6 +50,9 @@ def plan(
     prompts: Annotated[
         int, typer.Option(help="Size of an epoch; default: rows of data.manifest, else all steps.")
     ] = 0,
+    nodes: Annotated[
+        str, typer.Option(help="Nodes x GPUs that there are, as in 1x8: does the run fit?")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Will it fit: GPU memory per role, bundles, tokens and API calls, cost, step time. Needs no
@@ -57,7 +60,7 @@ def plan(
     """
     from geoagent_rl.plan.estimate import make_plan, show
 
-    made = make_plan(load(config, overrides or []), completion_tokens, cache_hits, prompts)
+    made = make_plan(load(config, overrides or []), completion_tokens, cache_hits, prompts, nodes)
     print(json.dumps(made, indent=1) if as_json else show(made))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from geoagent_rl.config import Config
 from geoagent_rl.data.tables import whole_rows
 from geoagent_rl.geo.chain import provider_names
+from geoagent_rl.plan import layout
 from geoagent_rl.plan import time as plan_time
 from geoagent_rl.plan.gpus import gpu
 from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, judge_memory, learner_memory
@@ -37,7 +38,11 @@ STAGES = 3
 
 
 def make_plan(
-    config: Config, completion_tokens: float = 0.0, cache_hits: float = 0.5, prompts: int = 0
+    config: Config,
+    completion_tokens: float = 0.0,
+    cache_hits: float = 0.5,
+    prompts: int = 0,
+    nodes: str = "",
 ) -> dict[str, Any]:
     """Return the plan as JSON-able numbers: bytes, tokens, seconds, US dollars. Raises UserError
     for unknown models.
@@ -64,6 +69,7 @@ def make_plan(
     )
     return {
         "gpu": config.placement.gpu if on_gpus else None,
+        "gpus": layout.describe(config, nodes) if on_gpus else None,
         "parameters": {
             "policy": policy.parameters,
             "lora": policy.lora_parameters(config.policy.lora_rank),
@@ -238,6 +244,8 @@ def show(plan: dict[str, Any]) -> str:
             fitting = memory["cache_tokens"] / length if row["role"] == ENGINE else 0
             more = f", {fitting:,.0f} whole sequences" if fitting else ""
             lines.append(f"{'':<34}cache holds {memory['cache_tokens']:,} tokens{more}")
+    if plan["gpus"]:
+        lines.append(layout.text(plan["gpus"]))
     p, s, e, n = plan["parameters"], plan["step"], plan["epoch"], plan["lengths"]
     lines += [
         f"policy {p['policy']:,} parameters, LoRA {p['lora']:,} ({p['lora'] / (p['policy'] + p['lora']):.2%})",

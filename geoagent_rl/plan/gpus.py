@@ -1,6 +1,8 @@
-"""What a plan needs to know of a GPU: memory, memory bandwidth, dense bf16 rate. Makers' data
-sheets.
-"""
+"""What a plan needs to know of a GPU: memory, memory bandwidth, dense bf16 rate.
+
+Memory as CUDA reports it, which is less than the name says (an 80 GB card has 79.1 GiB, one of 48
+GB with error correction 44.5); the H100's was read from a card, the others are published by users.
+Rates: makers' data sheets."""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ class GPU:
 
 
 GPUS = {
-    "RTX4090": GPU(24, 1008, 165),
-    "L4": GPU(24, 300, 121),
-    "A40": GPU(48, 696, 150),
-    "L40S": GPU(48, 864, 362),
-    "A100-40GB": GPU(40, 1555, 312),
-    "A100-80GB": GPU(80, 2039, 312),
-    "H100": GPU(80, 3350, 989),
-    "H200": GPU(141, 4800, 989),
+    "RTX4090": GPU(23.6, 1008, 165),
+    "L4": GPU(22.0, 300, 121),
+    "A40": GPU(44.5, 696, 150),
+    "L40S": GPU(44.5, 864, 362),
+    "A100-40GB": GPU(39.4, 1555, 312),
+    "A100-80GB": GPU(79.1, 2039, 312),
+    "H100": GPU(79.2, 3350, 989),
+    "H200": GPU(139.8, 4800, 989),
 }
 
 
