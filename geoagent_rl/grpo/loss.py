@@ -12,6 +12,10 @@ models or DeepSpeed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -156,46 +160,74 @@ def grpo_losses(
     return losses, found
 
 
+class Totals(NamedTuple):
+    """Sums over the whole step: all micro-batches, all ranks."""
+
+    sequences: float  # scored ones, also those that overlong masking leaves without tokens, as TRL
+    tokens: float  # completion tokens that count
+    max_tokens: int  # rollout.max_tokens
+    groups: float  # with a scored sample
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How token losses become the step's loss.
+
+    part: (token losses [B, T], mask [B, T], counted tokens of the *whole group*) -> a micro-batch's
+    share of the step's summed loss. divisor: what that sum is divided by. whole_groups: `part`
+    needs the third argument, so a micro-batch holds samples of one group only."""
+
+    part: Callable[[Tensor, Tensor, float], Tensor]
+    divisor: Callable[[Totals], float]
+    whole_groups: bool = False
+
+
+def sequence_means(token_losses: Tensor, mask: Tensor, group_tokens: float) -> Tensor:
+    """Return the sum of the sequences' token means."""
+    return ((token_losses * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).sum()
+
+
+def token_sum(token_losses: Tensor, mask: Tensor, group_tokens: float) -> Tensor:
+    """Return the sum over tokens."""
+    return (token_losses * mask).sum(-1).sum()
+
+
+def group_mean(token_losses: Tensor, mask: Tensor, group_tokens: float) -> Tensor:
+    """Return the tokens' share of their group's token mean.
+
+    The mean is "local", by definition over whatever batch is at hand. Here that is the group, the
+    unit in which rollouts stream in: the same for every split into micro-batches, every rank and
+    every order, and what TRL computes when its micro-batch is one group. It cannot be the same for
+    another cut of the batch: with one group in a step it equals dapo, and with each sequence alone
+    it would equal grpo."""
+    return token_sum(token_losses, mask, group_tokens) / group_tokens
+
+
+# By learner.loss, whose choices are these names. dr_grpo divides by a constant length, which
+# removes the length bias.
+LOSSES = {
+    "grpo": Loss(sequence_means, lambda n: n.sequences),  # the paper
+    "dapo": Loss(token_sum, lambda n: n.tokens),
+    "dr_grpo": Loss(token_sum, lambda n: n.sequences * n.max_tokens),
+    "bnpo": Loss(group_mean, lambda n: n.groups, whole_groups=True),
+}
+
+
 def unnormalised_loss(
     token_losses: Tensor, mask: Tensor, kind: str, local_tokens: float | None = None
 ) -> Tensor:
-    """The micro-batch's share of the step's loss before division by `normaliser`; a scalar.
+    """Return the micro-batch's share of the step's loss before division by `normaliser`; a scalar.
 
-    "grpo" sums token means of sequences (the paper); "dapo" and "dr_grpo" sum tokens; "bnpo" sums
-    tokens over local_tokens, the number of counted tokens in the *whole group*, of which this
-    micro-batch may be a part.
-
-    Of bnpo: its token mean is "local", by definition over whatever batch is at hand. Here that is
-    the group, the unit in which rollouts stream in: the same for every split into micro-batches,
-    every rank and every order, and what TRL computes when its micro-batch is one group. It cannot
-    be the same for another cut of the batch: with one group in a step it equals dapo, and with each
-    sequence alone it would equal grpo."""
-    masked = (token_losses * mask).sum(-1)
-    if kind == "grpo":
-        return (masked / mask.sum(-1).clamp(min=1.0)).sum()
-    if kind in ("dapo", "dr_grpo"):
-        return masked.sum()
-    if kind == "bnpo":
-        return masked.sum() / local_tokens
-    raise ValueError(f"unknown loss {kind!r}: grpo, dapo, dr_grpo or bnpo")
+    local_tokens: counted tokens of the whole group, of which this micro-batch may be a part; only
+    losses of whole groups read it."""
+    return LOSSES[kind].part(token_losses, mask, local_tokens or 1.0)
 
 
 def normaliser(
     kind: str, sequences: float, tokens: float, max_tokens: int, groups: float = 1.0
 ) -> float:
-    """What the step's summed loss is divided by, from totals over the whole step (all
-    micro-batches, all ranks).
-
-    sequences, groups: scored ones, also those that overlong masking leaves without tokens (as TRL
-    does); tokens: those that count. "grpo": sequences; "dapo": tokens; "dr_grpo": sequences *
-    max_tokens, a constant length that removes the length bias; "bnpo": groups. At least 1, so that
-    a step without scored samples is a zero step."""
-    if kind == "grpo":
-        return max(sequences, 1.0)
-    if kind == "dapo":
-        return max(tokens, 1.0)
-    if kind == "dr_grpo":
-        return max(sequences, 1.0) * max_tokens
-    if kind == "bnpo":
-        return max(groups, 1.0)
-    raise ValueError(f"unknown loss {kind!r}: grpo, dapo, dr_grpo or bnpo")
+    """Return what the step's summed loss is divided by: at least 1 sequence, token or group, so
+    that a step without scored samples is a zero step. See Totals.
+    """
+    at_least = (max(total, 1.0) for total in (sequences, tokens))
+    return LOSSES[kind].divisor(Totals(*at_least, max_tokens, max(groups, 1.0)))

@@ -219,3 +219,12 @@ def test_a_sequence_that_does_not_count_adds_nothing(kind):
     alone = unnormalised_loss(TOKENS[:1], MASK[:1], kind, 3)
     assert torch.equal(unnormalised_loss(TOKENS, mask, kind, 3), alone)
     assert normaliser(kind, 0, 0, 8, 0) > 0
+
+
+def test_every_loss_can_be_chosen():
+    from typing import get_args, get_type_hints
+
+    from geoagent_rl.config import LearnerConfig
+    from geoagent_rl.grpo.loss import LOSSES
+
+    assert get_args(get_type_hints(LearnerConfig)["loss"]) == tuple(LOSSES)
