@@ -24,10 +24,11 @@ from actors.cache_counters import CounterPublisher, replica_application
 from actors.processor import set_reproducible_products
 from actors.shared_rate_limit import SharedTurns
 from geoagent_rl.config.reward import RewardConfig
-from geoagent_rl.geo.chain import FINENESS, Chain, provider_names
+from geoagent_rl.geo.chain import FINENESS, Chain
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.gazetteer_build import database_path
 from geoagent_rl.geo.match import Match
+from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.geo.remote import query_text, remotes
 from geoagent_rl.rewards import encoder, names
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity

@@ -32,8 +32,8 @@ from geoagent_rl.answers.hedge import without_hedges
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
-from geoagent_rl.geo.chain import provider_names
 from geoagent_rl.geo.match import Match
+from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.network import free_port
 from geoagent_rl.plan.nodes import node_options
 from geoagent_rl.rewards import encoder, semantic

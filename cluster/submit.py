@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster import use_cluster_token
 from geoagent_rl.config import Config, load
-from geoagent_rl.geo.chain import provider_names
+from geoagent_rl.geo.providers import key_names, remote_names
 from geoagent_rl.secrets import REDIS_PASSWORD, looks_secret, names_a_secret
 from geoagent_rl.types import UserError
 
@@ -81,8 +81,8 @@ def submission(
 
 def secrets_needed(config: Config) -> list[str]:
     """Names of the environment variables that hold what this configuration needs."""
-    names = list(config.reward.geocoder.opencage.api_key_env)
-    needed = names if "opencage" in provider_names(config.reward.geocoder.provider) else []
+    geocoder = config.reward.geocoder
+    needed = [key for name in remote_names(geocoder) for key in key_names(geocoder, name)]
     return needed + ([REDIS_PASSWORD] if config.reward.cache.url.startswith("redis") else [])
 
 

@@ -12,34 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from geoagent_rl.geo.gazetteer import MAX_CHARS, Gazetteer
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.places import is_absent
-from geoagent_rl.types import InfraError, UserError
+from geoagent_rl.types import InfraError
 
-PROVIDERS = ("gazetteer", "opencage", "nominatim", "photon")
 LEVELS = ("place", "region", "country")  # finest first
 FINENESS = {"place": 2, "region": 1, "country": 0}
 Address = tuple[str, str, str]  # country, region, place
 # (provider, level asked, addresses cut at that level) -> a Match with the provider's own level,
 # None, or the failure
 Ask = Callable[[str, str, list[Address]], Awaitable[list[Match | None | InfraError]]]
-
-
-def provider_names(provider: Any) -> tuple[str, ...]:
-    """The chain that `reward.geocoder.provider` means: a name, "a,b" or a list. Raises
-    UserError.
-    """
-    names = provider.split(",") if isinstance(provider, str) else list(provider)
-    names = tuple(str(name).strip() for name in names)
-    unknown = [name for name in names if name not in PROVIDERS]
-    if unknown or not names or len(set(names)) < len(names):
-        raise UserError(
-            f"reward.geocoder.provider must be one or a list of {', '.join(PROVIDERS)}, each once, not {provider!r}"
-        )
-    return names
 
 
 class Chain:

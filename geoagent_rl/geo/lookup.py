@@ -9,10 +9,11 @@ import os
 from collections.abc import Iterable, Iterator
 
 from geoagent_rl.config.reward import GeocoderConfig
-from geoagent_rl.geo.chain import Address, Chain, provider_names
+from geoagent_rl.geo.chain import Address, Chain
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.places import split_levels
+from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.geo.remote import query_text, remotes
 from geoagent_rl.types import InfraError, UserError
 

@@ -1,5 +1,5 @@
-"""Remote geocoders through geopy: OpenCage, Nominatim, Photon. A query -> a Match, None (no such
-place), or a failure.
+"""Remote geocoders (providers/) through geopy. A query -> a Match, None (no such place), or a
+failure.
 
 An answer: HTTP 200 in the documented shape, with or without results. Everything else is an
 InfraError and never a "no such place": 402 (quota: the key rests until its reset), 429 (the key
@@ -24,14 +24,13 @@ from urllib.request import proxy_bypass
 
 from geopy import exc
 from geopy.adapters import AdapterHTTPError, AioHTTPAdapter
-from geopy.geocoders import Nominatim, OpenCage, Photon
-from geopy.geocoders.base import Geocoder
 
 from geoagent_rl.config.reward import GeocoderConfig
-from geoagent_rl.geo.chain import Address, provider_names
+from geoagent_rl.geo.chain import Address
 from geoagent_rl.geo.match import Match
+from geoagent_rl.geo.providers import PROVIDERS, key_names, remote_names
+from geoagent_rl.geo.providers.provider import Provider, Undocumented
 from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalTurns, Turns
-from geoagent_rl.geo.remote_answers import READERS, Undocumented, checked
 from geoagent_rl.secrets import read_secret
 from geoagent_rl.types import InfraError, UserError
 
@@ -54,14 +53,14 @@ class _Documented(AioHTTPAdapter):
     it.
     """
 
-    def __init__(self, provider: str, **kwargs: Any):
+    def __init__(self, service: Provider, **kwargs: Any):
         super().__init__(**kwargs)
-        self._provider = provider
+        self._service = service
 
     async def get_json(self, url: str, *, timeout: float, headers: Mapping[str, str]) -> Any:
         document = await super().get_json(url, timeout=timeout, headers=headers)
         try:
-            return checked(self._provider, document)
+            return self._service.checked(document)
         except Undocumented as error:
             raise exc.GeocoderParseError(str(error)) from None
 
@@ -79,20 +78,20 @@ class Remote:
         environ: Mapping[str, str],
         turns: Turns | None = None,
     ):
-        own = getattr(config, provider)
+        own, self.service = getattr(config, provider), PROVIDERS[provider]
         self.provider = provider
         self.host, base = _base(f"reward.geocoder.{provider}.url", own.url)
         self.version = (
             f"{provider}:{self.host}:{config.language}:{FORMAT}"  # of its answers, for a cache
         )
-        self.key_names = tuple(getattr(own, "api_key_env", ()))
+        self.key_names = key_names(config, provider)
         self._keys = [
             _key(environ, name, f"reward.geocoder.{provider}.api_key_env")
             for name in self.key_names
         ]
-        if provider == "opencage" and not self._keys:
+        if self.service.needs_key and not self._keys:
             raise UserError(
-                "reward.geocoder.opencage.api_key_env must name an environment variable that holds a key"
+                f"reward.geocoder.{provider}.api_key_env must name an environment variable that holds a key"
             )
         if own.rate_per_s <= 0:
             raise UserError(
@@ -112,15 +111,11 @@ class Remote:
             "proxies": {}
             if proxy_bypass(self.host.split(":")[0]) or _is_loopback(self.host)
             else None,
-            "adapter_factory": partial(_Documented, provider),
+            "adapter_factory": partial(_Documented, self.service),
         }
-        self._geocoders = [_geocoder(provider, key, common) for key in self._keys or [""]]
-        self._options = {"language": config.language}
-        if provider != "photon":
-            self._options |= {
-                "opencage": {"annotations": False},
-                "nominatim": {"addressdetails": True},
-            }[provider]
+        keys = [(key,) for key in self._keys] or [()]
+        self._geocoders = [self.service.client(*key, **common) for key in keys]
+        self._options = {"language": config.language, **self.service.options}
 
     async def close(self) -> None:
         for geocoder in self._geocoders:
@@ -186,7 +181,7 @@ class Remote:
                 else f"{type(error).__name__}: {self._masked(str(error))[:160]}"
             )
             raise self._failure(said) from None
-        return None if location is None else READERS[self.provider](location.raw)
+        return None if location is None else self.service.read(location.raw)
 
     async def check(self) -> None:
         """One request per key, so that a run stops at its start and not at its limit of unscorable
@@ -228,8 +223,7 @@ def remotes(
     config: GeocoderConfig, environ: Mapping[str, str], turns: Turns | None = None
 ) -> dict[str, Remote]:
     """The remote providers of the configured chain, by name. Raises UserError."""
-    names = [name for name in provider_names(config.provider) if name != "gazetteer"]
-    return {name: Remote(name, config, environ, turns) for name in names}
+    return {name: Remote(name, config, environ, turns) for name in remote_names(config)}
 
 
 async def check(config: GeocoderConfig, environ: Mapping[str, str]) -> None:
@@ -268,12 +262,6 @@ def seconds_to_reset(error: BaseException | None) -> float:
         except (ValueError, TypeError, LookupError):
             pass
     return reset - now if now < reset < now + 40 * DAY_S else DAY_S - now % DAY_S
-
-
-def _geocoder(provider: str, key: str, common: dict[str, Any]) -> Geocoder:
-    if provider == "opencage":
-        return OpenCage(key, **common)
-    return (Nominatim if provider == "nominatim" else Photon)(**common)
 
 
 def _base(name: str, url: str) -> tuple[str, dict[str, str]]:

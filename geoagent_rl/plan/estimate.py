@@ -13,7 +13,7 @@ from typing import Any
 
 from geoagent_rl.config import Config
 from geoagent_rl.data.tables import whole_rows
-from geoagent_rl.geo.chain import provider_names
+from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.plan import layout
 from geoagent_rl.plan import time as plan_time
 from geoagent_rl.plan.gpus import gpu

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from geoagent_rl.config import Config
-from geoagent_rl.geo.chain import provider_names
+from geoagent_rl.geo.providers import rate_per_s, remote_names
 from geoagent_rl.plan.gpus import GPU
 from geoagent_rl.plan.memory import Lengths
 from geoagent_rl.policy.sizes import Architecture
@@ -123,10 +123,5 @@ def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -
 def geocoder_seconds(config: Config, calls: float) -> float:
     """Return the slowest provider's shared rate limit."""
     g = config.reward.geocoder
-    rates = {
-        "opencage": g.opencage.rate_per_s * len(g.opencage.api_key_env),
-        "nominatim": g.nominatim.rate_per_s,
-        "photon": g.photon.rate_per_s,
-    }
-    asked = [rates[name] for name in provider_names(g.provider) if name in rates]
-    return calls / min(asked) if asked else 0.0
+    rates = [rate_per_s(g, name) for name in remote_names(g)]
+    return calls / min(rates) if rates else 0.0

@@ -37,8 +37,8 @@ from cluster.scale import scale as change_replicas
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import GeocoderConfig, PhotonConfig, RewardConfig, SemanticConfig
+from geoagent_rl.geo.providers.photon import read as photon
 from geoagent_rl.geo.remote import query_text
-from geoagent_rl.geo.remote_answers import photon
 from geoagent_rl.network import free_port
 from geoagent_rl.rewards import consistency, encoder, semantic, spatial
 from geoagent_rl.rewards import format as format_part

@@ -8,9 +8,10 @@ import asyncio
 
 import pytest
 
-from geoagent_rl.geo.chain import Chain, provider_names
+from geoagent_rl.geo.chain import Chain
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.match import Match
+from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.types import InfraError, UserError
 
 MUNICH = ("Germany", "Bavaria", "Munich")

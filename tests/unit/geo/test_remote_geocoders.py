@@ -15,13 +15,13 @@ import pytest
 from cluster.cli.local import geocode
 from geoagent_rl.config.reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
+from geoagent_rl.geo.providers import PROVIDERS
 from geoagent_rl.geo.rate_limit import LocalTurns
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.types import InfraError, UserError
 from tests.support.geocoder_server import BAVARIA, GERMANY, MUNICH, PLACES, nominatim, serving
 
 KEYS = {"KEY_A": "secret-aaaa", "KEY_B": "secret-bbbb"}
-PROVIDERS = ("opencage", "nominatim", "photon")
 PLENTY = {"rate_per_s": 1000.0, "daily_budget": 0}
 
 
@@ -284,8 +284,8 @@ def test_an_old_nominatim_without_addresstype_is_understood():
         (result,) = nominatim(row)
         del result["addresstype"], result["name"]
         assert (
-            remote.READERS["nominatim"](result).level,
-            remote.READERS["nominatim"](result).name,
+            PROVIDERS["nominatim"].read(result).level,
+            PROVIDERS["nominatim"].read(result).name,
         ) == (level, row[0])
 
 

@@ -1,0 +1,49 @@
+"""The remote geocoders by name. A new one is a file beside these, an entry here, and a section of
+its settings in reward.geocoder (config/services.py: url, rate_per_s, daily_budget, and api_key_env
+where it needs keys)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geoagent_rl.config.reward import GeocoderConfig
+from geoagent_rl.geo.providers import nominatim, opencage, photon
+from geoagent_rl.geo.providers.provider import Provider
+from geoagent_rl.types import UserError
+
+PROVIDERS: dict[str, Provider] = {
+    "opencage": opencage.PROVIDER,
+    "nominatim": nominatim.PROVIDER,
+    "photon": photon.PROVIDER,
+}
+GAZETTEER = "gazetteer"  # the offline one, which every chain may hold
+
+
+def provider_names(provider: Any) -> tuple[str, ...]:
+    """Return the chain that `reward.geocoder.provider` means: a name, "a,b" or a list. Raises
+    UserError.
+    """
+    names = provider.split(",") if isinstance(provider, str) else list(provider)
+    names = tuple(str(name).strip() for name in names)
+    known = (GAZETTEER, *PROVIDERS)
+    if not names or not set(names) <= set(known) or len(set(names)) < len(names):
+        raise UserError(
+            f"reward.geocoder.provider must be one or a list of {', '.join(known)}, each once, not {provider!r}"
+        )
+    return names
+
+
+def remote_names(config: GeocoderConfig) -> list[str]:
+    """Return the remote providers of the configured chain. Raises UserError."""
+    return [name for name in provider_names(config.provider) if name != GAZETTEER]
+
+
+def key_names(config: GeocoderConfig, name: str) -> tuple[str, ...]:
+    """Return the environment variables that hold a provider's keys."""
+    return tuple(getattr(getattr(config, name), "api_key_env", ()))
+
+
+def rate_per_s(config: GeocoderConfig, name: str) -> float:
+    """Return the requests per second that all of a provider's keys may send together."""
+    keys = len(key_names(config, name)) if PROVIDERS[name].needs_key else 1
+    return float(getattr(config, name).rate_per_s * keys)
