@@ -22,7 +22,7 @@ from actors.vllm_engine import rollout_engine_args
 from geoagent_rl.config import Config, load
 from geoagent_rl.grpo.batching import TrainSample, collate, plan
 from geoagent_rl.grpo.schedule import grpo_phase
-from geoagent_rl.types import Prompt, Rollout, Truth
+from geoagent_rl.types import Prompt, Rollout, Sampling, Truth
 from tests.gpu.gaps import gaps
 from tests.gpu.random_weights import save_checkpoint, shape_of
 from tests.gpu.results import ROOT, Results
@@ -167,7 +167,7 @@ class Bench:
         """A group of each prompt, in order; notes their size and speed in `row`."""
 
         async def one(prompt: Prompt) -> list[Rollout]:
-            found = [r async for r in engine.generate(prompt, self.asked.group, seed)]
+            found = [r async for r in engine.generate(prompt, Sampling(self.asked.group, seed))]
             return sorted(found, key=lambda r: r.index)
 
         begin, groups = time.monotonic(), await asyncio.gather(*map(one, prompts))

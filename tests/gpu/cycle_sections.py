@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import mean_gap
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.policy.model import save_adapter
-from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, ScoredRollout
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
+from geoagent_rl.types import (
+    Group,
+    InfraError,
+    PolicyVersion,
+    Prompt,
+    Rollout,
+    Sampling,
+    ScoredRollout,
+)
 from tests.gpu.cycle_bench import Bench
 from tests.gpu.gaps import compare, gaps
 from tests.gpu.results import GIB
@@ -45,8 +57,8 @@ async def engine(bench: Bench) -> None:
 
 async def bare(bench: Bench, made: RolloutEngine, group: int) -> dict[str, Any]:
     """The engine's speed without what the project asks of every request."""
-    temperature, tokens = bench.config.rollout.temperature, bench.asked.tokens
-    params = made.sampling(bench.asked.seed, temperature, tokens, ())
+    sampling = Sampling(group, bench.asked.seed)
+    params = made.sampling_params("bare", 0, sampling, bench.asked.tokens)
     params.seed, params.logit_bias, params.logprobs, params.ignore_eos = None, None, None, True
     inputs = [await made.render(p) for p in bench.prompts for _ in range(group)]
     begin = time.monotonic()
@@ -161,3 +173,57 @@ async def elsewhere(bench: Bench, version: PolicyVersion, kept: list[Rollout]) -
             bench.results.record("checks", case, **row)
         finally:
             await made.stop()
+
+
+async def precision(bench: Bench) -> None:
+    """Whose rounding the gap is: engine and learner beside the same policy in float32."""
+    if not bench.ready_learner().updates:
+        await cycle(bench, 1)
+    made, learner, prompt = await bench.ready_engine(), bench.ready_learner(), bench.prompts[0]
+    (found,) = await bench.generate(made, bench.asked.seed + 200, [prompt], {})
+    if bench.config.placement.colocate:
+        await made.sleep()
+    sampled, balance = [r.logprobs for r in found], learner.balance
+    learnt, own = bench.replayed(prompt, found, balance), learner.policy
+    lora = (bench.config.policy.lora_rank, bench.config.policy.lora_alpha)
+    exact = load_policy(str(bench.model), "float32", lora)
+    set_peft_model_state_dict(exact.model, adapter_state(own))
+    try:
+        learner.policy = exact.to(learner.device)
+        truth = bench.replayed(prompt, found, balance)
+    finally:
+        learner.policy = own
+    bench.results.record(
+        "precision",
+        f"{bench.config.policy.dtype} against float32",
+        engine=gaps(sampled, truth),
+        learner=gaps(learnt, truth),
+        engine_learner=gaps(sampled, learnt),
+    )
+    del exact
+    if bench.cuda:
+        torch.cuda.empty_cache()
+    await bench.ready_engine()
+
+
+async def refused(bench: Bench) -> None:
+    """Old or half weights under the newest version's name: the engine must refuse both."""
+    if bench.ready_learner().updates < 2:
+        await cycle(bench, 2)
+    newest = bench.ready_learner().version
+    before = Path(newest.path).with_name(f"v{newest.number - 1:06d}")
+    stale, half = bench.scratch / "stale", bench.scratch / "half"
+    shutil.copytree(before, stale)
+    shutil.copytree(newest.path, half)
+    (file,) = half.glob("*.safetensors")
+    kept = {k: v for k, v in load_file(file).items() if ".layers.1." not in k}
+    save_file(kept, file, metadata={"format": "pt"})
+    for case, path in {"stale": stale, "half": half}.items():
+        made, said = await bench.ready_engine(), "taken"
+        number = newest.number + 1  # another than it holds, so that it has to be loaded
+        try:
+            await made.swap(replace(newest, number=number, path=str(path)))
+        except InfraError as error:
+            said = str(error)
+        bench.results.record("refused", case, refused=said != "taken", said=said[-120:])
+        await made.swap(newest)

@@ -19,7 +19,7 @@ import time
 
 from tests.gpu.results import Results, arguments, sections
 
-SECTIONS = ("engine", "cycle", "checks")
+SECTIONS = ("engine", "cycle", "precision", "refused", "checks")
 GRACE_S = 5
 
 
