@@ -12,7 +12,7 @@ from typing import Any
 
 from geoagent_rl.evaluation.ablations import COLUMNS
 from geoagent_rl.pages.charts import number, ticks
-from geoagent_rl.pages.report import write_page
+from geoagent_rl.pages.page import write_page
 
 Outcome = Mapping[str, Any]
 EXTRA = {

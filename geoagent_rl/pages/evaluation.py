@@ -17,7 +17,7 @@ from geoagent_rl.evaluation.predictions import Predictions
 from geoagent_rl.evaluation.published import KM, NOTES, TABLES, TITLES
 from geoagent_rl.evaluation.summary import MEASURES, recorded
 from geoagent_rl.pages.charts import shares_within, world_map
-from geoagent_rl.pages.report import write_page
+from geoagent_rl.pages.page import write_page
 
 Table = Mapping[str, Any]
 MAP_PAIRS = 250

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.pages.report import write_page
+from geoagent_rl.pages.page import write_page
 from geoagent_rl.pages.rollout_cards import card
 
 Row = Mapping[str, Any]

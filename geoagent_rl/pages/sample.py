@@ -18,7 +18,7 @@ from geoagent_rl.data.sampling import cell_centre
 from geoagent_rl.files import write_json
 from geoagent_rl.geo.countries import Country
 from geoagent_rl.pages.charts import cell_map, number
-from geoagent_rl.pages.report import write_page
+from geoagent_rl.pages.page import write_page
 
 ABOUT = (
     "Eq. 11: 0.5 of the weight by length of roads, 0.2 by population, 0.3 by land area; Eq. 12: cells of one degree by "

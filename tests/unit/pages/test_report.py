@@ -14,8 +14,10 @@ from PIL import Image
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config, to_yaml
 from geoagent_rl.pages.charts import BIG_CITIES, curve, moving_average, ticks, world_map
-from geoagent_rl.pages.report import ends_of, unhedging, write_report
+from geoagent_rl.pages.recorded import ends_of
+from geoagent_rl.pages.report import write_report
 from geoagent_rl.pages.rollout_cards import choose
+from geoagent_rl.pages.run_evaluation import unhedging
 from geoagent_rl.types import UserError
 
 EVIL = '<script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)>'

@@ -1,0 +1,39 @@
+"""The report's rollouts: true and predicted places on a map, and cards of some."""
+
+from __future__ import annotations
+
+from geoagent_rl.pages.charts import world_map
+from geoagent_rl.pages.recorded import Recorded
+from geoagent_rl.pages.rollout_cards import card, choose, details, distance_km, weights_of
+
+MAP_PAIRS = 200
+
+
+def places(run: Recorded) -> str:
+    """Return the map of where the last steps' answers lie."""
+    late = run.late
+    pairs, seen = [], set()
+    for row in reversed(late):
+        found, truth = details(row, "spatial"), row["truth"]
+        if row["uid"] in seen or distance_km(row) is None or found.get("lat") is None:
+            continue
+        seen.add(row["uid"])
+        name = ", ".join(n for n in (truth["place"], truth["region"], truth["country"]) if n)
+        hover = f"{name} → {found.get('name', '')}: {distance_km(row):,.0f} km"
+        pairs.append(((truth["lat"], truth["lon"]), (found["lat"], found["lon"]), hover))
+    if not pairs:
+        return ""
+    pairs = pairs[:MAP_PAIRS]
+    note = f"One rollout for each of {len(pairs)} photographs of the last steps. Grey dots: cities."
+    legend = '<i class="key truth"></i>true place<i class="key guess"></i>where the answer lies, joined by a line'
+    caption = f'<p class="muted small">{note}{legend}</p>'
+    return f'<h2>True and predicted places</h2><div class="card">{world_map(pairs)}{caption}</div>'
+
+
+def cards(run: Recorded) -> str:
+    """Return a card for each of some rollouts, best and worst among them."""
+    early, late, config = run.early, run.late, run.config
+    weights = weights_of(config)
+    shown = "".join(card(label, row, weights) for label, row in choose(early, late))
+    note = "Drawn from the last steps by reward, with failures, and two of the first step for comparison."
+    return f'<h2>Sample rollouts</h2><p class="muted small">{note}</p>{shown}' if shown else ""
