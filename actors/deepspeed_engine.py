@@ -6,8 +6,10 @@ Gradients of un-normalised losses accumulate in DeepSpeed ("managed_gradient_acc
 step:
 - ZeRO 0: the all-reduced gradients are divided, measured, clipped and, if not finite, dropped in a
   hook that torch runs just before AdamW's update. Exact.
-- ZeRO 2 and 3: the divisor is the loss scale of that one step, which DeepSpeed divides by before it
-  clips.
+- ZeRO 1, 2 and 3: the divisor is the loss scale of that one step, which DeepSpeed divides by before
+  it clips.
+Below ZeRO 2 gradients are reduced once, at the step; from there on in every backward pass. What
+trains, and its gradients, are float32 whatever the frozen rest is.
 May know DeepSpeed and torch; nothing of policies, rewards or Ray.
 """
 
@@ -21,8 +23,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from geoagent_rl.types import UserError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MASTER = "float32"
@@ -60,9 +60,9 @@ def stop_distributed() -> None:
         torch.distributed.destroy_process_group()
 
 
-def all_sum(values: list[float], device: torch.device) -> list[float]:
-    """Sums over all ranks, in float64."""
-    total = torch.tensor(values, dtype=torch.float64, device=device)
+def all_sum(values: Tensor) -> list[float]:
+    """Sums over all ranks."""
+    total = values.clone()
     torch.distributed.all_reduce(total)
     return total.tolist()
 
@@ -77,7 +77,6 @@ class ShardedModule:
         self,
         module: nn.Module,
         stage: int,
-        bf16: bool,
         betas: tuple[float, float],
         weight_decay: float,
         max_norm: float,
@@ -85,10 +84,6 @@ class ShardedModule:
     ) -> None:
         import deepspeed
 
-        if bf16 and stage == 0:
-            raise UserError(
-                "policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)"
-            )
         self.stage, self.max_norm, self.skip_norm = stage, max_norm, skip_norm
         self.divisor, self.discard = 1.0, False  # of the step under way
         self.norm, self.applied = 0.0, False
@@ -101,13 +96,16 @@ class ShardedModule:
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
             "managed_gradient_accumulation": False,
-            "zero_optimization": {"stage": stage, "overlap_comm": False},
+            "zero_optimization": {
+                "stage": stage,
+                "overlap_comm": False,
+                # all gradients at once; DeepSpeed's own size is three times a 7B's adapter
+                "reduce_bucket_size": sum(p.numel() for p in self.trainable.values()),
+            },
             "gradient_clipping": max_norm if stage else 0.0,
-            "bf16": {"enabled": bf16},
+            "communication_data_type": "fp32",
             "steps_per_print": 10**9,
         }
-        if bf16:
-            settings["data_types"] = {"grad_accum_dtype": "fp32"}
         self.engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
         self.adamw = optimizer
         self.adamw.register_step_pre_hook(self.before_update)
@@ -138,6 +136,10 @@ class ShardedModule:
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.divisor = normaliser / self.world_size  # DeepSpeed averages over ranks
+        if self.stage < 2:  # a rank without samples has none yet, which ZeRO 1 cannot reduce
+            for p in self.trainable.values():
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
         self.discard, self.applied = discard, False
         if self.stage == 0:
             self.engine.step()

@@ -2,62 +2,44 @@
 publishes new weights.
 
 `Learner` is one rank and a plain class; all ranks get the same calls with the same data in the same
-order, and each learns its share. Every rank runs the same number of forward and backward passes, so
-sharded parameters (ZeRO-3) cannot wait for each other in vain. May know DeepSpeed (through
-deepspeed_engine) and the policy; nothing of rewards."""
+order, and each learns its share. Where every backward pass reduces (ZeRO 2 and 3), every rank makes
+the same number of passes, so that none waits in vain; below that ranks meet only at the step. May
+know DeepSpeed (through deepspeed_engine) and the policy; nothing of rewards."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
+from actors.passes import SUMS, Call, Passes
+from actors.pictures import Pictures
+from actors.publishing import load_state, publish, save_state
 from geoagent_rl.config import Config
-from geoagent_rl.data.images import open_image
-from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo import overlong
-from geoagent_rl.grpo.batching import TrainSample, collate, plan, train_samples
+from geoagent_rl.grpo.balance import assign
+from geoagent_rl.grpo.batching import Layout, filler, micro_batches, own_rows
+from geoagent_rl.grpo.samples import TrainGroup, TrainSample, train_group
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
-from geoagent_rl.policy.prompt import (
-    EncodedPrompt,
-    banned_ids,
-    check_image_tokens,
-    completion_ids,
-    encode,
-    probe_ids,
-)
+from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
+from geoagent_rl.policy.lora import use_fast_adapters
+from geoagent_rl.policy.prompt import banned_ids, completion_ids, probe_ids
 from geoagent_rl.policy.rows import attention_balance
 from geoagent_rl.run.checkpoints import BackgroundWriter
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
 
-SUMS = (
-    "loss",
-    "kl",
-    "entropy",
-    "clipped",
-    "sampler_gap",
-    "importance",
-    "tokens",
-    "sequences",
-    "groups",
-    "not_finite",
-)
 # of learner.timeout_s: a collective call gives up first, so that who is missing can be told
 COLLECTIVE_SHARE = 0.8
-IMAGES_KEPT = 128  # encoded pictures; a group's G samples and later epochs share them
+IN_STEP = 2  # ZeRO stages from here on reduce in every backward pass
+GPU_MULTIPLE = 8  # tokens of a row's length: what matrix kernels like
 
 
 class Learner:
@@ -80,39 +62,36 @@ class Learner:
         memory on one node);
         None: nowhere. address: "host:port" of rank 0, with several ranks."""
         c = config.learner
-        self.config, self.model_dir, self.phase, self.rank, self.world_size = (
-            config,
-            model_dir,
-            phase,
-            rank,
-            world_size,
-        )
+        self.config, self.model_dir, self.phase = config, model_dir, phase
+        self.rank, self.world_size = rank, world_size
         self.weights_dir = Path(weights_dir) if weights_dir else None
         limit = COLLECTIVE_SHARE * c.timeout_s
         start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
         self.processor = policy_model.load_processor(model_dir)
-        lora = (config.policy.lora_rank, config.policy.lora_alpha)
-        policy = policy_model.load_policy(
+        self.policy = policy_model.load_policy(
             model_dir,
             config.policy.dtype,
-            lora,
+            (config.policy.lora_rank, config.policy.lora_alpha),
             config.policy.gradient_checkpointing,
             seed=config.run.seed,
         ).train()
-        bf16 = config.policy.dtype == "bfloat16"
-        if c.zero_stage < 3 and not bf16:
-            policy_model.fold_wide_adapters(policy)
+        if c.zero_stage < 3:
+            use_fast_adapters(self.policy.lora_layers)
         norms = (c.max_grad_norm, c.skip_grad_norm or math.inf)
-        self.sharded = ShardedModule(
-            policy, c.zero_stage, bf16, phase.betas, c.weight_decay, *norms
+        self.sharded = ShardedModule(self.policy, c.zero_stage, phase.betas, c.weight_decay, *norms)
+        tokenizer = self.processor.tokenizer
+        layout = learner_layout(config, self.policy, self.sharded.device)
+        self.passes = Passes(
+            config,
+            phase.kind,
+            self.policy,
+            self.sharded,
+            layout,
+            banned_ids(tokenizer),
+            tokenizer.pad_token_id,
         )
-        self.policy, self.device = policy, self.sharded.device
-        self.balance = (
-            attention_balance(policy.network.config.text_config) if c.share_prompts else 0
-        )
-        self.banned = torch.tensor(banned_ids(self.processor.tokenizer), device=self.device)
-        self.probe = probe_ids(self.processor.tokenizer)
-        self.images: dict[str, EncodedPrompt] = {}
+        self.pictures = Pictures(config, self.processor, self.policy)
+        self.probe = probe_ids(tokenizer)
         self.done = 0  # optimizer steps asked for, skipped ones included: the schedule's clock
         self.updates = 0  # steps that changed the weights: the policy's version
         self.writer = BackgroundWriter()
@@ -120,8 +99,10 @@ class Learner:
         self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
 
     def clear(self) -> None:
-        self.sums = dict.fromkeys(SUMS, 0.0)
+        self.passes.clear()
         self.seconds = 0.0
+        self.groups = 0  # taken since the last step
+        self.loads = [0.0] * self.world_size  # of all ranks since the last step, see balance.cost
 
     # --- learning ---------------------------------------------------------------------------------
 
@@ -129,15 +110,21 @@ class Learner:
         """Adds the gradient of groups of rollouts; unscorable samples are left out of loss and
         normaliser.
         """
-        for scored in (s for group in groups for s in group.samples):
-            version = scored.rollout.version
-            if self.config.max_staleness == 0 and version != self.version.number:
-                raise InfraError(
-                    f"{scored.rollout.uid}: generated by version {version}, but the learner is at version "
-                    f"{self.version.number} and max_staleness is 0; did an engine miss a swap?"
-                )
-        samples = [train_samples(group) for group in groups]
-        self.learn([s for group in samples for s in group], sum(map(bool, samples)))
+        self.accumulate_groups([train_group(group) for group in groups])
+
+    def accumulate_groups(self, groups: Sequence[TrainGroup]) -> None:
+        """`accumulate` for groups that are arrays already."""
+        if self.config.max_staleness == 0:
+            for group in groups:
+                for version in group.versions[group.versions != self.version.number]:
+                    raise InfraError(
+                        f"{group.uid}: generated by version {version}, but the learner is at version "
+                        f"{self.version.number} and max_staleness is 0; did an engine miss a swap?"
+                    )
+        self.groups += len(groups)
+        samples = [s for group in groups for s in group.samples()]
+        last = self.groups >= self.config.rollout.prompts_per_step
+        self.learn(samples, sum(len(group.ends) > 0 for group in groups), last)
 
     def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
         """Adds the gradient of demonstrations; the loss is on the answer's tokens, the end token
@@ -146,96 +133,34 @@ class Learner:
         samples = []
         for d in demonstrations:
             ids = completion_ids(self.processor, d.text)
-            samples.append(TrainSample(d.uid, d.image, self.encoded(d.image).ids, ids))
+            samples.append(TrainSample(d.uid, d.image, self.pictures.encoded(d.image).ids, ids))
         self.learn(samples)
 
-    def learn(self, samples: Sequence[TrainSample], groups: int = 1) -> None:
+    def learn(self, samples: Sequence[TrainSample], groups: int = 1, last: bool = True) -> None:
         """Forward and backward of this rank's share, in micro-batches of at most
-        learner.micro_batch_tokens. groups: of how many with a scored sample the samples are."""
+        learner.micro_batch_tokens.
+
+        groups: of how many with a scored sample the samples are; last: no further call is expected
+        before the step."""
         start = time.monotonic()
-        limit = self.policy.network.config.text_config.max_position_embeddings
-        for s in samples:
-            if s.length > limit:
-                raise UserError(
-                    f"{s.uid}: prompt ({len(s.prompt_ids)} tokens) and answer ({len(s.completion_ids)}) are more than "
-                    f"the {limit} tokens that the policy can take; lower policy.max_pixels or shorten the answer"
-                )
+        check_lengths(samples, self.policy.network.config.text_config.max_position_embeddings)
         counted = overlong.counted(samples, self.config.learner.overlong)
-        tokens = sum(len(s.completion_ids) for s in counted)
         if self.rank == 0:  # `step` adds up the ranks' sums
-            self.sums["sequences"] += len(samples)
-            self.sums["groups"] += groups
-        budget = self.config.learner.micro_batch_tokens
-        batches = plan(counted, self.world_size, budget, self.balance)[self.rank]
+            self.passes.add(sequences=len(samples), groups=groups)
+        layout = self.passes.layout
+        shares, self.loads = assign(counted, self.loads, layout.balance, layout.share, cut=last)
+        batches = micro_batches(shares[self.rank], layout)
+        if self.config.learner.zero_stage >= IN_STEP and counted:
+            most = max(len(micro_batches(share, layout)) for share in shares)
+            batches += [filler(counted)] * (most - len(batches))
         if batches:
-            images = list(dict.fromkeys(s.image for batch in batches for s in batch))
-            grids, features = self.look(images)
-            for batch in batches:
-                self.learn_batch(batch, images, grids, features, tokens)
+            shown = (s.image for rows in batches for row in rows for block in row for s in block)
+            images = list(dict.fromkeys(shown))
+            grids, features = self.pictures.look(images, self.sharded.device)
+            tokens = sum(len(s.completion_ids) for s in counted)
+            for rows in batches:
+                self.passes.learn(rows, Call(images, grids, features, tokens))
         self.seconds += time.monotonic() - start
-
-    def look(self, images: Sequence[str]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Grids [n, 3] and frozen vision features of n images: computed once for all samples and
-        passes of a call.
-        """
-        encoded = [self.encoded(image) for image in images]
-        grids = torch.cat([e.image_grid_thw for e in encoded]).to(self.device)
-        pixels = torch.cat([e.pixel_values for e in encoded]).to(self.device)
-        return grids, self.policy.image_features(pixels, grids)
-
-    def learn_batch(
-        self,
-        samples: Sequence[TrainSample],
-        images: Sequence[str],
-        grids: Tensor,
-        features: tuple[Tensor, ...],
-        tokens: int,
-    ) -> None:
-        """One micro-batch of a call of `learn`, which has `tokens` completion tokens in all
-        micro-batches and ranks.
-        """
-        network = self.policy.network
-        merge = network.config.vision_config.spatial_merge_size
-        for s in samples:
-            check_image_tokens(
-                s.uid,
-                s.prompt_ids,
-                network.config.image_token_id,
-                grids[images.index(s.image)],
-                merge,
-            )
-        pad = self.processor.tokenizer.pad_token_id
-        batch = collate(samples, images, network.config.image_token_id, pad, self.balance).to(
-            self.device
-        )
-        positions = self.policy.position_ids(batch, grids)
-        sft = self.phase.kind == "sft"
-        temperature, banned = (1.0, None) if sft else (self.config.rollout.temperature, self.banned)
-        reference = None
-        if not sft and self.config.learner.kl_beta > 0:
-            with torch.no_grad():
-                reference, _ = self.policy(
-                    batch, features, positions, temperature, banned, reference=True
-                )
-        logprobs, entropy = self.sharded.engine(batch, features, positions, temperature, banned)
-        losses, found = (
-            (-logprobs, {})
-            if sft
-            else objective.grpo_losses(logprobs, batch, reference, self.config)
-        )
-        mask = batch.mask
-        total = objective.unnormalised_loss(
-            losses, mask, "dapo" if sft else self.config.learner.loss, tokens
-        )
-        self.sharded.backward(total)
-        self.count(mask, total, {**found, "entropy": entropy})
-
-    def count(self, mask: Tensor, total: Tensor, found: dict[str, Tensor]) -> None:
-        sums = {name: float((values.detach() * mask).sum()) for name, values in found.items()}
-        sums |= {"loss": float(total.detach()), "tokens": float(mask.sum())}
-        sums["not_finite"] = float(not math.isfinite(sums["loss"]))
-        for name, value in sums.items():
-            self.sums[name] += value
 
     def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         """One optimizer step from everything accumulated since the last; returns the version to
@@ -248,9 +173,7 @@ class Learner:
         counts every step."""
         start = time.monotonic()
         c = self.config.learner
-        total = dict(
-            zip(SUMS, all_sum([self.sums[name] for name in SUMS], self.device), strict=True)
-        )
+        total = dict(zip(SUMS, all_sum(self.passes.sums), strict=True))
         kind = "dapo" if self.phase.kind == "sft" else c.loss
         counts = (
             total["sequences"],
@@ -300,18 +223,8 @@ class Learner:
         if self.weights_dir is None:
             return PolicyVersion(self.updates, kind, "", self.probe_logprobs())
         path = self.weights_dir / f"v{self.updates:06d}"
-        if kind == "merged":
-            self.save_merged(str(path))
-        else:  # only rank 0 writes; the others take part in gathering
-            with directory_at_once(path) if self.rank == 0 else nullcontext(path) as out:
-                policy_model.save_adapter(
-                    self.policy, str(out), self.sharded.gather, self.rank == 0
-                )
-        if self.rank == 0:
-            for old in outdated(
-                sorted(self.weights_dir.glob("v??????")), path, self.config.max_staleness + 2
-            ):
-                shutil.rmtree(old)
+        first = self.rank == 0
+        publish(self.policy, self.sharded, self.config, self.model_dir, path, first)
         return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs())
 
     def save_merged(self, out_dir: str) -> None:
@@ -333,29 +246,18 @@ class Learner:
         when the learner is not at `step`."""
         if step is not None and step != self.done:
             raise InfraError(f"the learner is at step {self.done}, not {step}")
-        adapter = policy_model.adapter_state(self.policy, self.sharded.gather)
-        optimizer = dict(self.sharded.state())
-        if self.rank:
-            return []
-        random = {"torch": torch.get_rng_state()}
+        base = Path(self.model_dir)
         state = {
             "kind": self.phase.kind,
             "done": self.done,
             "updates": self.updates,
             **(notes or {}),
+            "base": str(base.resolve()) if base.is_dir() else self.model_dir,
+            "dtype": self.config.policy.dtype,
         }
-        base = (
-            str(Path(self.model_dir).resolve()) if Path(self.model_dir).is_dir() else self.model_dir
-        )
-        state |= {"base": base, "dtype": self.config.policy.dtype}
-
-        def write(out: Path) -> None:
-            policy_model.write_adapter(self.policy, adapter, out / "adapter")
-            save_file(optimizer, out / "optimizer.safetensors")
-            save_file(random, out / "rng.safetensors")
-
-        self.writer.begin(Path(directory), write, state)
-        return self.save_problems()
+        first = self.rank == 0
+        save_state(self.policy, self.sharded, self.writer, Path(directory), state, first)
+        return self.save_problems() if first else []
 
     def save_problems(self, wait: bool = False) -> list[str]:
         """What went wrong in the writing of checkpoints since the last call, one line each; `wait`:
@@ -368,12 +270,9 @@ class Learner:
         """Continues from `save`d state, with any number of ranks; returns the version that the
         engines must take.
         """
-        state = json.loads(Path(directory, "state.json").read_text())
         if self.sharded.stage:
             self.empty_step()  # first: a step writes the master weights into the policy
-        policy_model.load_adapter(self.policy, f"{directory}/adapter", self.sharded.gather)
-        self.sharded.set_state(load_file(f"{directory}/optimizer.safetensors"), state["updates"])
-        torch.set_rng_state(load_file(f"{directory}/rng.safetensors")["torch"])
+        state = load_state(self.policy, self.sharded, Path(directory))
         self.done, self.updates = state["done"], state["updates"]
         self.clear()
         self.version = self.publish()
@@ -384,27 +283,10 @@ class Learner:
         its state.
         """
         sample = TrainSample("probe", "", self.probe[:1], self.probe[1:])
-        config, tokenizer = self.policy.network.config, self.processor.tokenizer
-        batch = collate([sample], [""], config.image_token_id, tokenizer.pad_token_id).to(
-            self.device
-        )
-        logprobs, _ = self.sharded.engine(batch, (), None)
+        inputs = self.passes.inputs(own_rows([sample]), [""], None)
+        logprobs, _ = self.sharded.engine(inputs.batch, (), inputs.positions, mask=inputs.mask)
         self.sharded.backward(0.0 * logprobs.sum())
         self.sharded.step(lr=0.0, normaliser=1.0, discard=False)
-
-    def encoded(self, image: str) -> EncodedPrompt:
-        """Pixels and prompt ids of an image file; the most recently used IMAGES_KEPT stay in
-        memory.
-        """
-        prompt = self.images.pop(image, None)
-        if prompt is None:
-            picture = open_image(image, self.config.data.max_image_megapixels)
-            policy = self.config.policy
-            prompt = encode(self.processor, picture, policy.system_prompt, policy.max_pixels)
-        self.images[image] = prompt
-        while len(self.images) > IMAGES_KEPT:
-            self.images.pop(next(iter(self.images)))
-        return prompt
 
     def close(self) -> None:
         """Ends the writing of a checkpoint, leaves the process group."""
@@ -412,9 +294,23 @@ class Learner:
         stop_distributed()
 
 
-def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:
-    """Published versions, in order, that can go: all but `keep` up to `newest`, and later ones,
-    which are of a learner that died after it had come further than the checkpoint this one began
-    with."""
-    until = [version for version in versions if version <= newest]
-    return until[:-keep] + [version for version in versions if version > newest]
+def learner_layout(config: Config, policy: policy_model.Policy, device: torch.device) -> Layout:
+    """One packed row per micro-batch where flex attention works, which is then switched on, else
+    rows of least padding under a mask."""
+    c, text = config.learner, policy.network.config.text_config
+    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    packed = c.share_prompts and flex_works(device, heads, kv_heads, text.hidden_size // heads)
+    if packed:
+        use_flex(policy.network)
+    multiple = BLOCK if packed else GPU_MULTIPLE if device.type == "cuda" else 1
+    budget = c.micro_batch_tokens
+    return Layout(budget, attention_balance(text), c.share_prompts, packed, multiple)
+
+
+def check_lengths(samples: Sequence[TrainSample], limit: int) -> None:
+    for s in samples:
+        if s.length > limit:
+            raise UserError(
+                f"{s.uid}: prompt ({len(s.prompt_ids)} tokens) and answer ({len(s.completion_ids)}) are more than "
+                f"the {limit} tokens that the policy can take; lower policy.max_pixels or shorten the answer"
+            )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import math
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, LearnerConfig
+from geoagent_rl.grpo.samples import TrainGroup, train_group
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import LearnerLost
 from geoagent_rl.sft import Demonstration
@@ -72,12 +72,12 @@ class LearnerRank:
 class LearnerGroup:
     """All ranks of the learner. Calls are answered by rank 0; an exception of any rank is raised.
 
-    together: groups of rollouts that go to the ranks in one call. A group's samples are shared out
-    among all ranks, so ranks beyond its size would have nothing to do."""
+    together: groups of rollouts that go to the ranks in one call: as many as fill all of them."""
 
     def __init__(self, actors: list[Any], timeout_s: float, together: int = 1) -> None:
         self.actors, self.timeout_s, self.together = actors, timeout_s, together
-        self.waiting: list[Group] = []
+        self.waiting: list[TrainGroup] = []
+        self.latest: asyncio.Event | None = None  # set when the latest call has ended
         self.version: PolicyVersion  # of the start; later ones come from `step` and `load`
 
     @classmethod
@@ -124,14 +124,16 @@ class LearnerGroup:
         return group
 
     async def accumulate(self, group: Group) -> None:
-        self.waiting.append(group)
+        """Hands the group to the ranks, or keeps it until the next `step` or until enough are
+        together; ready when all ranks have learnt from what was handed over."""
+        self.waiting.append(train_group(group))
         if len(self.waiting) >= self.together:
             await self.learn_waiting()
 
     async def learn_waiting(self) -> None:
         groups, self.waiting = self.waiting, []
-        if groups:
-            await self.everywhere("accumulate", *groups)
+        if groups:  # one copy in the object store, which every rank reads
+            await self.everywhere("accumulate_groups", ray.put(groups))
 
     async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
         await self.everywhere("accumulate_sft", demonstrations)
@@ -170,11 +172,16 @@ class LearnerGroup:
 
     async def everywhere(self, method: str, *args: Any) -> Any:
         """Submits the call to all ranks without waiting in between, so that concurrent callers
-        cannot interleave.
-        """
-        return await self.answers(
-            method, [actor.call.remote(method, *args) for actor in self.actors]
-        )
+        cannot interleave. Its time limit begins when the call before it has ended."""
+        refs = [actor.call.remote(method, *args) for actor in self.actors]
+        before, ended = self.latest, asyncio.Event()
+        self.latest = ended
+        try:
+            if before is not None:
+                await before.wait()
+            return await self.answers(method, refs)
+        finally:
+            ended.set()
 
     async def answers(self, what: str, refs: Sequence[Any]) -> Any:
         """Rank 0's answer once all ranks have answered."""
@@ -204,13 +211,13 @@ class LearnerGroup:
 
 
 def groups_together(config: Config) -> int:
-    """As many as give every rank a sample; always the same number, because an exact resume repeats
-    every sum. The token mean of bnpo is over one call, which has to be one group."""
-    return (
-        1
-        if config.learner.loss == "bnpo"
-        else math.ceil(config.learner.ranks / config.rollout.group_size)
-    )
+    """A group for every rank; where engines sleep meanwhile, the whole step. Always the same
+    number, because an exact resume repeats every sum. The token mean of bnpo is over one call,
+    which has to be one group."""
+    if config.learner.loss == "bnpo":
+        return 1
+    size = config.rollout.prompts_per_step
+    return size if config.placement.colocate else min(config.learner.ranks, size)
 
 
 def lost_contact(error: BaseException | None) -> bool:

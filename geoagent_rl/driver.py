@@ -82,7 +82,8 @@ class Learner(Protocol):
     """See actors.learner_group.LearnerGroup."""
 
     async def accumulate(self, group: Group) -> None:
-        """Add the gradients of one group."""
+        """Add the gradients of one group; return when that is done. Others may be handed over
+        meanwhile; they are taken in the order of the calls."""
 
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         """Update the policy; return the new version and the step's metrics."""
@@ -111,6 +112,7 @@ async def train(
     Raises UserError above `reward.max_unscorable_share`, InfraError when a part died for good."""
     size = config.rollout.prompts_per_step
     running: deque[asyncio.Task[Group]] = deque()
+    learning: list[asyncio.Task[None]] = []  # what the learner has of the step under way
     started = first_step * size if first_prompt is None else first_prompt
     unscorable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
     unreadable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
@@ -127,8 +129,12 @@ async def train(
                     running.append(asyncio.create_task(work))
                     started += 1
                 groups.append(await running.popleft())
+                raise_first(learning)
                 if trains(groups[-1], config.rollout):
-                    await timed(clock.learning, learner.accumulate(groups[-1]))
+                    work = timed(clock.learning, learner.accumulate(groups[-1]))
+                    learning.append(asyncio.create_task(work))
+            await asyncio.gather(*learning)
+            learning.clear()
             prompts = started - len(running)
             row = await uninterrupted(
                 finish_step(step + 1, prompts, clock, groups, engines, learner, on_step)
@@ -140,9 +146,16 @@ async def train(
             futile = futile + 1 if row.get("step_skipped") else 0
             stop_if_futile(futile, row, config.learner.skip_grad_norm)
     finally:
-        for task in running:
+        for task in (*running, *learning):
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *learning, return_exceptions=True)
+
+
+def raise_first(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Raises what one of the tasks that have ended raised."""
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 async def finish_step(

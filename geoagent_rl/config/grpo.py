@@ -74,8 +74,8 @@ class LearnerConfig:
     cpus_per_rank: Positive = key(
         1.0, "CPUs that a rank asks Ray for. Without GPUs also its threads.", "CPUs"
     )
-    zero_stage: Annotated[Literal[0, 2, 3], BeforeValidator(whole)] = key(
-        0, "The ZeRO stage of DeepSpeed."
+    zero_stage: Annotated[Literal[0, 1, 2, 3], BeforeValidator(whole)] = key(
+        0, "The ZeRO stage of DeepSpeed: see docs/learner.md."
     )
     lr: Positive = key(1e-5, "The highest learning rate.")
     warmup_steps: NotNegative = key(

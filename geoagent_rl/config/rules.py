@@ -121,10 +121,6 @@ def check_learning(config: Config) -> None:
     ratios and weights (they would be those of another, truncated distribution): the engine offers
     neither."""
     c = config.learner
-    if config.policy.dtype == "bfloat16" and c.zero_stage == 0:
-        raise UserError(
-            "policy.dtype=bfloat16 needs learner.zero_stage 2 or 3 (its master weights are float32)"
-        )
     if config.rollout.swap == "adapter" and config.policy.lora_rank > LORA_RANKS[-1]:
         raise UserError(
             f"policy.lora_rank={config.policy.lora_rank} is more than an engine serves as an adapter "

@@ -1,9 +1,8 @@
-"""From samples to padded micro-batches: who goes where, what counts, which image belongs to whom.
+"""From samples to micro-batches: which completions stand behind one copy of their prompt, which
+prompts stand in one row, which rows make one forward pass, and where everything is in it.
 
-A plan is a pure function of the samples, the number of ranks and the token budget, so every rank
-can compute all ranks' plans alone: each gets the same number of micro-batches (the short ones are
-filled with copies of weight 0), and collective operations inside a forward pass (ZeRO-3) stay in
-step. May know nothing of models."""
+A block is one prompt and some of its completions; a row holds one or more blocks. A plan is a pure
+function of the samples and the layout. May know nothing of models."""
 
 from __future__ import annotations
 
@@ -11,61 +10,81 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
-from torch import Tensor, arange
+from torch import Tensor
 
-from geoagent_rl.types import Group
+from geoagent_rl.grpo.samples import TrainSample, by_prompt
 
-
-@dataclass(frozen=True, slots=True)
-class TrainSample:
-    """One sequence to learn from: one image, its prompt with image tokens expanded, and a
-    completion.
-
-    `behaviour` are the sampler's log-probabilities of the completion, None where it gave none.
-    `weight` is 1.0, or 0.0 for a copy that only keeps ranks in step. `truncated`: the token limit
-    cut it off."""
-
-    uid: str
-    image: str
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    advantage: float = 0.0
-    behaviour: tuple[float, ...] | None = None
-    weight: float = 1.0
-    truncated: bool = False
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt_ids) + len(self.completion_ids)
+Block = Sequence[TrainSample]
+Row = Sequence[Block]
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How completions are laid out in rows of tokens.
+
+    budget: tokens of a micro-batch, padding included. balance: the length of a row at which its
+    attention costs as much as its linear layers, see policy.rows.attention_balance. share:
+    completions of one prompt stand behind one copy of it. packed: attention costs nothing where it
+    sees nothing (flex attention), so a micro-batch is one row without padding. multiple: of which
+    row lengths are."""
+
+    budget: int
+    balance: int
+    share: bool = True
+    packed: bool = False
+    multiple: int = 1
+
+    def room(self, prompt: int) -> int:
+        """How many tokens of completions stand behind a prompt of so many tokens.
+
+        With attention over the whole square of a row, k completions of C tokens behind a prompt of
+        P cost (P + kC)(P + kC + balance) / k each, least where kC = sqrt(P (P + balance))."""
+        left = self.budget - prompt
+        return left if self.packed else min(left, math.isqrt(prompt * (prompt + self.balance)))
+
+    def rounded(self, length: int) -> int:
+        return -(-length // self.multiple) * self.multiple
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlace:
+    """Where a block lies in a micro-batch: tokens start .. stop of `row` are its prompt, each pair
+    of `completions` the tokens of one completion. image: a place in the caller's list.
+    """
+
+    row: int
+    start: int
+    stop: int
+    completions: tuple[tuple[int, int], ...]
+    image: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
-    """B completions in R rows, padded on the right to L tokens; T is the longest completion.
-
-    A row is one prompt and its completion, or several completions of that prompt one after the
-    other (`shared`)."""
+    """B completions in R rows, padded on the right to L tokens; T is the longest completion, N the
+    number of completion tokens, M of image tokens."""
 
     input_ids: Tensor  # [R, L] int64
-    segments: (
-        Tensor  # [R, L] int64: 0 in the prompt, 1, 2, ... in the row's completions, -1 on padding
-    )
-    offsets: Tensor  # [R, L] int64: place within the completion, 0 elsewhere
-    mm_token_type_ids: Tensor  # [R, L] int64, 1 on image tokens
-    image_index: Tensor  # [R] int64: which of the caller's images each row shows
-    row: Tensor  # [B] int64: which row each completion is in
-    completion_mask: Tensor  # [B, T] bool: tokens of the completion, the end token included
-    positions: Tensor  # [B, T] int64: where in its row's L the completion token is predicted
+    documents: Tensor  # [R, L] int32: which block of its row a token belongs to, -1 on padding
+    segments: Tensor  # [R, L] int32: 0 in prompts; completions of a row are numbered from 1; -1
+    image_places: Tensor  # [M] int64: of the image tokens in R * L
+    places: Tensor  # [N] int64: where in R * L each completion token is predicted
+    slots: Tensor  # [N] int64: the token's place in B * T
     targets: Tensor  # [B, T] int64
+    completion_mask: Tensor  # [B, T] bool: tokens of the completion, the end token included
     weights: Tensor  # [B] float32
     advantages: Tensor  # [B] float32
     behaviour: Tensor | None  # [B, T] float32
+    blocks: tuple[BlockPlace, ...]  # in the order of the rows
 
     @property
-    def shared(self) -> bool:
-        """Whether a row has more than one completion."""
-        return len(self.row) > len(self.input_ids)
+    def plain(self) -> bool:
+        """Whether every row is one prompt with one completion: what causal attention is made
+        for.
+        """
+        return len(self.blocks) == len(self.input_ids) == len(self.weights)
 
     @property
     def attention_mask(self) -> Tensor:
@@ -79,143 +98,154 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: t.to(device) for name, t in tensors.items() if t is not None})
+        moved = {n: to_device(t, device) for n, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved)
 
 
-def train_samples(group: Group) -> list[TrainSample]:
-    """The scored samples of a group; unscorable and empty ones are left out of the loss
-    altogether.
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on `device`; towards a GPU through pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def block_length(block: Block) -> int:
+    return len(block[0].prompt_ids) + sum(len(s.completion_ids) for s in block)
+
+
+def row_length(row: Row) -> int:
+    return sum(map(block_length, row))
+
+
+def padded_tokens(rows: Sequence[Row], layout: Layout) -> int:
+    """Of one forward pass over the rows."""
+    return len(rows) * layout.rounded(max(map(row_length, rows)))
+
+
+def blocks_of(samples: Sequence[TrainSample], layout: Layout) -> list[list[TrainSample]]:
+    """Completions behind copies of their prompts: the longest first, each into the first block with
+    room. A completion that is longer than the room has a block of its own: nothing is cut.
     """
-    out = []
-    for scored, advantage in zip(group.samples, group.advantages, strict=True):
-        r = scored.rollout
-        if scored.total is None or not r.completion_ids:
+    blocks = []
+    for group in by_prompt(samples, layout.share):
+        room = layout.room(len(group[0].prompt_ids))
+        own: list[tuple[list[TrainSample], int]] = []  # a block and its tokens of completions
+        for s in sorted(group, key=lambda s: -len(s.completion_ids)):
+            n = len(s.completion_ids)
+            for i, (block, used) in enumerate(own):
+                if used + n <= room:
+                    block.append(s)
+                    own[i] = block, used + n
+                    break
+            else:
+                own.append(([s], n))
+        blocks += [block for block, _ in own]
+    return blocks
+
+
+def micro_batches(samples: Sequence[TrainSample], layout: Layout) -> list[list[list[Block]]]:
+    """The rows of each forward pass: blocks, the longest first, fill up the first row with room,
+    else begin a row within the budget, else a micro-batch.
+
+    A row is as long as the first block of its micro-batch, or as the budget where rows are packed.
+    A block longer than the budget gets a micro-batch of its own. With share False no row has two
+    blocks: every row is one sequence."""
+    batches: list[list[tuple[list[Block], int]]] = []  # rows with their lengths
+    for block in sorted(blocks_of(samples, layout), key=lambda b: -block_length(b)):
+        n = block_length(block)
+        place = find_row(batches, n, layout) if layout.share else None
+        if place is not None:
+            batch, i = place
+            row, used = batch[i]
+            row.append(block)
+            batch[i] = row, used + n
             continue
-        behaviour = r.logprobs if len(r.logprobs) == len(r.completion_ids) else None
-        sample = TrainSample(
-            r.uid, group.prompt.image, r.prompt_ids, r.completion_ids, advantage, behaviour
-        )
-        out.append(replace(sample, truncated=r.finish_reason == "length"))
-    return out
-
-
-def rows_of(samples: Sequence[TrainSample], balance: int) -> list[list[int]]:
-    """Places in `samples` of each row's completions: those of one prompt share rows, as many as is
-    cheapest.
-
-    balance: the length at which a row's attention (quadratic) costs as much as its linear layers;
-    0: none share. With a prompt of P tokens and k completions of C, a completion's share of (P +
-    kC)(P + kC + balance) / k is least where kC = sqrt(P (P + balance)): the completions of a row
-    together grow no longer than that."""
-    rows: list[list[int]] = []
-    latest: dict[
-        tuple[str, tuple[int, ...]], tuple[list[int], int]
-    ] = {}  # a prompt's newest row and what is free
-    for i, s in enumerate(samples):
-        prompt, size, n = (s.image, s.prompt_ids), len(s.prompt_ids), len(s.completion_ids)
-        row, room = latest.get(prompt, ([], 0))
-        if n > room:
-            row, room = [], math.isqrt(size * (size + balance)) if balance else 0
-            rows.append(row)
-        row.append(i)
-        latest[prompt] = row, room - n
-    return rows
-
-
-def row_length(samples: Sequence[TrainSample], row: Sequence[int]) -> int:
-    return len(samples[row[0]].prompt_ids) + sum(len(samples[i].completion_ids) for i in row)
-
-
-def padded_tokens(samples: Sequence[TrainSample], balance: int) -> int:
-    rows = rows_of(samples, balance)
-    return len(rows) * max(row_length(samples, row) for row in rows)
-
-
-def micro_batches(
-    samples: Sequence[TrainSample], token_budget: int, balance: int = 0
-) -> list[list[TrainSample]]:
-    """Splits samples, longest first, so that padded tokens (rows x longest row) stay within the
-    budget.
-
-    A sample longer than the budget gets a micro-batch of its own: prompts are never truncated.
-    """
-    batches: list[list[TrainSample]] = []
-    for sample in sorted(samples, key=lambda s: -s.length):
-        if batches and padded_tokens([*batches[-1], sample], balance) <= token_budget:
-            batches[-1].append(sample)
+        for batch in [] if layout.packed else batches:
+            if (len(batch) + 1) * layout.rounded(batch[0][1]) <= layout.budget:
+                batch.append(([block], n))
+                break
         else:
-            batches.append([sample])
-    return batches
+            batches.append([([block], n)])
+    return [[row for row, _ in batch] for batch in batches]
 
 
-def plan(
-    samples: Sequence[TrainSample], ranks: int, token_budget: int, balance: int = 0
-) -> list[list[list[TrainSample]]]:
-    """Micro-batches of every rank; all ranks get the same number, filled up with weight-0 copies of
-    the shortest.
-    """
-    ordered = sorted(samples, key=lambda s: -s.length)
-    plans = [micro_batches(ordered[rank::ranks], token_budget, balance) for rank in range(ranks)]
-    most = max(map(len, plans))
-    if most:
-        filler = [replace(ordered[-1], weight=0.0)]
-        for batches in plans:
-            batches += [filler] * (most - len(batches))
-    return plans
+def find_row(batches: list, n: int, layout: Layout) -> tuple[list, int] | None:
+    """(micro-batch, row number) of the first row that has room for n tokens."""
+    for batch in batches:
+        width = layout.budget if layout.packed else batch[0][1]
+        for i, (_, used) in enumerate(batch):
+            if used + n <= width:
+                return batch, i
+    return None
+
+
+def own_rows(samples: Sequence[TrainSample]) -> list[list[Block]]:
+    """Every completion behind a prompt of its own, in a row of its own."""
+    return [[[s]] for s in samples]
+
+
+def filler(samples: Sequence[TrainSample]) -> list[list[Block]]:
+    """A micro-batch of weight 0, as small as the samples allow, for a rank that must keep in step
+    with others."""
+    return own_rows([replace(min(samples, key=lambda s: s.length), weight=0.0)])
 
 
 def collate(
-    samples: Sequence[TrainSample],
+    rows: Sequence[Row],
     images: Sequence[str],
     image_token_id: int,
     pad_id: int,
-    balance: int = 0,
+    multiple: int = 1,
 ) -> MicroBatch:
-    """Pads on the right; the multimodal token types are derived from the padded ids, so they cannot
-    go astray.
+    """Rows of blocks as tensors. The completions keep the order in which they stand in the rows.
 
     images: the caller's images, in the order of its features; every sample's image must be among
-    them. balance: see `rows_of`; 0: a row for every sample."""
-    rows = rows_of(samples, balance)
+    them. multiple: of which L is."""
+    samples = [s for row in rows for block in row for s in block]
     size, longest = len(samples), max(len(s.completion_ids) for s in samples)
-    length = max(row_length(samples, row) for row in rows)
-    ids, offsets = (
-        torch.full((len(rows), length), pad_id),
-        torch.zeros((len(rows), length), dtype=torch.long),
-    )
-    segments = torch.full((len(rows), length), -1)
-    row_of = torch.zeros(size, dtype=torch.long)
-    counts = torch.zeros((size, longest), dtype=torch.bool)
-    positions = torch.zeros((size, longest), dtype=torch.long)
-    targets = torch.zeros((size, longest), dtype=torch.long)
-    behaviour = None if any(s.behaviour is None for s in samples) else torch.zeros((size, longest))
+    length = -(-max(map(row_length, rows)) // multiple) * multiple
+    ids = np.full((len(rows), length), pad_id, np.int64)
+    documents = np.full((len(rows), length), -1, np.int32)
+    segments = documents.copy()
+    counts = np.zeros((size, longest), np.bool_)
+    targets = np.zeros((size, longest), np.int64)
+    known = all(s.behaviour is not None for s in samples)
+    behaviour = np.zeros((size, longest), np.float32)
+    blocks, places, slots, i = [], [], [], 0
     for r, row in enumerate(rows):
-        prompt = samples[row[0]].prompt_ids
-        end = len(prompt)
-        ids[r, :end] = torch.tensor(prompt)
-        segments[r, :end] = 0
-        for segment, i in enumerate(row, start=1):
-            completion = torch.tensor(samples[i].completion_ids)
-            n = len(completion)
-            place = slice(end, end + n)
-            ids[r, place], segments[r, place], offsets[r, place] = completion, segment, arange(n)
-            row_of[i], counts[i, :n], targets[i, :n] = r, True, completion
-            positions[i, :n] = arange(end - 1, end + n - 1)
-            positions[i, 0] = len(prompt) - 1
-            if behaviour is not None:
-                behaviour[i, :n] = torch.tensor(samples[i].behaviour)
-            end += n
+        end = segment = 0
+        for document, block in enumerate(row):
+            prompt = block[0].prompt_ids
+            start, stop = end, end + len(prompt)
+            ids[r, start:stop], segments[r, start:stop] = prompt, 0
+            end, spans = stop, []
+            for s in block:
+                n, segment = len(s.completion_ids), segment + 1
+                ids[r, end : end + n] = targets[i, :n] = s.completion_ids
+                segments[r, end : end + n], counts[i, :n] = segment, True
+                predicted = np.arange(r * length + end - 1, r * length + end + n - 1)
+                predicted[0] = r * length + stop - 1  # a prompt's end predicts all its completions
+                places.append(predicted)
+                slots.append(np.arange(i * longest, i * longest + n))
+                if known:
+                    behaviour[i, :n] = s.behaviour
+                spans.append((end, end + n))
+                end, i = end + n, i + 1
+            documents[r, start:end] = document
+            image = images.index(block[0].image)
+            blocks.append(BlockPlace(r, start, stop, tuple(spans), image))
+    shown = (ids == image_token_id) & (segments == 0)
     return MicroBatch(
-        input_ids=ids,
-        segments=segments,
-        offsets=offsets,
-        mm_token_type_ids=((ids == image_token_id) & (segments >= 0)).long(),
-        image_index=torch.tensor([images.index(samples[row[0]].image) for row in rows]),
-        row=row_of,
-        completion_mask=counts,
-        positions=positions,
-        targets=targets,
+        input_ids=torch.from_numpy(ids),
+        documents=torch.from_numpy(documents),
+        segments=torch.from_numpy(segments),
+        image_places=torch.from_numpy(np.flatnonzero(shown)),
+        places=torch.from_numpy(np.concatenate(places)),
+        slots=torch.from_numpy(np.concatenate(slots)),
+        targets=torch.from_numpy(targets),
+        completion_mask=torch.from_numpy(counts),
         weights=torch.tensor([s.weight for s in samples]),
         advantages=torch.tensor([s.advantage for s in samples]),
-        behaviour=behaviour,
+        behaviour=torch.from_numpy(behaviour) if known else None,
+        blocks=tuple(blocks),
     )

@@ -27,26 +27,26 @@ def selective_logprobs(
     temperature: float = 1.0,
     banned: Tensor | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
-) -> tuple[Tensor, Tensor]:
-    """log p(target) and entropy (nats, detached) at N positions.
+    entropy: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """log p(target) and, where asked for, entropy (nats, detached) at N positions.
 
     hidden: [N, H], any dtype; head maps [n, H] to logits [n, vocab_size]; targets: [N]; banned: ids
     that cannot be sampled. Both results are float32 [N], of the distribution softmax(logits /
     temperature) over allowed tokens."""
     chunk = max(1, chunk_elements // vocab_size)
-    parts = []
+    logprobs, entropies = [], []
     for rows, ids in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        found: list[Tensor] | None = [] if entropy else None
+        arguments = rows, head, ids, temperature, banned, found
         if torch.is_grad_enabled() and len(hidden) > chunk:
-            parts.append(
-                checkpoint(
-                    chunk_logprobs, rows, head, ids, temperature, banned, use_reentrant=False
-                )
-            )
+            logprobs.append(checkpoint(chunk_logprobs, *arguments, use_reentrant=False))
         else:
-            parts.append(chunk_logprobs(rows, head, ids, temperature, banned))
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+            logprobs.append(chunk_logprobs(*arguments))
+        entropies.append(found)
+    if not entropy:
+        return torch.cat(logprobs), None
+    return torch.cat(logprobs), torch.cat([found[0] for found in entropies])
 
 
 def chunk_logprobs(
@@ -55,17 +55,19 @@ def chunk_logprobs(
     targets: Tensor,
     temperature: float,
     banned: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """As selective_logprobs, for one chunk. Raises nothing; a banned target gets a log-probability
-    near -1e4/T.
-    """
+    entropy: list[Tensor] | None = None,
+) -> Tensor:
+    """log p(target) of one chunk; a banned target gets a log-probability near -1e4/T.
+
+    entropy: an empty list that takes the chunk's entropy. When a checkpoint runs this a second time
+    the list is full, and the entropy is not computed again."""
     logits = head(hidden).float()
     if banned is not None and len(banned):
         logits = logits.index_fill(-1, banned, BANNED_LOGIT)
     if temperature != 1.0:
         logits = logits / temperature
     logprobs = torch.log_softmax(logits, dim=-1)
-    chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    with torch.no_grad():
-        entropy = -(logprobs.exp() * logprobs).sum(-1)
-    return chosen, entropy
+    if entropy is not None and not entropy:
+        with torch.no_grad():
+            entropy.append(-(logprobs.exp() * logprobs).sum(-1))
+    return logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)

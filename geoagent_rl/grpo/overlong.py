@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geoagent_rl.grpo.batching import TrainSample
+from geoagent_rl.grpo.samples import TrainSample
 
 
 def counted(samples: Sequence[TrainSample], mode: str) -> list[TrainSample]:

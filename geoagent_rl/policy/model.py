@@ -9,7 +9,6 @@ together."""
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +27,15 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.hub import cached_file
 
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
-from geoagent_rl.policy.rows import counted_from_prompt, visible
+from geoagent_rl.policy.rows import row_positions
+from geoagent_rl.policy.vision import image_features
 from geoagent_rl.types import UserError
 
 # The language model's linear layers. The vision tower has layers of the same names, so it is
@@ -74,32 +74,27 @@ class Policy(nn.Module):
             for layer in self.lora_layers:
                 layer.enable_adapters(True)
 
-    @torch.no_grad()
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
         """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid:
-        [images, 3].
+        [images, 3], on the CPU.
         """
-        return self.network.model.get_image_features(
-            pixel_values, image_grid_thw, return_dict=True
-        ).pooler_output
+        return image_features(self.network.model.visual, pixel_values, image_grid_thw)
 
     def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor | None = None) -> Tensor:
-        """Multimodal rotary positions [3, R, L], derived by Hugging Face from ids, grid and mask.
-        None: no images.
-        """
-        if image_grid_thw is None:
-            length = batch.input_ids.shape[1]
-            found = torch.arange(length, device=batch.input_ids.device).expand(
-                3, len(batch.input_ids), length
-            )
-        else:
-            found = self.network.model.get_rope_index(
-                batch.input_ids,
-                mm_token_type_ids=batch.mm_token_type_ids,
-                image_grid_thw=image_grid_thw[batch.image_index],
-                attention_mask=batch.attention_mask,
-            )[0]
-        return counted_from_prompt(found, batch)
+        """Multimodal rotary positions [3, R, L] on the CPU, a prompt's derived by Hugging Face from
+        its ids and grid. image_grid_thw: [images, 3]; None: no images. Both must be on the CPU."""
+        image_token = self.network.config.image_token_id
+
+        def of_prompt(ids: Tensor, image: int) -> Tensor:
+            if image_grid_thw is None:
+                return torch.arange(len(ids)).expand(3, -1)
+            return self.network.model.get_rope_index(
+                ids.unsqueeze(0),
+                mm_token_type_ids=(ids == image_token).long().unsqueeze(0),
+                image_grid_thw=image_grid_thw[image : image + 1],
+            )[0][:, 0]
+
+        return row_positions(batch, of_prompt)
 
     def forward(
         self,
@@ -108,38 +103,50 @@ class Policy(nn.Module):
         position_ids: Tensor | None,
         temperature: float = 1.0,
         banned: Tensor | None = None,
+        mask: Tensor | BlockMask | None = None,
         reference: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """log p(token) and entropy of the completions, [B, T] float32, 0.0 on padding.
+        entropy: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """log p(token) of the completions, [B, T] float32, 0.0 on padding; and their entropy where
+        it is asked for, detached.
 
-        features: of the caller's images, which `batch.image_index` refers to; none, and no
-        positions, for texts without images. reference: with the adapter off."""
+        features: of the caller's images, which the batch's blocks refer to; none, and no positions,
+        for texts without images on a CPU. mask: rows.visible or, with flex attention,
+        rows.visible_blocks of the batch; None for rows of one sequence. reference: with the adapter
+        off. Reads nothing back from the device."""
+        if mask is None and not batch.plain:
+            raise ValueError("rows of several completions need a mask")
         network = self.network
-        shown = None
-        if features:
-            rows = tuple(features[i] for i in batch.image_index.tolist())
-            shown = {"image": BaseModelOutputWithPooling(pooler_output=rows)}
+        shown = [features[block.image] for block in batch.blocks] if features else []
         with self.adapter_off() if reference else contextlib.nullcontext():
-            hidden = network.model(
-                input_ids=batch.input_ids,
-                attention_mask=visible(batch, network.dtype),
-                position_ids=self.position_ids(batch) if position_ids is None else position_ids,
-                mm_encoder_outputs=shown,
+            inputs = network.get_input_embeddings()(batch.input_ids)
+            if shown:
+                values = torch.cat(shown).to(inputs.dtype)
+                inputs = inputs.flatten(0, 1).index_copy(0, batch.image_places, values)
+                inputs = inputs.view(*batch.input_ids.shape, -1)
+            if position_ids is None:
+                position_ids = self.position_ids(batch)
+            hidden = network.model.language_model(
+                inputs_embeds=inputs,
+                attention_mask=mask,
+                position_ids=position_ids,
                 use_cache=False,
             ).last_hidden_state
-            mask = batch.completion_mask
-            rows = batch.row.unsqueeze(-1).expand_as(mask)[mask]
-            values = selective_logprobs(
-                hidden[rows, batch.positions[mask]],
+            found = selective_logprobs(
+                hidden.flatten(0, 1).index_select(0, batch.places),
                 network.lm_head,
-                batch.targets[mask],
+                batch.targets.flatten().index_select(0, batch.slots),
                 network.config.text_config.vocab_size,
                 temperature,
                 banned,
+                entropy=entropy,
             )
-        return tuple(
-            torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, v) for v in values
-        )
+        return tuple(None if v is None else self.in_slots(v, batch) for v in found)
+
+    def in_slots(self, values: Tensor, batch: MicroBatch) -> Tensor:
+        """[N] -> [B, T], 0.0 on padding."""
+        empty = torch.zeros(batch.targets.numel(), device=values.device)
+        return empty.index_copy(0, batch.slots, values).view(batch.targets.shape)
 
     def text_logprobs(self, ids: Sequence[int]) -> Tensor:
         """log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no bans;
@@ -206,35 +213,6 @@ def load_policy(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Policy(get_peft_model(network, config))
-
-
-def fold_wide_adapters(policy: Policy) -> int:
-    """Makes layers whose rank is large for their size compute x (W + s B A) instead of x W + s (x
-    A) B.
-
-    Returns how many. The same function and gradients up to rounding; a third of the learner's time
-    saved on the tiny policy (rank 64 in layers of width 128), never chosen for a real one. Needs
-    whole parameters: not for ZeRO-3."""
-    wide = [layer for layer in policy.lora_layers if is_wide(layer)]
-    for layer in wide:
-        layer.forward = functools.partial(folded_forward, layer)
-    return len(wide)
-
-
-def is_wide(layer: LoraLayer) -> bool:
-    """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more
-    assumed).
-    """
-    outputs, inputs = layer.get_base_layer().weight.shape
-    return outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs)
-
-
-def folded_forward(layer: LoraLayer, x: Tensor) -> Tensor:
-    base = layer.get_base_layer()
-    if layer.disable_adapters:
-        return base(x)
-    change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-    return nn.functional.linear(x, base.weight + layer.scaling["default"] * change, base.bias)
 
 
 def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager:

@@ -134,15 +134,11 @@ def probe_ids(tokenizer: Any) -> tuple[int, ...]:
     return tuple(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
 
 
-def check_image_tokens(
-    uid: str, prompt_ids: tuple[int, ...], image_token_id: int, grid: Tensor, merge: int
-) -> None:
-    """Raises ValueError unless the prompt has exactly one image token for each merged patch of its
-    image.
-    """
-    tokens = prompt_ids.count(image_token_id)
+def check_image_tokens(image: str, tokens: int, grid: Tensor, merge: int) -> None:
+    """Raises ValueError unless a prompt's image tokens are as many as the merged patches of its
+    image, grid [3]."""
     patches = int(grid.prod()) // merge**2
     if tokens != patches:
         raise ValueError(
-            f"{uid}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?"
+            f"{image}: {tokens} image tokens in the prompt but {patches} image features; was it truncated?"
         )

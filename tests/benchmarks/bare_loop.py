@@ -12,10 +12,13 @@ import torch
 
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
-from geoagent_rl.grpo.batching import MicroBatch, TrainSample, collate, plan, train_samples
+from geoagent_rl.grpo.batching import Layout, MicroBatch, collate, micro_batches, own_rows
 from geoagent_rl.grpo.loss import grpo_losses, unnormalised_loss
-from geoagent_rl.policy.model import fold_wide_adapters, load_policy, load_processor
+from geoagent_rl.grpo.samples import TrainSample, train_samples
+from geoagent_rl.policy.lora import use_fast_adapters
+from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, encode
+from geoagent_rl.policy.rows import attention_balance, visible
 from geoagent_rl.types import Group
 from tests.support import tiny_random
 
@@ -31,7 +34,7 @@ class BareLoop:
         lora = (config.policy.lora_rank, config.policy.lora_alpha)
         self.policy = load_policy(model, lora=lora).train()
         if not plain:
-            fold_wide_adapters(self.policy)
+            use_fast_adapters(self.policy.lora_layers)
         self.trainable = [p for p in self.policy.parameters() if p.requires_grad]
         self.adamw = torch.optim.AdamW(self.trainable, lr=config.learner.lr, weight_decay=0.0)
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
@@ -55,9 +58,12 @@ class BareLoop:
                 if self.plain
                 else self.policy.image_features(prompt.pixel_values, prompt.image_grid_thw)
             )
-            for part in plan(rows, 1, self.config.learner.micro_batch_tokens)[0]:
-                image_token = self.policy.network.config.image_token_id
-                batch = collate(part, [group.prompt.image], image_token, tokens.pad_token_id)
+            network, budget = self.policy.network, self.config.learner.micro_batch_tokens
+            balance = attention_balance(network.config.text_config)
+            layout = Layout(budget, balance, share=not self.plain)
+            for part in micro_batches(rows, layout):
+                special = network.config.image_token_id, tokens.pad_token_id
+                batch = collate(part, [group.prompt.image], *special)
                 with torch.no_grad():
                     reference = self.logprobs(batch, prompt, features, reference=True)
                 losses, _ = grpo_losses(
@@ -77,7 +83,9 @@ class BareLoop:
         temperature = self.config.rollout.temperature
         if not self.plain:
             positions = self.policy.position_ids(batch, prompt.image_grid_thw)
-            return self.policy(batch, features, positions, temperature, self.banned, reference)[0]
+            mask = visible(batch, self.policy.network.dtype)
+            sampling = temperature, self.banned
+            return self.policy(batch, features, positions, *sampling, mask, reference)[0]
         if reference:
             with self.policy.model.disable_adapter():
                 return self.plain_logprobs(batch, prompt, temperature)
@@ -90,16 +98,14 @@ class BareLoop:
         logits = self.policy.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            mm_token_type_ids=batch.mm_token_type_ids,
+            mm_token_type_ids=(batch.input_ids == self.policy.network.config.image_token_id).long(),
             pixel_values=prompt.pixel_values.repeat(size, 1),
             image_grid_thw=prompt.image_grid_thw.repeat(size, 1),
         ).logits
-        rows = torch.arange(size)[:, None]
-        logits = logits[rows, batch.positions].index_fill(-1, self.banned, -1e4) / temperature
-        return (
-            logits.log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
-            * batch.completion_mask
-        )
+        logits = logits.flatten(0, 1)[batch.places].index_fill(-1, self.banned, -1e4) / temperature
+        targets = batch.targets[batch.completion_mask]
+        found = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+        return torch.zeros(batch.targets.shape).masked_scatter(batch.completion_mask, found)
 
 
 def one_image_samples(policy, processor, folder: Path, samples: int, text_tokens: int):
@@ -125,28 +131,32 @@ def group_pass(
     samples: Sequence[TrainSample],
     prompt: EncodedPrompt,
     look_once: bool,
-    balance: int,
+    share: bool,
 ):
     """Reference pass, loss pass and backward of one group; else each pass looks at the picture for
     each sample.
     """
     config, n = Config(), len(samples)
     image_token = policy.network.config.image_token_id
-    batch = collate(samples, ["x"], image_token, processor.tokenizer.pad_token_id, balance)
+    rows = own_rows(samples)
+    if share:
+        balance = attention_balance(policy.network.config.text_config)
+        (rows,) = micro_batches(samples, Layout(10**6, balance))
+    batch = collate(rows, ["x"], image_token, processor.tokenizer.pad_token_id)
     positions = policy.position_ids(batch, prompt.image_grid_thw)
     features = (
         policy.image_features(prompt.pixel_values, prompt.image_grid_thw) if look_once else ()
     )
 
     def logprobs(reference: bool) -> torch.Tensor:
+        mask = visible(batch, policy.network.dtype)
         if look_once:
-            return policy(batch, features, positions, reference=reference)[0]
+            return policy(batch, features, positions, mask=mask, reference=reference)[0]
         shown = policy.image_features(
             prompt.pixel_values.repeat(n, 1), prompt.image_grid_thw.repeat(n, 1)
         )
-        return policy(
-            replace(batch, image_index=torch.arange(n)), shown, positions, reference=reference
-        )[0]
+        blocks = tuple(replace(block, image=i) for i, block in enumerate(batch.blocks))
+        return policy(replace(batch, blocks=blocks), shown, positions, reference=reference)[0]
 
     with torch.no_grad():
         reference = logprobs(reference=True)

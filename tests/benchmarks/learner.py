@@ -34,7 +34,8 @@ import torch
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.grpo.batching import TrainSample, rows_of
+from geoagent_rl.grpo.batching import Layout, blocks_of
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import encode
@@ -229,7 +230,7 @@ def vision(rounds: int, folder: Path) -> dict:
     for _ in range(rounds):
         for name, (once, share) in WAYS.items():
             start = time.perf_counter()
-            group_pass(policy, processor, samples, prompt, once, balance if share else 0)
+            group_pass(policy, processor, samples, prompt, once, share)
             seconds[name].append(time.perf_counter() - start)
     out = {
         "tiny model, seconds": {
@@ -255,9 +256,9 @@ def vision(rounds: int, folder: Path) -> dict:
     policy.network.set_attn_implementation("eager")
     for share in (False, True):
         torch_says = counted(
-            lambda on=share: group_pass(policy, processor, samples[:2], prompt, True, 10**6 * on)
+            lambda on=share: group_pass(policy, processor, samples[:2], prompt, True, on)
         )
-        formula = flops_of(shape, samples[:2], True, 10**6 * share)
+        formula = flops_of(shape, samples[:2], True, balance * share)
         out[f"formula / torch's counter, {'shared' if share else 'own'} rows"] = round(
             formula / torch_says, 3
         )
@@ -266,8 +267,8 @@ def vision(rounds: int, folder: Path) -> dict:
 
 def flops_of(shape: Shape, samples: list[TrainSample], once: bool, balance: int) -> float:
     rows = [
-        (len(samples[row[0]].prompt_ids), [len(samples[i].completion_ids) for i in row])
-        for row in rows_of(samples, balance)
+        (len(block[0].prompt_ids), [len(s.completion_ids) for s in block])
+        for block in blocks_of(samples, Layout(10**6, balance, share=balance > 0))
     ]
     return group_flops(shape, 1024, rows, looks=1 if once else 2 * len(samples))
 

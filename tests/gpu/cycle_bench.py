@@ -20,7 +20,8 @@ from actors.learner import Learner
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import rollout_engine_args
 from geoagent_rl.config import Config, load
-from geoagent_rl.grpo.batching import TrainSample, collate, plan
+from geoagent_rl.grpo.batching import Layout, micro_batches
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.types import Prompt, Rollout, Sampling, Truth
 from tests.gpu.gaps import gaps
@@ -133,33 +134,35 @@ class Bench:
             self.results.record("start", "learner", start_s=time.monotonic() - begin)
         return self.learner
 
-    def replayed(self, prompt: Prompt, rollouts: list[Rollout], balance: int) -> list[list[float]]:
-        """The learner's log-probabilities of completions. balance 0: each in a row of its own."""
+    def replayed(
+        self, prompt: Prompt, rollouts: list[Rollout], layout: Layout
+    ) -> list[list[float]]:
+        """The learner's log-probabilities of completions, in rows as `layout` has them."""
         learner, found = self.ready_learner(), {}
-        image_token = learner.policy.network.config.image_token_id
-        marks = image_token, learner.processor.tokenizer.pad_token_id
+        passes, usual = learner.passes, learner.passes.layout
         samples = [
             TrainSample(str(r.index), prompt.image, r.prompt_ids, r.completion_ids)
             for r in rollouts
         ]
-        grids, features = learner.look([prompt.image])
-        budget, temperature = (
-            self.config.learner.micro_batch_tokens,
-            self.config.rollout.temperature,
-        )
-        for part in plan(samples, 1, budget, balance)[0]:
-            batch = collate(part, [prompt.image], *marks, balance).to(learner.device)
+        grids, features = learner.pictures.look([prompt.image], learner.sharded.device)
+        sampling = self.config.rollout.temperature, passes.banned
+        passes.layout = layout
+        for rows in micro_batches(samples, layout):
+            given = passes.inputs(rows, [prompt.image], grids)
             with torch.no_grad():
-                places = learner.policy.position_ids(batch, grids)
-                rows, _ = learner.policy(batch, features, places, temperature, learner.banned)
-            for sample, row in zip(part, rows.tolist(), strict=True):
+                values, _ = learner.policy(
+                    given.batch, features, given.positions, *sampling, given.mask
+                )
+            order = [s for row in rows for block in row for s in block]
+            for sample, row in zip(order, values.tolist(), strict=True):
                 found[sample.uid] = row[: len(sample.completion_ids)]
+        passes.layout = usual
         return [found[s.uid] for s in samples]
 
     def learner_gap(self, prompt: Prompt, rollouts: list[Rollout]) -> dict[str, Any]:
         """How far the learner, as it is now, lies from the engine that made the completions."""
-        balance = self.ready_learner().balance
-        return gaps(self.replayed(prompt, rollouts, balance), [r.logprobs for r in rollouts])
+        layout = self.ready_learner().passes.layout
+        return gaps(self.replayed(prompt, rollouts, layout), [r.logprobs for r in rollouts])
 
     async def generate(
         self, engine: RolloutEngine, seed: int, prompts: list[Prompt], row: dict[str, Any]

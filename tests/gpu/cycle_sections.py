@@ -138,8 +138,9 @@ async def checks(bench: Bench) -> None:
     for case, prompts in {"repeated": [prompt], "in company": bench.prompts}.items():
         again = (await bench.generate(made, seed, prompts, {}))[0]
         bench.results.record("checks", case, **compare(again, kept))
-    balance = bench.ready_learner().balance
-    itself = gaps(bench.replayed(prompt, kept, balance), bench.replayed(prompt, kept, 0))
+    layout = bench.ready_learner().passes.layout
+    alone = replace(layout, share=False, packed=False)
+    itself = gaps(bench.replayed(prompt, kept, layout), bench.replayed(prompt, kept, alone))
     agree = bench.learner_gap(prompt, kept)
     bench.results.record("checks", "first engine", agree=agree, itself=itself)
     await made.stop()

@@ -1,12 +1,13 @@
-"""What learner_bench measures: a policy of the asked shape, a group of samples, the learner's pass.
+"""What learner_bench measures: a policy of the asked shape, groups of samples, the passes.
 
-May know the learner's class from inside: it is driven without DeepSpeed, files or a tokenizer."""
+actors/passes.py is driven without DeepSpeed, files or a tokenizer."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import cycle
 from types import SimpleNamespace
@@ -17,9 +18,12 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from actors.learner import Learner
+from actors.passes import Call, Passes
 from geoagent_rl.config import Config
-from geoagent_rl.grpo.batching import TrainSample, plan, rows_of
+from geoagent_rl.grpo.batching import Layout, Row, micro_batches
+from geoagent_rl.grpo.samples import TrainSample, by_prompt
+from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
+from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, Policy
 from geoagent_rl.policy.rows import attention_balance
 from tests.gpu.measuring import Mark, device_api, gradient, measure, profiled
@@ -28,7 +32,7 @@ from tests.gpu.results import GIB, Results
 
 LORA = {"r": 64, "lora_alpha": 128}
 BF16 = torch.bfloat16
-Batches = Sequence[Sequence[TrainSample]]
+Batches = Sequence[Sequence[Row]]
 Features = tuple[Tensor, ...]
 # grid: of the picture in patches, four of which make a token; completion: mean tokens; budgets:
 # micro_batch_tokens; rows, lora, logits, chunks: sizes of the kernel sections
@@ -74,21 +78,36 @@ class Load:
         self.special = min(151652, self.shape.vocab - 8)
         self.banned = torch.arange(self.special, self.special + 5, device=self.device)
         self.image_tokens = math.prod(self.size.grid) // 4
-        self.grids = torch.tensor([self.size.grid], device=self.device)
+        self.grids = torch.tensor([self.size.grid])
         self.features = (0.02 * self.normal(self.image_tokens, self.shape.hidden),)  # made up
         sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
         given = (self.shape.hidden, self.shape.mlp, self.shape.heads, self.shape.kv_heads)
         self.balance = attention_balance(SimpleNamespace(**dict(zip(sizes, given, strict=True))))
         self.group = self.samples(8)
-        budgets = self.size.budgets
-        self.wide, self.narrow = (plan(self.group, 1, b, self.balance)[0] for b in budgets)
+        # one copy of the prompt behind which the whole group stands, in one row
+        self.wide = micro_batches(self.group, self.layout("packed"))
 
     def normal(self, *size: int, **more: Any) -> Tensor:
         return torch.randn(*size, **({"device": self.device, "dtype": BF16} | more))
 
-    def samples(self, n: int) -> list[TrainSample]:
-        """n completions of one prompt; their lengths are log-normal."""
-        seed, size = torch.Generator().manual_seed(0), self.size
+    def layout(self, kind: str, budget: int = 0) -> Layout:
+        """kind: "separate" rows (causal attention), "shared" rows (a dense mask) or one "packed"
+        row (flex attention, where it works)."""
+        budget, shared = budget or self.size.budgets[0], kind != "separate"
+        packed = kind == "packed" and self.flex
+        return Layout(budget, self.balance, shared, packed, BLOCK if packed else 8)
+
+    @cached_property
+    def flex(self) -> bool:
+        """Whether flex attention compiles here and is right; recorded with the seconds it takes."""
+        start, a = time.monotonic(), self.shape
+        works = flex_works(self.device, a.heads, a.kv_heads, a.head_dim)
+        self.results.record("flex", "works", works=works, seconds=time.monotonic() - start)
+        return works
+
+    def samples(self, n: int, number: int = 0) -> list[TrainSample]:
+        """n completions of prompt `number`; their lengths are log-normal."""
+        seed, size = torch.Generator().manual_seed(number), self.size
         drawn = size.completion * torch.exp(0.35 * torch.randn(n, generator=seed) - 0.06)
         text_of_prompt = size.prompt - self.image_tokens - 2
         lengths = [text_of_prompt, *drawn.clamp(max=size.longest).int().tolist()]
@@ -103,7 +122,7 @@ class Load:
 
     @cached_property
     def policy(self) -> Policy:
-        """As load_policy makes it, from a configuration; bfloat16 adapters as under DeepSpeed."""
+        """As load_policy and the learner make it: bfloat16 base, float32 adapters."""
         start = time.monotonic()
         marks = ("vision_start_token_id", "vision_end_token_id", None, "image_token_id")
         ids = {name: self.special + i for i, name in enumerate((*marks, "video_token_id")) if name}
@@ -114,8 +133,10 @@ class Load:
         network.model.visual.requires_grad_(False)
         lora = LoraConfig(**LORA, target_modules=LORA_TARGETS, exclude_modules=LORA_EXCLUDED)
         policy = Policy(get_peft_model(network, lora)).train()
+        use_fast_adapters(policy.lora_layers)
+        if self.flex:
+            use_flex(policy.network)
         for name, p in policy.named_parameters():
-            p.data = p.data.to(BF16)
             if ".lora_B." in name:
                 nn.init.normal_(p, 0, 0.01)  # at 0 the gradient of A would be 0 too
         held = self.gpu.memory_allocated() / GIB
@@ -124,25 +145,19 @@ class Load:
 
     def learner(
         self,
+        kind: str = "packed",
         engine: Any = None,
         backward: Callable[[Tensor], Any] = Tensor.backward,
         checkpointing: bool = True,
     ) -> Callable[..., None]:
-        """Return learn(batches, mark, features): Learner.learn_batch of each, its passes marked."""
-        policy, found = self.policy, object.__new__(Learner)
-        policy.network.gradient_checkpointing_enable({"use_reentrant": False})
+        """Return learn(batches, mark, features): Passes.learn of each, its passes marked."""
+        network = self.policy.network
+        network.gradient_checkpointing_enable({"use_reentrant": False})
         if not checkpointing:
-            policy.network.gradient_checkpointing_disable()
-        vars(found).update(
-            config=self.config,
-            policy=policy,
-            device=self.device,
-            balance=self.balance,
-            banned=self.banned,
-            processor=SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0)),
-            phase=SimpleNamespace(kind="grpo"),
-        )
-        found.clear()
+            network.gradient_checkpointing_disable()
+        sharded = SimpleNamespace(device=self.device, engine=engine or self.policy)
+        bans = self.banned.tolist()
+        passes = Passes(self.config, "grpo", self.policy, sharded, self.layout(kind), bans, 0)  # type: ignore[arg-type]
 
         def learn(batches: Batches, mark: Mark, features: Features = self.features) -> None:
             # what ends where the policy's first and second pass begin
@@ -153,24 +168,42 @@ class Load:
                 backward(loss)
                 mark("backward")
 
-            found.sharded = SimpleNamespace(engine=engine or policy, backward=marked)
-            with policy.register_forward_pre_hook(lambda *_: mark(next(names))):
-                for samples in batches:
-                    found.learn_batch(samples, ["x"], self.grids, features, 1)
+            sharded.backward = marked
+            call = Call(["x"], self.grids, features, 1)
+            with self.policy.register_forward_pre_hook(lambda *_: mark(next(names))):
+                for rows in batches:
+                    passes.learn(rows, call)
                     mark("count")
 
         return learn
 
+    @contextlib.contextmanager
+    def pefts_form(self, wanted: bool = True) -> Iterator[None]:
+        """PEFT's own forward of the adapters for a while, in bfloat16, its fastest."""
+        layers = self.policy.lora_layers if wanted else ()
+        adapters = [p for p in self.policy.parameters() if p.requires_grad] if wanted else []
+        for layer in layers:
+            del layer.forward
+        for p in adapters:
+            p.grad, p.data = None, p.data.to(BF16)
+        try:
+            yield
+        finally:
+            for p in adapters:
+                p.grad, p.data = None, p.data.float()
+            if layers:
+                use_fast_adapters(layers)
+
     def needed(self, batches: Batches) -> tuple[dict[str, float], int, int]:
         """Return useful FLOPs by pass, tokens, and completion tokens.
 
-        Of real tokens and visible pairs, nothing twice; a multiply-add counts 2."""
+        Of real tokens and visible pairs, no prompt twice; a multiply-add counts 2."""
         tokens, completion, pairs, p = 0, 0, 0.0, self.size.prompt
-        for samples in batches:
-            for row in rows_of(samples, self.balance):
-                sizes = [len(samples[i].completion_ids) for i in row]
-                tokens, completion = tokens + p + sum(sizes), completion + sum(sizes)
-                pairs += p * (p + 1) / 2 + sum(n * p + n * (n + 1) / 2 for n in sizes)
+        samples = [s for rows in batches for row in rows for block in row for s in block]
+        for group in by_prompt(samples):
+            sizes = [len(s.completion_ids) for s in group]
+            tokens, completion = tokens + p + sum(sizes), completion + sum(sizes)
+            pairs += p * (p + 1) / 2 + sum(n * p + n * (n + 1) / 2 for n in sizes)
         a = self.shape
         linear = 2.0 * (tokens * a.linear_parameters + completion * a.hidden * a.vocab)
         scores = 4 * a.layers * a.heads * a.head_dim * pairs

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from actors.deepspeed_engine import ShardedModule, start_distributed, stop_distributed
-from geoagent_rl.grpo.batching import padded_tokens, rows_of
+from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens
 from geoagent_rl.policy.model import adapter_state, write_adapter
 from tests.gpu.learner_load import Batches, Load
 from tests.gpu.measuring import Mark, repeats, silent
@@ -40,27 +40,35 @@ def ceilings(load: Load) -> None:
 
 
 def micro(load: Load) -> None:
-    """Micro-batches: a sample, two in a row, a group by two budgets; without checkpointing."""
-    wide, narrow = load.size.budgets
-    cases: dict[str, Batches] = {
-        "a one sample": [load.group[:1]],
-        "b two in a row": [load.group[:2]],
-        f"c group, {wide}": load.wide,
-        f"d group, {narrow}": load.narrow,
-        "e as d, no checkpointing": load.narrow,
-    }
-    for case, batches in cases.items():
-        load.policy.zero_grad()
-        work = partial(load.learner(checkpointing=case[0] != "e"), batches)
-        row = micro_batches(load, batches, load.measure(work))
-        load.results.record("micro", case, **row)
-        if case[0] == "d":
-            found = load.profiled(work)
-            busy = found["busy_ms"] / row["total_ms"]
-            load.results.record("micro", "d profiled", busy_share=busy, **found)
+    """A sample; a group in separate, shared and packed rows; without recompute; two groups."""
+    budget = load.size.budgets[0]
+    pair = [*load.group, *load.samples(8, number=1)]
+    cases = [
+        ("a one sample", "packed", load.group[:1], budget, True),
+        ("b group, separate rows", "separate", load.group, budget, True),
+        ("c group, masked rows", "shared", load.group, budget, True),
+        ("d group, packed", "packed", load.group, budget, True),
+        ("e as d, no recompute", "packed", load.group, budget, False),
+        ("f two groups packed, no recompute", "packed", pair, 2 * budget, False),
+        ("g as d, PEFT's form", "packed", load.group, budget, True),
+    ]
+    for case, kind, samples, tokens, checkpointing in cases:
+        with load.results.guard("micro", case), load.pefts_form(case[0] == "g"):
+            load.policy.zero_grad()
+            layout = load.layout(kind, tokens)
+            batches = micro_batches(samples, layout)
+            work = partial(load.learner(kind, checkpointing=checkpointing), batches)
+            row = beside_ceiling(load, batches, layout, load.measure(work))
+            load.results.record("micro", case, **row)
+            if case[0] in "de":
+                found = load.profiled(work)
+                busy = found["busy_ms"] / row["total_ms"]
+                load.results.record("micro", f"{case[0]} profiled", busy_share=busy, **found)
 
 
-def micro_batches(load: Load, batches: Batches, times: dict[str, float]) -> dict[str, Any]:
+def beside_ceiling(
+    load: Load, batches: Batches, layout: Layout, times: dict[str, float]
+) -> dict[str, Any]:
     """Speed of the measured passes beside the ceiling; the gradient's norm shows that they ran."""
     norm = nn.utils.clip_grad_norm_(load.policy.parameters(), math.inf)
     flops, tokens, completion = load.needed(batches)
@@ -76,14 +84,14 @@ def micro_batches(load: Load, batches: Batches, times: dict[str, float]) -> dict
         "mfu_of": share,
         "tokens": tokens,
         "completion_tokens": completion,
-        "padded": [padded_tokens(samples, load.balance) for samples in batches],
-        "rows": [len(rows_of(samples, load.balance)) for samples in batches],
+        "padded": [padded_tokens(rows, layout) for rows in batches],
+        "rows": [len(rows) for rows in batches],
     }
 
 
 def host(load: Load) -> None:
     """Where a micro-batch waits for the device; the adapter to the host and to shared memory."""
-    learn, policy = partial(load.learner(), load.narrow[:1], silent), load.policy
+    learn, policy = partial(load.learner(), load.wide[:1], silent), load.policy
     state = adapter_state(policy)
     learn()
     with warnings.catch_warnings(record=True) as caught:
@@ -93,8 +101,8 @@ def host(load: Load) -> None:
         load.gpu.set_sync_debug_mode("default")
     waits = [w for w in caught if "called a synchronizing" in str(w.message)]
     places = Counter("/".join(Path(w.filename).parts[-2:]) + f":{w.lineno}" for w in waits)
-    most, samples = dict(places.most_common(15)), len(load.narrow[0])
-    load.results.record("host", "learn_batch", samples=samples, syncs=len(waits), places=most)
+    most = dict(places.most_common(15))
+    load.results.record("host", "a group's passes", syncs=len(waits), places=most)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
 
         def work(mark: Mark) -> None:
@@ -121,28 +129,25 @@ def vision(load: Load) -> None:
 
 
 def deepspeed(load: Load) -> None:
-    """A micro-batch and a step: AdamW on float32 copies of the adapter, and ZeRO 2."""
+    """A micro-batch and a step: plain AdamW on the float32 adapter, and the learner's ZeRO 0."""
     plain_adamw(load)
     start_distributed(0, 1, "", gpu=load.cuda, timeout_s=120)
     try:
         held = load.gpu.memory_allocated() / GIB
-        sharded = ShardedModule(load.policy, 2, True, (0.9, 0.999), 0.0, 1.0)
-        learn = load.learner(sharded.engine, sharded.backward)
+        sharded = ShardedModule(load.policy, 0, (0.9, 0.999), 0.0, 1.0)
+        learn = load.learner(engine=sharded.engine, backward=sharded.backward)
 
         def work(mark: Mark) -> None:
-            learn(load.narrow[:1], mark)
+            learn(load.wide[:1], mark)
             sharded.step(1e-6, 1.0, False)
             mark("step")
 
-        times, zero = load.measure(work), sharded.engine.optimizer
-        size = zero._gradient_reduction_buffer_dtype().itemsize
         load.results.record(
             "deepspeed",
-            "ZeRO 2",
-            **times,
+            "ZeRO 0",
+            **load.measure(work),
             held_before_GiB=held,
             held_GiB=load.gpu.memory_allocated() / GIB,
-            bucket_GiB=zero.reduce_bucket_size * size / GIB,
             trainable=sum(p.numel() for p in load.policy.parameters() if p.requires_grad),
             applied=sharded.applied,
             norm=sharded.norm,
@@ -153,20 +158,16 @@ def deepspeed(load: Load) -> None:
 
 def plain_adamw(load: Load) -> None:
     """The same without DeepSpeed: what a step costs at least."""
-    own = [p for p in load.policy.parameters() if p.requires_grad]
-    masters, learn = [p.detach().float() for p in own], load.learner()
-    adamw = torch.optim.AdamW(masters, lr=1e-6)
+    own, learn = [p for p in load.policy.parameters() if p.requires_grad], load.learner()
+    load.policy.zero_grad()
+    adamw = torch.optim.AdamW(own, lr=1e-6)
 
     def work(mark: Mark) -> None:
-        learn(load.narrow[:1], mark)
-        for master, p in zip(masters, own, strict=True):
-            assert p.grad is not None
-            master.grad, p.grad = p.grad.float(), None
-        nn.utils.clip_grad_norm_(masters, 1.0)
+        learn(load.wide[:1], mark)
+        nn.utils.clip_grad_norm_(own, 1.0)
         adamw.step()
-        torch._foreach_copy_([p.detach() for p in own], masters)
+        adamw.zero_grad()
         mark("step")
 
-    case = "plain AdamW, float32 masters"
-    times = load.measure(work)
+    case, times = "plain AdamW", load.measure(work)
     load.results.record("deepspeed", case, **times, held_GiB=load.gpu.memory_allocated() / GIB)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from geoagent_rl.grpo.batching import collate
+from geoagent_rl.grpo.batching import collate, own_rows
 from tests.gpu.learner_load import Load
 from tests.gpu.measuring import Mark, silent
 
@@ -25,16 +25,17 @@ def trl(load: Load) -> None:
     found: dict[str, Any] = {}
     gradients = []
     for name, work in (("ours", ours), ("theirs", theirs)):
-        load.policy.zero_grad()
-        work()
-        given = [p.grad.flatten().float() for p in load.policy.parameters() if p.grad is not None]
-        gradients.append(torch.cat(given))
-
-        def timed(mark: Mark, work: Any = work) -> None:
+        with load.pefts_form(name == "theirs"):
+            load.policy.zero_grad()
             work()
-            mark("group")
+            trained = [p for p in load.policy.parameters() if p.requires_grad]
+            gradients.append(torch.cat([p.grad.flatten().float() for p in trained]))  # type: ignore[union-attr]
 
-        found |= {f"{name}_{k}": v for k, v in load.measure(timed).items()}
+            def timed(mark: Mark, work: Any = work) -> None:
+                work()
+                mark("group")
+
+            found |= {f"{name}_{k}": v for k, v in load.measure(timed).items()}
     ratio = found["ours_group_ms"] / found["theirs_group_ms"]
     cosine = float(torch.cosine_similarity(*gradients, dim=0))
     case = "group, 8 padded rows there"
@@ -48,7 +49,7 @@ def trl_pass(load: Load, pixels: torch.Tensor) -> Any:
     from trl.trainer.utils import add_fused_lm_head
 
     policy, c, trainer = load.policy, load.config.learner, object.__new__(GRPOTrainer)
-    batch = collate(load.group, ["x"], load.special + 3, 0).to(load.device)
+    batch = collate(own_rows(load.group), ["x"], load.special + 3, 0).to(load.device)
     add_fused_lm_head(
         policy.network, load.config.rollout.temperature, outputs=("log_probs", "entropy")
     )
@@ -71,9 +72,9 @@ def trl_pass(load: Load, pixels: torch.Tensor) -> Any:
     )
     pictures = {
         "pixel_values": pixels.repeat(8, 1),
-        "image_grid_thw": load.grids.repeat(8, 1),
+        "image_grid_thw": load.grids.repeat(8, 1).to(load.device),
         "num_images": [1] * 8,
-        "mm_token_type_ids": batch.mm_token_type_ids,
+        "mm_token_type_ids": (batch.input_ids == load.special + 3).long(),
     }
     ids, seen, p = batch.input_ids, batch.attention_mask, load.size.prompt
     inputs = pictures | {

@@ -10,8 +10,9 @@ import trl
 
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.grpo.batching import collate, train_samples
+from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.grpo.samples import train_samples
 from geoagent_rl.policy.prompt import banned_ids
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 from tests.support.trl_harness import (
@@ -82,7 +83,7 @@ def test_divergence_an_unscorable_sample_leaves_loss_and_divisor_here(policy, tm
     )
     rows = train_samples(group)
     batch = collate(
-        rows, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
+        own_rows(rows), [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
     )
     losses, _ = policy_losses(
         model(batch, (), None)[0],
@@ -106,7 +107,7 @@ def test_divergence_kl_is_the_plain_k3_here(policy, tmp_path):
     model, processor = policy
     rows, pictures = samples(processor, 5)
     tokens = model.network.config.image_token_id, processor.tokenizer.pad_token_id
-    batch = collate(rows, list(pictures), *tokens)
+    batch = collate(own_rows(rows), list(pictures), *tokens)
     inputs = trl_inputs(batch, rows, pictures, *tokens)
     inputs["ref_per_token_logps"] = forward(model, batch, pictures, 1.0, reference=True)[0].detach()
     found = {}
@@ -144,7 +145,7 @@ def test_divergence_bnpo_is_local_to_the_group_here(policy, tmp_path):
     for size in (4, 2):
         oracle.current_gradient_accumulation_steps = 4 // size
         for part in (rows[i : i + size] for i in range(0, 4, size)):
-            batch = collate(part, list(pictures), *tokens)
+            batch = collate(own_rows(part), list(pictures), *tokens)
             oracle._compute_loss(
                 oracle.model, trl_inputs(batch, part, pictures, *tokens)
             ).backward()
@@ -160,7 +161,10 @@ def test_divergence_banned_tokens_are_outside_the_distribution_here(policy, tmp_
     model, processor = policy
     rows, pictures = samples(processor, 2)
     tokens = model.network.config.image_token_id, processor.tokenizer.pad_token_id
-    batch, banned = collate(rows, list(pictures), *tokens), banned_ids(processor.tokenizer)
+    batch, banned = (
+        collate(own_rows(rows), list(pictures), *tokens),
+        banned_ids(processor.tokenizer),
+    )
     oracle = ready(policy, tmp_path, [0.0] * 4, temperature=0.7)
     theirs = their_logprobs(oracle, trl_inputs(batch, rows, pictures, *tokens))
     with torch.no_grad():

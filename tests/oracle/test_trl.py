@@ -9,9 +9,10 @@ import torch
 from trl.rewards import get_soft_overlong_punishment
 
 from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
-from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.batching import Layout, collate, micro_batches, own_rows
 from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.grpo.overlong import counted, soft_penalty
+from geoagent_rl.grpo.samples import TrainSample
 from tests.support.trl_harness import (
     MAX_TOKENS,
     compare,
@@ -132,13 +133,14 @@ def test_log_probabilities_loss_and_gradients(
     config = model.network.config
     for seed in range(2):
         rows, pictures = samples(processor, seed)
-        balance = (0, 10**6)[
-            seed
-        ]  # the second time two of the completions share their prompt's row
+        laid = own_rows(rows)
+        if seed:  # all in one row: three prompts, two of the completions behind one of them
+            (laid,) = micro_batches(rows, Layout(10**6, 1, packed=True))
+            rows = [s for row in laid for block in row for s in block]
         batch = collate(
-            rows, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id, balance
+            laid, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id
         )
-        assert len(batch.input_ids) == (4, 3)[seed]
+        assert (len(batch.input_ids), len(batch.blocks)) == ((4, 4), (1, 3))[seed]
         inputs = trl_inputs(
             batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id
         )
@@ -192,7 +194,7 @@ def test_importance_correction(policy, tmp_path, level):
     oracle.current_gradient_accumulation_steps = 1
     rows = [TrainSample(s.uid, "", (5, 6, 7), s.completion_ids) for s in samples(processor, 3)[0]]
     batch = collate(
-        rows, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
+        own_rows(rows), [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
     )
     mask = batch.completion_mask.float()
     logprobs, _ = model(batch, (), None, temperature)
@@ -244,7 +246,7 @@ def test_masked_truncated_completions(policy, tmp_path, kind):
     ]
     kept = counted(rows, "mask")
     batch = collate(
-        kept, [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
+        own_rows(kept), [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
     )
     logprobs, _ = model(batch, (), None)
     asked = {

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.batching import collate, own_rows
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import encode
 from tests.support import tiny_random
@@ -32,7 +33,7 @@ def batch_of(processor, network, samples: int):
         ids = torch.randint(0, 256, (4 + 3 * i,), generator=noise).tolist()
         rows.append(TrainSample(str(i), str(i % 2), prompts[i % 2].ids, tuple(ids), 1.0))
     return collate(
-        rows, ["0", "1"], network.config.image_token_id, processor.tokenizer.pad_token_id
+        own_rows(rows), ["0", "1"], network.config.image_token_id, processor.tokenizer.pad_token_id
     ), prompts
 
 
@@ -59,23 +60,22 @@ def test_shared_features_give_the_plain_models_log_probabilities_and_gradients(p
             if "lora_B" in name:
                 p.normal_(0, 0.05, generator=torch.Generator().manual_seed(len(name)))
     batch, prompts = batch_of(processor, policy.network, 5)
-    shown = [prompts[i] for i in batch.image_index]
+    shown = [prompts[block.image] for block in batch.blocks]
     logits = policy.network(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
-        mm_token_type_ids=batch.mm_token_type_ids,
+        mm_token_type_ids=(batch.input_ids == policy.network.config.image_token_id).long(),
         pixel_values=torch.cat([p.pixel_values for p in shown]),
         image_grid_thw=torch.cat([p.image_grid_thw for p in shown]),
     ).logits
-    mask, rows = batch.completion_mask, torch.arange(5)[:, None]
-    plain = (
-        logits[rows, batch.positions].log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
-    )
-    (plain * mask).sum().backward()
+    mask = batch.completion_mask
+    predicted = logits.flatten(0, 1)[batch.places].log_softmax(-1)
+    plain = predicted.gather(-1, batch.targets[mask][:, None])[:, 0]
+    plain.sum().backward()
     expected = gradients(policy)
     ours = logprobs(policy, batch, prompts)
     ours.sum().backward()
-    torch.testing.assert_close(ours[mask], plain[mask], rtol=0, atol=2e-5)
+    torch.testing.assert_close(ours[mask], plain, rtol=0, atol=2e-5)
     found = gradients(policy)
     largest = max(float(g.abs().max()) for g in expected.values())
     assert (
@@ -121,6 +121,24 @@ def test_a_prompt_is_never_cut(place):
     network = load_policy(place[0]).network
     batch, prompts = batch_of(processor, network, 2)
     long = TrainSample("long", "0", prompts[0].ids * 3, tuple(range(200)) * 3)
-    grown = collate([long], ["0"], network.config.image_token_id, 0)
-    assert tuple(grown.input_ids[0].tolist()) == long.prompt_ids + long.completion_ids
+    grown = collate(own_rows([long]), ["0"], network.config.image_token_id, 0)
+    assert grown.input_ids[0].tolist() == [*long.prompt_ids, *long.completion_ids]
     assert grown.attention_mask.all()
+
+
+def test_windows_of_one_size_in_one_batch_give_the_towers_features(place):
+    """Against transformers' own forward, for pictures with windows of several sizes."""
+    policy, processor = load_policy(place[0]), place[1]
+    visual = policy.network.model.visual
+    visual.window_size = 2 * 28  # several windows in a picture of 84 pixels
+    prompts = [
+        encode(processor, Image.effect_noise(size, 60).convert("RGB"), "tiny", 10_000)
+        for size in ((84, 84), (140, 56), (56, 112), (84, 84))
+    ]
+    grids = torch.cat([p.image_grid_thw for p in prompts])
+    pixels = torch.cat([p.pixel_values for p in prompts])
+    with torch.no_grad():
+        expected = policy.network.model.get_image_features(pixels, grids).pooler_output
+    found = policy.image_features(pixels, grids)
+    assert [len(f) for f in found] == [len(f) for f in expected]
+    torch.testing.assert_close(torch.cat(found), torch.cat(expected), rtol=1e-5, atol=1e-5)

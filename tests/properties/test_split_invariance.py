@@ -5,6 +5,7 @@ On a random tiny Qwen2.5-VL in float32: equal means within a few units of roundi
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,11 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from geoagent_rl.grpo.batching import TrainSample, collate, micro_batches, plan
+from geoagent_rl.grpo.balance import assign
+from geoagent_rl.grpo.batching import Layout, collate, filler, micro_batches, own_rows
 from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
+from geoagent_rl.grpo.samples import TrainSample
+from geoagent_rl.policy.attention import use_flex
+from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import banned_ids, encode
+from geoagent_rl.policy.rows import visible, visible_blocks
 from tests.support import tiny_random
 
 FEW = settings(
@@ -24,14 +30,22 @@ FEW = settings(
 )
 KINDS, LEVELS = ["grpo", "dapo", "dr_grpo", "bnpo"], ["token", "sequence"]
 SIZES = [(84, 84), (140, 56), (60, 90)]
-ROWS = st.sampled_from([0, 1, 10**6])  # see rows_of; 0: completions of one prompt share no row
+# completions alone, a few behind a prompt, all behind it, all prompts in one row
+LAYOUTS = st.sampled_from(
+    [
+        Layout(10**6, 1, share=False),
+        Layout(10**6, 1),
+        Layout(10**6, 10**6, multiple=8),
+        Layout(10**6, 1, packed=True, multiple=16),
+    ]
+)
 
 
 class World:
     """A policy with a non-zero adapter, three pictures, seven samples."""
 
     def __init__(self, directory: str) -> None:
-        self.processor = load_processor(directory)
+        self.directory, self.processor = directory, load_processor(directory)
         self.policy = load_policy(directory, lora=(4, 8))
         with torch.no_grad():
             for name, p in self.policy.named_parameters():
@@ -54,33 +68,33 @@ class World:
             )
         self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
 
-    def logprobs(self, samples, images=("0", "1", "2"), balance=0):
+    def logprobs(self, rows, images=("0", "1", "2"), multiple=1, mask=None):
         """(log-probabilities [B, T], batch); the pictures' features are computed in the order
-        `images`.
+        `images`. mask: of the batch; None: the dense one.
         """
         config = self.policy.network.config
-        batch = collate(
-            samples, images, config.image_token_id, self.processor.tokenizer.pad_token_id, balance
-        )
+        tokens = config.image_token_id, self.processor.tokenizer.pad_token_id
+        batch = collate(rows, images, *tokens, multiple)
         grids = torch.cat([self.prompts[i].image_grid_thw for i in images])
         features = self.policy.image_features(
             torch.cat([self.prompts[i].pixel_values for i in images]), grids
         )
-        values, _ = self.policy(
-            batch, features, self.policy.position_ids(batch, grids), 0.7, self.banned
-        )
+        positions = self.policy.position_ids(batch, grids)
+        seen = mask(batch) if mask else visible(batch, torch.float32)
+        values, _ = self.policy(batch, features, positions, 0.7, self.banned, seen)
         return values, batch
 
-    def step(self, batches, kind, level="token", balance=0):
+    def step(self, batches, kind, level="token", multiple=1):
         """(loss, gradients) of micro-batches accumulated one after the other.
 
         level: of a stale ratio and of an importance weight; the sampler's log-probabilities are
         made up from the ids."""
         self.policy.zero_grad()
         loss = sequences = tokens = 0.0
-        whole_group = sum(len(s.completion_ids) for samples in batches for s in samples if s.weight)
-        for samples in batches:
-            values, batch = self.logprobs(samples, balance=balance)
+        found = [s for rows in batches for row in rows for block in row for s in block]
+        whole_group = sum(len(s.completion_ids) for s in found if s.weight)
+        for rows in batches:
+            values, batch = self.logprobs(rows, multiple=multiple)
             mask = batch.completion_mask.float()
             sampler = -4.8 - 0.4 * (batch.targets % 3) * mask
             losses, _ = policy_losses(
@@ -115,7 +129,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(world):
     return {
-        (kind, level): world.step([world.samples], kind, level)
+        (kind, level): world.step([own_rows(world.samples)], kind, level)
         for kind in KINDS
         for level in LEVELS
     }
@@ -132,44 +146,98 @@ def assert_same(found, expected):
 
 
 @FEW
-@given(data=st.data(), kind=st.sampled_from(KINDS), level=st.sampled_from(LEVELS), balance=ROWS)
-def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind, level, balance):
+@given(
+    data=st.data(),
+    kind=st.sampled_from(KINDS),
+    level=st.sampled_from(LEVELS),
+    layout=LAYOUTS,
+)
+def test_any_split_and_order_gives_the_whole_batch_step(world, whole, data, kind, level, layout):
     order = data.draw(st.permutations(world.samples))
     cuts = sorted(data.draw(st.sets(st.integers(1, 6), max_size=6)))
-    batches = [order[a:b] for a, b in zip([0, *cuts], [*cuts, 7], strict=True)]
-    assert_same(world.step(batches, kind, level, balance), whole[kind, level])
+    parts = [order[a:b] for a, b in zip([0, *cuts], [*cuts, 7], strict=True)]
+    batches = [rows for part in parts for rows in micro_batches(part, layout)]
+    assert_same(world.step(batches, kind, level, layout.multiple), whole[kind, level])
 
 
 @FEW
 @given(
     budget=st.integers(1, 2000),
-    ranks=st.sampled_from([1, 2, 3, 4]),
+    loads=st.lists(st.floats(0, 500), min_size=1, max_size=4),
     kind=st.sampled_from(["grpo", "bnpo"]),
-    balance=ROWS,
+    cut=st.booleans(),
+    layout=LAYOUTS,
 )
-def test_any_budget_and_number_of_ranks_gives_the_whole_batch_step(
-    world, whole, budget, ranks, kind, balance
+def test_any_budget_and_assignment_to_ranks_gives_the_whole_batch_step(
+    world, whole, budget, loads, kind, cut, layout
 ):
-    batches = [
-        batch for batches in plan(world.samples, ranks, budget, balance) for batch in batches
-    ]
-    assert_same(world.step(batches, kind, balance=balance), whole[kind, "token"])
+    layout = replace(layout, budget=budget)
+    shares, _ = assign(world.samples, loads, 800, layout.share, cut)
+    batches = [rows for share in shares for rows in micro_batches(share, layout)]
+    batches.append(filler(world.samples))
+    assert_same(world.step(batches, kind, multiple=layout.multiple), whole[kind, "token"])
 
 
 @FEW
-@given(data=st.data(), balance=ROWS)
-def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, data, balance):
-    order = data.draw(st.permutations(world.samples))
+@given(data=st.data(), layout=LAYOUTS)
+def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, data, layout):
     images = data.draw(st.permutations(["0", "1", "2"]))
-    together, batch = world.logprobs(order, images, balance)
-    assert len(batch.input_ids) == (
-        7 if balance == 0 else 3 if balance == 10**6 else len(batch.input_ids)
-    )
+    (rows,) = micro_batches(data.draw(st.permutations(world.samples)), layout)
+    together, _ = world.logprobs(rows, images, layout.multiple)
+    order = [s for row in rows for block in row for s in block]
+    assert not layout.packed or len(rows) == 1
     for row, sample in enumerate(order):
-        alone, _ = world.logprobs([sample])
+        alone, _ = world.logprobs(own_rows([sample]))
         n = len(sample.completion_ids)
         torch.testing.assert_close(together[row, :n], alone[0], rtol=0, atol=2e-5)
         assert not together[row, n:].any()
+
+
+def test_flex_attention_sees_what_the_mask_shows(world):
+    """Forward only: torch has no backward of it on CPUs (on a GPU: tests/gpu)."""
+    for layout in (Layout(10**6, 1, packed=True, multiple=128), Layout(10**6, 10**6)):
+        (rows,) = micro_batches(world.samples, layout)
+        expected, _ = world.logprobs(rows, multiple=layout.multiple)
+        kept = world.policy.network.config.text_config._attn_implementation
+        use_flex(world.policy.network)
+        with torch.no_grad():
+            found, _ = world.logprobs(rows, multiple=layout.multiple, mask=visible_blocks)
+            masked, _ = world.logprobs(rows, multiple=layout.multiple)
+            single, _ = world.logprobs(own_rows(world.samples[:1]))
+        world.policy.network.set_attn_implementation({"text_config": kept})
+        torch.testing.assert_close(found, expected.detach(), rtol=0, atol=2e-5)
+        torch.testing.assert_close(masked, expected.detach(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            single, world.logprobs(own_rows(world.samples[:1]))[0].detach(), rtol=0, atol=0
+        )
+
+
+def test_rows_of_several_completions_need_a_mask(world):
+    with pytest.raises(ValueError, match="need a mask"):
+        world.logprobs([[world.samples[:1], world.samples[1:2]]], mask=lambda batch: None)
+
+
+@pytest.mark.parametrize("rank", [4, 64])
+def test_fast_adapters_are_pefts(world, rank):
+    """Added by the matrix product (small ranks) and multiplied out (large ones), and switched
+    off."""
+    peft = load_policy(world.directory, lora=(rank, 2 * rank))
+    fast = load_policy(world.directory, lora=(rank, 2 * rank))
+    folded = use_fast_adapters(fast.lora_layers)
+    assert 0 < folded <= len(fast.lora_layers) if rank == 64 else folded < len(fast.lora_layers)
+    kept, steps = world.policy, []
+    for policy in (peft, fast):
+        with torch.no_grad():
+            for name, p in policy.named_parameters():
+                if "lora_B" in name:
+                    p.normal_(0, 0.05, generator=torch.Generator().manual_seed(len(name)))
+        world.policy = policy
+        with torch.no_grad(), policy.adapter_off():
+            base, _ = world.logprobs(own_rows(world.samples))
+        steps.append((*world.step([own_rows(world.samples)], "grpo"), base))
+    world.policy = kept
+    assert_same(steps[1][:2], steps[0][:2])
+    torch.testing.assert_close(steps[1][2], steps[0][2], rtol=0, atol=1e-5)
 
 
 def test_the_picture_matters(world):
@@ -177,9 +245,9 @@ def test_the_picture_matters(world):
     first, other = world.samples[0], world.samples[3]
     assert first.image == other.image == "0"
     images = ["0", "1", "2"]
-    values, _ = world.logprobs([first], images)
+    values, _ = world.logprobs(own_rows([first]), images)
     world.prompts["0"], kept = swapped(world.prompts["0"]), world.prompts["0"]
-    changed, _ = world.logprobs([first], images)
+    changed, _ = world.logprobs(own_rows([first]), images)
     world.prompts["0"] = kept
     assert (values - changed).abs().max() > 1e-3
 
@@ -199,7 +267,7 @@ def test_chunks_of_the_vocabulary_change_nothing(rows):
     expected = logits.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     entropy = torch.distributions.Categorical(logits=logits).entropy()
     found, found_entropy = selective_logprobs(
-        hidden, head, targets, 50, 0.7, banned, chunk_elements=50 * rows
+        hidden, head, targets, 50, 0.7, banned, chunk_elements=50 * rows, entropy=True
     )
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found_entropy, entropy, rtol=1e-4, atol=1e-5)
@@ -212,11 +280,5 @@ def test_chunks_of_the_vocabulary_change_nothing(rows):
 def test_half_precision_models_give_float32_log_probabilities():
     hidden = torch.randn(3, 8, dtype=torch.bfloat16)
     head = torch.nn.Linear(8, 10, dtype=torch.bfloat16)
-    values, entropy = selective_logprobs(hidden, head, torch.tensor([1, 2, 3]), 10)
+    values, entropy = selective_logprobs(hidden, head, torch.tensor([1, 2, 3]), 10, entropy=True)
     assert values.dtype == entropy.dtype == torch.float32
-
-
-def test_budgets_only_group(world):
-    assert [s.uid for b in micro_batches(world.samples, 1) for s in b] == [
-        s.uid for b in micro_batches(world.samples, 10**6) for s in b
-    ]

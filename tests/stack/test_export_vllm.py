@@ -12,7 +12,8 @@ import torch
 from actors.rollout import RolloutEngine
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
-from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.batching import collate, own_rows
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.generate import generate
 from geoagent_rl.policy.model import Policy, load_network, load_policy, load_processor, save_adapter
@@ -53,7 +54,8 @@ def our_logprobs(policy: Policy, processor, rollout, image: str) -> torch.Tensor
     prompt = encode(processor, open_image(image), "tiny", 84 * 84)
     sample = TrainSample(rollout.uid, image, rollout.prompt_ids, rollout.completion_ids)
     config = policy.network.config
-    batch = collate([sample], [image], config.image_token_id, processor.tokenizer.pad_token_id)
+    rows, pad = own_rows([sample]), processor.tokenizer.pad_token_id
+    batch = collate(rows, [image], config.image_token_id, pad)
     features = policy.image_features(prompt.pixel_values, prompt.image_grid_thw)
     positions = policy.position_ids(batch, prompt.image_grid_thw)
     banned = torch.tensor(banned_ids(processor.tokenizer))

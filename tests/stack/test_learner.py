@@ -76,8 +76,9 @@ def test_a_cpu_rank_has_a_thread_for_each_core_of_its_own(monkeypatch):
 
 def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]:
     from geoagent_rl.data.images import open_image
-    from geoagent_rl.grpo.batching import collate, train_samples
+    from geoagent_rl.grpo.batching import collate, own_rows
     from geoagent_rl.grpo.loss import k3
+    from geoagent_rl.grpo.samples import train_samples
     from geoagent_rl.policy.model import load_policy, load_processor
     from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
 
@@ -88,9 +89,8 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
         s for i in range(3) for s in train_samples(group(place, i, 0, 2 if i == 1 else None))
     ]
     assert len(samples) == 14
-    batch = collate(
-        samples, pictures, policy.network.config.image_token_id, processor.tokenizer.pad_token_id
-    )
+    tokens = policy.network.config.image_token_id, processor.tokenizer.pad_token_id
+    batch = collate(own_rows(samples), pictures, *tokens)
     grids = torch.cat([p.image_grid_thw for p in prompts])
     features = policy.image_features(torch.cat([p.pixel_values for p in prompts]), grids)
     inputs = (batch, features, policy.position_ids(batch, grids), c.rollout.temperature)
@@ -139,7 +139,7 @@ def count_calls(module: torch.nn.Module) -> list[int]:
 def test_a_picture_is_looked_at_once_for_all_samples_and_passes(place, learners):
     learner = learners(config(micro_batch_tokens=1))  # five micro-batches of two passes each
     calls, passes = (
-        count_calls(learner.policy.network.model.visual),
+        count_calls(learner.policy.network.model.visual.patch_embed),
         count_calls(learner.policy.network.lm_head),
     )
     learner.accumulate(group(place, 0, 0))

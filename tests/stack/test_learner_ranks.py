@@ -67,7 +67,8 @@ async def test_a_rank_that_dies_in_a_step_ends_it_at_once_and_is_named(place, ra
         ranks.actors[1].__ray_call__.remote(lambda _: os.getpid()).future()
     )
     try:
-        await ranks.accumulate(group(place, 0, 0))
+        for i in range(2):  # a group for each rank: one call
+            await ranks.accumulate(group(place, i, 0))
         stopped = psutil.Process(pid)
         stopped.suspend()  # so that rank 0 is inside the step's collective call when rank 1 dies
         step = asyncio.create_task(ranks.step())
@@ -139,27 +140,60 @@ async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "size", "loss", "calls"),
+    ("ranks", "colocate", "loss", "calls"),
     [
-        (4, 4, "grpo", [1, 1, 1, 1, 1]),
-        (8, 4, "grpo", [2, 2, 1]),
-        (9, 4, "dapo", [3, 2]),
-        (8, 4, "bnpo", [1] * 5),
+        (1, False, "grpo", [1, 1, 1, 1, 1]),
+        (2, False, "grpo", [2, 2, 1]),
+        (3, False, "dapo", [3, 2]),
+        (64, False, "grpo", [5]),
+        (1, True, "grpo", [5]),
+        (2, False, "bnpo", [1] * 5),
     ],
 )
-async def test_groups_are_sent_so_many_at_a_time_that_every_rank_has_work(
-    ranks, size, loss, calls, monkeypatch
+async def test_groups_go_out_so_many_at_a_time_that_every_rank_has_work(
+    place, ranks, colocate, loss, calls, monkeypatch
 ):
+    """The number follows from the configuration alone, so a resumed run repeats it."""
     c = config(ranks=ranks, loss=loss)
-    c.rollout.group_size = size
+    c.rollout.prompts_per_step, c.placement.colocate = 5, colocate
     learner, seen = LearnerGroup([], 1.0, groups_together(c)), []
 
-    async def everywhere(method, *groups):
-        seen.append((method, groups))
+    async def everywhere(method, *stored):
+        seen.append((method, stored))
 
     monkeypatch.setattr(learner, "everywhere", everywhere)
-    for group_number in range(5):
-        await learner.accumulate(group_number)
+    monkeypatch.setattr("actors.learner_group.ray.put", lambda groups: groups)
+    of_step = [group(place, i % 3, version=i) for i in range(5)]
+    for one in of_step:
+        await learner.accumulate(one)
     await learner.step()
-    assert seen.pop()[0] == "step" and [len(groups) for _, groups in seen] == calls
-    assert [number for _, groups in seen for number in groups] == [0, 1, 2, 3, 4]
+    assert seen.pop()[0] == "step" and [len(groups) for _, (groups,) in seen] == calls
+    sent = [g for _, (groups,) in seen for g in groups]
+    assert [int(g.versions[0]) for g in sent] == [0, 1, 2, 3, 4]
+    assert sent[0].completion_ids.nbytes == 4 * sum(
+        len(s.rollout.completion_ids) for s in of_step[0].samples
+    )
+
+
+async def test_calls_are_submitted_at_once_and_each_limit_begins_when_the_one_before_has_ended():
+    """So ranks never wait for one another, and a long queue is no timeout."""
+
+    class Rank:
+        def __init__(self):
+            self.answers = []
+            self.call = self
+
+        def remote(self, method, *args):
+            self.answers.append(Answer())
+            self.answers[-1].open = Future()
+            self.answers[-1].future = lambda a=self.answers[-1]: a.open
+            return self.answers[-1]
+
+    rank = Rank()
+    learner = LearnerGroup([rank], timeout_s=0.3)
+    calls = [asyncio.create_task(learner.everywhere("accumulate_groups", i)) for i in range(3)]
+    for done in range(3):
+        await asyncio.sleep(0.2)
+        assert len(rank.answers) == 3 and not calls[done].done()
+        rank.answers[done].open.set_result(done)
+    assert await asyncio.gather(*calls) == [0, 1, 2]

@@ -91,9 +91,11 @@ class FakeScorer:
 class FakeLearner:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.number, self.groups = seconds, 0, []
+        self.turn = asyncio.Lock()
 
     async def accumulate(self, group):
-        await asyncio.sleep(self.seconds)
+        async with self.turn:
+            await asyncio.sleep(self.seconds)
         self.groups.append((self.number, group))
 
     async def step(self):

@@ -24,14 +24,17 @@ from geoagent_rl.grpo.schedule import grpo_phase
 from tests.support.learner_cases import Place, config, group
 
 STEPS, WORLDS, LIMIT_S = 2, (1, 2, 4), 150.0
-# name: (ZeRO stage, tokens of a micro-batch, balance of shared rows, seed of the order, groups
-# streamed)
+SEPARATE, SHARED, PACKED = {"share": False}, {"multiple": 8}, {"packed": True}
+# name: (ZeRO stage, tokens of a micro-batch, layout of rows, seed of the order, groups streamed)
 CASES = {
-    "zero0": (0, 8192, 0, 0, True),
-    "zero0-whole": (0, 300, 8192, 1, False),
-    "zero2": (2, 250, 0, 2, True),
-    "zero3": (3, 400, 1, 3, True),
-    "zero3-whole": (3, 8192, 8192, 4, False),
+    "zero0": (0, 8192, SEPARATE, 0, True),
+    "zero0-whole": (0, 300, SHARED, 1, False),
+    "zero0-packed": (0, 8192, PACKED, 5, True),
+    "zero1": (1, 8192, SHARED, 6, True),
+    "zero1-whole": (1, 300, PACKED, 7, False),
+    "zero2": (2, 250, SEPARATE, 2, True),
+    "zero3": (3, 400, PACKED, 3, True),
+    "zero3-whole": (3, 8192, SHARED, 4, False),
 }
 
 
@@ -61,11 +64,11 @@ def steps(learner: Learner, place: Place, order: int, streamed: bool) -> list[di
 
 def work(rank: int, world: int, address: str, place: Place, out: Path) -> None:
     found = {}
-    for name, (stage, budget, balance, order, streamed) in CASES.items():
+    for name, (stage, budget, layout, order, streamed) in CASES.items():
         c = config(zero_stage=stage, micro_batch_tokens=budget, ranks=world)
         c.policy.gradient_checkpointing = name == "zero3"
         learner = Learner(c, place[0], grpo_phase(c), None, rank, world, address)
-        learner.balance = balance
+        learner.passes.layout = replace(learner.passes.layout, **layout)
         rows = steps(learner, place, order, streamed)
         found[name] = {"rows": rows, "probe": learner.version.probe_logprobs}
     learner.close()

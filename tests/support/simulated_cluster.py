@@ -132,13 +132,15 @@ class Rewards:
 class Learner:
     def __init__(self, hardware: Hardware) -> None:
         self.hardware, self.number, self.busy_s, self.samples = hardware, 0, 0.0, 0
+        self.turn = asyncio.Lock()
 
     async def accumulate(self, group):
         h = self.hardware
         tokens = sum(h.prompt_tokens + len(s.rollout.completion_ids) for s in group.samples)
         self.busy_s += (seconds := tokens / (h.learner_ranks * h.learned_tokens_per_s))
         self.samples += len(group.samples)
-        await asyncio.sleep(seconds)
+        async with self.turn:
+            await asyncio.sleep(seconds)
 
     async def step(self):
         self.number += 1

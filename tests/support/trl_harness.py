@@ -11,9 +11,10 @@ import trl
 from datasets import Dataset
 from PIL import Image
 
-from geoagent_rl.grpo.batching import TrainSample
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.model import load_policy, load_processor
 from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.rows import visible
 
 warnings.filterwarnings("ignore", module="trl|transformers|torch")
 SIZES = [(84, 84), (140, 56), (60, 90)]  # different grids, so prompts differ in length
@@ -138,9 +139,9 @@ def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
 def forward(policy, batch, pictures, temperature, reference=False, banned=None):
     grids = torch.cat([p.image_grid_thw for p in pictures.values()])
     features = policy.image_features(torch.cat([p.pixel_values for p in pictures.values()]), grids)
-    return policy(
-        batch, features, policy.position_ids(batch, grids), temperature, banned, reference
-    )
+    mask = visible(batch, policy.network.dtype)
+    positions = policy.position_ids(batch, grids)
+    return policy(batch, features, positions, temperature, banned, mask, reference)
 
 
 def gradients(policy) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ def test_what_a_run_writes_is_valid(problems):
         "learner: {betas: [0.9, .nan]}",
         "learner: {betas: [0.9]}",
         "rollout: {swap: magic}",
-        "learner: {zero_stage: 1}",
+        "learner: {zero_stage: 4}",
         "steps: many",
         "steps: 0",
         "run: 3",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geoagent_rl.config import Config
-from geoagent_rl.grpo.batching import TrainSample, collate
+from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.loss import (
     clipped_surrogate,
     grpo_losses,
@@ -17,6 +17,7 @@ from geoagent_rl.grpo.loss import (
     policy_losses,
     unnormalised_loss,
 )
+from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.types import InfraError
 
 LOW, HIGH = 0.2, 0.3
@@ -193,7 +194,7 @@ def test_the_configuration_decides_what_stale_samples_are_compared_with():
     """
     behaviour = (-1.0, -3.0)
     sample = TrainSample("a", "a", (1,), (2, 3), advantage=1.0, behaviour=behaviour)
-    batch, logprobs = collate([sample], ["a"], 9, 0), torch.tensor([[-1.5, -1.0]])
+    batch, logprobs = collate(own_rows([sample]), ["a"], 9, 0), torch.tensor([[-1.5, -1.0]])
 
     def losses(**settings):
         config = Config(max_staleness=settings.pop("staleness", 1))
@@ -207,7 +208,7 @@ def test_the_configuration_decides_what_stale_samples_are_compared_with():
     assert losses(importance="token") == pytest.approx([-math.exp(-0.5), -2.0])
     assert losses(importance="sequence") == pytest.approx([-2.0, -2.0])
     assert losses(importance="token", staleness=0) == pytest.approx([-math.exp(-0.5), -2.0])
-    silent = collate([TrainSample("a", "a", (1,), (2, 3))], ["a"], 9, 0)
+    silent = collate(own_rows([TrainSample("a", "a", (1,), (2, 3))]), ["a"], 9, 0)
     with pytest.raises(InfraError, match="no log-probabilities"):
         grpo_losses(logprobs, silent, None, Config(max_staleness=1))
 

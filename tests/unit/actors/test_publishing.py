@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from actors.learner import outdated
+from actors.publishing import outdated
 
 
 def versions(*numbers):

@@ -1,0 +1,53 @@
+"""Pictures as the policy takes them: decoded and processed once, looked at once for all samples and
+passes of a call.
+
+May know the policy and the pictures' files; nothing of rewards, DeepSpeed or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoagent_rl.config import Config
+from geoagent_rl.data.images import open_image
+from geoagent_rl.grpo.batching import to_device
+from geoagent_rl.policy.model import Policy
+from geoagent_rl.policy.prompt import EncodedPrompt, encode
+
+KEPT = 128  # encoded pictures; a group's samples and later epochs share them
+
+
+class Pictures:
+    """The pictures of one learner rank."""
+
+    def __init__(self, config: Config, processor: Any, policy: Policy) -> None:
+        self.config, self.processor, self.policy = config, processor, policy
+        self.kept: dict[str, EncodedPrompt] = {}
+
+    def encoded(self, image: str) -> EncodedPrompt:
+        """Pixels and prompt ids of an image file; the KEPT most recently used stay in memory.
+
+        Raises BadImage (UserError) for a file that cannot be decoded."""
+        prompt = self.kept.pop(image, None)
+        if prompt is None:
+            picture = open_image(image, self.config.data.max_image_megapixels)
+            policy = self.config.policy
+            prompt = encode(self.processor, picture, policy.system_prompt, policy.max_pixels)
+        self.kept[image] = prompt
+        while len(self.kept) > KEPT:
+            self.kept.pop(next(iter(self.kept)))
+        return prompt
+
+    def look(
+        self, images: Sequence[str], device: torch.device
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Grids [n, 3], on the CPU, and frozen vision features [tokens, H] of n images, on
+        `device`.
+        """
+        encoded = [self.encoded(image) for image in images]
+        grids = torch.cat([e.image_grid_thw for e in encoded])
+        pixels = to_device(torch.cat([e.pixel_values for e in encoded]), device)
+        return grids, self.policy.image_features(pixels, grids)
