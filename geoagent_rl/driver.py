@@ -131,8 +131,8 @@ async def train(
                 groups.append(await running.popleft())
                 raise_first(learning)
                 if trains(groups[-1], config.rollout):
-                    work = timed(clock.learning, learner.accumulate(groups[-1]))
-                    learning.append(asyncio.create_task(work))
+                    learnt = timed(clock.learning, learner.accumulate(groups[-1]))
+                    learning.append(asyncio.create_task(learnt))
             await asyncio.gather(*learning)
             learning.clear()
             prompts = started - len(running)

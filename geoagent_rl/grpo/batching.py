@@ -123,23 +123,32 @@ def padded_tokens(rows: Sequence[Row], layout: Layout) -> int:
 
 
 def blocks_of(samples: Sequence[TrainSample], layout: Layout) -> list[list[TrainSample]]:
-    """Completions behind copies of their prompts: the longest first, each into the first block with
-    room. A completion that is longer than the room has a block of its own: nothing is cut.
-    """
+    """Completions behind copies of their prompts: as few copies as there is room for, and blocks of
+    about one length. A completion that is longer than the room has a block of its own: nothing is
+    cut."""
     blocks = []
     for group in by_prompt(samples, layout.share):
-        room = layout.room(len(group[0].prompt_ids))
-        own: list[tuple[list[TrainSample], int]] = []  # a block and its tokens of completions
-        for s in sorted(group, key=lambda s: -len(s.completion_ids)):
-            n = len(s.completion_ids)
-            for i, (block, used) in enumerate(own):
-                if used + n <= room:
-                    block.append(s)
-                    own[i] = block, used + n
-                    break
-            else:
-                own.append(([s], n))
-        blocks += [block for block, _ in own]
+        ordered = sorted(group, key=lambda s: -len(s.completion_ids))
+        room = max(1, layout.room(len(group[0].prompt_ids)))
+        number = -(-sum(len(s.completion_ids) for s in group) // room)
+        while (found := spread(ordered, min(number, len(group)), room)) is None:
+            number += 1
+        blocks += found
+    return blocks
+
+
+def spread(
+    ordered: Sequence[TrainSample], number: int, room: int
+) -> list[list[TrainSample]] | None:
+    """Each sample to the emptiest of `number` blocks; None where one with others has no room."""
+    blocks: list[list[TrainSample]] = [[] for _ in range(number)]
+    used = [0] * number
+    for s in ordered:
+        i = used.index(min(used))
+        if blocks[i] and used[i] + len(s.completion_ids) > room:
+            return None
+        blocks[i].append(s)
+        used[i] += len(s.completion_ids)
     return blocks
 
 
