@@ -77,15 +77,16 @@ class Passes:
         self.clear()
 
     def clear(self) -> None:
+        """Begin the sums of a new step."""
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=self.sharded.device)
 
     def add(self, **numbers: float) -> None:
-        """Numbers known on the host, to `sums`."""
+        """Add numbers that the host knows to `sums`."""
         for name, number in numbers.items():
             self.sums[SUMS.index(name)] += number
 
     def inputs(self, rows: Sequence[Row], images: Sequence[str], grids: Tensor | None) -> Inputs:
-        """Rows as tensors on the device: all work of the host before a micro-batch."""
+        """Put rows on the device: all work of the host before a micro-batch."""
         device, network = self.sharded.device, self.policy.network
         image_token = network.config.image_token_id
         here = collate(rows, images, image_token, self.pad_id, self.layout.multiple)
@@ -101,7 +102,7 @@ class Passes:
         return Inputs(batch, positions, mask)
 
     def learn(self, rows: Sequence[Row], call: Call) -> None:
-        """One micro-batch of a call: adds its gradient and its sums."""
+        """Add the gradient and the sums of one micro-batch of a call."""
         c, sft = self.config.learner, self.kind == "sft"
         inputs = self.inputs(rows, call.images, call.grids)
         sampling = (1.0, None) if sft else (self.config.rollout.temperature, self.banned)
@@ -122,6 +123,7 @@ class Passes:
         self.count(mask, total.detach(), {**found, "entropy": entropy})
 
     def count(self, mask: Tensor, total: Tensor, found: dict[str, Tensor]) -> None:
+        """Add a micro-batch's loss and its values [B, T] of tokens, weighted by `mask`."""
         sums = {name: (values.detach() * mask).sum() for name, values in found.items()}
         sums |= {"loss": total, "tokens": mask.sum(), "not_finite": ~torch.isfinite(total)}
         places = torch.tensor([SUMS.index(name) for name in sums])

@@ -31,8 +31,8 @@ def publish(
     path: Path,
     write: bool,
 ) -> None:
-    """Writes the current weights as the new directory `path`, in the form of rollout.swap; keeps
-    the newest max_staleness + 2 of its siblings. write: whether this is rank 0."""
+    """Write the current weights as the new directory `path`, in the form of rollout.swap; keep the
+    newest max_staleness + 2 of its siblings. write: whether this is rank 0."""
     if config.rollout.swap == "merged":
         policy_model.save_merged(policy, model_dir, str(path), sharded.gather, write)
     else:
@@ -45,8 +45,8 @@ def publish(
 
 
 def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:
-    """Published versions, in order, that can go: all but `keep` up to `newest`, and later ones,
-    which are of a learner that died after it had come further than the checkpoint this one began
+    """Return published versions, in order, that can go: all but `keep` up to `newest`, and later
+    ones, which are of a learner that died after it had come further than the checkpoint this one began
     with."""
     until = [version for version in versions if version <= newest]
     return until[:-keep] + [version for version in versions if version > newest]
@@ -60,8 +60,8 @@ def save_state(
     state: dict[str, Any],
     write: bool,
 ) -> None:
-    """Copies adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole) and
-    rng.safetensors, and lets `writer` write them beside `state`, which becomes state.json.
+    """Copy adapter/ (PEFT), optimizer.safetensors (AdamW by parameter name, whole) and
+    rng.safetensors, and let `writer` write them beside `state`, which becomes state.json.
     """
     adapter = policy_model.adapter_state(policy, sharded.gather)
     optimizer = dict(sharded.state())
@@ -78,7 +78,7 @@ def save_state(
 
 
 def load_state(policy: Policy, sharded: ShardedModule, directory: Path) -> dict[str, Any]:
-    """Puts what `save_state` wrote back, with any number of ranks; returns its state.json.
+    """Put what `save_state` wrote back, with any number of ranks; return its state.json.
 
     Above ZeRO 0 a first step must have made room for the optimizer's state."""
     state: dict[str, Any] = json.loads((directory / "state.json").read_text())
