@@ -46,7 +46,7 @@ def publish(
 
 def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:
     """Return published versions, in order, that can go: all but `keep` up to `newest`, and later
-    ones, which are of a learner that died after it had come further than the checkpoint this one began
+    ones: of a learner that died after it had come further than the checkpoint this one began
     with."""
     until = [version for version in versions if version <= newest]
     return until[:-keep] + [version for version in versions if version > newest]
