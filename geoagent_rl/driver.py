@@ -152,7 +152,7 @@ async def train(
 
 
 def raise_first(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Raises what one of the tasks that have ended raised."""
+    """Raise what one of the tasks that have ended raised."""
     for task in tasks:
         if task.done():
             task.result()
