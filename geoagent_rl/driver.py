@@ -52,6 +52,11 @@ class Engine(Protocol):
     def up(self) -> bool:
         """Whether it can take work now."""
 
+    @property
+    def under_way(self) -> int:
+        """How many completions it has been asked for and has not given yet."""
+        ...
+
     async def ready(self) -> None:
         """Wait until it can take work; raise InfraError when it never will."""
 
@@ -226,31 +231,35 @@ async def generate_and_score(
     sampling: Sampling,
     timeout_s: float,
 ) -> list[ScoredRollout]:
-    """Return the scored samples of a prompt, in index order. A failed engine's work is started
-    again, with the same seed, on the next one that works; timeout_s is for each attempt, scoring
+    """Return the scored samples of a prompt, in index order, from the engine with the least to do.
+    A failed engine's work is started again, with the same seed, on another that works; timeout_s is for each attempt, scoring
     included. An engine that is found dead before it gets the work costs no attempt: those of one
     machine die together.
     """
-    for attempt in range(ATTEMPTS):
-        engine = await first_up(engines, turn + attempt, proven=attempt > 0)
+    tried: list[Engine] = []
+    for _ in range(ATTEMPTS):
+        engine = await first_up(engines, turn, tried)
         try:
             async with asyncio.timeout(timeout_s):
                 return await stream_scores(engine, scorer, prompt, sampling)
         except (InfraError, TimeoutError) as error:
             problem = error
             engine.failed(error)
+            tried.append(engine)
     raise InfraError(
         f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
     )
 
 
-async def first_up(engines: Sequence[Engine], turn: int, proven: bool = False) -> Engine:
-    """Return the engine whose turn it is, or the next one that works; waits while none does.
-    proven: each is asked before it is believed. InfraError: all are lost.
+async def first_up(engines: Sequence[Engine], turn: int, tried: Sequence[Engine] = ()) -> Engine:
+    """Return the engine with the least under way that works, of equals the one whose turn it is;
+    wait while none works. tried: those that have just failed come last, and then each is asked
+    before it is believed. InfraError: all are lost.
     """
-    order = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
+    in_turn = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
+    order = sorted(in_turn, key=lambda engine: (engine in tried, engine.under_way))
     for engine in order:
-        if engine.up and (not proven or await engine.answers()):
+        if engine.up and (not tried or await engine.answers()):
             return engine
     waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
     lost: BaseException | None = None

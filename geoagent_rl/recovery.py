@@ -59,6 +59,7 @@ class RestartedEngine:
         """
         self.name, self.engine, self.start, self.max_restarts = name, engine, start, max_restarts
         self.restarts = 0
+        self.under_way = 0  # completions asked for and not yet given
         self.version: PolicyVersion | None = (
             None  # the newest that was asked for; None: that of the start
         )
@@ -92,8 +93,14 @@ class RestartedEngine:
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
         """Yield the completions of one prompt as they finish."""
-        async for rollout in self.engine.generate(prompt, sampling):
-            yield rollout
+        left = sampling.n
+        self.under_way += left
+        try:
+            async for rollout in self.engine.generate(prompt, sampling):
+                left, self.under_way = left - 1, self.under_way - 1
+                yield rollout
+        finally:
+            self.under_way -= left
 
     def failed(self, problem: Exception) -> None:
         """Work on this engine failed: looks, in the background, whether it is dead, and starts it

@@ -107,7 +107,7 @@ def hiding(prompts: int, staleness: int, steps: int = 12) -> dict:
 class FreeEngine:
     """Completions that cost nothing but arrive only when `in_flight` of them are wanted at once."""
 
-    up = True
+    up, under_way = True, 0
 
     def __init__(self) -> None:
         self.open, self.most = 0, 0

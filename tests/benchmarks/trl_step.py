@@ -78,7 +78,7 @@ def reward(text: str) -> float:
 class Engine(RemoteRollout):
     """A rollout actor as the driver takes it, that bans the end tokens and is expected to live."""
 
-    up = True
+    up, under_way = True, 0
 
     def __init__(self, actor, ends: tuple[int, ...]) -> None:
         super().__init__(actor, 600)

@@ -362,3 +362,12 @@ async def test_dynamic_sampling_replaces_pictures_that_cannot_be_decoded():
         settings("rollout.dynamic_sampling=true", "steps=1"), [Picky()], FakeScorer(), learner
     )
     assert [g.prompt.uid for _, g in learner.groups] == ["p0", "p2", "p3", "p4"]
+
+
+async def test_prompts_go_to_the_engine_with_the_least_under_way():
+    """Equal ones take turns; one that has just failed comes last."""
+    idle, busy, other = FakeEngine(), FakeEngine(), FakeEngine()
+    busy.under_way = 8
+    chosen = [await driver.first_up([busy, idle, other], turn) for turn in range(4)]
+    assert chosen == [idle, idle, other, idle]
+    assert await driver.first_up([busy, idle, other], 1, [idle, other]) is busy

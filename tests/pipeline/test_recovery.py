@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
 from geoagent_rl.recovery import LearnerLost, RestartedEngine, restarting_learner
-from geoagent_rl.types import InfraError, PolicyVersion
+from geoagent_rl.types import InfraError, PolicyVersion, Sampling
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 SAVE_EVERY = 3
@@ -274,3 +274,16 @@ async def test_a_new_life_takes_the_base_before_the_adapter():
     engine.failed(InfraError("gone"))
     await engine.ready()
     assert engine.engine.swaps == [0, 1] and engine.restarts == 1
+
+
+async def test_an_engine_knows_how_many_completions_it_owes():
+    engine = RestartedEngine("engine 0", FakeEngine(), None, 0)
+    prompt, sampling = prompt_at(0), Sampling(4, 0)
+    given = engine.generate(prompt, sampling)
+    assert engine.under_way == 0
+    owed = [engine.under_way async for _ in given]
+    assert owed == [3, 2, 1, 0] and engine.under_way == 0
+    abandoned = engine.generate(prompt, sampling)
+    await anext(abandoned)
+    await abandoned.aclose()
+    assert engine.under_way == 0

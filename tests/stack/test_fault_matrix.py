@@ -81,7 +81,7 @@ def clean(stack):
 
 
 class Engine:
-    up = True
+    up, under_way = True, 0
 
     def __init__(self, texts):
         self.texts = texts

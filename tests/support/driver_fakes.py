@@ -32,7 +32,7 @@ class FakeEngine:
     ) -> None:
         self.seconds, self.fails_once, self.dead = seconds, set(fails_once), dead
         self.version, self.swaps, self.started = 0, [], []
-        self.up = True
+        self.up, self.under_way = True, 0
 
     async def ready(self):
         pass

@@ -59,6 +59,8 @@ def prompt_at(i: int) -> Prompt:
 class Engine:
     """Continuous batching: a sequence takes a slot for its prefill and its tokens."""
 
+    under_way = 0
+
     def __init__(self, hardware: Hardware) -> None:
         self.hardware, self.version, self.up = hardware, 0, True
         self.slots = asyncio.Semaphore(hardware.slots)
