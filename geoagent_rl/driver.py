@@ -232,9 +232,10 @@ async def generate_and_score(
     timeout_s: float,
 ) -> list[ScoredRollout]:
     """Return the scored samples of a prompt, in index order, from the engine with the least to do.
-    A failed engine's work is started again, with the same seed, on another that works; timeout_s is for each attempt, scoring
-    included. An engine that is found dead before it gets the work costs no attempt: those of one
-    machine die together.
+
+    A failed engine's work is started again, with the same seed, on another that works; timeout_s is
+    for each attempt, scoring included. An engine that is found dead before it gets the work costs
+    no attempt: those of one machine die together.
     """
     tried: list[Engine] = []
     for _ in range(ATTEMPTS):
