@@ -86,7 +86,7 @@ def test_an_unknown_key_in_a_file_is_an_error_too(tmp_path):
         ("run=x", "run must be a section"),
         ("run=[x]", "run must be a section with keys of its own, not [x]"),
         ("learner.betas={a: 1}", "learner.betas must be a list of 2"),
-        ("learner.zero_stage=[]", "one of 0, 2, 3, not []"),
+        ("learner.zero_stage=[]", "one of 0, 1, 2, 3, not []"),
         (
             "reward.schedules=[{of: x, stepps: 3}]",
             "unknown configuration key 'reward.schedules.0.st",
