@@ -25,7 +25,8 @@ def problems(monkeypatch, capsys):
 
 
 def test_every_shipped_configuration_is_valid(problems, pytestconfig):
-    files = sorted((pytestconfig.rootpath / "configs").glob("*.yaml"))
+    found = sorted((pytestconfig.rootpath / "configs").rglob("*.yaml"))
+    files = [file for file in found if file.parent.name != "ablations"]  # rows of a table
     assert len(files) >= 4
     for file in files:
         assert problems(file.read_text()) == []

@@ -21,6 +21,12 @@ def test_what_a_resumed_run_does_otherwise_is_named(run):
     assert changed == ["learner.betas: [0.9, 0.999] -> [0.5, 0.9]", "steps: 100 -> 7"]
 
 
+def test_a_key_that_is_newer_than_the_run_is_no_change_at_its_default():
+    old = {"data.manifest": "x", "steps": 100}
+    config = configuration.load(None, ["data.manifest=x", "learner.kl_beta=0.5"])
+    assert changed_settings(old, config) == ["learner.kl_beta: 0.001 -> 0.5"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0" * 400, b"\xff\xfe{", b"steps: [1"])
 def test_a_damaged_configuration_names_nothing(run, damage):
     (run.path / "config.yaml").write_bytes(damage)
