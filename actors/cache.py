@@ -286,7 +286,7 @@ class _Job:
             await self._answer_all()
         except asyncio.CancelledError:
             self._fail(InfraError("the cache was closed"))
-        except Exception as error:  # handed to everyone who waits
+        except Exception as error:  # noqa: BLE001 (handed to everyone who waits)
             self._fail(error)
         finally:
             for name in self.flights:

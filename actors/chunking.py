@@ -100,7 +100,7 @@ class Chunker:
         except asyncio.CancelledError:
             self._land(chunk, InfraError("the client was closed"))
             raise
-        except Exception as error:  # handed to everyone who waits
+        except Exception as error:  # noqa: BLE001 (handed to everyone who waits)
             self._land(chunk, error)
 
     def _land(self, questions: Sequence[Hashable], answer: Any) -> None:

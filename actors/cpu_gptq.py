@@ -67,8 +67,8 @@ def gemm_wna16(
     scales: torch.Tensor,
     zeros: torch.Tensor | None,
     bias: torch.Tensor | None,
-    pack_factor: int,
-    isa_hint: str,
+    pack_factor: int,  # noqa: ARG001 (the operator's schema)
+    isa_hint: str,  # noqa: ARG001
 ) -> None:
     """Compute out = x @ dequantised(packed) + bias, with the dense weights kept: meant for models
     of a few megabytes.

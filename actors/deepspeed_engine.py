@@ -152,7 +152,7 @@ class ShardedModule:
             self.norm = float(self.engine.optimizer._global_grad_norm)
         return self.applied, self.norm
 
-    def before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def before_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Runs with the reduced gradients in place, just before AdamW looks at them."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.stage == 0:

@@ -95,7 +95,7 @@ def verdict_version(judge: JudgeConfig) -> str:
 
 def _head_and_tail(file: Path, size: int = 1 << 16) -> str:
     """Return a quick fingerprint of a weights file; tensors' names and sizes are in its head."""
-    with open(file, "rb") as data:
+    with file.open("rb") as data:
         head = data.read(size)
         data.seek(max(0, file.stat().st_size - size))
         return hashlib.sha256(head + data.read(size)).hexdigest()

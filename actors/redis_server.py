@@ -135,7 +135,7 @@ def _die_with_parent() -> None:
 def _locked(path: Path) -> TextIO:
     """Return the open file, locked. Waits a moment for a dying server. Raises UserError when
     another run keeps it."""
-    file = open(path, "w")
+    file = path.open("w")
     deadline = time.monotonic() + LOCK_S
     while True:
         try:

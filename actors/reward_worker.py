@@ -82,7 +82,7 @@ class GeoEmbedWorker:
         )
 
     async def _ask(
-        self, provider: str, level: str, addresses: list[Address]
+        self, provider: str, _level: str, addresses: list[Address]
     ) -> list[Match | None | InfraError]:
         """One provider of the chain. Services do not tell cases apart, so neither do the cache's
         keys.

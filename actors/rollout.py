@@ -149,7 +149,7 @@ class RolloutEngine:
         image = await asyncio.to_thread(
             open_image, prompt.image, self.config.data.max_image_megapixels
         )
-        stat = os.stat(prompt.image)
+        stat = await asyncio.to_thread(os.stat, prompt.image)
         raw = {
             "prompt_token_ids": self.unexpanded_ids,
             "multi_modal_data": {"image": image},

@@ -165,7 +165,7 @@ def start(name: str, words: list[str], folder: Path, inside: Sequence[str] = ())
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     env.pop("RAY_ADDRESS", None)
-    with open(folder / f"start-{name}.log", "w") as log:
+    with (folder / f"start-{name}.log").open("w") as log:
         node = Node(
             name,
             subprocess.Popen(command, stdout=log, stderr=log, env=env, stdin=subprocess.DEVNULL),

@@ -101,7 +101,7 @@ async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) 
             await asyncio.gather(
                 *(asyncio.wrap_future(group.ready().future()) for group in reservation.groups())
             )
-            while lacking(services, ray.available_resources()):
+            while lacking(services, ray.available_resources()):  # noqa: ASYNC110 (Ray tells nobody)
                 await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
     except TimeoutError:
         free = ray.available_resources()

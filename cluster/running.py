@@ -55,7 +55,7 @@ def noted(run_id: str, run_dir: Path, address: str) -> Iterator[None]:
     path = cache_root() / "sessions" / f"{run_id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 (with its mode)
         json.dump(note, file)
     try:
         yield

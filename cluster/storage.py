@@ -19,7 +19,7 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the driver of a submit
 
 def storage_root() -> Path:
     """Return the directory that relative paths of a job start from."""
-    return Path(os.environ.get(VARIABLE) or os.getcwd()).resolve()
+    return Path(os.environ.get(VARIABLE, "")).resolve()
 
 
 def on_storage(config: Config) -> Config:

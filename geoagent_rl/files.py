@@ -28,7 +28,7 @@ def file_at_once(path: Path, durable: bool = False) -> Iterator[Path]:
     try:
         yield part
         flush(part)
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     if durable:
@@ -50,7 +50,7 @@ def directory_at_once(path: Path, durable: bool = False, replace: bool = True) -
                 flush(inside)
         if replace or not path.exists():
             shutil.rmtree(path, ignore_errors=True)
-            os.replace(part, path)
+            part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     if durable:
@@ -77,7 +77,7 @@ def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
     """Write a file anew with those of its lines that are `wanted`.
 
     One line at a time: the rollouts of a long run are gigabytes."""
-    with file_at_once(path) as part, open(path, "rb") as lines, open(part, "wb") as kept:
+    with file_at_once(path) as part, path.open("rb") as lines, part.open("wb") as kept:
         kept.writelines(line for line in lines if wanted(line))
 
 

@@ -74,7 +74,7 @@ def submit(
     address: Address = "",
     working_dir: Annotated[
         Path, typer.Option(help="The folder to upload: code and configurations.")
-    ] = Path("."),
+    ] = Path(),
     env: Annotated[
         list[str] | None,
         typer.Option("--env", help="NAME or NAME=VALUE for the job; never a secret."),

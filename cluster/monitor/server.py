@@ -63,18 +63,16 @@ class Pages:
         get = {
             "/": self.index,
             "/static/{name}": self.static,
-            "/api/panels": lambda request: answer(described(self.runs.parts())),
+            "/api/panels": lambda _: answer(described(self.runs.parts())),
             "/api/runs": self.listed,
             "/api/series": self.series,
             "/api/rollouts": self.rollouts,
             "/api/rollout": self.rollout,
             "/api/image": self.image,
-            "/api/cluster": lambda request: answer(
+            "/api/cluster": lambda _: answer(
                 self.attached.seen if self.attached else {"attached": False}
             ),
-            "/api/health": lambda request: answer(
-                {"database": "ok", "version": "geoagent-rl monitor"}
-            ),
+            "/api/health": lambda _: answer({"database": "ok", "version": "geoagent-rl monitor"}),
             "/api/v1/query": self.query,
             "/d/{uid}/{rest:path}": self.dashboard,
             "/d-solo/{uid}/{rest:path}": self.dashboard,
@@ -82,7 +80,7 @@ class Pages:
         routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
         return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
 
-    def listed(self, request: Request) -> Response:
+    def listed(self, _: Request) -> Response:
         """Answer with the runs and the parts of their rewards: the page asks for the panels again
         when these change.
         """
@@ -94,7 +92,7 @@ class Pages:
             }
         )
 
-    def index(self, request: Request) -> Response:
+    def index(self, _: Request) -> Response:
         """Answer the page itself."""
         return FileResponse(STATIC / "index.html", headers=UNFRAMED)
 
@@ -213,13 +211,14 @@ def application(
     )
 
 
-def refused(request: Request, error: HTTPException) -> Response:
+def refused(_: Request, error: HTTPException) -> Response:
     """Answer an error in JSON, as the page's scripts expect it."""
     return answer({"error": error.detail}, error.status_code)
 
 
-def _picture(run: Run, generation: int, at: int, longest: int) -> bytes:
-    # `generation` is not read, but names the picture: a run that is begun anew has other pictures.
+def _picture(run: Run, _generation: int, at: int, longest: int) -> bytes:
+    # The generation is not read, but names the picture: a run that is begun anew has other
+    # pictures.
     return run.image(at, longest)
 
 

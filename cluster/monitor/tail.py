@@ -60,7 +60,7 @@ class LineFile:
         another one now.
         """
         try:
-            file = open(self.path, "rb")
+            file = self.path.open("rb")
         except FileNotFoundError:
             return
         with file:
@@ -181,7 +181,7 @@ class Rollouts(LineFile):
         begins.
         """
         try:
-            with open(self.path, "rb") as file:
+            with self.path.open("rb") as file:
                 file.seek(max(at - 1, 0))
                 begins = at == 0 or (at > 0 and file.read(1) == b"\n")
                 line = file.readline() if begins else b""
@@ -199,7 +199,7 @@ class Rollouts(LineFile):
         Needs no index."""
         if not self.path.exists():
             return []
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - count * LONG_ROW)
             file.seek(start)
             tail = file.read()

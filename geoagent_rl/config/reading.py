@@ -85,4 +85,4 @@ def parsed(item: str) -> tuple[str, Any]:
 def overridden(name: str, overrides: Sequence[str]) -> str:
     """Return the path that the overrides set `name` to, "" where they do not."""
     found = [value for key, value in map(parsed, overrides) if key == name]
-    return os.path.expanduser(found[-1]) if found else ""
+    return os.path.expanduser(found[-1]) if found else ""  # noqa: PTH111 (as it is written)

@@ -27,7 +27,7 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 # In an address, `~` begins a file's name after "=": rediss://HOST:6380/0?ssl_ca_certs=~/ca.crt
 AddressText = Annotated[
-    str, AfterValidator(lambda url: re.sub("(?<==)~[^&]*", lambda m: os.path.expanduser(m[0]), url))
+    str, AfterValidator(lambda url: re.sub("(?<==)~[^&]*", lambda m: os.path.expanduser(m[0]), url))  # noqa: PTH111
 ]
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]  # or a name that is no path
 

@@ -134,7 +134,7 @@ def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
 
 
 def _last_bytes(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
         return file.read()
 

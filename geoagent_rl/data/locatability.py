@@ -90,7 +90,7 @@ async def ask_all(
     samples: Sequence[Sample],
     endpoint: Endpoint,
     kept: Path,
-    progress: Callable[[int, int], None] = lambda i, n: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[dict[str, float], dict[str, str]]:
     """(scores, reason by uid of those that have none): asks for every sample that `kept` does not
     answer yet.

@@ -138,7 +138,7 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
         yield from (Found(next(number), values) for values in batch.to_pylist())
 
 
-def _arrow_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
+def _arrow_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
     number = itertools.count(1)
     with pa.memory_map(str(path)) as source:
         for batch in _arrow_batches(source):
@@ -157,7 +157,7 @@ def _arrow_batches(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
         yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
 
 
-def _jsonl_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
+def _jsonl_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
     for number, line in _json_lines(path):
         yield _found(number, line)
 
@@ -192,7 +192,7 @@ def _object(number: int, values: Any) -> Found:
     return Found(number, {}, "is not a JSON object")
 
 
-def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
+def _json_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
     """Yield the rows of a list of objects, or of {"data": [...]} and the like."""
     value = json.loads(path.read_bytes())
     if isinstance(value, dict):
@@ -200,7 +200,7 @@ def _json_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
     yield from (_object(number, row) for number, row in enumerate(value, start=1))
 
 
-def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Found]:
+def _csv_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
     csv.field_size_limit(LONGEST_FIELD)
     names, delimiter = _csv_header(path), _delimiter(path)
     with path.open(encoding=_encoding(path), newline="") as text:

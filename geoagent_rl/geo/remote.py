@@ -57,7 +57,13 @@ class _Documented(AioHTTPAdapter):
         super().__init__(**kwargs)
         self._service = service
 
-    async def get_json(self, url: str, *, timeout: float, headers: Mapping[str, str]) -> Any:
+    async def get_json(  # its signature is geopy's
+        self,
+        url: str,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        headers: Mapping[str, str],
+    ) -> Any:
         document = await super().get_json(url, timeout=timeout, headers=headers)
         try:
             return self._service.checked(document)

@@ -164,7 +164,7 @@ def _exact_match(part: Row) -> list[str]:
     ]
 
 
-def _no_details(part: Row) -> list[str]:
+def _no_details(_: Row) -> list[str]:
     return []
 
 

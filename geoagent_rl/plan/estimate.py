@@ -56,7 +56,7 @@ def make_plan(
     step = work(config, lengths, cache_hits)
     steps = math.ceil(epoch / config.rollout.prompts_per_step)
     memory = {
-        ENGINE: engine_memory(config, policy, lengths),
+        ENGINE: engine_memory(config, policy),
         LEARNER: learner_memory(config, policy, lengths),
         JUDGE: judge_memory(config, judge),
     }

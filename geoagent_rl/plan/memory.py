@@ -33,7 +33,7 @@ class Lengths:
         return self.prompt + self.completion
 
 
-def engine_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
+def engine_memory(config: Config, policy: Architecture) -> dict[str, float]:
     """Return the bytes on one GPU of a rollout engine, by use. The cache gets what rollout.memory
     leaves; `cache_tokens` are the engine's."""
     r, dtype = config.rollout, config.policy.dtype

@@ -70,11 +70,11 @@ class Server:
         }
         return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, _: Request) -> Response:
         """Answer that the server lives, and with which model."""
         return JSONResponse({"status": "ok", "model": self.model})
 
-    async def empty_page(self, request: Request) -> Response:
+    async def empty_page(self, _: Request) -> Response:
         """Answer the page without a result."""
         return self.html(page(self.model))
 
@@ -94,7 +94,7 @@ class Server:
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
         return self.html(page(self.model, problem=error.detail), error.status_code)
 
-    async def gone(self, request: Request, error: ClientDisconnect) -> Response:
+    async def gone(self, _: Request, _error: ClientDisconnect) -> Response:
         """Answer a client that went away."""
         return Response(status_code=400)  # nobody is there to read it
 

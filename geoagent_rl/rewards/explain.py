@@ -70,7 +70,7 @@ async def explain(
     config: RewardConfig,
     places: Any,
     judge: Judge | None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Row]:
     """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts,
     weights}.

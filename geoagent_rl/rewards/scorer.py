@@ -49,7 +49,7 @@ class Scorer:
         names = list(part_weights(self.config))
         try:
             parsed = read(rollout.text, self.form)
-        except Exception as error:  # failure taxonomy: our bug, not the answer's fault
+        except Exception as error:  # noqa: BLE001 (our bug, not the answer's fault)
             outcomes = [Outcome("infra", None, f"the parser failed: {error!r}")] * len(names)
         else:
             outcomes = await asyncio.gather(
@@ -84,7 +84,7 @@ class Scorer:
             except TimeoutError:
                 reason = f"no answer within {min(self.config.attempt_timeout_s, remaining):.3g} s"
             # failure taxonomy: whatever else a part raises says nothing about the answer
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (a part never ends as an exception)
                 result = Outcome("infra", None, f"{type(error).__name__}: {error}")
                 break
             wait = backoff * random.uniform(0.5, 1.0)

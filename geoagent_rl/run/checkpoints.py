@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -126,7 +125,7 @@ def tidy(folder: Path, keep: int, best: int | None) -> None:
     link = folder / BEST
     if best not in there:
         return
-    if not link.is_symlink() or os.readlink(link) != there[best].name:
+    if not link.is_symlink() or str(link.readlink()) != there[best].name:
         with file_at_once(link) as aside:
             aside.symlink_to(there[best].name)
 
@@ -149,9 +148,7 @@ class BackgroundWriter:
         def work() -> None:
             try:
                 write_whole(directory, write, state)
-            except (
-                Exception
-            ) as error:  # failure taxonomy: no checkpoint is no reason to lose the run
+            except Exception as error:  # noqa: BLE001 (no checkpoint is no reason to lose the run)
                 self.problems.append(
                     f"{directory}: {' '.join(f'{type(error).__name__}: {error}'.split())}"
                 )

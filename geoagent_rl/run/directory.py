@@ -105,7 +105,7 @@ class RunDir:
         path = self.path / name
         before = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "a", encoding="utf-8", errors="replace") as file:
+            with path.open("a", encoding="utf-8", errors="replace") as file:
                 file.writelines(lines)
         except OSError as error:
             if path.exists():

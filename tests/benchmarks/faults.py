@@ -169,7 +169,7 @@ def drain(g: Ground):
 def disk_full(g: Ground):
     """The file system of the run's directory is full for 15 s."""
     filler = g.run.folder.parent / "filler"
-    with open(filler, "wb", buffering=0) as file:
+    with filler.open("wb", buffering=0) as file:
         with contextlib.suppress(OSError):
             while file.write(bytes(1 << 20)):
                 pass

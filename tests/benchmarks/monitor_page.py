@@ -31,7 +31,7 @@ def long_run(folder: Path, steps: int, rollouts: int) -> Path:
     record(run, photo, range(1, 101), groups=1, words=TEXT * 2)
     metrics, rows = run.rows("metrics.jsonl"), run.rows("rollouts.jsonl")
     each = rollouts // steps
-    with open(run.path / "metrics.jsonl", "w") as file:
+    with (run.path / "metrics.jsonl").open("w") as file:
         for step in range(1, steps + 1):
             row = metrics[step % 100]
             more = {
@@ -40,7 +40,7 @@ def long_run(folder: Path, steps: int, rollouts: int) -> Path:
             file.write(
                 json.dumps({**row, **more, "step": step, "reward_total_mean": step / steps}) + "\n"
             )
-    with open(run.path / "rollouts.jsonl", "w") as file:
+    with (run.path / "rollouts.jsonl").open("w") as file:
         for step in range(1, steps + 1):
             for i in range(each):
                 file.write(

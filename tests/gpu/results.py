@@ -87,7 +87,7 @@ class Results:
         """Record an exception as a failed result: the other sections go on."""
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             traceback.print_exc()
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             self.record(section, case, failed=True, error=text)

@@ -201,7 +201,7 @@ def test_a_second_start_asks_only_for_the_rest_and_never_mixes_checkpoints(tmp_p
     asked = {"model": "m", "completions": 1}
     assert open_file(run, asked, SAMPLES) == SAMPLES
     run.append("predictions.jsonl", [{"uid": "p0"}, {"uid": "p3"}])
-    with open(run.path / "predictions.jsonl", "a") as file:
+    with (run.path / "predictions.jsonl").open("a") as file:
         file.write('{"uid": "p4", "pred')  # torn by a kill
     assert [s.uid for s in open_file(run, asked, SAMPLES)] == ["p1", "p2", "p4", "p5"]
     run.append("predictions.jsonl", [{"uid": "p4"}])

@@ -80,7 +80,7 @@ def beside(here, storage):
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=open(storage / "beside.log", "w"),
+        stderr=(storage / "beside.log").open("w"),
         text=True,
         env=here.env | {"RAY_ADDRESS": here.address, "PYTHONPATH": str(ROOT)},
     )

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from geoagent_rl.network import free_port
@@ -42,7 +43,7 @@ def running(nodes: list[dict[str, Any]], variables: dict[str, str]) -> Iterator[
     """
     folder = tempfile.mkdtemp(prefix="ga-")  # short: Ray's socket paths must be
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    binaries = os.path.dirname(sys.executable)
+    binaries = str(Path(sys.executable).parent)
     path = {
         "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"
     }  # jobs find `geoagent-rl` as their head does

@@ -180,7 +180,7 @@ async def kill_in_mid_call(handle, kill):
 async def answers(handle):
     try:
         return await asyncio.wait_for(handle.pid.remote(), 5.0) > 0
-    except Exception:  # Ray's and Serve's of a replica that is dying or not there yet
+    except Exception:  # noqa: BLE001 (Ray's and Serve's of a replica that is dying or not there yet)
         return False
 
 

@@ -61,7 +61,7 @@ class Converter:
         """Raise Bad."""
         found = {target: raw.get(column) for target, column in self.columns.items()}
         if self.kind.name == "swift":
-            found = self._from_messages(found, raw, where)
+            found = self._from_messages(found, raw)
         row: dict[str, Any] = {name: text(found.get(name)) for name in TEXTS}
         row["country"] = country_name(row["country"])
         self._names(row, found, where)
@@ -79,9 +79,7 @@ class Converter:
         row["uid"], row["image"] = self._image(found.get("image"), text(found.get("uid")), where)
         return row
 
-    def _from_messages(
-        self, found: dict[str, Any], raw: Mapping[str, Any], where: str
-    ) -> dict[str, Any]:
+    def _from_messages(self, found: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
         """ms-swift: the last turn of the assistant is the chain of thought."""
         turns = raw.get("messages") or raw.get("conversations") or ()
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):

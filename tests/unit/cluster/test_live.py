@@ -1,7 +1,6 @@
 """Finding a run that is going on: by its note, its directory or its id; mistakes are one line."""
 
 import json
-import os
 import stat
 
 import pytest
@@ -19,7 +18,7 @@ def own_cache(tmp_path, monkeypatch):
 def test_a_note_can_be_read_by_its_user_only_and_is_gone_with_the_run(tmp_path):
     with live.noted("abcd", tmp_path, "10.0.0.1:6379"):
         (file,) = (tmp_path / "cache" / "sessions").iterdir()
-        assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert [note["address"] for note in live.notes()] == ["10.0.0.1:6379"]
     assert not live.notes() and not file.exists()
 

@@ -29,7 +29,7 @@ from geoagent_rl.types import UserError
 
 def by_hand(path, n, exclude):
     """Eq. 11 and largest remainder, written without the code under test."""
-    with open(path, newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["iso2"] not in exclude]
     columns = {
         name: [float(r[name] or 0) for r in rows]

@@ -5,6 +5,7 @@ row is counted.
 import csv
 import io
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,7 +99,7 @@ def test_geoseek_as_a_hugging_face_folder_with_photographs_inside(tmp_path, save
         "1 CoT texts cannot be read and are left out (first: " in line for line in loaded.warnings
     )
     assert any("1 of 6 rows left out, uid used twice (first: " in line for line in loaded.warnings)
-    with open(a.image, "rb") as file:
+    with Path(a.image).open("rb") as file:
         assert file.read() == jpeg(1)
 
 
@@ -314,7 +315,7 @@ def test_photographs_outside_are_copied_only_when_asked_and_never_from_beyond_th
 
 def test_exif_positions_are_those_that_pillow_users_expect(shared_data, tmp_path):
     folder = shared_data / "exif_gps_images"
-    with open(folder / "expected_gps.csv") as file:
+    with (folder / "expected_gps.csv").open() as file:
         expected = {
             r["file"]: (float(r["lat"]), float(r["lon"])) if r["lat"] else None
             for r in csv.DictReader(file)

@@ -199,7 +199,7 @@ def test_sound_coordinates_are_not_suspected(row, jsonl):
 
 def test_radians_published_by_mistake_are_suspected(shared_data, tmp_path, row, jsonl):
     """osv5m_predictions/radians_fixture.csv, a real accident of OSV-5M."""
-    with open(shared_data / "osv5m_predictions/radians_fixture.csv") as file:
+    with (shared_data / "osv5m_predictions/radians_fixture.csv").open() as file:
         rows = [
             row(r["id"], country="", lat=r["true_lat"], lon=r["true_lon"])
             for r in csv.DictReader(file)
@@ -208,7 +208,7 @@ def test_radians_published_by_mistake_are_suspected(shared_data, tmp_path, row, 
 
 
 def test_swapped_columns_out_of_range_stop_with_the_evidence(shared_data, row, jsonl):
-    with open(shared_data / "im2gps_predictions/swapped_header_fixture.csv") as file:
+    with (shared_data / "im2gps_predictions/swapped_header_fixture.csv").open() as file:
         rows = [row(r["key_sha1_12"], lat=r["LAT"], lon=r["LON"]) for r in csv.DictReader(file)]
     with pytest.raises(
         UserError, match="is outside -90..90; latitude and longitude look swapped: 16 of 60"

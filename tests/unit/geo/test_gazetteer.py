@@ -182,7 +182,7 @@ def test_same_place(gazetteer, level, a, b, context, same):
 
 
 def test_real_street_view_labels_resolve_to_the_place(gazetteer, shared_data):
-    with open(shared_data / "osv5m_streetview" / "metadata.csv", encoding="utf-8") as file:
+    with (shared_data / "osv5m_streetview" / "metadata.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     errors, regions = [], 0
     for row in rows:

@@ -83,7 +83,7 @@ def test_a_line_that_a_kill_cut_off_is_no_line(tmp_path):
     whole = (run.path / "rollouts.jsonl").read_bytes()
     cut = whole[: whole.index("日".encode()) + 1]
     for name, data in (("metrics.jsonl", b'{"step": 4, "lo'), ("rollouts.jsonl", cut)):
-        with open(run.path / name, "ab") as file:
+        with (run.path / name).open("ab") as file:
             file.write(data)
     run.truncate(3)
     assert [r["step"] for r in run.rows("metrics.jsonl")] == [1, 2, 3]

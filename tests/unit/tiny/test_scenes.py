@@ -5,6 +5,7 @@ conclusion.
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from geoagent_rl.types import UserError
 
 FINGERPRINT = """
 import hashlib
+from pathlib import Path
 from geoagent_rl.tiny import scenes
 from geoagent_rl.tiny.scene_draw import draw
 from geoagent_rl.tiny.scene_text import cot, phrases
@@ -158,7 +160,7 @@ def test_make_writes_a_manifest_that_reads_back(tmp_path):
     assert [s.cot for s in first] == [s.cot for s in second] and len({s.uid for s in first}) == 6
     for a, b in zip(first, second, strict=True):
         assert parse(a.cot).format_ok and a.split == "train"
-        with open(a.image, "rb") as x, open(b.image, "rb") as y:
+        with Path(a.image).open("rb") as x, Path(b.image).open("rb") as y:
             assert x.read() == y.read()
     assert all(
         s.cot == "" for s in manifest.read(scenes.make(tmp_path / "held", 2, split="heldout"))
