@@ -182,12 +182,12 @@ class Loss:
     whole_groups: bool = False
 
 
-def sequence_means(token_losses: Tensor, mask: Tensor, group_tokens: float) -> Tensor:
+def sequence_means(token_losses: Tensor, mask: Tensor, _: float) -> Tensor:
     """Return the sum of the sequences' token means."""
     return ((token_losses * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)).sum()
 
 
-def token_sum(token_losses: Tensor, mask: Tensor, group_tokens: float) -> Tensor:
+def token_sum(token_losses: Tensor, mask: Tensor, _: float) -> Tensor:
     """Return the sum over tokens."""
     return (token_losses * mask).sum(-1).sum()
 

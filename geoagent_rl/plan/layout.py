@@ -107,6 +107,7 @@ def fitting_values(config: Config, nodes: Sequence[int]) -> list[str] | None:
 
 
 def worth(asked: Sequence[Part], counts: Sequence[int]) -> tuple[float, int]:
+    """Return what a layout is chosen by: GPUs in use, then learner ranks."""
     total = sum(part.gpus * count for part, count in zip(asked, counts, strict=True))
     ranks = next((c for p, c in zip(asked, counts, strict=True) if p.name == LEARNER), 0)
     return total, ranks

@@ -89,7 +89,7 @@ def damage(checkpoint: Path) -> str:
 
 
 def _sum_of(path: Path) -> str:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -67,7 +67,7 @@ def weights_digest(base: Path) -> str:
 def _pieces(file: Path) -> Iterable[str]:
     size = file.stat().st_size
     yield f"{file.name} {size}"
-    with open(file, "rb") as data:
+    with file.open("rb") as data:
         for i in range(SAMPLES):
             data.seek(i * max(size - SAMPLE_BYTES, 0) // (SAMPLES - 1))
             yield hashlib.sha256(data.read(SAMPLE_BYTES)).hexdigest()

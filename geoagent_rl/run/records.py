@@ -35,7 +35,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if not path.is_file():
         return
     skipped = 0
-    with open(path, "rb") as lines:
+    with path.open("rb") as lines:
         for line in lines:
             if not line.endswith(b"\n") or not line.strip():
                 continue
@@ -52,7 +52,7 @@ def last_row(path: Path) -> Row:
     """Return a file's last record, {} where there is none. Reads no more than it needs."""
     if not path.is_file():
         return {}
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return next((row for _, line in _backwards(file) if (row := record(line))), {})
 
 
@@ -62,7 +62,7 @@ def end_of_step(path: Path, step: int) -> tuple[int, int]:
     (0, 0) where there are none. Reads only what lies behind that offset, and one record more."""
     if not path.is_file():
         return 0, 0
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         for end, line in _backwards(file):
             row = record(line) or {}
             found = row.get("step")

@@ -35,10 +35,10 @@ def main() -> None:
     steps = args.rows // PER_STEP
     with tempfile.TemporaryDirectory() as folder:
         text = "x" * args.row_bytes
-        with open(Path(folder, "rollouts.jsonl"), "w") as rollouts:
+        with Path(folder, "rollouts.jsonl").open("w") as rollouts:
             for step in range(1, steps + 1):
                 rollouts.write((json.dumps({"step": step, "text": text}) + "\n") * PER_STEP)
-        with open(Path(folder, "metrics.jsonl"), "w") as metrics:
+        with Path(folder, "metrics.jsonl").open("w") as metrics:
             for step in range(1, steps + 1):
                 row = {f"metric_{i}": i / 7 for i in range(80)}
                 metrics.write(json.dumps({"step": step, **row}) + "\n")

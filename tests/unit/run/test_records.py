@@ -59,7 +59,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 def test_cutting_a_long_file_reads_only_what_is_cut_off(tmp_path):
     """A sparse file of 8 GB in front: who read it would not be done before the test's limit."""
     path = tmp_path / "rollouts.jsonl"
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.truncate(8 << 30)
         file.seek(0, 2)
         file.write(b"\n" + line(7, "kept") + line(8, "x" * 1000) * 2000)
