@@ -99,7 +99,7 @@ def settings_of(file: Path) -> dict[str, Any]:
 def changed_settings(old: Mapping[str, Any], config: Config) -> list[str]:
     """Return what `config` does otherwise than the settings `old`: "key: old -> new"."""
     default, new = (flat(yaml.safe_load(to_yaml(c))) for c in (Config(), config))
-    was = default | old  # a key that is newer than the run stood at its default
+    was = {**default, **old}  # a key that is newer than the run stood at its default
     keys = sorted({*was, *new} - {*HARMLESS}) if old else ()
     return [f"{k}: {was.get(k)} -> {new.get(k)}" for k in keys if was.get(k) != new.get(k)]
 
