@@ -22,7 +22,7 @@ import geoagent_rl.geo
 from actors.cache import Cache, cached_batch, failures_in_place
 from actors.cache_counters import CounterPublisher, replica_application
 from actors.processor import set_reproducible_products
-from actors.shared_rate_limit import SharedTurns
+from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain
 from geoagent_rl.geo.gazetteer import Gazetteer
@@ -54,7 +54,7 @@ class GeoEmbedWorker:
         self.remotes = remotes(
             config.geocoder,
             os.environ,
-            SharedTurns(self.cache, config.geocoder.share_without_redis),
+            SharedRateLimiter(self.cache, config.geocoder.share_without_redis),
         )
         self.gazetteer = Gazetteer.open()
         set_reproducible_products()

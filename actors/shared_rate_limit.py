@@ -1,9 +1,9 @@
-"""Turns at remote geocoders for the whole cluster, kept in Redis: ten workers do not make ten times
-the rate.
+"""Rate limits of remote geocoders for the whole cluster, kept in Redis: ten workers do not make ten
+times the rate.
 
-The rule is LocalTurns' (geo/turns.py), written in Lua on the Redis server's clock. While Redis
-cannot be asked, each worker goes on alone at a share of the rate and budget. API keys never reach
-Redis, only digests of them."""
+The rule is LocalRateLimiter's (geo/rate_limit.py), written in Lua on the Redis server's clock. While
+Redis cannot be asked, each worker goes on alone at a share of the rate and budget. API keys never
+reach Redis, only digests of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from actors.cache import ONLY_HASHES, Cache
-from geoagent_rl.geo.rate_limit import OVER_BUDGET, OVER_RATE, Limit, LocalTurns, no_turn
+from geoagent_rl.geo.rate_limit import OVER_BUDGET, OVER_RATE, Limit, LocalRateLimiter, no_turn
 
 PREFIX = "geoagent:turns:"
 
@@ -60,12 +60,12 @@ return 1
 )
 
 
-class SharedTurns:
-    """Turns (geo/turns.py) shared by every process that uses the same Redis."""
+class SharedRateLimiter:
+    """RateLimiter (geo/rate_limit.py) shared by every process that uses the same Redis."""
 
     def __init__(self, cache: Cache, share_without_redis: float):
         self._cache, self._share = cache, share_without_redis
-        self._alone = LocalTurns()
+        self._alone = LocalRateLimiter()
 
     async def take(self, keys: Sequence[str], limit: Limit) -> int:
         """Wait for a turn under every key; return which key was free first. InfraError when the

@@ -20,13 +20,13 @@ from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.config.rules import LORA_RANKS
+from geoagent_rl.plan.memory import GIB
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")
 CHILD_MARK = (
     "GEOAGENT_ENGINE_CHILD"  # in the environment of the processes that an engine of ours spawns
 )
-GIB = 1 << 30
 
 
 def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]) -> dict[str, Any]:

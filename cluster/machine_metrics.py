@@ -19,9 +19,9 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from geoagent_rl.metrics.table import SERVICES
+from geoagent_rl.plan.memory import GIB
 
 PERIOD_S = 5.0
-GIB = 2**30
 GPU_QUERY = [
     "nvidia-smi",
     "--query-gpu=utilization.gpu,memory.used",

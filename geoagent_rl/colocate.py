@@ -18,7 +18,7 @@ class Sleeper(Protocol):
         """Frees the GPU until the next swap."""
 
 
-class TakingTurns:
+class ColocatedLearner:
     """A driver.Learner that keeps the step's groups until all are there, puts the engine to sleep
     and then learns.
 

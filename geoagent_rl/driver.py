@@ -225,7 +225,7 @@ async def make_group(
 
 async def generate_and_score(
     engines: Sequence[Engine],
-    turn: int,
+    first: int,
     scorer: Scorer,
     prompt: Prompt,
     sampling: Sampling,
@@ -239,7 +239,7 @@ async def generate_and_score(
     """
     tried: list[Engine] = []
     for _ in range(ATTEMPTS):
-        engine = await first_up(engines, turn, tried)
+        engine = await first_up(engines, first, tried)
         try:
             async with asyncio.timeout(timeout_s):
                 return await stream_scores(engine, scorer, prompt, sampling)
@@ -252,13 +252,13 @@ async def generate_and_score(
     )
 
 
-async def first_up(engines: Sequence[Engine], turn: int, tried: Sequence[Engine] = ()) -> Engine:
-    """Return the engine with the least under way that works, of equals the one whose turn it is;
+async def first_up(engines: Sequence[Engine], first: int, tried: Sequence[Engine] = ()) -> Engine:
+    """Return the engine with the least under way that works, of equals number `first` or the next;
     wait while none works. tried: those that have just failed come last, and then each is asked
     before it is believed. InfraError: all are lost.
     """
-    in_turn = [engines[(turn + i) % len(engines)] for i in range(len(engines))]
-    order = sorted(in_turn, key=lambda engine: (engine in tried, engine.under_way))
+    in_line = [engines[(first + i) % len(engines)] for i in range(len(engines))]
+    order = sorted(in_line, key=lambda engine: (engine in tried, engine.under_way))
     for engine in order:
         if engine.up and (not tried or await engine.answers()):
             return engine

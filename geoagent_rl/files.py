@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PART = ".part"
+UNFINISHED = ".part"
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def file_at_once(path: Path, durable: bool = False) -> Iterator[Path]:
 
     Its bytes are on disk before it takes the name. durable: the name is too when this returns, so
     that not even a power cut brings the old file back."""
-    part = _part_of(path)
+    part = _aside(path)
     try:
         yield part
         flush(part)
@@ -41,7 +41,7 @@ def directory_at_once(path: Path, durable: bool = False, replace: bool = True) -
 
     durable: every file is on disk before the directory takes its name, and the name when this
     returns. replace: False keeps a `path` that somebody else has made meanwhile."""
-    part = _part_of(path)
+    part = _aside(path)
     part.mkdir(parents=True)
     try:
         yield part
@@ -83,7 +83,7 @@ def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
 
 def sweep(path: Path) -> None:
     """Remove what killed writers of `path` left beside it; only where nobody is writing it now."""
-    for part in path.parent.glob(f"{path.name}.*{PART}"):
+    for part in path.parent.glob(f"{path.name}.*{UNFINISHED}"):
         shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
 
 
@@ -96,5 +96,5 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")

@@ -26,7 +26,7 @@ class Demonstration:
     text: str
 
 
-class Learner(Protocol):
+class SftLearner(Protocol):
     """See actors.learner_group.LearnerGroup."""
 
     async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
@@ -57,7 +57,7 @@ def sft_batches(
 
 
 async def cold_start(
-    learner: Learner,
+    learner: SftLearner,
     demonstrations: Sequence[Demonstration],
     epochs: int,
     batch_size: int,

@@ -27,7 +27,7 @@ from cluster.jobs.ablate_job import DONE, ROWS, row_dir
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client, hand_in
 from geoagent_rl.config import Config, flat, load, to_yaml
-from geoagent_rl.evaluation.ablations import Row, summarise
+from geoagent_rl.evaluation.ablations import AblationRow, summarise
 from geoagent_rl.files import write_json, write_text
 from geoagent_rl.pages.ablation import markdown, picture, write_ablation
 from geoagent_rl.run.directory import CONFIG, MARK
@@ -48,7 +48,12 @@ class Job:
 
 
 def run_ablation(
-    config: Config, rows: Sequence[Row], seeds: Sequence[int], out: Path, jobs: int, address: str
+    config: Config,
+    rows: Sequence[AblationRow],
+    seeds: Sequence[int],
+    out: Path,
+    jobs: int,
+    address: str,
 ) -> str:
     """Run what is missing, `jobs` at a time; return the table as Markdown. The first failed job
     stops the others.
@@ -76,7 +81,7 @@ def check(config: Config, seeds: Sequence[int], jobs: int) -> None:
         )
 
 
-def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
+def settle(config: Config, rows: Sequence[AblationRow], out: Path) -> list[AblationRow]:
     """Write OUT/config.yaml and OUT/rows.json; return all rows ever asked for there, in table
     order. Raises UserError when OUT belongs to other settings.
     """
@@ -99,7 +104,7 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
             )
     listed = out / ROWS
     known = (
-        {row["name"]: Row(**row) for row in json.loads(listed.read_text())}
+        {row["name"]: AblationRow(**row) for row in json.loads(listed.read_text())}
         if listed.exists()
         else {}
     )
@@ -116,7 +121,10 @@ def settle(config: Config, rows: Sequence[Row], out: Path) -> list[Row]:
 
 
 def plan(
-    rows: Sequence[Row], seeds: Sequence[int], jobs: int, finished: Callable[[str, int], bool]
+    rows: Sequence[AblationRow],
+    seeds: Sequence[int],
+    jobs: int,
+    finished: Callable[[str, int], bool],
 ) -> list[list[Job]]:
     """Waves of jobs; those of a wave may run at once. A seed's rows are dealt to jobs // seeds
     jobs, at least one: then one session does them all. With several, the cold start that they share
@@ -132,7 +140,7 @@ def plan(
     return [wave for wave in (first, second) if wave]
 
 
-def results(rows: Sequence[Row], out: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def results(rows: Sequence[AblationRow], out: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """(row, seed) -> evaluation table, of every finished row."""
     found = {}
     for path in out.glob(f"seed-*/*/{DONE}"):
@@ -141,7 +149,7 @@ def results(rows: Sequence[Row], out: Path) -> dict[tuple[str, int], dict[str, A
     return {key: table for key, table in found.items() if key[0] in {row.name for row in rows}}
 
 
-def write_outcome(rows: Sequence[Row], out: Path) -> str:
+def write_outcome(rows: Sequence[AblationRow], out: Path) -> str:
     """Write table, figure and numbers of what is done; return the table as Markdown."""
     found = results(rows, out)
     if not found:

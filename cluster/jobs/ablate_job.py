@@ -22,7 +22,7 @@ from cluster.jobs.stages import cold_start, dataset, measure, starting_base
 from cluster.launch import Session, Stack, run_until_done, running_stack, session
 from geoagent_rl.config import Config, load
 from geoagent_rl.data.manifest import Sample
-from geoagent_rl.evaluation.ablations import Row
+from geoagent_rl.evaluation.ablations import AblationRow
 from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
@@ -50,7 +50,7 @@ def run_rows(out: Path, seed: int, names: Sequence[str]) -> None:
     """
     rows = [
         row
-        for row in (Row(**kept) for kept in json.loads((out / ROWS).read_text()))
+        for row in (AblationRow(**kept) for kept in json.loads((out / ROWS).read_text()))
         if row.name in names
     ]
     with contextlib.ExitStack() as locks:
@@ -69,7 +69,7 @@ class _Job:
             row_dir(out, "sft", seed) / "policy"
         )  # the cold start, shared by all rows of the seed
 
-    def run(self, rows: Sequence[Row]) -> None:
+    def run(self, rows: Sequence[AblationRow]) -> None:
         if not rows:
             return
         c = self.config
@@ -84,7 +84,7 @@ class _Job:
         base = starting_base(c)
         run_until_done(self.work(rows, base, shown))
 
-    async def work(self, rows: Sequence[Row], base: str, shown: Sequence[Sample]) -> None:
+    async def work(self, rows: Sequence[AblationRow], base: str, shown: Sequence[Sample]) -> None:
         place = (
             seed_dir(self.out, self.seed) / f"job-{rows[0].name}"
         )  # of the session: its cache, its notes
@@ -97,7 +97,7 @@ class _Job:
                     for row in sharing:
                         await self.row(s, stack, row, self.start_of(row, base))
 
-    def start_of(self, row: Row, base: str) -> str:
+    def start_of(self, row: AblationRow, base: str) -> str:
         return base if row.start == "base" else str(self.sft)
 
     async def cold_start(self, s: Session, base: str, shown: Sequence[Sample]) -> None:
@@ -107,7 +107,7 @@ class _Job:
         with directory_at_once(self.sft) as part:
             await cold_start(s, run, base, shown, part)
 
-    async def row(self, s: Session, stack: Stack, row: Row, start: str) -> None:
+    async def row(self, s: Session, stack: Stack, row: AblationRow, start: str) -> None:
         """Trains (where the row says so) and evaluates one row; writes its report and, last of all,
         row.json.
         """
@@ -144,14 +144,14 @@ class _Job:
         shutil.rmtree(weights)
 
 
-def together(rows: Sequence[Row], config: Config) -> list[list[Row]]:
+def together(rows: Sequence[AblationRow], config: Config) -> list[list[AblationRow]]:
     """Rows that can use the same engines one after the other: all where merged weights are reloaded
     in place, so any checkpoint can follow any other. Adapters are numbered from 0 in every row, and
     an engine would take the last row's for the next one's: each row gets engines of its own."""
     return [list(rows)] if config.rollout.swap == "merged" else [[row] for row in rows]
 
 
-def row_config(out: Path, row: Row, seed: int) -> Config:
+def row_config(out: Path, row: AblationRow, seed: int) -> Config:
     """Return the configuration of a row."""
     path = row_dir(out, row.name, seed)
     return load(out / CONFIG, [*row.dotlist(), f"run.seed={seed}", f"run.dir={path}"])

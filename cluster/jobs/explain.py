@@ -18,7 +18,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.geo.match import Match
 from geoagent_rl.rewards import encoder
-from geoagent_rl.rewards.explain import Line, Row, explain, read_lines
+from geoagent_rl.rewards.explain import Explanation, Line, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.services import Address, LevelPair, Similarity
 from geoagent_rl.terminal import progress, say
@@ -32,7 +32,7 @@ LONG = 500  # lines; with more of them the command shows how far it is
 
 def explain_files(
     file: Path, paths: Sequence[Path | None], overrides: list[str], judge: str = NONE
-) -> list[list[Row]]:
+) -> list[list[Explanation]]:
     """Return the rows of geoagent_rl.rewards.explain for each configuration (None: the defaults),
     of the same completions.
 
@@ -55,11 +55,11 @@ def load(path: Path | None, overrides: list[str]) -> Config:
 
 async def _explain_all(
     lines: Sequence[Line], configs: Sequence[Config], judge: str
-) -> list[list[Row]]:
+) -> list[list[Explanation]]:
     places = [Together(local) for local in LocalPlaces.open(*(config.reward for config in configs))]
     agent = start_judge(judge, configs[0].judge)
 
-    async def one(config: Config, places: Together) -> list[Row]:
+    async def one(config: Config, places: Together) -> list[Explanation]:
         with progress("completions") if len(lines) >= LONG else nullcontext(_silent) as advance:
             return await explain(lines, config.reward, places, agent, advance)
 

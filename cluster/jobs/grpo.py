@@ -19,7 +19,7 @@ from cluster.jobs.metric_sinks import Tracking
 from cluster.launch import Session, Stack, learner
 from cluster.machine_metrics import watched
 from geoagent_rl import driver
-from geoagent_rl.colocate import TakingTurns
+from geoagent_rl.colocate import ColocatedLearner
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.evaluation.locate import Prediction, locate
@@ -106,7 +106,9 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             await after.save(0)  # what a learner that dies soon goes back to
         try:
             order = prompt_order(work.prompts, config.run.seed)
-            learning = TakingTurns(group, stack.engines[0]) if config.placement.colocate else group
+            learning = (
+                ColocatedLearner(group, stack.engines[0]) if config.placement.colocate else group
+            )
             await driver.train(
                 config, order, stack.engines, stack.scorer, learning, after.step, first, prompt
             )

@@ -30,7 +30,7 @@ GRID_PARTS = ("spatial", "semantic", "consistency")
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """One line of the table. `paper`: percent by column of the paper's same row, empty where it has
     none; a row's file gives that row's name in evaluation/published.py."""
 
@@ -85,7 +85,7 @@ CLAIMS = (
 )
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[AblationRow]:
     """Every row under `folder`, in table order. Raises UserError for a file that is no row."""
     rows = [_row(path) for path in sorted(folder.glob("*.yaml"))]
     if not rows:
@@ -93,10 +93,10 @@ def read_rows(folder: Path) -> list[Row]:
     return sorted(rows, key=lambda row: (row.order, row.name))
 
 
-def _row(path: Path) -> Row:
+def _row(path: Path) -> AblationRow:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        row = Row(path.stem, **found | {"paper": _published(found.get("paper", ""))})
+        row = AblationRow(path.stem, **found | {"paper": _published(found.get("paper", ""))})
     except (
         yaml.YAMLError,
         TypeError,
@@ -129,22 +129,24 @@ def _published(system: str) -> dict[str, float]:
     return {column: hit for column, hit in hits if hit is not None}
 
 
-def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[Row]:
+def grid_rows(weights: Mapping[str, float], factors: Sequence[float]) -> list[AblationRow]:
     """Return the sensitivity grid: each weight times each factor, one at a time, the others as in
     `weights`.
     """
-    rows: list[Row] = []
+    rows: list[AblationRow] = []
     for part in GRID_PARTS:
         for factor in factors:
             overrides = {f"reward.weights.{part}": round(weights[part] * factor, 6)}
             name = f"grid-{part}-x{factor:g}"
             rows.append(
-                Row(name, f"{part} weight x {factor:g}", 200 + len(rows), "sft", True, overrides)
+                AblationRow(
+                    name, f"{part} weight x {factor:g}", 200 + len(rows), "sft", True, overrides
+                )
             )
     return rows
 
 
-def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+def choose(rows: Sequence[AblationRow], names: Sequence[str]) -> list[AblationRow]:
     """Return the named rows, in table order; all when `names` is empty."""
     known = {row.name for row in rows}
     unknown = [name for name in names if name not in known]
@@ -180,7 +182,7 @@ def measured(table: Mapping[str, Any]) -> dict[str, float]:
 
 
 def summarise(
-    rows: Sequence[Row], results: Mapping[tuple[str, int], Mapping[str, Any]]
+    rows: Sequence[AblationRow], results: Mapping[tuple[str, int], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the whole outcome as JSON. results: (row name, seed) -> evaluation table of the
     held-out photographs.

@@ -14,7 +14,7 @@ GEOSCORE_SCALE_KM = 1805.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PublishedRow:
     """One system of a published table. `hit`: per cent within KM; None where the table has no
     figure.
     """
@@ -26,53 +26,53 @@ class Row:
 
 
 IM2GPS3K = (
-    Row("GeoDecoder", (33.50, 45.90, 61.00, 76.10), data="MP-16 4M"),
-    Row("GeoCLIP", (34.47, 50.65, 69.97, 83.82), data="MP-16 4M"),
-    Row("Translocator", (31.10, 46.70, 58.90, 80.10), data="MP-16 4M"),
-    Row("PIGEOTTO", (36.70, 53.80, 72.40, 85.30), data="MP-16 4M"),
-    Row("G3", (40.94, 55.56, 71.24, 84.68), data="MP-16 4M"),
-    Row("Qwen2.5-VL-7B", (21.93, 29.93, 43.08, 60.68)),
-    Row("Qwen2.5-VL-32B", (23.36, 30.35, 43.46, 59.70)),
-    Row("Gemma3-27B", (28.53, 41.74, 57.95, 73.64)),
-    Row("InternVL3-14B", (20.10, 27.51, 40.89, 59.01)),
-    Row("GeoReasoner (LoRA)", (26.94, 36.63, 52.27, 78.65), data="GSV 133K"),
-    Row("GaGA (QLoRA)", (33.00, 48.00, 67.10, 82.10), data="MG-Geo 5M"),
-    Row("GRE-Suite-SFT", (29.30, 44.78, 62.43, 78.81), data="20K"),
-    Row("GRE-Suite", (35.30, 51.70, 69.30, 85.67), data="30K"),
-    Row("GLOBE", (40.18, 56.19, 71.45, 82.38), data="MP16-Reason 33K"),
-    Row("GeoAgent-SFT", (32.77, 45.42, 62.65, 81.33), data="10K"),
-    Row("GeoAgent", (40.75, 58.57, 76.21, 89.90), data="30K"),
+    PublishedRow("GeoDecoder", (33.50, 45.90, 61.00, 76.10), data="MP-16 4M"),
+    PublishedRow("GeoCLIP", (34.47, 50.65, 69.97, 83.82), data="MP-16 4M"),
+    PublishedRow("Translocator", (31.10, 46.70, 58.90, 80.10), data="MP-16 4M"),
+    PublishedRow("PIGEOTTO", (36.70, 53.80, 72.40, 85.30), data="MP-16 4M"),
+    PublishedRow("G3", (40.94, 55.56, 71.24, 84.68), data="MP-16 4M"),
+    PublishedRow("Qwen2.5-VL-7B", (21.93, 29.93, 43.08, 60.68)),
+    PublishedRow("Qwen2.5-VL-32B", (23.36, 30.35, 43.46, 59.70)),
+    PublishedRow("Gemma3-27B", (28.53, 41.74, 57.95, 73.64)),
+    PublishedRow("InternVL3-14B", (20.10, 27.51, 40.89, 59.01)),
+    PublishedRow("GeoReasoner (LoRA)", (26.94, 36.63, 52.27, 78.65), data="GSV 133K"),
+    PublishedRow("GaGA (QLoRA)", (33.00, 48.00, 67.10, 82.10), data="MG-Geo 5M"),
+    PublishedRow("GRE-Suite-SFT", (29.30, 44.78, 62.43, 78.81), data="20K"),
+    PublishedRow("GRE-Suite", (35.30, 51.70, 69.30, 85.67), data="30K"),
+    PublishedRow("GLOBE", (40.18, 56.19, 71.45, 82.38), data="MP16-Reason 33K"),
+    PublishedRow("GeoAgent-SFT", (32.77, 45.42, 62.65, 81.33), data="10K"),
+    PublishedRow("GeoAgent", (40.75, 58.57, 76.21, 89.90), data="30K"),
 )
 GEOSEEK_VAL = (
-    Row("GeoCLIP", (11.82, 29.04, 56.13, 79.13), 3172.3, "MP-16 4M"),
-    Row("Qwen2.5-VL-7B", (3.57, 7.95, 20.03, 44.96), 1622.0),
-    Row("Qwen2.5-VL-32B", (4.06, 7.43, 16.10, 39.06), 1413.5),
-    Row("Gemma3-27B", (11.69, 25.48, 49.52, 71.79), 2704.0),
-    Row("InternVL3-14B", (3.43, 7.67, 18.69, 43.50), 1549.1),
-    Row("GeoReasoner (LoRA)", (13.55, 27.86, 53.54, 77.63), 3083.9, "GSV 133K"),
-    Row("GLOBE", (10.75, 21.20, 39.17, 61.44), 2412.5, "MP16-Reason 33K"),
-    Row("GeoAgent-SFT", (10.36, 23.84, 47.12, 64.98), 2968.9, "10K"),
-    Row("GeoAgent", (15.69, 33.39, 60.37, 81.72), 3314.1, "30K"),
+    PublishedRow("GeoCLIP", (11.82, 29.04, 56.13, 79.13), 3172.3, "MP-16 4M"),
+    PublishedRow("Qwen2.5-VL-7B", (3.57, 7.95, 20.03, 44.96), 1622.0),
+    PublishedRow("Qwen2.5-VL-32B", (4.06, 7.43, 16.10, 39.06), 1413.5),
+    PublishedRow("Gemma3-27B", (11.69, 25.48, 49.52, 71.79), 2704.0),
+    PublishedRow("InternVL3-14B", (3.43, 7.67, 18.69, 43.50), 1549.1),
+    PublishedRow("GeoReasoner (LoRA)", (13.55, 27.86, 53.54, 77.63), 3083.9, "GSV 133K"),
+    PublishedRow("GLOBE", (10.75, 21.20, 39.17, 61.44), 2412.5, "MP16-Reason 33K"),
+    PublishedRow("GeoAgent-SFT", (10.36, 23.84, 47.12, 64.98), 2968.9, "10K"),
+    PublishedRow("GeoAgent", (15.69, 33.39, 60.37, 81.72), 3314.1, "30K"),
 )
 # Table 3, on GeoSeek-Val: what each part is worth. `ablate` runs the same rows.
 ABLATION = (
-    Row("base", (1.39, 3.36, 11.13, None)),
-    Row("SFT", (10.36, 23.84, 47.12, None)),
-    Row("w/o Spa&Con", (11.99, 26.56, 55.55, None)),
-    Row("w/o Sem&Con", (14.46, 31.51, 59.86, None)),
-    Row("w/o Con", (14.69, 31.39, 60.20, None)),
-    Row("w/o Spa&Sem", (9.08, 20.03, 40.43, None)),
-    Row("w/o SFT", (13.39, 23.94, 58.23, None)),
-    Row("full", (15.69, 33.39, 60.37, None)),
+    PublishedRow("base", (1.39, 3.36, 11.13, None)),
+    PublishedRow("SFT", (10.36, 23.84, 47.12, None)),
+    PublishedRow("w/o Spa&Con", (11.99, 26.56, 55.55, None)),
+    PublishedRow("w/o Sem&Con", (14.46, 31.51, 59.86, None)),
+    PublishedRow("w/o Con", (14.69, 31.39, 60.20, None)),
+    PublishedRow("w/o Spa&Sem", (9.08, 20.03, 40.43, None)),
+    PublishedRow("w/o SFT", (13.39, 23.94, 58.23, None)),
+    PublishedRow("full", (15.69, 33.39, 60.37, None)),
 )
 # Table 4: the exact-match Judge reward instead of ours.
 JUDGE = (
-    Row("SFT+Judge", (12.35, 26.87, 50.81, None)),
-    Row("SFT+Judge+Con", (11.04, 26.13, 51.76, None)),
-    Row("w/o Con", (14.69, 31.39, 60.20, None)),
-    Row("full", (15.36, 32.53, 60.37, None)),
+    PublishedRow("SFT+Judge", (12.35, 26.87, 50.81, None)),
+    PublishedRow("SFT+Judge+Con", (11.04, 26.13, 51.76, None)),
+    PublishedRow("w/o Con", (14.69, 31.39, 60.20, None)),
+    PublishedRow("full", (15.36, 32.53, 60.37, None)),
 )
-TABLES: Mapping[str, tuple[Row, ...]] = {
+TABLES: Mapping[str, tuple[PublishedRow, ...]] = {
     "im2gps3k": IM2GPS3K, "geoseek-val": GEOSEEK_VAL, "ablation": ABLATION, "judge": JUDGE,
 }  # fmt: skip
 TITLES = {"im2gps3k": "Table 2, IM2GPS3K", "geoseek-val": "Table 2, GeoSeek-Val",

@@ -18,7 +18,7 @@ from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.places import is_absent
 from geoagent_rl.types import InfraError
 
-LEVELS = ("place", "region", "country")  # finest first
+FINEST_FIRST = ("place", "region", "country")
 FINENESS = {"place": 2, "region": 1, "country": 0}
 Address = tuple[str, str, str]  # country, region, place
 # (provider, level asked, addresses cut at that level) -> a Match with the provider's own level,
@@ -43,7 +43,7 @@ class Chain:
             _Query(tuple("" if is_absent(name) else name[:MAX_CHARS] for name in a))
             for a in addresses
         ]
-        for level in LEVELS:
+        for level in FINEST_FIRST:
             if level == "country":
                 self._settle(queries, level)  # "China; Hong Kong" has said more than "China" would
             for provider in self.names:

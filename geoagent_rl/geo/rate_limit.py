@@ -1,7 +1,8 @@
 """Whose turn it is to ask a remote geocoder: a token bucket, a daily budget and a pause per API
 key.
 
-`Turns` is what a geocoder asks before each request; `LocalTurns` counts within this process.
+`RateLimiter` is what a geocoder asks before each request; `LocalRateLimiter` counts within this
+process.
 actors/shared_rate_limit.py counts in Redis for the whole cluster by the same rule. May know nothing
 of HTTP, Redis or where keys come from."""
 
@@ -42,7 +43,7 @@ class Limit:
         return Limit(self.rate_per_s * share, budget, self.longest_wait_s)
 
 
-class Turns(Protocol):
+class RateLimiter(Protocol):
     async def take(self, keys: Sequence[str], limit: Limit) -> int:
         """Waits for the first turn among `keys` and returns its index. `keys` are names, never the
         API keys themselves.
@@ -63,8 +64,8 @@ class _State:
     why: str = ""
 
 
-class LocalTurns:
-    """Turns within this process. `clock` gives Unix seconds."""
+class LocalRateLimiter:
+    """A RateLimiter within this process. `clock` gives Unix seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.time):
         self._clock = clock

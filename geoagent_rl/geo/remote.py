@@ -30,7 +30,7 @@ from geoagent_rl.geo.chain import Address
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import PROVIDERS, key_names, remote_names
 from geoagent_rl.geo.providers.provider import Provider, Undocumented
-from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalTurns, Turns
+from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalRateLimiter, RateLimiter
 from geoagent_rl.secrets import read_secret
 from geoagent_rl.types import InfraError, UserError
 
@@ -82,7 +82,7 @@ class Remote:
         provider: str,
         config: GeocoderConfig,
         environ: Mapping[str, str],
-        turns: Turns | None = None,
+        limiter: RateLimiter | None = None,
     ):
         own, self.service = getattr(config, provider), PROVIDERS[provider]
         self.provider = provider
@@ -104,8 +104,8 @@ class Remote:
                 f"reward.geocoder.{provider}.rate_per_s must be greater than 0, not {own.rate_per_s}"
             )
         self._limit = Limit(own.rate_per_s, own.daily_budget, config.longest_wait_s)
-        self._turns = turns or LocalTurns()
-        self._turn_names = [_digest(provider, self.host, key) for key in self._keys or [""]]
+        self._limiter = limiter or LocalRateLimiter()
+        self._limited_keys = [_digest(provider, self.host, key) for key in self._keys or [""]]
         self._slots, self._longest_wait_s = (
             asyncio.Semaphore(config.in_flight),
             config.longest_wait_s,
@@ -151,7 +151,7 @@ class Remote:
         problem = ""
         for _ in range(len(self._geocoders) + RATE_RETRIES):
             try:
-                i = await self._turns.take(self._turn_names, self._limit)
+                i = await self._limiter.take(self._limited_keys, self._limit)
             except InfraError as error:
                 raise self._failure(str(error)) from None
             try:
@@ -166,7 +166,7 @@ class Remote:
                 )
             except (exc.GeocoderAuthenticationFailure, exc.GeocoderInsufficientPrivileges) as error:
                 problem, rest_s = f"{self._name(i)} is refused ({_code(error)})", PAUSE_REFUSED_S
-            await self._turns.pause(self._turn_names[i], rest_s, problem)
+            await self._limiter.pause(self._limited_keys[i], rest_s, problem)
         raise self._failure(problem)
 
     async def _ask(self, i: int, query: str) -> Match | None:
@@ -226,10 +226,10 @@ class Remote:
 
 
 def remotes(
-    config: GeocoderConfig, environ: Mapping[str, str], turns: Turns | None = None
+    config: GeocoderConfig, environ: Mapping[str, str], limiter: RateLimiter | None = None
 ) -> dict[str, Remote]:
     """The remote providers of the configured chain, by name. Raises UserError."""
-    return {name: Remote(name, config, environ, turns) for name in remote_names(config)}
+    return {name: Remote(name, config, environ, limiter) for name in remote_names(config)}
 
 
 async def check(config: GeocoderConfig, environ: Mapping[str, str]) -> None:

@@ -100,9 +100,9 @@ def waits_for_rewards(groups: Sequence[Group]) -> list[Interval]:
 
     A later group that is generated and unscored keeps nobody waiting while an earlier one is still
     being generated."""
-    waits, turn = [], -math.inf
+    waits, free = [], -math.inf
     for spans in ([s.rollout.spans for s in g.samples] for g in groups if g.samples):
         generated, scored = (max(s[name] for s in spans) for name in ("generated", "scored"))
-        waits.append((max(generated, turn), scored))
-        turn = max(turn, scored)
+        waits.append((max(generated, free), scored))
+        free = max(free, scored)
     return waits

@@ -13,11 +13,11 @@ from typing import Any
 from geoagent_rl.pages.page import write_page
 from geoagent_rl.pages.rollout_cards import card
 
-Row = Mapping[str, Any]
+Explanation = Mapping[str, Any]  # of rewards.explain; a part of one has the same form
 INDENT = " " * 15
 
 
-def show(row: Row) -> str:
+def show(row: Explanation) -> str:
     """One completion as text: a line with the total, then every part with what led to its score."""
     truth = row["truth"]
     where = f"({truth['lat']:.4f}, {truth['lon']:.4f})"
@@ -37,7 +37,7 @@ def show(row: Row) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_explanation(path: Path, source: Path, rows: Sequence[Row]) -> None:
+def write_explanation(path: Path, source: Path, rows: Sequence[Explanation]) -> None:
     """Write the page: one card per completion, with the text explanation under it."""
     scored = [row["total"] for row in rows if row["total"] is not None]
     mean = (
@@ -65,7 +65,7 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Row]) -> None:
     write_page(path, f"Rewards of {source.name}", body)
 
 
-def show_comparison(table: Row) -> str:
+def show_comparison(table: Explanation) -> str:
     """Return what rewards.explain.compare() found, for a terminal."""
     correlation, changed = table["rank_correlation"], table["best_changed"]
     lines = [
@@ -92,7 +92,7 @@ def show_comparison(table: Row) -> str:
     return "\n".join(lines)
 
 
-def _total(row: Row) -> str:
+def _total(row: Explanation) -> str:
     if row["total"] is None:
         return "unscorable"
     left_out = (
@@ -107,7 +107,7 @@ def _levels(levels: Sequence[str]) -> str:
     return " | ".join(level or "-" for level in levels)
 
 
-def _spatial(part: Row) -> list[str]:
+def _spatial(part: Explanation) -> list[str]:
     if part.get("distance_km") is None:
         return []
     return [
@@ -116,7 +116,7 @@ def _spatial(part: Row) -> list[str]:
     ]
 
 
-def _semantic(part: Row) -> list[str]:
+def _semantic(part: Explanation) -> list[str]:
     lines = []
     for row in part.get("levels", ()):
         if "similarity" not in row:
@@ -130,7 +130,7 @@ def _semantic(part: Row) -> list[str]:
     return lines
 
 
-def _consistency(part: Row) -> list[str]:
+def _consistency(part: Explanation) -> list[str]:
     lines = []
     for row in part.get("stages", ()):
         said = (
@@ -152,7 +152,7 @@ def _consistency(part: Row) -> list[str]:
     return lines
 
 
-def _exact_match(part: Row) -> list[str]:
+def _exact_match(part: Explanation) -> list[str]:
     return [
         json.dumps(
             {
@@ -164,11 +164,11 @@ def _exact_match(part: Row) -> list[str]:
     ]
 
 
-def _no_details(_: Row) -> list[str]:
+def _no_details(_: Explanation) -> list[str]:
     return []
 
 
-DETAILS: dict[str, Callable[[Row], list[str]]] = {
+DETAILS: dict[str, Callable[[Explanation], list[str]]] = {
     "spatial": _spatial,
     "semantic": _semantic,
     "consistency": _consistency,

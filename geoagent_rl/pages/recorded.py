@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from geoagent_rl.pages.rollout_cards import Row
+from geoagent_rl.pages.rollout_cards import RecordedRow
 from geoagent_rl.run.records import read_rows, record
 from geoagent_rl.types import UserError
 
@@ -25,11 +25,11 @@ class Recorded:
 
     path: Path
     config: Mapping[str, Any]
-    metrics: Sequence[Row]  # metrics.jsonl
-    sft: Sequence[Row]  # sft_metrics.jsonl
+    metrics: Sequence[RecordedRow]  # metrics.jsonl
+    sft: Sequence[RecordedRow]  # sft_metrics.jsonl
     evaluation: Mapping[str, Any]  # eval.json: {stage: {split: figures}}
-    early: Sequence[Row]  # rollouts of the first step
-    late: Sequence[Row]  # and of the last LATE_STEPS steps
+    early: Sequence[RecordedRow]  # rollouts of the first step
+    late: Sequence[RecordedRow]  # and of the last LATE_STEPS steps
 
 
 def read(run: Path) -> Recorded:
@@ -42,12 +42,12 @@ def read(run: Path) -> Recorded:
     return Recorded(run, _config(run / "config.yaml"), metrics, sft, evaluation, early, late)
 
 
-def ends_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+def ends_of(rows: Iterable[RecordedRow]) -> tuple[list[RecordedRow], list[RecordedRow]]:
     """Return the rollouts of the first step and of the last LATE_STEPS steps; memory does not grow
     with the run.
     """
-    early: list[Row] = []
-    late: deque[list[Row]] = deque(maxlen=LATE_STEPS)
+    early: list[RecordedRow] = []
+    late: deque[list[RecordedRow]] = deque(maxlen=LATE_STEPS)
     for row in rows:
         if not late or late[-1][0]["step"] != row["step"]:
             late.append([])
@@ -57,7 +57,7 @@ def ends_of(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     return early, [row for step in late for row in step]
 
 
-def points_of(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
+def points_of(rows: Sequence[RecordedRow], key: str) -> list[tuple[float, float]]:
     """Return (step, value) of every row that has a finite number under `key`."""
     found = ((row.get("step", i + 1), row.get(key)) for i, row in enumerate(rows))
     return [(x, y) for x, y in found if isinstance(y, (int, float)) and math.isfinite(y)]

@@ -16,14 +16,16 @@ from typing import Any
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.locate import SAME
+from geoagent_rl.rewards.services import LEVELS
 
-Row = Mapping[str, Any]
-LEVELS = ("Country", "Region", "Place")
+RecordedRow = Mapping[str, Any]  # a line of rollouts.jsonl or metrics.jsonl
 PART_COLORS = 8  # in report.css
 THUMBNAIL = 480  # pixels, longest side
 
 
-def choose(early: Sequence[Row], late: Sequence[Row]) -> list[tuple[str, Row]]:
+def choose(
+    early: Sequence[RecordedRow], late: Sequence[RecordedRow]
+) -> list[tuple[str, RecordedRow]]:
     """About a dozen (label, row): best, median and worst of the late steps, failures among them,
     and two early ones.
 
@@ -39,7 +41,7 @@ def choose(early: Sequence[Row], late: Sequence[Row]) -> list[tuple[str, Row]]:
     around = sorted(range(len(scored)), key=lambda i: abs(i - middle))
     started = sorted((r for r in early if r.get("total") is not None), key=lambda r: r["total"])
     start_order = sorted(range(len(started)), key=lambda i: abs(i - len(started) // 2))
-    chosen: list[tuple[str, Row]] = []
+    chosen: list[tuple[str, RecordedRow]] = []
     late_uids: set[str] = set()
     early_uids: set[str] = set()
     for label, rows, count, taken in (
@@ -58,7 +60,7 @@ def choose(early: Sequence[Row], late: Sequence[Row]) -> list[tuple[str, Row]]:
     return sorted(chosen, key=lambda pair: order.index(pair[0]))
 
 
-def card(label: str, row: Row, weights: Mapping[str, float]) -> str:
+def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> str:
     """Return one rollout as HTML: photograph, reasoning, parts of the reward."""
     total, advantage = row.get("total"), row.get("advantage")
     step = f"step {row['step']}" if "step" in row else ""
@@ -96,31 +98,31 @@ def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
     return {**(reward.get("weights") or {}), **{name: own[name].get("weight") for name in own}}
 
 
-def distance_km(row: Row) -> float | None:
+def distance_km(row: RecordedRow) -> float | None:
     """Return the distance of the answer from the truth, None where it was not measured."""
     value = details(row, "spatial").get("distance_km")
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def details(row: Row, part: str) -> Mapping[str, Any]:
+def details(row: RecordedRow, part: str) -> Mapping[str, Any]:
     """Return the details of one part; {} where it has none."""
     return (row.get("parts", {}).get(part) or {}).get("details") or {}
 
 
-def _places(row: Row) -> str:
+def _places(row: RecordedRow) -> str:
     answer, truth = parse(row.get("text", "")).levels, row.get("truth", {})
     similar = {
         r.get("level"): r.get("similarity") for r in details(row, "semantic").get("levels", ())
     }
     lines = []
-    for i, level in enumerate(("country", "region", "place")):
+    for i, level in enumerate(LEVELS):
         true, said = truth.get(level, ""), answer[i]
         mark = ""
         if true and said:
             right = (similar.get(level) or 0) >= SAME
             mark = '<b class="yes">✓</b>' if right else '<b class="no">✗</b>'
         cells = f"<td>{escape(said) or '–'} {mark}</td><td>{escape(true) or '–'}</td>"
-        lines.append(f"<tr><th>{LEVELS[i]}</th>{cells}</tr>")
+        lines.append(f"<tr><th>{level.capitalize()}</th>{cells}</tr>")
     far, matched = distance_km(row), details(row, "spatial").get("level", "")
     away = (
         "answer not located"
@@ -133,7 +135,7 @@ def _places(row: Row) -> str:
     )
 
 
-def _reasoning(row: Row) -> str:
+def _reasoning(row: RecordedRow) -> str:
     text = row.get("text", "")
     parsed = parse(text)
     judged = details(row, "consistency").get("stages") or [{}] * 3
@@ -152,7 +154,7 @@ def _reasoning(row: Row) -> str:
             judge = f" · judge not asked: {escape(str(verdict['not_asked']))}"
         doubt = f"uncertainty {escape(stage.uncertainty.lower())}" if stage.uncertainty else ""
         out.append(
-            f'<div class="stage"><h3>{level}: {escape(stage.conclusion)}</h3><p>{chips}</p>'
+            f'<div class="stage"><h3>{level.capitalize()}: {escape(stage.conclusion)}</h3><p>{chips}</p>'
             f'<p>{escape(stage.reasoning)}</p><p class="muted small">{doubt}{judge}</p></div>'
         )
     if parsed.problem:
@@ -166,7 +168,7 @@ def _reasoning(row: Row) -> str:
     return "".join(out)
 
 
-def _parts(row: Row, weights: Mapping[str, float]) -> str:
+def _parts(row: RecordedRow, weights: Mapping[str, float]) -> str:
     lines = []
     for i, (name, part) in enumerate((row.get("parts") or {}).items()):
         score, reason = part.get("score"), part.get("reason") or ""

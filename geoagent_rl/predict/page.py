@@ -12,8 +12,8 @@ from typing import Any
 
 from geoagent_rl.pages.charts import world_map
 from geoagent_rl.predict.locator import show_location
+from geoagent_rl.rewards.services import LEVELS
 
-LEVELS = ("Country", "Region", "Place")
 # Comfort only: submits when a photograph is dropped or chosen, and says that it is under way.
 SCRIPT = """
 const form = document.getElementById("ask"), photo = document.getElementById("photo");
@@ -75,7 +75,7 @@ def stages(row: Mapping[str, Any]) -> str:
             f"uncertainty {escape(stage['uncertainty'].lower())}" if stage["uncertainty"] else ""
         )
         out.append(
-            f'<div class="stage"><h3>{level}: {escape(stage["conclusion"])}</h3><p>{chips}</p>'
+            f'<div class="stage"><h3>{level.capitalize()}: {escape(stage["conclusion"])}</h3><p>{chips}</p>'
             f'<p>{escape(stage["reasoning"])}</p><p class="muted small">{doubt}</p></div>'
         )
     return "".join(out)

@@ -53,7 +53,7 @@ class Server:
     def __init__(self, locate: Locate, model: str, max_bytes: int, max_megapixels: float) -> None:
         self.locate, self.model = locate, model
         self.max_bytes, self.max_megapixels = max_bytes, max_megapixels
-        self.turn, self.waiting = asyncio.Lock(), 0
+        self.one_at_a_time, self.waiting = asyncio.Lock(), 0
 
     def app(self, hosts: tuple[str, ...]) -> Starlette:
         """hosts: names under which requests may come in; ("*",) for all."""
@@ -117,7 +117,7 @@ class Server:
             raise HTTPException(503, f"{self.waiting} photographs are waiting; try again later")
         self.waiting += 1
         try:
-            async with self.turn:
+            async with self.one_at_a_time:
                 return picture, await asyncio.to_thread(self.locate, picture)
         finally:
             self.waiting -= 1

@@ -68,16 +68,16 @@ def answer(conclusion: str) -> str:
 
 
 def messages(user: str) -> list[dict[str, str]]:
-    """The conversation whose last turn is `user`, a `question`; everything before it is
+    """The conversation whose last message is `user`, a `question`; everything before it is
     constant.
     """
-    turns = [{"role": "system", "content": SYSTEM}]
+    messages = [{"role": "system", "content": SYSTEM}]
     for item, conclusion in EXAMPLES:
-        turns += [
+        messages += [
             {"role": "user", "content": question(item)},
             {"role": "assistant", "content": answer(conclusion)},
         ]
-    return [*turns, {"role": "user", "content": user}]
+    return [*messages, {"role": "user", "content": user}]
 
 
 def read_answer(text: str) -> str:

@@ -30,7 +30,7 @@ AT_ONCE = 64  # completions; their questions to the judge are in its engine toge
 ALWAYS = ("spatial", "semantic", "consistency", "format")  # shown even where their weight is 0
 LARGEST = 10  # differences that compare() lists
 NO_JUDGE = {"not_asked": "there is no judge"}
-Row = dict[str, Any]
+Explanation = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def explain(
     places: Any,
     judge: Judge | None,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
-) -> list[Row]:
+) -> list[Explanation]:
     """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts,
     weights}.
 
@@ -94,19 +94,19 @@ async def explain(
         Services(places, places, judge), dataclasses.replace(config, weights=everything)
     )
 
-    async def one(line: Line) -> Row:
+    async def one(line: Line) -> Explanation:
         rollout = Rollout(line.uid, 0, (), (), (), line.completion, "stop", 0)
         scored = await scorer.score(Prompt(line.uid, "", line.truth), rollout)
         return _row(line, scored.parts, judged, config, judge is not None)
 
-    rows: list[Row] = []
+    rows: list[Explanation] = []
     for start in range(0, len(lines), AT_ONCE):
         rows += await asyncio.gather(*map(one, lines[start : start + AT_ONCE]))
         advance(len(rows), len(lines))
     return rows
 
 
-def compare(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
+def compare(first: Sequence[Explanation], second: Sequence[Explanation]) -> dict[str, Any]:
     """Two explanations of the same lines: {n, unscorable, means, max_totals, rank_correlation,
     groups, best_changed, largest: [{uid, line, totals, shares, difference}]}.
 
@@ -189,7 +189,7 @@ def _row(
     judged: RewardConfig,
     config: RewardConfig,
     has_judge: bool,
-) -> Row:
+) -> Explanation:
     parsed = parse(line.completion)
     targets = consistency.targets(parsed.stages, line.truth.levels, config.consistency)
     questions = consistency.questions(parsed.stages, targets, config.consistency)
@@ -227,7 +227,7 @@ def _not_judged(
     )
 
 
-def _part(outcome: Outcome, weight: float) -> Row:
+def _part(outcome: Outcome, weight: float) -> Explanation:
     head = {
         "kind": outcome.kind,
         "score": outcome.score,
@@ -237,7 +237,7 @@ def _part(outcome: Outcome, weight: float) -> Row:
     return head | dict(outcome.details)
 
 
-def _add(parts: dict[str, Row], questions: Sequence[Any], has_judge: bool) -> None:
+def _add(parts: dict[str, Explanation], questions: Sequence[Any], has_judge: bool) -> None:
     """What the outcomes do not hold: similarities by level, whether a judge was there, and what it
     was asked.
     """

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.files import PART, directory_at_once, file_at_once, sweep
+from geoagent_rl.files import UNFINISHED, directory_at_once, file_at_once, sweep
 
 Say = Callable[[str], None]
 STATE, BEST = "state.json", "best"
@@ -33,7 +33,7 @@ def step_of(checkpoint: Path) -> int:
 
 def complete(folder: Path) -> list[Path]:
     """Those that have got their names, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if p.suffix != PART and p.is_dir())
+    return sorted(p for p in folder.glob("step-*") if p.suffix != UNFINISHED and p.is_dir())
 
 
 def write_whole(directory: Path, write: Callable[[Path], None], state: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ def newest_whole(folder: Path, say: Say, recorded: int) -> Path | None:
 
     recorded: the last step that the run has records of; one beyond it would leave a gap. Says which
     checkpoints it passes over."""
-    for torn in sorted(folder.glob("step-*" + PART)):
+    for torn in sorted(folder.glob("step-*" + UNFINISHED)):
         say(f"passing over {torn}: it was being written when the run was killed")
     for checkpoint in reversed(complete(folder)):
         problem = damage(checkpoint)

@@ -33,7 +33,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.files import PART, flush, sweep, write_json, write_text
+from geoagent_rl.files import UNFINISHED, flush, sweep, write_json, write_text
 from geoagent_rl.run import checkpoints, records
 from geoagent_rl.types import Group, UserError
 
@@ -201,7 +201,7 @@ class RunDir:
             records.cut_after(path, step)
         (self.path / DONE).unlink(missing_ok=True)
         for path in (self.path / "checkpoints").glob("step-*"):
-            if path.suffix == PART or checkpoints.step_of(path) > step:
+            if path.suffix == UNFINISHED or checkpoints.step_of(path) > step:
                 shutil.rmtree(path)
 
 

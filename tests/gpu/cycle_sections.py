@@ -69,7 +69,7 @@ async def bare(bench: Bench, made: RolloutEngine, group: int) -> dict[str, Any]:
 
 
 async def cycle(bench: Bench, rounds: int = 0) -> None:
-    """Steps as the driver and colocate.TakingTurns make them, phase by phase, random rewards."""
+    """Steps as the driver and a ColocatedLearner make them, phase by phase, random rewards."""
     for number in range(1, 1 + (rounds or bench.asked.rounds)):
         row: dict[str, Any] = {}
         try:

@@ -5,7 +5,7 @@ two GPUs.
 import pytest
 
 from geoagent_rl import driver
-from geoagent_rl.colocate import TakingTurns
+from geoagent_rl.colocate import ColocatedLearner
 from geoagent_rl.config import load
 from geoagent_rl.types import UserError
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
@@ -54,7 +54,7 @@ async def test_the_learner_learns_only_while_the_engine_sleeps():
     engine = SleepyEngine(0.001)
     learner = WatchfulLearner(engine)
     apart = FakeLearner()
-    turns = await train(config, engine, TakingTurns(learner, engine), learner)
+    turns = await train(config, engine, ColocatedLearner(learner, engine), learner)
     assert turns == await train(config, FakeEngine(0.001), apart, apart)
     assert engine.naps == 3 and not engine.asleep and len(turns) == 12
 

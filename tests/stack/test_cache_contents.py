@@ -11,7 +11,7 @@ import pytest
 import actors.cache
 from actors.cache import Cache, cache_key, cached_batch
 from actors.cache_counters import CounterPublisher, counter_sums
-from actors.shared_rate_limit import SharedTurns
+from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.geo.rate_limit import Limit
 from geoagent_rl.types import InfraError
 
@@ -104,7 +104,7 @@ def test_a_key_of_a_foreign_type_costs_a_miss(server, monkeypatch):
 
 def test_hashes_replace_what_another_program_left_under_their_names(server):
     async def work(cache):
-        turns, limit = SharedTurns(cache, 0.1), Limit(1000.0, 3, 0.1)
+        turns, limit = SharedRateLimiter(cache, 0.1), Limit(1000.0, 3, 0.1)
         await cache._client.set("geoagent:turns:k", "not ours")
         await cache._client.set("geoagent:counters:app", "not ours")
         assert [await turns.take(["k"], limit) for _ in range(3)] == [0, 0, 0]

@@ -80,13 +80,13 @@ class Converter:
         return row
 
     def _from_messages(self, found: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
-        """ms-swift: the last turn of the assistant is the chain of thought."""
-        turns = raw.get("messages") or raw.get("conversations") or ()
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            raise Bad("messages are no list of turns")
+        """ms-swift: the last message of the assistant is the chain of thought."""
+        messages = raw.get("messages") or raw.get("conversations") or ()
+        if not isinstance(messages, list) or not all(isinstance(item, dict) for item in messages):
+            raise Bad("messages are no list of objects")
         said = [
             t.get("content", t.get("value"))
-            for t in turns
+            for t in messages
             if t.get("role", t.get("from")) in ("assistant", "gpt")
         ]
         if said and not found.get("cot"):

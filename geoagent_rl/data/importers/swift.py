@@ -21,24 +21,24 @@ def export_swift(
     the rows.
 
     Image paths are absolute, for ms-swift reads them from wherever it runs. A CoT becomes the
-    assistant's turn."""
+    assistant's message."""
     samples = manifest.read(source, max_image_megapixels)
     if out.suffix != ".jsonl":
         raise UserError(f"{out}: ms-swift data is a .jsonl file")
     out.parent.mkdir(parents=True, exist_ok=True)
     with file_at_once(out) as part, part.open("w", encoding="utf-8") as file:
         for s in samples:
-            turns = [
+            messages = [
                 {"role": "system", "content": FULL_SYSTEM},
                 {"role": "user", "content": f"<image>{QUESTION}"},
             ]
-            turns += [{"role": "assistant", "content": s.cot}] if s.cot else []
+            messages += [{"role": "assistant", "content": s.cot}] if s.cot else []
             names = {name: getattr(s, name) for name in ("country", "region", "place")}
             rest = {
                 name: getattr(s, name)
                 for name in ("locatability", "scene", "source", "licence", "split")
             }
-            row = {"uid": s.uid, "messages": turns, "images": [s.image], "lat": s.lat, "lon": s.lon, **names,
+            row = {"uid": s.uid, "messages": messages, "images": [s.image], "lat": s.lat, "lon": s.lon, **names,
                    "solution": f"<answer>{'; '.join(names.values())}</answer>",
                    **{k: v for k, v in rest.items() if v not in (None, "")}}  # fmt: skip
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

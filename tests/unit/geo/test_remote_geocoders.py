@@ -16,7 +16,7 @@ from cluster.cli.local import geocode
 from geoagent_rl.config.reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
 from geoagent_rl.geo.providers import PROVIDERS
-from geoagent_rl.geo.rate_limit import LocalTurns
+from geoagent_rl.geo.rate_limit import LocalRateLimiter
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.types import InfraError, UserError
 from tests.support.geocoder_server import BAVARIA, GERMANY, MUNICH, PLACES, nominatim, serving
@@ -165,7 +165,7 @@ def test_keys_take_turns():
 
 @pytest.mark.parametrize(("status", "word"), [(402, "quota"), (401, "refused"), (403, "refused")])
 def test_a_key_that_is_out_is_left_alone_and_the_next_one_serves(status, word):
-    turns = LocalTurns()
+    turns = LocalRateLimiter()
     with serving(trouble=spent("secret-aaaa", status=status)) as server:
         settings = config(server.url, ("KEY_A", "KEY_B"))
         for _ in range(3):
@@ -206,7 +206,7 @@ def test_retry_after_is_honoured_by_waiting_or_by_failing():
         (found,) = find("nominatim", config(server.url), "Germany")
         assert found.name == "Germany" and server.requests[1][0] - told[0] >= 0.99
     with serving(trouble=lambda *_: (429, {"Retry-After": "600"}, "{}")) as server:
-        turns = LocalTurns()
+        turns = LocalRateLimiter()
         for _ in range(2):
             (error,) = find("photon", config(server.url), "Germany", turns=turns)
             assert isinstance(error, InfraError) and "429" in str(error)

@@ -1,12 +1,12 @@
-"""Turns at a remote geocoder within one process; tests/stack/test_shared_turns.py holds Redis to
-the same rule.
+"""Rate limits of a remote geocoder within one process; tests/stack/test_shared_rate_limit.py holds
+Redis to the same rule.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from geoagent_rl.geo.rate_limit import Limit, LocalTurns
+from geoagent_rl.geo.rate_limit import Limit, LocalRateLimiter
 from geoagent_rl.types import InfraError
 
 MIDNIGHT = 20_000 * 86_400.0
@@ -26,7 +26,7 @@ def clock():
 
 @pytest.fixture
 def turns(clock):
-    return LocalTurns(clock)
+    return LocalRateLimiter(clock)
 
 
 def test_a_full_bucket_then_the_even_rate(turns, clock):

@@ -1,5 +1,5 @@
-"""Turns shared through a real Redis: one rate and one budget for many processes, and a local rate
-when it is away.
+"""Rate limits shared through a real Redis: one rate and one budget for many processes, and a local
+rate when it is away.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import time
 import pytest
 
 from actors.cache import Cache
-from actors.shared_rate_limit import SharedTurns
+from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.geo.rate_limit import Limit
 from geoagent_rl.types import InfraError
 
 WORKER = """
     import asyncio, json, sys, time
     from actors.cache import Cache
-    from actors.shared_rate_limit import SharedTurns
+    from actors.shared_rate_limit import SharedRateLimiter
     from geoagent_rl.geo.rate_limit import Limit
     from geoagent_rl.types import InfraError
     url, keys, limit = sys.argv[1], json.loads(sys.argv[2]), Limit(*json.loads(sys.argv[3]))
@@ -34,7 +34,7 @@ WORKER = """
             return str(error), time.time()
     async def main():
         cache = Cache(url, timeout_s=2.0)
-        turns = SharedTurns(cache, 0.1)
+        turns = SharedRateLimiter(cache, 0.1)
         print("ready", flush=True)
         sys.stdin.readline()
         print(json.dumps(await asyncio.gather(*(one(turns) for _ in range(40)))), flush=True)
@@ -88,7 +88,7 @@ def run(work, url, **kwargs):
     async def main():
         cache = Cache(url, **kwargs)
         try:
-            return await work(cache, SharedTurns(cache, 0.1))
+            return await work(cache, SharedRateLimiter(cache, 0.1))
         finally:
             await cache.close()
 
