@@ -1,9 +1,9 @@
 """Rate limits of remote geocoders for the whole cluster, kept in Redis: ten workers do not make ten
 times the rate.
 
-The rule is LocalRateLimiter's (geo/rate_limit.py), written in Lua on the Redis server's clock. While
-Redis cannot be asked, each worker goes on alone at a share of the rate and budget. API keys never
-reach Redis, only digests of them."""
+The rule is that of LocalRateLimiter (geo/rate_limit.py), written in Lua on the clock of the Redis
+server. While Redis cannot be asked, each worker goes on alone at a share of the rate and budget.
+API keys never reach Redis, only digests of them."""
 
 from __future__ import annotations
 
