@@ -6,8 +6,9 @@ Rates: makers' data sheets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from geoagent_rl.plan.measured import Shares, shares
 from geoagent_rl.types import UserError
 
 
@@ -18,6 +19,7 @@ class GPU:
     memory_gib: float
     gbytes_per_s: float
     tflops: float  # bf16, dense
+    shares: Shares = field(default_factory=Shares)
 
 
 GPUS = {
@@ -36,4 +38,4 @@ def gpu(name: str) -> GPU:
     """Return the GPU of this name. UserError for an unknown one."""
     if name not in GPUS:
         raise UserError(f"placement.gpu must be one of {', '.join(GPUS)}, not {name}")
-    return GPUS[name]
+    return replace(GPUS[name], shares=shares(name))

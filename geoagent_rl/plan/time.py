@@ -1,7 +1,7 @@
 """How long a step takes, roughly: a roofline of each part alone, and which part the others wait
 for. See docs/plan.md.
 
-Never compared with a GPU: right about what dominates, not about seconds.
+What share of a GPU's data sheet is reached: plan/measured.py.
 """
 
 from __future__ import annotations
@@ -15,15 +15,6 @@ from geoagent_rl.plan.gpus import GPU
 from geoagent_rl.plan.memory import Lengths
 from geoagent_rl.policy.sizes import Architecture
 
-BANDWIDTH_SHARE, PREFILL_SHARE, DECODE_SHARE, LEARN_SHARE = (
-    0.6,
-    0.45,
-    0.35,
-    0.35,
-)  # of the data sheet that is reached
-ADAPTER_COST = (
-    1.35  # time per token with an adapter served beside the base, against merged weights (trl#7017)
-)
 JUDGE_PROMPT_NEW, JUDGE_ANSWER = (
     120,
     12,
@@ -62,8 +53,8 @@ def decode_seconds(
     """One token for each of `sequences`: read weights and cache once, or compute, whichever is
     slower.
     """
-    reading = (weights + cache) / (gpus * gpu.gbytes_per_s * 1e9 * BANDWIDTH_SHARE)
-    computing = 2 * a.parameters * sequences / (gpus * gpu.tflops * 1e12 * DECODE_SHARE)
+    reading = (weights + cache) / (gpus * gpu.gbytes_per_s * 1e9 * gpu.shares.bandwidth)
+    computing = 2 * a.parameters * sequences / (gpus * gpu.tflops * 1e12 * gpu.shares.decode)
     return max(reading, computing)
 
 
@@ -82,10 +73,12 @@ def rollout_seconds(config: Config, policy: Architecture, lengths: Lengths, gpu:
         * policy.parameters
         * prompts
         * lengths.prompt
-        / (r.tensor_parallel * gpu.tflops * 1e12 * PREFILL_SHARE)
+        / (r.tensor_parallel * gpu.tflops * 1e12 * gpu.shares.prefill)
     )
     longest = min(1.5 * lengths.completion, r.max_tokens)  # the step waits for it
-    return prefill + waves * longest * one * (ADAPTER_COST if r.swap == "adapter" else 1.0)
+    return prefill + waves * longest * one * (
+        gpu.shares.adapter_cost if r.swap == "adapter" else 1.0
+    )
 
 
 def learner_seconds(config: Config, policy: Architecture, tokens: float, gpu: GPU) -> float:
@@ -96,7 +89,7 @@ def learner_seconds(config: Config, policy: Architecture, tokens: float, gpu: GP
         flops
         * policy.parameters
         * tokens
-        / (config.learner.ranks * gpu.tflops * 1e12 * LEARN_SHARE)
+        / (config.learner.ranks * gpu.tflops * 1e12 * gpu.shares.learn)
     )
 
 
@@ -111,7 +104,7 @@ def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -
         * judge.parameters
         * calls
         * JUDGE_PROMPT_NEW
-        / (gpus * gpu.tflops * 1e12 * PREFILL_SHARE * share)
+        / (gpus * gpu.tflops * 1e12 * gpu.shares.prefill * share)
     )
     batches = math.ceil(calls / j.replicas / j.max_num_seqs)
     cache = j.max_num_seqs * JUDGE_PROMPT_NEW * judge.kv_bytes("bfloat16")

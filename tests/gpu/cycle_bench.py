@@ -25,8 +25,9 @@ from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.types import Prompt, Rollout, Sampling, Truth
 from tests.gpu.gaps import gaps
-from tests.gpu.random_weights import save_checkpoint, shape_of
+from tests.gpu.random_weights import save_checkpoint
 from tests.gpu.results import ROOT, Results
+from tests.gpu.shapes import shape_of
 
 NOWHERE = Truth("", "", "", 0.0, 0.0)
 SHARED_MEMORY = Path("/dev/shm")

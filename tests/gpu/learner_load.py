@@ -27,8 +27,9 @@ from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, Policy
 from geoagent_rl.policy.rows import attention_balance
 from tests.gpu.measuring import Mark, device_api, gradient, measure, profiled
-from tests.gpu.random_weights import network_config, shape_of
+from tests.gpu.random_weights import network_config
 from tests.gpu.results import GIB, Results
+from tests.gpu.shapes import shape_of
 
 LORA = {"r": 64, "lora_alpha": 128}
 BF16 = torch.bfloat16

@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from geoagent_rl.config import Config
 from geoagent_rl.policy.prompt import FULL_SYSTEM, PROBE, TINY_SYSTEM
-from geoagent_rl.policy.sizes import PUBLISHED, Architecture
+from geoagent_rl.policy.sizes import Architecture
 from geoagent_rl.tiny.tokenizer import (
     IMAGE_PAD,
     VIDEO_PAD,
@@ -22,7 +22,6 @@ from geoagent_rl.tiny.tokenizer import (
     save_processor,
 )
 
-SHAPES = {"3B": "Qwen2.5-VL-3B", "7B": "Qwen2.5-VL-7B", "tiny": "tiny-policy"}
 WEIGHT_SCALE = 0.9  # standard deviation of weights times the root of the width: 0.02 for the 3B
 PEAK = 0.9  # of random logits' spread; at 1 sampling at the run's temperature "freezes"
 MARKS = {
@@ -31,10 +30,6 @@ MARKS = {
     "vision_start_token_id": VISION_START,
     "vision_end_token_id": VISION_END,
 }
-
-
-def shape_of(name: str) -> Architecture:
-    return PUBLISHED[SHAPES[name]]
 
 
 def network_config(shape: Architecture, marks: dict[str, int], **text: Any) -> Qwen2_5_VLConfig:

@@ -131,7 +131,7 @@ def facts(asked: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "cuda": torch.version.cuda,
         "versions": versions(),
-        "asked": vars(asked),
+        "asked": {k: v for k, v in vars(asked).items() if k != "out"},
     }
     if asked.device == "cuda":
         found["card_GiB"] = torch.cuda.get_device_properties(0).total_memory / GIB
