@@ -101,18 +101,20 @@ def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int
 
 
 def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
-    """Return the bytes on one rank, by use. ZeRO-2 shares gradients and optimizer state among the
-    ranks, ZeRO-3 the weights too."""
+    """Return the bytes on one rank, by use. The adapter and all that belongs to it is float32.
+
+    ZeRO-1 shares the optimizer's state among the ranks and keeps a copy of what trains, ZeRO-2
+    shares gradients too, ZeRO-3 the weights."""
     c, dtype = config.learner, config.policy.dtype
-    shared = c.ranks if c.zero_stage >= 2 else 1
-    lora = policy.lora_parameters(config.policy.lora_rank)
-    master = 4 * lora if dtype == "bfloat16" else 0  # float32 copies of what trains
+    lora = 4 * policy.lora_parameters(config.policy.lora_rank)
+    sharers = [c.ranks if c.zero_stage >= stage else 1 for stage in range(4)]  # from a stage on
     tokens = micro_batch_tokens(config, lengths)
     found = {
-        "weights": policy.weight_bytes(dtype) / (c.ranks if c.zero_stage == 3 else 1),
-        "lora": lora * BYTES[dtype] / (c.ranks if c.zero_stage == 3 else 1),
-        "gradients": 4 * lora / shared,
-        "optimizer": (8 * lora + master) / shared,
+        "weights": policy.weight_bytes(dtype) / sharers[3],
+        "lora": lora / sharers[3],
+        "gradients": lora / sharers[2],
+        "optimizer": (3 if c.zero_stage else 2) * lora / sharers[1],
+        "reduce": lora if c.ranks > 1 or c.zero_stage else 0.0,  # gradients side by side
         "activations": learner_activations(
             policy, tokens, dtype, config.policy.gradient_checkpointing
         ),
@@ -122,12 +124,13 @@ def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> di
 
 
 def micro_batch_tokens(config: Config, lengths: Lengths) -> float:
-    """Return a rank's share of a group, at most learner.micro_batch_tokens, at least one sequence
-    of full length.
+    """Return the tokens of a group behind one copy of its prompt (co-located: as many as there is
+    room for), at most learner.micro_batch_tokens, at least one sequence of full length.
     """
-    share = math.ceil(config.rollout.group_size / config.learner.ranks) * lengths.sequence
+    budget, size = config.learner.micro_batch_tokens, config.rollout.group_size
+    group = lengths.prompt + size * lengths.completion
     longest = lengths.prompt + config.rollout.max_tokens
-    return max(min(share, config.learner.micro_batch_tokens), longest)
+    return max(budget if config.placement.colocate else min(group, budget), longest)
 
 
 def learner_activations(a: Architecture, tokens: float, dtype: str, checkpointing: bool) -> float:

@@ -69,9 +69,10 @@ def test_engines_without_work_are_said():
 
 
 def test_tensor_parallel_and_zero_divide_what_they_should():
-    one = planned("paper", "policy.architecture=Qwen2.5-VL-32B", "placement.gpu=H200")
+    shared = ("policy.architecture=Qwen2.5-VL-32B", "placement.gpu=H200", "learner.zero_stage=1")
+    one = planned("paper", *shared)
     two = planned(
-        "paper", "policy.architecture=Qwen2.5-VL-32B", "placement.gpu=H200",
+        "paper", *shared,
         "rollout.tensor_parallel=2", "rollout.gpus_per_engine=2", "learner.ranks=8",
     )  # fmt: skip
     a, b = row(one, "rollout engine")["memory"], row(two, "rollout engine")["memory"]
