@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, LearnerConfig
+from geoagent_rl.grpo.loss import LOSSES
 from geoagent_rl.grpo.samples import TrainGroup, train_group
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.recovery import LearnerLost
@@ -212,9 +213,9 @@ class LearnerGroup:
 
 def groups_together(config: Config) -> int:
     """A group for every rank; where engines sleep meanwhile, the whole step. Always the same
-    number, because an exact resume repeats every sum. The token mean of bnpo is over one call,
-    which has to be one group."""
-    if config.learner.loss == "bnpo":
+    number, because an exact resume repeats every sum. A loss with token means of whole groups takes
+    one group a call."""
+    if LOSSES[config.learner.loss].whole_groups:
         return 1
     size = config.rollout.prompts_per_step
     return size if config.placement.colocate else min(config.learner.ranks, size)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 KM = ("25", "200", "750", "2500")  # city, region, country, continent
-GEOSCORE_SCALE_KM = 1805.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ EARTH_RADIUS_KM = (
     6371.0  # the mean radius that the paper, OSV-5M and the published IM2GPS tables use
 )
 PAPER_SCALE_KM = 1805.0  # GeoAgent Eq. 10: 5000 exp(-10 d / 18050)
-OSV5M_SCALE_KM = 1492.7  # OSV-5M: 5000 exp(-d / 1492.7)
 MAX_GEOSCORE = 5000.0
 Numbers = NDArray[Any] | Sequence[float]
 

@@ -189,32 +189,24 @@ def names_of(row: str, parts: Iterable[str]) -> list[str]:
 
 def is_metric(name: str) -> bool:
     """Return whether the table has a metric of this name, of whatever part of the reward."""
-    return name in TABLE or bool(_row_of(name)[0])
+    return name in TABLE or bool(row_of(name)[0])
 
 
 def describe(name: str) -> tuple[str, str]:
     """Return (unit, meaning) of a metric. Raises KeyError where the table has none such."""
-    row, part = (name, "") if name in TABLE else _row_of(name)
+    row, part = (name, "") if name in TABLE else row_of(name)
     unit, meaning = TABLE[row]
     return unit, meaning.replace(PART, part)
 
 
 def parts_measured(names: Iterable[str]) -> list[str]:
     """Return the parts of the reward whose mean is among the names of metrics, in their order."""
-    found = (_row_of(name) for name in names if name not in TABLE)
+    found = (row_of(name) for name in names if name not in TABLE)
     return list(dict.fromkeys(part for row, part in found if row == "reward_{part}_mean"))
 
 
-def is_repeated(name: str) -> bool:
-    """Return whether a resumed run repeats a metric exactly: not times, nor what depends on
-    machines or on what caches hold.
-    """
-    row = name if name in TABLE else _row_of(name)[0]
-    return not any(row in section for section in (TIMES, LATENCIES, CACHES, MACHINES))
-
-
-def _row_of(name: str) -> tuple[str, str]:
-    """(row of the table, part) of a part's metric; ("", "") of another name."""
+def row_of(name: str) -> tuple[str, str]:
+    """Return (row of the table, part) of a part's metric; ("", "") for another name."""
     for row, form in OF_A_PART.items():
         if found := form.fullmatch(name):
             return row, found[1]

@@ -18,7 +18,8 @@ from typing import Any
 
 import psutil
 
-from geoagent_rl.metrics.table import is_repeated
+from geoagent_rl.metrics.table import CACHES, LATENCIES, MACHINES, TABLE, row_of
+from geoagent_rl.metrics.table import TIMES as TIMED
 from tests.support.paths import ROOT
 
 # Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine
@@ -137,6 +138,14 @@ def rows(run: Path, name: str) -> Iterator[dict[str, Any]]:
     """
     for line in (run / name).read_text().replace(str(run), "RUN").splitlines():
         yield timeless(json.loads(line))
+
+
+def is_repeated(name: str) -> bool:
+    """Return whether a resumed run repeats a metric exactly: not times, nor what depends on
+    machines or on what caches hold.
+    """
+    row = name if name in TABLE else row_of(name)[0]
+    return not any(row in section for section in (TIMED, LATENCIES, CACHES, MACHINES))
 
 
 def timeless(value: Any) -> Any:

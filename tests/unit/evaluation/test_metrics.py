@@ -7,7 +7,7 @@ import pytest
 
 from geoagent_rl.evaluation.metrics import score_table
 from geoagent_rl.evaluation.predictions import NAMES, read_predictions
-from geoagent_rl.geo.distance import EARTH_RADIUS_KM, OSV5M_SCALE_KM
+from geoagent_rl.geo.distance import EARTH_RADIUS_KM
 from geoagent_rl.types import UserError
 
 FOOTERS = {
@@ -40,11 +40,11 @@ def test_the_published_im2gps_tables_are_reproduced(shared_data, capsys):
 def test_the_published_osv5m_geoscores_are_reproduced(shared_data, prefix, score):
     path = shared_data / "osv5m_predictions" / "predictions.csv"
     names = ("true_lat", "true_lon", f"{prefix}pred_lat", f"{prefix}pred_lon")
-    table = read_predictions(path, names).table(OSV5M_SCALE_KM)
+    table = read_predictions(path, names).table(1492.7)
     with path.open(encoding="utf-8") as file:
         published = [float(row[score]) for row in csv.DictReader(file)]
     assert table["geoscore"] == pytest.approx(np.mean(published), rel=1e-12)
-    assert table["geoscore_scale_km"] == OSV5M_SCALE_KM
+    assert table["geoscore_scale_km"] == 1492.7
 
 
 def test_a_hit_is_at_most_the_threshold():

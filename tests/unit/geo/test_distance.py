@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from geoagent_rl.geo.distance import OSV5M_SCALE_KM, geoscore, haversine_km
+from geoagent_rl.geo.distance import geoscore, haversine_km
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_arrays_broadcast_and_nan_stays():
 def test_geoscore_falls_from_5000_by_e_per_scale():
     assert geoscore(0) == 5000
     assert geoscore(1805) == pytest.approx(5000 / np.e)  # the paper's 5000 exp(-10 d / 18050)
-    assert geoscore(OSV5M_SCALE_KM, OSV5M_SCALE_KM) == pytest.approx(5000 / np.e)
+    assert geoscore(1492.7, 1492.7) == pytest.approx(5000 / np.e)
     assert (np.diff(geoscore(np.arange(0, 20000, 100))) < 0).all()
     with pytest.raises(ValueError, match="positive"):
         geoscore(1, 0)

@@ -9,7 +9,7 @@ from geoagent_rl.metrics.spans import (
     time_metrics,
     union,
 )
-from geoagent_rl.metrics.table import describe, is_metric, is_repeated, metrics, parts_measured
+from geoagent_rl.metrics.table import describe, is_metric, metrics, parts_measured
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 
@@ -99,8 +99,6 @@ def test_a_part_of_the_user_s_own_is_described_like_a_built_in_one():
     names = ["reward_total_mean", "reward_near_miss_mean", "reward_busy_seconds", "reward_x_std"]
     assert parts_measured(names) == ["near_miss"]
     assert not is_metric("rewards") and not is_metric("reward_{part}_average")
-    repeated = {name: is_repeated(name) for name in ("reward_near_mean", "latency_near_q50", "kl")}
-    assert repeated == {"reward_near_mean": True, "latency_near_q50": False, "kl": True}
 
 
 def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
