@@ -8,6 +8,7 @@ to answer "unknown"."""
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -69,9 +70,7 @@ async def demo(
                     tables[stage, split] = await measure(
                         s.config, stack, run, stage, split, splits[split], at, banned
                     )
-                say(
-                    f"{stage}: reward {tables[stage, 'heldout']['reward_total']:.3f} on held-out scenes"
-                )
+                say(f"{stage}: reward {reward(tables, stage):.3f} on held-out scenes")
 
             await test("base")
             sft = run.path / "policy-sft"
@@ -91,6 +90,11 @@ async def take(stack: Stack, model_dir: str) -> None:
     stack.model_dir = model_dir
 
 
+def reward(tables: dict[tuple[str, str], dict[str, Any]], stage: str) -> float:
+    """Return the mean reward on held-out scenes; NaN when none could be scored."""
+    return float(tables[stage, "heldout"].get("reward_total", math.nan))
+
+
 def table_text(tables: dict[tuple[str, str], dict[str, Any]]) -> str:
     """Return the table that the demo ends with."""
     hits = ("25", "200", "750", "2500")
@@ -98,7 +102,7 @@ def table_text(tables: dict[tuple[str, str], dict[str, Any]]) -> str:
     lines = [head + "".join(f"{name:>14}" for name in COLUMNS)]
     for (stage, split), row in tables.items():
         cells = "".join(f"{row['hit'][km]:>9.3f}" for km in hits) + "".join(
-            f"{row[name]:>14.3f}" for name in COLUMNS
+            f"{row.get(name, math.nan):>14.3f}" for name in COLUMNS
         )
         lines.append(f"{stage:<14}{split:<9}{row['n']:>5}{cells}")
     return "\n".join(lines)
@@ -110,8 +114,8 @@ def learning_text(run: RunDir, tables: dict[tuple[str, str], dict[str, Any]]) ->
     """
     totals = [row["reward_total_mean"] for row in run.rows("metrics.jsonl")]
     first, last = mean(totals[:ENDS]), mean(totals[-ENDS:])
-    before, after = (tables[stage, "heldout"]["reward_total"] for stage in ("sft", "grpo"))
-    banned = tables["sft_no_hedge", "heldout"]["reward_total"]
+    before, after = (reward(tables, stage) for stage in ("sft", "grpo"))
+    banned = reward(tables, "sft_no_hedge")
     rise = after - before
     share = f"{(banned - before) / rise:.0%}" if rise > 0 else "no rise, so no share"
     return (

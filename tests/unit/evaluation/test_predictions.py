@@ -15,7 +15,7 @@ from geoagent_rl.evaluation.buckets import band, labels, order
 from geoagent_rl.evaluation.calibration import calibration, concordance
 from geoagent_rl.evaluation.predictions import Predictions, read_predictions
 from geoagent_rl.evaluation.published import ABLATION, GEOSEEK_VAL, IM2GPS3K, TABLES
-from geoagent_rl.evaluation.summary import compare, summarise
+from geoagent_rl.evaluation.summary import compare, recorded, summarise
 from geoagent_rl.pages.evaluation import write_eval_page
 from geoagent_rl.types import UserError
 
@@ -128,6 +128,30 @@ def test_a_manifest_adds_truth_scores_and_classes_by_uid(tmp_path):
 ])  # fmt: skip
 def test_locatability_bands_are_the_papers(score, name):
     assert band(score) == name
+
+
+def test_a_prediction_file_of_before_is_read_and_summarised_as_then(tmp_path):
+    """As `eval run` wrote them before rewards had columns of their own."""
+    row = {
+        "uid": "a", "gt_lat": 1.0, "gt_lon": 2.0, "pred_lat": 1.0, "pred_lon": 2.0, "country": "X",
+        "region": "", "place": "", "scene": "", "locatability": None, "answer": "X; Y; Z", "text": "...",
+        "format_valid": 1.0, "finish_reason": "stop", "uncertainty_country": "Low", "right_country": 1.0,
+        "right_region": 0.0, "right_place": 0.0, "consistency": 0.25, "agrees": [True, False, True],
+        "completions": 1, "located": 1, "spread_km": None, "level": "place", "failure": "",
+    }  # fmt: skip
+    lost = {
+        **row,
+        "uid": "b",
+        "pred_lat": None,
+        "pred_lon": None,
+        "consistency": 0.75,
+        "failure": "x",
+    }
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (row, lost)))
+    table = summarise(read_predictions(tmp_path / "p.jsonl"), 1805.0)
+    assert (table["n"], table["failed"], table["failures"]) == (2, 1, {"x": 1})
+    means = {"format_valid": 1.0, "country_acc": 1.0, "region_acc": 0.0, "place_acc": 0.0}
+    assert recorded(table) == means | {"reward_consistency": 0.5}
 
 
 def made(name, km, uncertainty=None, truth=None):
