@@ -20,6 +20,8 @@ from geoagent_rl.network import free_port
 from tests.support.monitor_runs import new_run, photograph, record
 
 START_S, STOP_S = 120.0, 20.0
+# ports that another Ray on this machine has by default
+NEEDED = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port")
 DRIVER = """
 import sys, ray
 from pathlib import Path
@@ -49,7 +51,7 @@ def head(monitor, folder):
     Prometheus.
     """
     watching = monitor(str(folder / "runs"), "--port", "0")
-    ports = {name: free_port() for name in ("port", "dashboard-port", "metrics-export-port")}
+    ports = {name: free_port() for name in NEEDED}
     temp = tempfile.mkdtemp(prefix="ga-head-")  # short: Ray's socket paths lie below it
     env = {
         **os.environ,
