@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.program import PROGRAM
+
 
 def tree_memory(pid: int) -> int:
     """Bytes of proportional resident memory of a process and all its descendants."""
@@ -37,7 +39,7 @@ def tree_memory(pid: int) -> int:
 def run(base_seed: int, seed: int, overrides: list[str]) -> dict:
     out = Path(tempfile.mkdtemp(prefix="geoagent-demo-")) / "run"
     command = [
-        str(Path(sys.executable).with_name("geoagent-rl")),
+        PROGRAM,
         "demo",
         f"run.dir={out}",
         f"run.seed={seed}",

@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.support.chromium import HELP, find
 from tests.support.devtools import Browser, Page
 from tests.support.monitor_runs import new_run, photograph, record
+from tests.support.program import PROGRAM
 
 TEXT = "The road markings, the roofs and the moss on the walls point to the Alps. "
 
@@ -74,7 +75,7 @@ def main() -> None:
         try:
             for _ in range(asked.repeats):
                 command = [
-                    str(Path(sys.executable).with_name("geoagent-rl")),
+                    PROGRAM,
                     "monitor",
                     str(run),
                     "--port",

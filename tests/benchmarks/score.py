@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from tests.support.program import PROGRAM
+
 
 def main() -> None:
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
@@ -27,7 +29,7 @@ def main() -> None:
         }
         pandas.DataFrame({"uid": range(rows), **columns}).to_csv(file, index=False)
         command = [
-            str(Path(sys.executable).with_name("geoagent-rl")),
+            PROGRAM,
             "eval",
             "score",
             str(file),

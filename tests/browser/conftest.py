@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.support import program
 from tests.support.chromium import HELP, find
 from tests.support.devtools import Browser, Page
 
@@ -43,9 +42,7 @@ def monitor():
     started = []
 
     def start(*words: str) -> str:
-        command = [str(Path(sys.executable).with_name("geoagent-rl")), "monitor", *words]
-        env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env))
+        started.append(program.start("monitor", *words, stderr=None))
         line = started[-1].stdout.readline()
         assert line.startswith("http://"), f"the monitor said {line!r}"
         return line.split()[0]

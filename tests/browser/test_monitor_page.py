@@ -15,7 +15,7 @@ from geoagent_rl.config import load
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 from tests.support.monitor_runs import EVIL, Joined, new_run, photograph, record, served
 
-TABS = list(dict.fromkeys(panel.tab for panel in panels()))
+TABS = list(dict.fromkeys(panel.tab for panel in panels(())))
 LAST = "document.querySelector('#panel-total-reward output').innerText"
 
 

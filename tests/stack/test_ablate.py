@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +17,7 @@ from cluster.submit import client
 from geoagent_rl.config import load
 from geoagent_rl.evaluation.ablations import read_rows
 from geoagent_rl.types import InfraError, UserError
+from tests.support import program
 from tests.support.paths import ROOT
 from tests.support.tiny_random import build
 
@@ -67,13 +65,7 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
 
 
 def ablate(*words: str, **variables: str) -> subprocess.Popen:
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
-    } | variables
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), "ablate", *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT
-    )
+    return program.start("ablate", *words, env=program.environment(**variables))
 
 
 @pytest.mark.timeout(2 * LIMIT_S)

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from actors.redis_server import _locked
-from tests.support import ray_cluster
+from tests.support import program, ray_cluster
 from tests.support.geocoder_server import serving
 from tests.support.paths import ROOT
 from tests.support.tiny_random import build
@@ -288,11 +288,9 @@ def test_submit_follows_a_job_and_says_how_it_ended(here, tmp_path):
 
 def test_without_the_clusters_token_nobody_gets_in(here):
     env = {name: value for name, value in here.env.items() if not name.startswith("RAY_AUTH")}
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), "jobs", "list"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=env | {"HOME": os.devnull}
-    )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "RAY_AUTH_TOKEN" in done.stderr
+    process = program.start("jobs", "list", env=env | {"HOME": os.devnull})
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and errors.count("\n") == 1 and "RAY_AUTH_TOKEN" in errors
 
 
 def test_a_lost_driver_leaves_nothing(here, beside):

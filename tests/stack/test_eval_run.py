@@ -7,25 +7,19 @@ are poor, which is what an evaluation must bear."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from geoagent_rl.tiny.scenes import make
-from tests.support.paths import ROOT
+from tests.support import program
 
 LIMIT_S = 900
 
 
-def geoagent(*words: str) -> subprocess.CompletedProcess:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=LIMIT_S
-    )
+def geoagent(*words: object) -> subprocess.CompletedProcess[str]:
+    return program.run(*words, timeout=LIMIT_S)
 
 
 @pytest.fixture(scope="module")

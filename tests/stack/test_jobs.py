@@ -5,11 +5,8 @@ and goes on.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import pytest
 from cluster.launch import run_id_of
 from cluster.monitor.attached import Attached
 from tests.support.paths import CONFIGS
+from tests.support.program import start
 from tests.support.tiny_random import build
 
 CONFIG = CONFIGS / "local.yaml"
@@ -29,14 +27,6 @@ SMALL = [
     "scenes.train=4",
 ]
 LIMIT_S = 300
-
-
-def start(*words: str) -> subprocess.Popen:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
-    )
 
 
 def run_beside(*words: str) -> str:

@@ -5,11 +5,9 @@ encoder and judge.
 from __future__ import annotations
 
 import json
-import os
 import re
 import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from PIL import Image
 
 from geoagent_rl.config import load
 from geoagent_rl.plan.estimate import make_plan
+from tests.support import program
 from tests.support.killed_runs import difference, killed_and_resumed, train
 from tests.support.paths import ROOT
 
@@ -24,12 +23,8 @@ STEPS = 25
 LIMIT_S = 1500
 
 
-def geoagent(*words: str, timeout: float = LIMIT_S) -> subprocess.CompletedProcess:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [str(Path(sys.executable).with_name("geoagent-rl")), *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=timeout
-    )
+def geoagent(*words: object) -> subprocess.CompletedProcess[str]:
+    return program.run(*words, timeout=LIMIT_S)
 
 
 @pytest.fixture(scope="module")

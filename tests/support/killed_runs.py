@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 from geoagent_rl.metrics.table import CACHES, LATENCIES, MACHINES, TABLE, row_of
 from geoagent_rl.metrics.table import TIMES as TIMED
 from tests.support.paths import ROOT
+from tests.support.program import PROGRAM, environment
 
 # Which processes of a run's tree a kill hits, by their titles (Ray's workers and vLLM's engine
 # rename themselves).
@@ -35,11 +35,9 @@ TIMES = ("seconds", "attempts", "judge_seconds")  # fields of rollouts.jsonl tha
 
 def train(*words: str, program: tuple[str, ...] = ()) -> subprocess.Popen:
     """The command as a user starts it. `program` stands in for the installed entry point."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [*(program or (str(Path(sys.executable).with_name("geoagent-rl")),)), "train", *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT
-    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    command = [*(program or (PROGRAM,)), "train", *words]
+    return subprocess.Popen(command, env=environment(), cwd=ROOT, **pipes)
 
 
 def reaches(process: subprocess.Popen, step: int, said: list[str]) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tiny_random
+from tests.support.program import PROGRAM
 
 SCRIPT = """
 import asyncio, os, signal, sys
@@ -74,8 +75,7 @@ def folder(tmp_path_factory) -> Path:
     ],
 )
 def test_a_stopped_server_exits_with_130(server, number, shell, folder):
-    program = str(Path(sys.executable).with_name("geoagent-rl"))
-    command = [*shell, program, *SERVERS[server], "--port", "0"]
+    command = [*shell, PROGRAM, *SERVERS[server], "--port", "0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=folder, **pipes) as process:
         try:
