@@ -1,7 +1,8 @@
-"""CONTRIBUTING.md's recipes, carried out on a copy of the code: a reward, a loss, a geocoder and an
-importer each need one new piece of code and an entry in each of the tables named there, no more."""
+"""CONTRIBUTING.md's recipes, carried out on a copy of the code: a reward, a loss, a geocoder, a
+section of the report and an importer each need what the table there names, and no more."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,11 +115,35 @@ Path("t.csv").write_text("Street-Key,image,lat,lon\\ns7,a.jpg,48.1,11.5\\n")
 assert sample.uid == "s7" and "s7" in Path("m.jsonl").read_text()
 assert "Streets" in Path("m.jsonl").read_text() and "CC0" in Path("m.jsonl").read_text()
 """
+SECTION = {
+    "geoagent_rl/pages/run_steps.py": (
+        NEW,
+        """
+def steps(run):
+    return f"<h2>{len(run.metrics)} steps were taken</h2>"
+""",
+    ),
+    "geoagent_rl/pages/report.py": (
+        "SECTIONS: dict[str, Callable[[Recorded], str]] = {\n",
+        "from geoagent_rl.pages import run_steps\n"
+        'SECTIONS: dict[str, Callable[[Recorded], str]] = {\n    "steps": run_steps.steps,\n',
+    ),
+}
+SECTION_USED = """
+from pathlib import Path
+from geoagent_rl.pages.report import write_report
+from tests.support.monitor_runs import new_run, photograph, record
+
+run = new_run(Path("made"))
+record(run, photograph(Path("made/photos")), range(1, 4))
+assert "3 steps were taken" in write_report(run.path).read_text()
+"""
 RECIPES = {
-    "reward": (REWARD, REWARD_USED),
-    "loss": (LOSS, LOSS_USED),
-    "geocoder": (GEOCODER, GEOCODER_USED),
-    "importer": (IMPORTER, IMPORTER_USED),
+    "a reward": (REWARD, REWARD_USED),
+    "a loss": (LOSS, LOSS_USED),
+    "a geocoder": (GEOCODER, GEOCODER_USED),
+    "a section of the report": (SECTION, SECTION_USED),
+    "an importer": (IMPORTER, IMPORTER_USED),
 }
 
 
@@ -145,3 +170,14 @@ def test_a_recipe_leads_to_what_it_promises(what, copy):
     done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(str(copy))
+
+
+def test_the_page_names_what_the_recipes_touch():
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line.split("|") for line in page.split("## To add")[1].splitlines()]
+    said = {row[1].strip(): f"{row[2]} {row[3]}" for row in rows if len(row) == 5}
+    assert set(RECIPES) == said.keys() - {"", "---"}
+    for what, (edits, _) in RECIPES.items():
+        for name in edits:
+            named = re.sub("brevity|atlas|steps", "NAME", name)
+            assert "/".join(Path(named).parts[-2:]) in said[what], name
