@@ -46,7 +46,7 @@ def start_distributed(
     if not torch.distributed.is_initialized():
         limit = datetime.timedelta(seconds=timeout_s)
         where = (
-            {"store": torch.distributed.HashStore()}
+            {"store": torch.distributed.HashStore()}  # type: ignore[attr-defined]
             if world_size == 1
             else {"init_method": f"tcp://{address}"}
         )
@@ -113,7 +113,8 @@ class ShardedModule:
 
     @property
     def device(self) -> torch.device:
-        return self.engine.device
+        device: torch.device = self.engine.device
+        return device
 
     def gather(self, parameters: list[nn.Parameter]) -> Any:
         """A context in which these parameters are whole on every rank (they are anyway below ZeRO

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
@@ -132,8 +133,9 @@ class Learner:
         """
         samples = []
         for d in demonstrations:
-            ids = completion_ids(self.processor, d.text)
-            samples.append(TrainSample(d.uid, d.image, self.pictures.encoded(d.image).ids, ids))
+            asked = np.array(self.pictures.encoded(d.image).ids, np.int32)
+            ids = np.array(completion_ids(self.processor, d.text), np.int32)
+            samples.append(TrainSample(d.uid, d.image, asked, ids))
         self.learn(samples)
 
     def learn(self, samples: Sequence[TrainSample], groups: int = 1, last: bool = True) -> None:
@@ -282,7 +284,8 @@ class Learner:
         """A step of gradient and rate 0 on the probe text: nothing changes, but ZeRO makes room for
         its state.
         """
-        sample = TrainSample("probe", "", self.probe[:1], self.probe[1:])
+        probe = np.array(self.probe, np.int32)
+        sample = TrainSample("probe", "", probe[:1], probe[1:])
         inputs = self.passes.inputs(own_rows([sample]), [""], None)
         logprobs, _ = self.sharded.engine(inputs.batch, (), inputs.positions, mask=inputs.mask)
         self.sharded.backward(0.0 * logprobs.sum())

@@ -97,7 +97,7 @@ class LearnerGroup:
         finds room. Raises InfraError when a rank does not come up within learner.timeout_s."""
         c = config.learner
         env = rank_environment(c)
-        actors = []
+        actors: list[Any] = []  # Ray's handles
         for rank in range(c.ranks):
             options = {
                 "num_cpus": c.cpus_per_rank,
@@ -141,19 +141,23 @@ class LearnerGroup:
 
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
         await self.learn_waiting()
-        return await self.everywhere("step")
+        found: tuple[PolicyVersion, dict[str, float]] = await self.everywhere("step")
+        return found
 
     async def save(
         self, directory: str, notes: Mapping[str, Any] | None = None, step: int | None = None
     ) -> list[str]:
         """Ready when the state is copied; it is written beside what follows. See Learner.save."""
-        return await self.everywhere("save", directory, notes, step)
+        problems: list[str] = await self.everywhere("save", directory, notes, step)
+        return problems
 
     async def save_problems(self, wait: bool = False) -> list[str]:
-        return await self.everywhere("save_problems", wait)
+        problems: list[str] = await self.everywhere("save_problems", wait)
+        return problems
 
     async def load(self, directory: str) -> PolicyVersion:
-        return await self.everywhere("load", directory)
+        version: PolicyVersion = await self.everywhere("load", directory)
+        return version
 
     async def save_merged(self, out_dir: str) -> None:
         await self.everywhere("save_merged", out_dir)
@@ -195,9 +199,9 @@ class LearnerGroup:
             # connection does.
             _, waiting = await asyncio.wait(waiting, timeout=NOTICE_S)
         failed = {
-            rank: f.exception()
+            rank: problem
             for rank, f in enumerate(futures)
-            if f not in waiting and f.exception()
+            if f not in waiting and (problem := f.exception()) is not None
         }
         late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
         for future in waiting:

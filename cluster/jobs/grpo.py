@@ -130,7 +130,8 @@ async def restore(
     prompts taken) then. Raises UserError where the run would go on with something else."""
     folder, recorded = run.path / "checkpoints", run.recorded_steps()
     newest = await asyncio.to_thread(checkpoints.newest_whole, folder, say, recorded)
-    first, prompt = 0, 0
+    first = 0
+    prompt: int | None = 0
     if newest is not None:
         state = checkpoints.state_of(newest)
         if work is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from geoagent_rl.grpo.samples import TrainSample, by_prompt
 
 Block = Sequence[TrainSample]
 Row = Sequence[Block]
+Filling = list[tuple[list[Block], int]]  # rows of a micro-batch under way, with their lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,12 @@ class MicroBatch:
         return self.completion_mask * self.weights.unsqueeze(-1)
 
     def to(self, device: torch.device) -> MicroBatch:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {n: to_device(t, device) for n, t in tensors.items() if isinstance(t, Tensor)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: to_device(value, device)
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 
@@ -159,7 +165,7 @@ def micro_batches(samples: Sequence[TrainSample], layout: Layout) -> list[list[l
     A row is as long as the first block of its micro-batch, or as the budget where rows are packed.
     A block longer than the budget gets a micro-batch of its own. With share False no row has two
     blocks: every row is one sequence."""
-    batches: list[list[tuple[list[Block], int]]] = []  # rows with their lengths
+    batches: list[Filling] = []
     for block in sorted(blocks_of(samples, layout), key=lambda b: -block_length(b)):
         n = block_length(block)
         place = find_row(batches, n, layout) if layout.share else None
@@ -178,7 +184,7 @@ def micro_batches(samples: Sequence[TrainSample], layout: Layout) -> list[list[l
     return [[row for row, _ in batch] for batch in batches]
 
 
-def find_row(batches: list, n: int, layout: Layout) -> tuple[list, int] | None:
+def find_row(batches: Sequence[Filling], n: int, layout: Layout) -> tuple[Filling, int] | None:
     """(micro-batch, row number) of the first row that has room for n tokens."""
     for batch in batches:
         width = layout.budget if layout.packed else batch[0][1]

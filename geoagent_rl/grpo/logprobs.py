@@ -35,18 +35,19 @@ def selective_logprobs(
     that cannot be sampled. Both results are float32 [N], of the distribution softmax(logits /
     temperature) over allowed tokens."""
     chunk = max(1, chunk_elements // vocab_size)
-    logprobs, entropies = [], []
+    logprobs: list[Tensor] = []
+    entropies: list[Tensor] = []
     for rows, ids in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-        found: list[Tensor] | None = [] if entropy else None
-        arguments = rows, head, ids, temperature, banned, found
+        found: list[Tensor] = []
+        arguments = rows, head, ids, temperature, banned, found if entropy else None
         if torch.is_grad_enabled() and len(hidden) > chunk:
             logprobs.append(checkpoint(chunk_logprobs, *arguments, use_reentrant=False))
         else:
             logprobs.append(chunk_logprobs(*arguments))
-        entropies.append(found)
+        entropies += found[:1]
     if not entropy:
         return torch.cat(logprobs), None
-    return torch.cat(logprobs), torch.cat([found[0] for found in entropies])
+    return torch.cat(logprobs), torch.cat(entropies)
 
 
 def chunk_logprobs(

@@ -107,7 +107,7 @@ def policy_losses(
     importance_weights, or None. ref_logprobs: None without KL, which is added after the weights.
     """
     on_policy = old_logprobs is None
-    old = logprobs.detach() if on_policy else old_logprobs
+    old = logprobs.detach() if old_logprobs is None else old_logprobs
     log_ratio = log_ratios(logprobs, old, mask, ratio)
     losses, clipped = clipped_surrogate(
         log_ratio, advantages, clip_low, clip_high, None if on_policy else ratio_cap
@@ -140,7 +140,7 @@ def grpo_losses(
             "an engine gave no log-probabilities, which stale samples and learner.importance need"
         )
     mask, weights = batch.completion_mask.float(), None
-    if corrected:
+    if corrected and batch.behaviour is not None:
         weights = importance_weights(logprobs, batch.behaviour, mask, c.importance, c.ratio_cap)
     losses, found = policy_losses(
         logprobs,
@@ -229,5 +229,5 @@ def normaliser(
     """Return what the step's summed loss is divided by: at least 1 sequence, token or group, so
     that a step without scored samples is a zero step. See Totals.
     """
-    at_least = (max(total, 1.0) for total in (sequences, tokens))
-    return LOSSES[kind].divisor(Totals(*at_least, max_tokens, max(groups, 1.0)))
+    totals = Totals(max(sequences, 1.0), max(tokens, 1.0), max_tokens, max(groups, 1.0))
+    return LOSSES[kind].divisor(totals)

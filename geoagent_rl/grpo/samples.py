@@ -6,14 +6,17 @@ without unpacking it. May know nothing of models or Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoagent_rl.types import Group
+
+Number = TypeVar("Number", np.int32, np.float32)
 
 Ids = NDArray[np.int32]
 
@@ -111,7 +114,7 @@ def train_group(group: Group) -> TrainGroup:
     )
 
 
-def flat(parts, dtype, size: int) -> NDArray:
+def flat(parts: Iterable[Iterable[float]], dtype: type[Number], size: int) -> NDArray[Number]:
     return np.fromiter(chain.from_iterable(parts), dtype, size)
 
 

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
@@ -48,15 +50,18 @@ def attend(
     """transformers' attention interface: query [R, heads, L, D], key and value with fewer heads;
     the result is [R, L, heads, D]."""
     if not isinstance(mask, BlockMask):
-        return sdpa_attention_forward(module, query, key, value, mask, **options)
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, mask, **options
+        )
+        return found
     run = flex(query.device.type)
     scale = options.get("scaling")
     out = run(query, key, value, block_mask=mask, scale=scale, enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
 
 
-def use_flex(network: nn.Module) -> None:
-    """From now on the language model takes a BlockMask in place of an attention mask."""
+def use_flex(network: Any) -> None:
+    """Make the language model take a BlockMask in place of an attention mask."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     for module in network.model.language_model.modules():
@@ -79,19 +84,26 @@ def flex_works(device: torch.device, heads: int, kv_heads: int, head_dim: int) -
 
 
 def probe(device: torch.device, heads: int, kv_heads: int, head_dim: int, tokens: int) -> bool:
-    """Compares flex attention with the masked one on two prompts with two completions each of so
+    """Compare flex attention with the masked one on two prompts with two completions each of so
     many tokens.
     """
-    prompts = [TrainSample("", str(i), range(100 + i), range(tokens)) for i in range(2)]
+
+    def ids_to(n: int) -> NDArray[np.int32]:
+        return np.arange(n, dtype=np.int32)
+
+    prompts = [TrainSample("", str(i), ids_to(100 + i), ids_to(tokens)) for i in range(2)]
     rows = [[[s, s] for s in prompts]]
     batch = collate(rows, ["0", "1"], -1, 0, BLOCK).to(device)
     generator = torch.Generator(device).manual_seed(0)
     shapes = [(1, n, batch.input_ids.shape[1], head_dim) for n in (heads, kv_heads, kv_heads)]
-    options = {"device": device, "dtype": torch.bfloat16, "generator": generator}
-    inputs = [torch.randn(shape, **options).requires_grad_() for shape in shapes]
-    outer, mask = torch.randn(shapes[0], **options), visible(batch, torch.bfloat16)
-    found = flex(device.type)(*inputs, block_mask=visible_blocks(batch), enable_gqa=True)
-    expected = scaled_dot_product_attention(*inputs, attn_mask=mask, enable_gqa=True)
+
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, device=device, dtype=torch.bfloat16, generator=generator)
+
+    query, key, value = inputs = [noise(shape).requires_grad_() for shape in shapes]
+    outer, mask = noise(shapes[0]), visible(batch, torch.bfloat16)
+    found = flex(device.type)(query, key, value, block_mask=visible_blocks(batch), enable_gqa=True)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     gradients = (torch.autograd.grad(out, inputs, outer) for out in (found, expected))
     pairs = [(found, expected), *zip(*gradients, strict=True)]
     error = max(float((a - b).norm() / b.norm()) for a, b in pairs)

@@ -55,4 +55,4 @@ def generate(
         pad_token_id=tokenizer.pad_token_id,
         **({"do_sample": False} | sampling),
     )
-    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+    return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True))

@@ -3,19 +3,20 @@
 PEFT's own makes three more tensors of the output's size and computes in the adapter's dtype. Here
 the product is added in place, in the base's dtype, while the adapter and its gradient stay float32;
 or, in small layers, the adapter is multiplied out. Both need whole parameters: ZeRO 3 keeps PEFT's.
-May know nothing of Ray or DeepSpeed."""
+Layers are PEFT's LoraLayer over
+a linear layer, whose members PEFT does not annotate. May know nothing of Ray or DeepSpeed."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 
-def use_fast_adapters(layers: Sequence[LoraLayer]) -> int:
+def use_fast_adapters(layers: Sequence[Any]) -> int:
     """Replaces PEFT's forward in all layers; returns in how many the adapter is multiplied out."""
     folded = 0
     for layer in layers:
@@ -25,28 +26,29 @@ def use_fast_adapters(layers: Sequence[LoraLayer]) -> int:
     return folded
 
 
-def is_wide(layer: LoraLayer) -> bool:
+def is_wide(layer: Any) -> bool:
     """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more
     assumed): on the tiny policy (rank 64 in layers of width 128) a third of the learner's time,
     never on a real one.
     """
     outputs, inputs = layer.get_base_layer().weight.shape
-    return outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs)
+    return bool(outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs))
 
 
-def folded_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+def folded_forward(layer: Any, x: Tensor) -> Tensor:
     """x (W + s B A) + bias."""
     base = layer.get_base_layer()
     if layer.disable_adapters:
-        return base(x)
+        out: Tensor = base(x)
+        return out
     change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     return nn.functional.linear(x, base.weight + layer.scaling["default"] * change, base.bias)
 
 
-def added_forward(layer: LoraLayer, x: Tensor) -> Tensor:
+def added_forward(layer: Any, x: Tensor) -> Tensor:
     """x W + bias, to which s (x A) B is added by the matrix product itself."""
     rows = x.flatten(0, -2)
-    out = layer.get_base_layer()(rows)
+    out: Tensor = layer.get_base_layer()(rows)
     if not layer.disable_adapters:
         a, b = (m["default"].weight.to(x.dtype) for m in (layer.lora_A, layer.lora_B))
         out = out.addmm_(rows @ a.t(), b.t(), alpha=layer.scaling["default"])

@@ -43,7 +43,7 @@ from geoagent_rl.types import UserError
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 LORA_EXCLUDED = r".*visual.*"
 
-Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager]
+Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager[Any]]
 
 
 class Policy(nn.Module):
@@ -88,11 +88,12 @@ class Policy(nn.Module):
         def of_prompt(ids: Tensor, image: int) -> Tensor:
             if image_grid_thw is None:
                 return torch.arange(len(ids)).expand(3, -1)
-            return self.network.model.get_rope_index(
+            positions: Tensor = self.network.model.get_rope_index(
                 ids.unsqueeze(0),
                 mm_token_type_ids=(ids == image_token).long().unsqueeze(0),
                 image_grid_thw=image_grid_thw[image : image + 1],
             )[0][:, 0]
+            return positions
 
         return row_positions(batch, of_prompt)
 
@@ -132,7 +133,7 @@ class Policy(nn.Module):
                 position_ids=position_ids,
                 use_cache=False,
             ).last_hidden_state
-            found = selective_logprobs(
+            logprobs, entropies = selective_logprobs(
                 hidden.flatten(0, 1).index_select(0, batch.places),
                 network.lm_head,
                 batch.targets.flatten().index_select(0, batch.slots),
@@ -141,7 +142,8 @@ class Policy(nn.Module):
                 banned,
                 entropy=entropy,
             )
-        return tuple(None if v is None else self.in_slots(v, batch) for v in found)
+        found = None if entropies is None else self.in_slots(entropies, batch)
+        return self.in_slots(logprobs, batch), found
 
     def in_slots(self, values: Tensor, batch: MicroBatch) -> Tensor:
         """[N] -> [B, T], 0.0 on padding."""
@@ -215,7 +217,7 @@ def load_policy(
         return Policy(get_peft_model(network, config))
 
 
-def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager:
+def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
     """The `gather` of a learner whose parameters are not sharded."""
     return contextlib.nullcontext()
 
@@ -230,7 +232,7 @@ def merged_tensors(
     """
     network = policy.network
     tied = network.config.tie_word_embeddings
-    lora = {
+    lora: dict[str, Any] = {  # PEFT does not annotate their members
         name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)
     }
     for name, parameter in network.named_parameters():
@@ -337,7 +339,8 @@ def save_adapter(
 def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
     """An `adapter_state` of the policy as a PEFT adapter directory."""
     out.mkdir(parents=True, exist_ok=True)
-    policy.model.peft_config["default"].save_pretrained(out)
+    adapters: Any = policy.model.peft_config
+    adapters["default"].save_pretrained(out)
     save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})
 
 

@@ -77,8 +77,10 @@ def prompt_text(processor: Any, system: str, question: str = QUESTION) -> str:
 
     vLLM takes it together with a PIL image.
     """
-    return processor.apply_chat_template(
-        messages(system, question), tokenize=False, add_generation_prompt=True
+    return str(
+        processor.apply_chat_template(
+            messages(system, question), tokenize=False, add_generation_prompt=True
+        )
     )
 
 

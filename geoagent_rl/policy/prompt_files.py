@@ -28,8 +28,8 @@ def with_prompts(config: Config) -> Config:
         names = ", ".join([*SYSTEM_PROMPTS, "form"])
         raise UserError(f"policy.system_prompt={system}: write {names}, a .txt file or a text")
     user = text_of(policy.user_prompt, "policy.user_prompt")
-    prompts = {"system_prompt": system, "user_prompt": user}
-    return dataclasses.replace(config, policy=dataclasses.replace(policy, **prompts))
+    policy = dataclasses.replace(policy, system_prompt=system, user_prompt=user)
+    return dataclasses.replace(config, policy=policy)
 
 
 def text_of(value: str, key: str) -> str:

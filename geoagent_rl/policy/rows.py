@@ -69,4 +69,4 @@ def attention_balance(text_config: Any) -> int:
     head = c.hidden_size // c.num_attention_heads
     attention = 2 * c.hidden_size**2 + 2 * c.hidden_size * c.num_key_value_heads * head
     layer = attention + 3 * c.hidden_size * c.intermediate_size  # multiply-adds for a token
-    return layer // (2 * c.hidden_size)  # multiply-adds for a pair of tokens
+    return int(layer // (2 * c.hidden_size))  # multiply-adds for a pair of tokens

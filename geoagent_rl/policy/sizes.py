@@ -130,14 +130,14 @@ def qwen25vl(
     vocab: int,
     vision_mlp: int,
     tied: bool = False,
-):
+) -> Architecture:
     vision = Vision(depth=32, hidden=1280, mlp=vision_mlp, out=hidden)
     return Architecture(hidden, layers, heads, kv, 128, mlp, vocab, tied, vision=vision)
 
 
 # Published shapes, by a part of the checkpoint's name. The tiny ones are this project's own
 # (policy/tiny.py).
-PUBLISHED = {
+PUBLISHED: dict[str, Architecture] = {
     "Qwen2.5-VL-3B": qwen25vl(2048, 36, 16, 2, 11008, 151936, 3420, tied=True),
     "Qwen2.5-VL-7B": qwen25vl(3584, 28, 28, 4, 18944, 152064, 3420),
     "Qwen2.5-VL-32B": qwen25vl(5120, 64, 40, 8, 27648, 152064, 3456),

@@ -8,9 +8,10 @@ or DeepSpeed."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import (
@@ -44,7 +45,7 @@ def segments(ends: Tensor, device: torch.device) -> Segments:
 
 
 @torch.no_grad()
-def image_features(visual: nn.Module, pixels: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
+def image_features(visual: Any, pixels: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
     """Features of each image, [tokens of the image, H].
 
     visual: the tower of a Qwen2.5-VL; pixels: all images' rows, on its device; grids: [images, 3],
@@ -64,11 +65,12 @@ def image_features(visual: nn.Module, pixels: Tensor, grids: Tensor) -> tuple[Te
         seen = wholes if number in visual.fullatt_block_indexes else windows
         hidden = hidden + attention(block.attn, block.norm1(hidden), rotary, seen)
         hidden = hidden + block.mlp(block.norm2(hidden))
-    merged = visual.merger(hidden).index_select(0, back)
-    return merged.split((grids.prod(-1) // merge**2).tolist())
+    merged: Tensor = visual.merger(hidden).index_select(0, back)
+    features: tuple[Tensor, ...] = merged.split((grids.prod(-1) // merge**2).tolist())
+    return features
 
 
-def attention(module: nn.Module, x: Tensor, rotary: list[Tensor], seen: Segments) -> Tensor:
+def attention(module: Any, x: Tensor, rotary: list[Tensor], seen: Segments) -> Tensor:
     """The tower's attention of each patch over its segment, x: [S, H]."""
     qkv = module.qkv(x).view(len(x), 3, module.num_heads, -1)
     query, key = apply_rotary_pos_emb_vision(qkv[:, 0], qkv[:, 1], *rotary)
@@ -76,8 +78,9 @@ def attention(module: nn.Module, x: Tensor, rotary: list[Tensor], seen: Segments
     out, start = [], 0
     for count, length in seen.sizes:
         taken = (t[start : start + count * length] for t in parts)
-        batch = (t.view(count, length, *t.shape[1:]).transpose(1, 2) for t in taken)
-        found = scaled_dot_product_attention(*batch, scale=module.scaling)
+        q, k, v = (t.view(count, length, *t.shape[1:]).transpose(1, 2) for t in taken)
+        found = scaled_dot_product_attention(q, k, v, scale=module.scaling)
         out.append(found.transpose(1, 2).flatten(0, 1))
         start += count * length
-    return module.proj(torch.cat(out).index_select(0, seen.back).flatten(1))
+    projected: Tensor = module.proj(torch.cat(out).index_select(0, seen.back).flatten(1))
+    return projected

@@ -6,17 +6,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from geoagent_rl.rewards.services import Services
+from geoagent_rl.rewards.services import Address, Services
 from geoagent_rl.types import InfraError
 
 if TYPE_CHECKING:
     from geoagent_rl.geo.match import Match
 
-Question, Answer = TypeVar("Question"), TypeVar("Answer")
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
 
 
 async def ask(
-    service: Callable[[list[Question]], Awaitable[list[Answer]]] | None,
+    service: Callable[[Sequence[Question]], Awaitable[list[Answer]]] | None,
     items: Sequence[Question | None],
     kind: type,
 ) -> list[Answer | None]:
@@ -41,5 +42,8 @@ async def geocode(services: Services, *addresses: tuple[str, ...]) -> list[Match
     """Ask where addresses (country, region, place) lie. None for one without names, which nobody is
     asked about, and for one that is no place. Raises InfraError.
     """
-    asked = [address if any(address) else None for address in addresses]
-    return await ask(services.geocoder and services.geocoder.geocode, asked, object)
+    asked: list[Address | None] = []
+    for address in addresses:
+        country, region, place = address or ("", "", "")
+        asked.append((country, region, place) if any(address) else None)
+    return await ask(services.geocoder.geocode if services.geocoder else None, asked, object)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from geoagent_rl.answers.hedge import is_hedge, without_hedges
 from geoagent_rl.answers.parse import Parsed, Stage
 from geoagent_rl.config.reward import ConsistencyConfig, RewardConfig
-from geoagent_rl.geo.places import normalise
+from geoagent_rl.geo.folding import normalise
 from geoagent_rl.rewards.ask import ask
 from geoagent_rl.rewards.services import LEVELS, JudgeItem, LevelPair, Services, Verdict
 from geoagent_rl.types import Outcome, Prompt, Rollout
@@ -35,9 +35,9 @@ async def score(
     c = config.consistency
     names = targets(parsed.stages, prompt.truth.levels, c)
     asked = questions(parsed.stages, names, c)
-    verdicts = await ask(services.judge and services.judge.judge, asked, Verdict)
+    verdicts = await ask(services.judge.judge if services.judge else None, asked, Verdict)
     pairs = comparisons(names, verdicts, c)
-    same = await ask(services.semantic and services.semantic.same_place, pairs, bool)
+    same = await ask(services.semantic.same_place if services.semantic else None, pairs, bool)
     return outcome(parsed, names, verdicts, same, c)
 
 
@@ -89,8 +89,12 @@ def comparisons(
     """What to ask the gazetteer: stages whose two names differ as text and are both names."""
     pairs: list[LevelPair | None] = []
     for i, (target, verdict) in enumerate(zip(targets, verdicts, strict=True)):
-        by_text = config.agreement == "string" or verdict is None or _equal(target, verdict, config)
-        if by_text or is_hedge(verdict.conclusion):
+        if (
+            config.agreement == "string"
+            or verdict is None
+            or _equal(target, verdict, config)
+            or is_hedge(verdict.conclusion)
+        ):
             pairs.append(None)
             continue
         pairs.append(

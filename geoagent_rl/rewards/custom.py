@@ -24,7 +24,10 @@ def functions(config: RewardConfig) -> dict[str, Callable[..., Awaitable[Outcome
 def _named(name: str, function: str) -> Callable[..., Awaitable[Outcome]]:
     module, _, attribute = function.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found: Callable[..., Awaitable[Outcome]] = getattr(
+            importlib.import_module(module), attribute
+        )
+        return found
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"reward.custom.{name}.function: {function!r} cannot be imported ({error}); write module:function and put "

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,10 +118,9 @@ def _load_sentence_transformer(name: str) -> Encoder:
     return Encoder(f"{Path(name).name}-{_weights_digest(model, name)}", encode)
 
 
-def _weights_digest(model, name: str) -> str:
-    """Of the configuration and a sample of the weights: two models in directories of one name
-    differ here.
-    """
+def _weights_digest(model: Any, name: str) -> str:
+    """Return a digest of the configuration and a sample of the weights: two models in directories
+    of one name differ here."""
     digest = hashlib.sha256(name.encode())
     for key, value in model.state_dict().items():
         digest.update(f"{key}{tuple(value.shape)}{value.flatten()[:16].tolist()}".encode())

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoagent_rl.answers.hedge import without_hedges
 from geoagent_rl.config.reward import ExactMatchConfig, RewardConfig
 from geoagent_rl.geo.distance import haversine_km
-from geoagent_rl.geo.places import normalise
+from geoagent_rl.geo.folding import normalise
 from geoagent_rl.rewards.ask import geocode
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
@@ -83,12 +83,12 @@ def contains(a: str, b: str) -> bool:
     return bool(short) and short in long and len(short) >= LENGTH_RATIO * len(long)
 
 
-def _globe(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict]:
+def _globe(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict[str, Any]]:
     country, city = contains(levels[0], true[0]), contains(levels[2], true[2])
     return (1.0 if city else COUNTRY_ALONE) if country else 0.0, {"country": country, "city": city}
 
 
-def _geovista(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict]:
+def _geovista(levels: Sequence[str], true: Sequence[str]) -> tuple[float, dict[str, Any]]:
     answer = normalise(" ; ".join(levels))
     for (level, quarters), name in zip(QUARTERS.items(), reversed(true), strict=True):
         words = normalise(name)

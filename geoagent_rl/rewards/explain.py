@@ -12,7 +12,7 @@ import asyncio
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +169,13 @@ def _line(number: int, text: str) -> Line:
                 f"truth.{key} must be a number from -{most} to {most} (degrees), not {value!r}"
             )
     uid = number if row.get("uid") is None else row["uid"]
-    position = float(truth["lat"]), float(truth["lon"])
+    country, region, place = map(_printable, names)
+    place_truth = Truth(country, region, place, float(truth["lat"]), float(truth["lon"]))
     return Line(
         number,
         _printable(str(uid)),
         _printable(completion),
-        Truth(*map(_printable, names), *position),
+        place_truth,
     )
 
 
@@ -185,7 +186,7 @@ def _printable(text: str) -> str:
 
 def _row(
     line: Line,
-    parts: dict[str, Outcome],
+    parts: Mapping[str, Outcome],
     judged: RewardConfig,
     config: RewardConfig,
     has_judge: bool,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.rewards import consistency, custom, exact_match, semantic, spatial
@@ -21,8 +21,23 @@ from geoagent_rl.types import Outcome, Prompt, Rollout
 if TYPE_CHECKING:
     from geoagent_rl.answers.parse import Parsed
 
-    Part = Callable[[Prompt, Rollout, Parsed, Services, RewardConfig], Awaitable[Outcome]]
     Bound = Callable[[Prompt, Rollout, Parsed], Awaitable[Outcome]]
+
+
+class Part(Protocol):
+    """A built-in part."""
+
+    async def __call__(
+        self,
+        prompt: Prompt,
+        rollout: Rollout,
+        parsed: Parsed,
+        services: Services,
+        config: RewardConfig,
+    ) -> Outcome:
+        """Return the part's outcome for one rollout."""
+        ...
+
 
 PARTS: dict[str, Part] = {
     "spatial": spatial.score,

@@ -76,7 +76,7 @@ class Scorer:
             try:
                 async with asyncio.timeout(min(self.config.attempt_timeout_s, remaining)):
                     result = await self.parts[name](prompt, rollout, parsed)
-                if not math.isfinite(result.score):
+                if result.score is not None and not math.isfinite(result.score):
                     raise InfraError(f"a service's answer gives the score {result.score}")
                 break
             except InfraError as error:

@@ -26,7 +26,9 @@ async def score(
 ) -> Outcome:
     """Ask how alike the answer's names and the true ones are; see `outcome`."""
     questions = pairs(parsed.levels, prompt.truth.levels)
-    found = await ask(services.semantic and services.semantic.similarities, questions, Similarity)
+    found = await ask(
+        services.semantic.similarities if services.semantic else None, questions, Similarity
+    )
     return outcome(parsed.levels, prompt.truth.levels, found, config.semantic)
 
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from geoagent_rl.geo.places import normalise
+from geoagent_rl.geo.folding import normalise
 from geoagent_rl.types import Outcome, Prompt, Rollout
 
 if TYPE_CHECKING:

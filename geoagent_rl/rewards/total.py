@@ -26,7 +26,8 @@ def total(parts: Mapping[str, Outcome], config: RewardConfig) -> float | None:
     accident.
     """
     weights = part_weights(config)
-    known = {name: parts[name].score for name in weights if parts[name].score is not None}
+    scores = {name: parts[name].score for name in weights}
+    known = {name: score for name, score in scores.items() if score is not None}
     failed = set(weights) - set(known)
     if failed & set(config.required) or not known:
         return None
