@@ -33,6 +33,9 @@ OPEN_S = 1.0  # after a failure Redis is left alone for this long; then one call
 LEASE_S = 5.0  # a worker that dies holding a claim blocks others for at most this long
 LONGEST_WAIT_S = 60.0  # for another worker's answer; then it is worked out here as well
 FIRST_POLL_S, LAST_POLL_S = 0.004, 0.1
+# Of an entry without a time of its own. Only what has one is evicted (maxmemory-policy
+# volatile-lru): the counters of paid budgets have none.
+FOREVER_S = 10 * 365 * 86400.0
 LONGEST_KEY = 200  # characters; longer texts are hashed
 
 # Per key: its value; or 1 when the caller has claimed it; or 0 when somebody else has.
@@ -105,7 +108,7 @@ class Cache:
         def work(client: Redis) -> Awaitable[Any]:
             pipe = client.pipeline(transaction=False)
             for key, value in items.items():
-                pipe.set(key, value, px=int(ttl_s * 1000) if ttl_s else None)
+                pipe.set(key, value, px=int((ttl_s or FOREVER_S) * 1000))
             return pipe.execute()
 
         try:

@@ -26,7 +26,7 @@ from geoagent_rl.types import InfraError, UserError
 
 START_S = 20.0  # loading a large append-only file takes seconds
 LOCK_S = 5.0
-MAX_MEMORY = "256mb"  # then the least recently used entries go
+MAX_MEMORY = "256mb"  # then the least recently used entries go, never the counters of budgets
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -49,7 +49,7 @@ class EmbeddedRedis:
             [
                 *("bind 127.0.0.1", f"port {port}", f"requirepass {password}", "daemonize no"),
                 *("appendonly yes", "appendfsync everysec", 'save ""', "aof-use-rdb-preamble yes"),
-                *(f"maxmemory {MAX_MEMORY}", "maxmemory-policy allkeys-lru", "databases 1", ""),
+                *(f"maxmemory {MAX_MEMORY}", "maxmemory-policy volatile-lru", "databases 1", ""),
             ]
         )
         self._lines: deque[str] = deque(maxlen=20)

@@ -3,7 +3,9 @@ times the rate.
 
 The rule is that of LocalRateLimiter (geo/rate_limit.py), written in Lua on the clock of the Redis
 server. While Redis cannot be asked, each worker goes on alone at a share of the rate and budget.
-API keys never reach Redis, only digests of them."""
+API keys never reach Redis, only digests of them. These have no time to live: a server with
+`maxmemory-policy volatile-lru` evicts cache entries, which have one, and never forgets what was
+spent."""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ end
 if not best then return {0, math.ceil((soonest - now) * 1000), why} end
 local even = string.format('%.6f', math.max(best_even, best_at) + every)
 redis.call('HSET', KEYS[best], 'even', even, 'day', day, 'used', best_used + 1)
-redis.call('EXPIRE', KEYS[best], 172800)
+redis.call('PERSIST', KEYS[best])
 return {best, math.ceil((best_at - now) * 1000), ''}
 """
 )
@@ -53,7 +55,7 @@ local time = redis.call('TIME')
 local till = time[1] + time[2] / 1e6 + tonumber(ARGV[1])
 if till > (tonumber(redis.call('HGET', KEYS[1], 'until')) or 0) then
   redis.call('HSET', KEYS[1], 'until', string.format('%.6f', till), 'why', ARGV[2])
-  redis.call('EXPIRE', KEYS[1], 172800)
+  redis.call('PERSIST', KEYS[1])
 end
 return 1
 """

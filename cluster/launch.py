@@ -36,6 +36,7 @@ from geoagent_rl.policy.sizes import architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import run_id_of
+from geoagent_rl.terminal import say
 from geoagent_rl.types import InfraError, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -271,20 +272,27 @@ async def learner(
 
 
 def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run `work`; Ctrl-C or SIGTERM cancels it once, so that it can save and clean up. Exit code
-    130 then.
+    """Run `work`; Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels it once, so that it can
+    save and clean up; repeats change nothing. Exit code 130 then.
     """
 
     async def guarded() -> Any:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+        asked = False
 
         def cancel() -> None:
-            print("stopping: saving and cleaning up ...", file=sys.stderr, flush=True)
+            nonlocal asked
+            if asked:
+                say("stopping already: this takes until all is saved (SIGKILL ends it at once)")
+                return
+            asked = True
+            say("stopping: saving and cleaning up ...")
             task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, cancel)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, cancel)
         return await task
 
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import logging
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from ray.serve.exceptions import RayServeException
 
 from geoagent_rl.metrics.table import SERVICES
 from geoagent_rl.plan.memory import GIB
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 5.0
 GPU_QUERY = [
@@ -36,7 +39,10 @@ async def watched(run_id: str) -> AsyncIterator[dict[str, float]]:
 
     async def watch() -> None:
         while True:
-            seen.update(await asyncio.to_thread(look, run_id))
+            try:
+                seen.update(await asyncio.to_thread(look, run_id))
+            except Exception as error:  # noqa: BLE001 (what only looks stops nothing)
+                log.warning("machine metrics: %s: %s", type(error).__name__, error)
             await asyncio.sleep(PERIOD_S)
 
     task = asyncio.create_task(watch())

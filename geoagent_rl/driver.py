@@ -12,11 +12,12 @@ Ray, vLLM or DeepSpeed."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from geoagent_rl.config import Config
@@ -25,6 +26,13 @@ from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
+from geoagent_rl.grpo.stopping import (
+    UNSCORABLE_WINDOW,
+    stop_if_futile,
+    stop_if_unreadable,
+    stop_if_unscorable,
+    unscorable_share,
+)
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
 from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.types import (
@@ -35,14 +43,11 @@ from geoagent_rl.types import (
     Rollout,
     Sampling,
     ScoredRollout,
-    UserError,
 )
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
-UNSCORABLE_WINDOW = 5  # steps over which reward.max_unscorable_share is judged
-FUTILE_STEPS = 10  # steps in a row without an update after which a run has nothing left to hope for
 
 
 class Engine(Protocol):
@@ -73,6 +78,10 @@ class Engine(Protocol):
     async def swap(self, version: PolicyVersion) -> float:
         """Take new weights; return the seconds it took."""
         ...
+
+
+class NoEngineCompletes(InfraError):
+    """Engines that work do not get through one prompt: it kills them, or takes them too long."""
 
 
 class Scorer(Protocol):
@@ -121,7 +130,7 @@ async def train(
     started = first_step * size if first_prompt is None else first_prompt
     unscorable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
     unreadable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
-    futile = 0
+    futile, alone = 0, asyncio.Lock()
     try:
         for step in range(first_step, config.steps):
             clock = StepClock(start=time.monotonic())
@@ -130,7 +139,8 @@ async def train(
                 while len(running) < groups_under_way(
                     wanted, config.max_staleness, size, config.steps - 1 - step
                 ):
-                    work = make_group(config, prompt_at(started), started, engines, scorer)
+                    prompt = prompt_at(started)
+                    work = make_group(config, prompt, started, engines, scorer, alone)
                     running.append(asyncio.create_task(work))
                     started += 1
                 groups.append(await running.popleft())
@@ -144,7 +154,7 @@ async def train(
             row = await uninterrupted(
                 finish_step(step + 1, prompts, clock, groups, engines, learner, on_step)
             )
-            unscorable.append(unscorable_share(groups))
+            unscorable.append(unscorable_share(groups, config.rollout.group_size))
             stop_if_unscorable(unscorable, config.reward.max_unscorable_share, groups)
             unreadable.append(row["bad_image_share"])
             stop_if_unreadable(unreadable, config.reward.max_unscorable_share, groups)
@@ -192,34 +202,43 @@ async def finish_step(
 
 
 async def uninterrupted(work: Awaitable[Any]) -> Any:
-    """Awaits `work`; when cancelled meanwhile, finishes it first: a step that has begun is recorded
-    whole.
+    """Await `work`; when cancelled meanwhile, however often, finish it first: a step that has begun
+    is recorded whole.
     """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await task
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()  # what it raised comes before the cancellation
         raise
 
 
 async def make_group(
-    config: Config, prompt: Prompt, position: int, engines: Sequence[Engine], scorer: Scorer
+    config: Config,
+    prompt: Prompt,
+    position: int,
+    engines: Sequence[Engine],
+    scorer: Scorer,
+    alone: asyncio.Lock,
 ) -> Group:
-    """Generate and score the G samples of one prompt. One whose picture cannot be decoded gives a
-    group without.
+    """Generate and score the G samples of one prompt. One whose picture cannot be decoded, or that
+    no engine completes, gives a group without. alone: shared by the groups of a run.
     """
     # A prompt that comes again in a later epoch gets other completions.
     sampling = Sampling(config.rollout.group_size, config.run.seed * 1_000_003 + position)
     try:
         scored = await generate_and_score(
-            engines, position, scorer, prompt, sampling, config.rollout.timeout_s
+            engines, position, scorer, prompt, sampling, config.rollout.timeout_s, alone
         )
-    except (
-        BadImage
-    ) as error:  # damage that the manifest's quick check could not see: one prompt, not the run
+    # Damage that the manifest's quick check could not see, or a prompt that kills engines: one
+    # prompt, not the run.
+    except (BadImage, NoEngineCompletes) as error:
         log.warning("%s: left out: %s", prompt.uid, error)
-        return Group(prompt, (), ())
+        return Group(prompt, (), (), str(error), isinstance(error, NoEngineCompletes))
     return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
 
 
@@ -230,24 +249,36 @@ async def generate_and_score(
     prompt: Prompt,
     sampling: Sampling,
     timeout_s: float,
+    alone: asyncio.Lock | None = None,
 ) -> list[ScoredRollout]:
     """Return the scored samples of a prompt, in index order, from the engine with the least to do.
 
     A failed engine's work is started again, with the same seed, on another that works; timeout_s is
-    for each attempt, scoring included. An engine that is found dead before it gets the work costs
-    no attempt: those of one machine die together.
+    for each attempt, without scoring, which has a deadline of its own. An engine that is found dead
+    before it gets the work costs no attempt: those of one machine die together. The last attempt is
+    made under `alone`: what was only beside a prompt that kills engines gets through then. Raises
+    NoEngineCompletes after ATTEMPTS.
     """
     tried: list[Engine] = []
-    for _ in range(ATTEMPTS):
-        engine = await first_up(engines, first, tried)
+    for attempt in range(ATTEMPTS):
+        last = alone if attempt == ATTEMPTS - 1 else None
+        tasks: list[asyncio.Task[ScoredRollout]] = []
         try:
-            async with asyncio.timeout(timeout_s):
-                return await stream_scores(engine, scorer, prompt, sampling)
-        except (InfraError, TimeoutError) as error:
-            problem = error
-            engine.failed(error)
-            tried.append(engine)
-    raise InfraError(
+            async with last or contextlib.nullcontext():
+                engine = await first_up(engines, first, tried)
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        await generate(engine, scorer, prompt, sampling, tasks)
+                except (InfraError, TimeoutError) as error:
+                    problem = error
+                    engine.failed(error)
+                    tried.append(engine)
+                    continue
+            return sorted(await asyncio.gather(*tasks), key=lambda s: s.rollout.index)
+        finally:
+            for task in tasks:
+                task.cancel()
+    raise NoEngineCompletes(
         f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
     )
 
@@ -292,25 +323,22 @@ def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[f
     )
 
 
-async def stream_scores(
-    engine: Engine, scorer: Scorer, prompt: Prompt, sampling: Sampling
-) -> list[ScoredRollout]:
-    """Scores each rollout while the others are still being generated; returns them in index
-    order.
-    """
-    tasks: list[asyncio.Task[ScoredRollout]] = []
-    try:
-        async for rollout in engine.generate(prompt, sampling):
-            tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
-        scored = sorted(await asyncio.gather(*tasks), key=lambda s: s.rollout.index)
-    finally:
-        for task in tasks:
-            task.cancel()
-    if [s.rollout.index for s in scored] != list(range(sampling.n)):
+async def generate(
+    engine: Engine,
+    scorer: Scorer,
+    prompt: Prompt,
+    sampling: Sampling,
+    tasks: list[asyncio.Task[ScoredRollout]],
+) -> None:
+    """Begin the scoring of each rollout, in `tasks`, while the others are still being generated."""
+    indices = []
+    async for rollout in engine.generate(prompt, sampling):
+        tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
+        indices.append(rollout.index)
+    if sorted(indices) != list(range(sampling.n)):
         raise InfraError(
-            f"prompt {prompt.uid}: the engine returned {len(scored)} of {sampling.n} completions"
+            f"prompt {prompt.uid}: the engine returned {len(indices)} of {sampling.n} completions"
         )
-    return scored
 
 
 async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
@@ -336,61 +364,3 @@ async def timed(into: list[tuple[float, float]], work: Awaitable[T]) -> T:
 def tokens(groups: Sequence[Group]) -> int:
     """Return the number of generated tokens."""
     return sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
-
-
-def unscorable_share(groups: Sequence[Group]) -> float:
-    """Return which share of the samples has no total."""
-    totals = [s.total for g in groups for s in g.samples]
-    return totals.count(None) / max(len(totals), 1)
-
-
-def stop_if_unscorable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
-    """Raise UserError when too many samples could not be scored."""
-    share = sum(shares) / len(shares)
-    if share <= limit:
-        return
-    reasons = {
-        f"{name}: {o.reason}"
-        for g in groups
-        for s in g.samples
-        for name, o in s.parts.items()
-        if o.kind == "infra"
-    }
-    raise UserError(
-        f"{share:.0%} of the last {len(shares)} steps' samples could not be scored (limit reward.max_unscorable_share="
-        f"{limit}); mend the reward services, then resume. Last reasons: {'; '.join(sorted(reasons)[:3])}"
-    )
-
-
-def stop_if_unreadable(shares: Sequence[float], limit: float, groups: Sequence[Group]) -> None:
-    """Raise UserError when too many pictures cannot be opened. One here and there costs its prompt;
-    many, over a whole window, are storage that some node does not see.
-    """
-    share = sum(shares) / len(shares)
-    lost = [g.prompt.image for g in groups if not g.samples]
-    if len(shares) < UNSCORABLE_WINDOW or share <= limit or not lost:
-        return
-    raise UserError(
-        f"{share:.0%} of the last {len(shares)} steps' pictures could not be opened (limit reward.max_unscorable_share="
-        f"{limit}), the last: {lost[-1]}; see that every node has the storage, then resume"
-    )
-
-
-def stop_if_futile(steps: int, row: Mapping[str, Any], skip_grad_norm: float) -> None:
-    """Raise UserError after FUTILE_STEPS without an update. steps: how many in a row, up to
-    `row`."""
-    if steps < FUTILE_STEPS:
-        return
-    norm = row.get("grad_norm", 0.0)  # absent where it was not finite
-    above = f"the gradient's norm is {norm:.3g}, above learner.skip_grad_norm={skip_grad_norm:g}: raise that"
-    broken = (
-        "losses or gradients are not finite: lower learner.lr and go back to an older checkpoint"
-    )
-    why = (
-        "no sample is learnt from"
-        if not row.get("train_tokens")
-        else above
-        if norm > skip_grad_norm > 0
-        else broken
-    )
-    raise UserError(f"{steps} steps in a row changed nothing; {why}, then resume")

@@ -11,12 +11,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, UserError
 
 log = logging.getLogger(__name__)
+
+
+WINDOW_S = 3600.0  # restarts are counted over this time: a long run meets a fault now and then
+
+
+class Restarts:
+    """At most `limit` restarts within WINDOW_S, whatever the length of the run."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.done = limit, 0
+        self._times: deque[float] = deque()
+
+    def take(self) -> bool:
+        """Count one restart more; False where too many were within the window."""
+        now = time.monotonic()
+        while self._times and now - self._times[0] > WINDOW_S:
+            self._times.popleft()
+        if len(self._times) >= self.limit:
+            return False
+        self._times.append(now)
+        self.done += 1
+        return True
+
+    def __str__(self) -> str:
+        return f"{len(self._times)} of {self.limit}"
 
 
 class LearnerLost(InfraError):
@@ -57,8 +83,8 @@ class RestartedEngine:
         """start(life) begins life number `life` (the given `engine` is 0) with the weights of the
         run's start.
         """
-        self.name, self.engine, self.start, self.max_restarts = name, engine, start, max_restarts
-        self.restarts = 0
+        self.name, self.engine, self.start = name, engine, start
+        self.restarts = Restarts(max_restarts)
         self.under_way = 0  # completions asked for and not yet given
         self.version: PolicyVersion | None = (
             None  # the newest that was asked for; None: that of the start
@@ -152,40 +178,38 @@ class RestartedEngine:
             fault = problem if must_restart else await self._fault()
             if fault is not None:
                 await self._restart(fault)
+        # Nobody else would see this task's end, and the engine would stay "up".
+        except Exception as error:  # noqa: BLE001
+            self.lost = InfraError(f"{self.name}: its recovery failed: {error!r}")
+            log.error("%s", self.lost)
         # at once, so that no swap falls between the last look at `version` and being up again
         finally:
             self._recovery = None
 
-    async def _fault(self) -> InfraError | None:
+    async def _fault(self) -> Exception | None:
         """Return what is wrong with the engine; None: it lives, and what failed was the work."""
         try:
             await self.engine.check()
             await self._catch_up()
             return None
-        except InfraError as problem:
+        except Exception as problem:  # noqa: BLE001 (an engine that is sound raises nothing)
             return problem
 
     async def _restart(self, problem: Exception) -> None:
         start = time.monotonic()
-        while self.restarts < self.max_restarts:
-            self.restarts += 1
-            log.warning(
-                "%s: %s; starting it again (%d of %d)",
-                self.name,
-                problem,
-                self.restarts,
-                self.max_restarts,
-            )
+        while self.restarts.take():
+            log.warning("%s: %s; starting it again (%s)", self.name, problem, self.restarts)
             try:
                 await self.engine.end()
-                self.engine, self._taken = await self.start(self.restarts), None
+                self.engine, self._taken = await self.start(self.restarts.done), None
                 await self._catch_up()
                 log.warning("%s works again, after %.0f s", self.name, time.monotonic() - start)
                 return
             except (InfraError, UserError) as error:
                 problem = error
         self.lost = InfraError(
-            f"{self.name} is lost after {self.restarts} restarts (rollout.max_restarts); the last problem: {problem}"
+            f"{self.name} is lost after {self.restarts.limit} restarts within an hour "
+            f"(rollout.max_restarts); the last problem: {problem}"
         )
 
     async def _catch_up(self) -> None:
@@ -198,19 +222,19 @@ class RestartedEngine:
 
 
 async def restarting_learner(attempt: Callable[[int], Awaitable[None]], max_restarts: int) -> None:
-    """Awaits attempt(0) and, after each LearnerLost, attempt(life), which must begin at the newest
+    """Await attempt(0) and, after each LearnerLost, attempt(life), which must begin at the newest
     checkpoint.
 
     Raises InfraError, saying so, when the restarts are used up.
     """
-    for life in range(max_restarts + 1):
+    restarts = Restarts(max_restarts)
+    while True:
         try:
-            return await attempt(life)
+            return await attempt(restarts.done)
         except LearnerLost as problem:
-            if life == max_restarts:
+            if not restarts.take():
                 raise InfraError(
-                    f"the learner is lost after {life} restarts (learner.max_restarts); the last problem: {problem}"
+                    f"the learner is lost after {max_restarts} restarts within an hour "
+                    f"(learner.max_restarts); the last problem: {problem}"
                 ) from problem
-            log.warning(
-                "%s; starting the learner again (%d of %d)", problem, life + 1, max_restarts
-            )
+            log.warning("%s; starting the learner again (%s)", problem, restarts)

@@ -15,8 +15,10 @@ from geoagent_rl.types import InfraError, UserError
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on standard error. A closed terminal or one that lacks letters stops nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        letters = getattr(sys.stderr, "encoding", None) or "utf-8"
+        print(text.encode(letters, "backslashreplace").decode(letters), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

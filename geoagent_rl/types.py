@@ -116,11 +116,16 @@ class ScoredRollout:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The G scored rollouts of one prompt and their advantages (0.0 for unscorable samples)."""
+    """The G scored rollouts of one prompt and their advantages (0.0 for unscorable samples).
+
+    A group without samples was dropped: its picture cannot be decoded (`lost` False), or no engine
+    completed it in several attempts (`lost` True). `reason` says why."""
 
     prompt: Prompt
     samples: tuple[ScoredRollout, ...]
     advantages: tuple[float, ...]
+    reason: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

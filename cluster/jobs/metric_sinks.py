@@ -6,12 +6,10 @@ What goes there is decided in geoagent_rl/metrics/table.py: this only forwards r
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import math
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.table import describe, is_metric
+from geoagent_rl.terminal import say
 from geoagent_rl.types import InfraError
 
 PREFIX = "geoagent_"  # Prometheus sees ray_geoagent_<name>{run="..."}
@@ -33,33 +32,39 @@ class Tracking:
     """
 
     def __init__(self, config: Config, run_dir: Path, run_id: str, first: int = 0) -> None:
-        self.run = run_dir.name
-        self.writer: SummaryWriter | None = SummaryWriter(
-            str(run_dir / "tensorboard"), purge_step=first + 1
-        )
+        # Ray's tags are ASCII.
+        self.run = run_dir.name.encode("ascii", "backslashreplace").decode()
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
         self.gauges: dict[str, Gauge] = {}
         self.wandb = start_wandb(config, run_dir, run_id) if config.run.wandb else None
+        self.trackers: dict[str, Callable[[int, Mapping[str, float]], None]] = {
+            "TensorBoard": self.plot,
+            "Ray and Prometheus": self.export,
+        }
+        if (wandb := self.wandb) is not None:
+            self.trackers["Weights & Biases"] = lambda step, row: wandb.log(dict(row), step=step)
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Every value of `row`, whose names are those of the metric table."""
-        self.plot(step, row)
+        """Every value of `row`, whose names are those of the metric table.
+
+        A tracker that fails is given up with a warning: what only reports never stops a run."""
+        for name, send in list(self.trackers.items()):
+            try:
+                send(step, row)
+            except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
+                say(f"WARNING: no more metrics for {name}: {type(error).__name__}: {error}")
+                del self.trackers[name]
+
+    def plot(self, step: int, row: Mapping[str, float]) -> None:
+        """Write TensorBoard's files, in a thread that a full disk ends."""
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, step)
+
+    def export(self, _: int, row: Mapping[str, float]) -> None:
+        """Set Ray's gauges, which Prometheus reads."""
         for name, value in row.items():
             if math.isfinite(value):
                 self.gauge(name).set(value)
-        if self.wandb is not None:
-            self.wandb.log(dict(row), step=step)
-
-    def plot(self, step: int, row: Mapping[str, float]) -> None:
-        """TensorBoard's files, written in a thread that a full disk ends: that costs the curves
-        there, not the run.
-        """
-        try:
-            if self.writer is not None:
-                for name, value in row.items():
-                    self.writer.add_scalar(name, value, step)
-        except OSError as error:
-            print(f"WARNING: no more curves for TensorBoard: {error}", file=sys.stderr, flush=True)
-            self.writer = None
 
     def gauge(self, name: str) -> Gauge:
         """Return Ray's gauge of this metric, made at its first use."""
@@ -72,11 +77,12 @@ class Tracking:
 
     def close(self) -> None:
         """End the trackers that have to be ended."""
-        if self.writer is not None:
-            with contextlib.suppress(OSError):  # a disk that is full by now: see `plot`
-                self.writer.close()
-        if self.wandb is not None:
-            self.wandb.finish()
+        for end in (self.writer.close, self.wandb.finish if self.wandb is not None else None):
+            try:
+                if end is not None:
+                    end()
+            except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
+                say(f"WARNING: a tracker did not end well: {type(error).__name__}: {error}")
 
 
 def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:

@@ -60,7 +60,7 @@ class RolloutConfig:
     timeout_s: Positive = key(600.0, "A group that takes longer counts as a failure.", "s")
     max_restarts: Natural = key(
         5,
-        "Restarts of each engine that dies, over the whole run. After them the others go on "
+        "Restarts of each engine that dies, within any hour. After them the others go on "
         "without it.",
     )
 
@@ -135,6 +135,6 @@ class LearnerConfig:
     timeout_s: Positive = key(600.0, "A learner that takes longer for a call counts as lost.", "s")
     max_restarts: Natural = key(
         5,
-        "Restarts of a learner that dies, over the whole run. Each goes back to the newest "
+        "Restarts of a learner that dies, within any hour. Each goes back to the newest "
         "checkpoint.",
     )

@@ -23,7 +23,8 @@ def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
     advantages = [a for g in groups for a in g.advantages]
     out = {
         "version": min((r.version for r in rollouts), default=-1),
-        "bad_image_share": mean([float(not g.samples) for g in groups]),
+        "bad_image_share": mean([float(not g.samples and not g.lost) for g in groups]),
+        "lost_groups": float(sum(g.lost for g in groups)),
         "reward_total_mean": mean(totals),
         "reward_total_std": deviation(totals),
         **quantiles("reward_total", totals, QUANTILES),

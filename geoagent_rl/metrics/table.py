@@ -70,6 +70,7 @@ SAMPLES: dict[str, tuple[str, str]] = {
         "share",
         "samples whose {part} part is a failure of the answer itself",
     ),
+    "lost_groups": ("count", "prompts left out because no engine completed them"),
     "bad_image_share": ("share", "prompts left out because their picture could not be decoded"),
     "truncated_share": ("share", "completions cut off at rollout.max_tokens"),
     "completion_tokens_mean": ("tokens", "mean completion length"),

@@ -4,6 +4,7 @@
     metrics.jsonl      one line per optimizer step (names and units: telemetry.METRICS)
     sft_metrics.jsonl  the same for Step II
     rollouts.jsonl     every scored completion: text, levels, parts with reasons, advantage, version
+    dropped.jsonl      prompts left out, with the reason
     eval.json          {stage: {split: metrics}} for the stages base, sft, grpo
     predictions/       STAGE-SPLIT.jsonl, what eval.json was computed from, a row per photograph
     checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs): the newest
@@ -39,7 +40,11 @@ from geoagent_rl.types import Group, UserError
 
 CONFIG, DONE, LOCK = "config.yaml", "done.json", ".lock"
 MARK = "# Written by geoagent-rl, which writes it anew when the run is continued with overrides.\n"
-BY_STEP = ("metrics.jsonl", "rollouts.jsonl")  # a resumed run cuts them back to its checkpoint
+BY_STEP = (
+    "metrics.jsonl",
+    "rollouts.jsonl",
+    "dropped.jsonl",
+)  # a resumed run cuts them back to its checkpoint
 MAX_WAITING = 64 * 2**20  # characters of lines that wait for room on a full disk
 
 
@@ -149,10 +154,13 @@ class RunDir:
         """Note that the run has come to its end."""
         write_text(self.path / DONE, json.dumps({"steps": steps}) + "\n", durable=True)
 
-    def record_step(self, metrics: Mapping[str, Any], groups: Iterable[Group]) -> None:
+    def record_step(self, metrics: Mapping[str, Any], groups: Sequence[Group]) -> None:
         self.append(
             "rollouts.jsonl", (row for g in groups for row in rollout_rows(metrics["step"], g))
         )
+        dropped = [g for g in groups if not g.samples]
+        if dropped:
+            self.append("dropped.jsonl", (dropped_row(metrics["step"], g) for g in dropped))
         self.append("metrics.jsonl", [metrics])
 
     def evaluations(self) -> dict[str, Any]:
@@ -217,6 +225,12 @@ def run_id_of(run_dir: Path) -> str:
     it is found.
     """
     return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
+
+
+def dropped_row(step: int, group: Group) -> dict[str, Any]:
+    """Return the record of a group without samples."""
+    prompt = group.prompt
+    return {"step": step, "uid": prompt.uid, "image": prompt.image, "reason": group.reason}
 
 
 def rollout_rows(step: int, group: Group) -> Iterable[dict[str, Any]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.types import InfraError, UserError
+from geoagent_rl.types import UserError
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 
@@ -58,7 +58,7 @@ async def test_a_dead_engine_costs_no_sample():
 
 
 async def test_no_living_engine_ends_with_a_clear_error_and_no_task_left():
-    with pytest.raises(InfraError, match="no engine completed it in 3 attempts"):
+    with pytest.raises(UserError, match="no engine completed it in 3 attempts"):
         await run(settings(), [FakeEngine(dead=True)], FakeScorer(), FakeLearner())
     assert len(asyncio.all_tasks()) == 1
 

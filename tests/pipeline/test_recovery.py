@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
-from geoagent_rl import driver
+from geoagent_rl import driver, recovery
 from geoagent_rl.recovery import LearnerLost, RestartedEngine, restarting_learner
-from geoagent_rl.types import InfraError, PolicyVersion, Sampling
+from geoagent_rl.types import InfraError, PolicyVersion, Sampling, UserError
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 SAVE_EVERY = 3
@@ -209,7 +209,7 @@ async def test_a_node_that_dies_with_several_engines_is_no_reason_to_stop():
 
     await driver.train(settings(), prompt_at, engines, Scorer(), learner, on_step)
     assert [g.prompt.uid for _, g in learner.groups] == [f"p{i}" for i in range(32)]
-    assert [e.restarts for e in engines] == [1, 1, 1, 1, 0, 0]
+    assert [e.restarts.done for e in engines] == [1, 1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("where", ["generate", "swap"])
@@ -223,7 +223,8 @@ async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
 
     engine.start, lives[0].risk = start, 1.0
     with pytest.raises(
-        InfraError, match="rollout engine 0 is lost after 2 restarts .rollout.max_restarts"
+        InfraError,
+        match="rollout engine 0 is lost after 2 restarts within an hour .rollout.max_restarts",
     ):
         if where == "swap":
             await engine.swap(PolicyVersion(1, "merged", "nowhere"))
@@ -233,7 +234,7 @@ async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
                 await driver.train(
                     settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), None
                 )
-    assert engine.restarts == 2
+    assert engine.restarts.done == 2
 
 
 async def test_a_learner_that_dies_for_ever_ends_the_run_and_says_which_setting_it_was():
@@ -244,7 +245,8 @@ async def test_a_learner_that_dies_for_ever_ends_the_run_and_says_which_setting_
         raise LearnerLost("learner rank 1 died in 'step'")
 
     with pytest.raises(
-        InfraError, match="lost after 2 restarts .learner.max_restarts.; .*: learner rank"
+        InfraError,
+        match="lost after 2 restarts within an hour .learner.max_restarts.; .*: learner rank",
     ):
         await restarting_learner(attempt, 2)
     assert lives == [0, 1, 2]
@@ -259,7 +261,7 @@ async def test_an_engine_that_lives_is_not_started_again_for_a_prompt_that_fails
         pass
 
     await driver.train(settings(), prompt_at, [engine], FakeScorer(), learner, on_step)
-    assert len(learner.groups) == 32 and engine.restarts == 0
+    assert len(learner.groups) == 32 and engine.restarts.done == 0
 
 
 async def test_a_new_life_takes_the_base_before_the_adapter():
@@ -273,7 +275,7 @@ async def test_a_new_life_takes_the_base_before_the_adapter():
     engine.engine.dead = True
     engine.failed(InfraError("gone"))
     await engine.ready()
-    assert engine.engine.swaps == [0, 1] and engine.restarts == 1
+    assert engine.engine.swaps == [0, 1] and engine.restarts.done == 1
 
 
 async def test_an_engine_knows_how_many_completions_it_owes():
@@ -287,3 +289,97 @@ async def test_an_engine_knows_how_many_completions_it_owes():
     await anext(abandoned)
     await abandoned.aclose()
     assert engine.under_way == 0
+
+
+async def run_past(engine, steps=4, **settings_):
+    """The groups of every step of a run with one engine."""
+    groups = []
+
+    async def on_step(step, metrics, of_step):
+        groups.append(list(of_step))
+
+    config = settings(f"steps={steps}", "reward.max_unscorable_share=0.9")
+    await driver.train(config, prompt_at, [engine], FakeScorer(), FakeLearner(), on_step)
+    return groups
+
+
+async def test_a_prompt_that_kills_engines_costs_itself_only():
+    lives, chance = [], random.Random(1)
+
+    class Poisoned(MortalEngine):
+        async def generate(self, prompt, sampling):
+            if prompt.uid == "p5":
+                self.dead = True
+            async for rollout in super().generate(prompt, sampling):
+                yield rollout
+
+    async def start(life):
+        lives.append(Poisoned(chance, 0.0))
+        return lives[-1]
+
+    engine = RestartedEngine("engine 0", await start(0), start, 5)
+    groups = [group for step in await run_past(engine) for group in step]
+    lost = [group for group in groups if group.lost]
+    assert [group.prompt.uid for group in lost] == ["p5"] and not lost[0].samples
+    assert "no engine completed it in 3 attempts" in lost[0].reason
+    assert len(groups) == 4 * settings().rollout.prompts_per_step
+    assert all(group.samples for group in groups if not group.lost)
+
+
+async def test_prompts_that_are_lost_count_as_unscorable():
+    engine = FakeEngine()
+
+    async def generate(prompt, sampling):
+        raise InfraError("it always dies")
+        yield
+
+    engine.generate = generate
+    with pytest.raises(UserError, match=r"100% .* could not be scored.*no engine completed"):
+        await driver.train(
+            settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), nothing_more
+        )
+
+
+async def nothing_more(step, metrics, groups):
+    pass
+
+
+async def test_a_slow_score_is_not_a_slow_engine():
+    """Scoring has a deadline of its own: nothing is generated again, the sample is unscorable."""
+
+    class Slow(FakeScorer):
+        async def score(self, prompt, rollout):
+            await asyncio.sleep(0.3)
+            return await super().score(prompt, rollout)
+
+    engine = FakeEngine()
+    config = settings("steps=1", "rollout.timeout_s=0.2")
+    await driver.train(config, prompt_at, [engine], Slow(), FakeLearner(), nothing_more)
+    assert len(engine.started) == config.rollout.prompts_per_step
+
+
+async def test_a_recovery_that_fails_by_a_bug_is_no_engine_that_is_up():
+    class Broken(MortalEngine):
+        async def check(self):
+            raise RuntimeError("a bug")
+
+    started = []
+
+    async def start(life):
+        started.append(life)
+        raise RuntimeError("another bug")
+
+    engine = RestartedEngine("engine 0", Broken(random.Random(0), 0.0), start, 3)
+    engine.failed(InfraError("no answer"))
+    with pytest.raises(InfraError, match="its recovery failed: RuntimeError.'another bug'"):
+        await engine.ready()
+    assert started == [1] and not engine.up
+
+
+def test_restarts_are_counted_within_an_hour(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(recovery.time, "monotonic", lambda: now)
+    restarts = recovery.Restarts(2)
+    assert [restarts.take() for _ in range(3)] == [True, True, False]
+    now = 3601.0
+    assert restarts.take() and restarts.done == 3

@@ -74,9 +74,16 @@ POD = fields(
     {
         "containers": many(CONTAINER),
         "securityContext": fields(
-            {"runAsNonRoot": {"const": True}, "runAsUser": COUNT, "fsGroup": COUNT}
+            {
+                "runAsNonRoot": {"const": True},
+                "runAsUser": COUNT,
+                "fsGroup": COUNT,
+                "seccompProfile": fields({"type": {"const": "RuntimeDefault"}}),
+            }
         ),
     },
+    restartPolicy={"enum": ["Never", "OnFailure"]},
+    terminationGracePeriodSeconds=COUNT,
     volumes=many(VOLUME),
     tolerations=many(
         fields({"key": TEXT, "operator": {"enum": ["Exists", "Equal"]}, "effect": TEXT})
@@ -110,7 +117,7 @@ RAY_CLUSTER = fields(
     autoscalerOptions=AUTOSCALER,
 )
 RAY_JOB = fields(
-    {"entrypoint": TEXT, "rayClusterSpec": RAY_CLUSTER},
+    {"entrypoint": TEXT, "rayClusterSpec": RAY_CLUSTER, "submitterPodTemplate": RAY_POD},
     runtimeEnvYAML=TEXT,
     submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
     backoffLimit=COUNT,

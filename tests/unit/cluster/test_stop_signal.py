@@ -30,7 +30,9 @@ async def save():
 
 async def work():
     launch.connect()
-    asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), getattr(signal, sys.argv[1]))
+    for i in range(int(sys.argv[2])):
+        number = getattr(signal, sys.argv[1])
+        asyncio.get_running_loop().call_later(0.2 + i / 50, os.kill, os.getpid(), number)
     try:
         await asyncio.sleep(20)
     except asyncio.CancelledError:
@@ -46,10 +48,13 @@ IGNORING = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # the start of a comm
 
 
 @pytest.mark.timeout(90)
-@pytest.mark.parametrize(("name", "shell"), [("SIGTERM", []), ("SIGINT", IGNORING)])
-def test_a_signal_leaves_time_to_save(name, shell):
+@pytest.mark.parametrize(
+    ("name", "shell", "times"),
+    [("SIGTERM", [], 1), ("SIGINT", IGNORING, 1), ("SIGHUP", [], 1), ("SIGTERM", [], 3)],
+)
+def test_a_signal_leaves_time_to_save_however_often_it_comes(name, shell, times):
     env = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = [*shell, sys.executable, "-c", SCRIPT, name]
+    command = [*shell, sys.executable, "-c", SCRIPT, name, str(times)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=80, env=env)
     assert (done.returncode, done.stdout) == (130, "saved\n"), done.stderr[-2000:]
 

@@ -107,12 +107,33 @@ def test_pods_find_their_volumes_and_the_job_its_configuration():
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
             assert container["image"] in IMAGES
     words = shlex.split(ray_job()["spec"]["entrypoint"])
-    assert words[:3] == ["geoagent-rl", "train", "--config"]
-    path = ROOT / words[3].removeprefix("/app/")
-    config = configuration.load(path, words[4:])
+    assert words[:4] == ["geoagent-rl", "train", "--resume=auto", "--config"]
+    path = ROOT / words[4].removeprefix("/app/")
+    config = configuration.load(path, words[5:])
+    assert config.run.dir  # the same at every start
     reward = groups()["reward"]["rayStartParams"]["resources"]
     assert config.reward.geocoder.nodes in reward and config.placement.wait_s > 0
     assert config.reward.cache.url.startswith("rediss://geoagent-redis:")
+
+
+def test_a_stopped_job_has_time_to_save_and_a_lost_one_starts_again():
+    spec = ray_job()["spec"]
+    stop_s = int(yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
+    pods = [group["template"]["spec"] for group in groups().values()]
+    assert all(pod["terminationGracePeriodSeconds"] > stop_s for pod in pods)
+    assert spec["backoffLimit"] > 0 and spec["shutdownAfterJobFinishes"]
+
+
+def test_only_reward_nodes_have_the_geocoders_key():
+    def keys(pod):
+        (secret,) = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
+        return secret["secret"].get("items")
+
+    for name, group in groups().items():
+        pod = group["template"]["spec"]
+        names = {env["name"] for env in pod["containers"][0]["env"]}
+        everything = keys(pod) is None
+        assert everything == ("OPENCAGE_API_KEY_FILE" in names) == (name == "reward")
 
 
 def test_gpu_and_reward_nodes_scale_apart_and_hold_the_papers_layout():

@@ -16,7 +16,7 @@ from tests.support.documents import commands
 from tests.support.paths import ROOT
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ERRORS = ("UserError", "BadImage", "InfraError", "LearnerLost")
+ERRORS = ("NoEngineCompletes", "UserError", "BadImage", "InfraError", "LearnerLost")
 SHOWN = (
     60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
 )

@@ -144,7 +144,7 @@ def test_a_disk_that_stays_full_ends_the_run_before_memory_does(tmp_path, monkey
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(directory, "open", full, raising=False)
+    monkeypatch.setattr(directory.Path, "open", full)
     for _ in range(5):
         run.append("rollouts.jsonl", [{"text": "x" * 180}])
     with pytest.raises(UserError, match="6 lines wait in memory; make room, then resume"):

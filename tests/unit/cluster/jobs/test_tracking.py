@@ -25,10 +25,11 @@ from cluster.jobs.metric_sinks import Tracking
 tracking = Tracking(Config(), Path(sys.argv[1]), "run")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 end = time.monotonic() + 20
-while tracking.writer is not None and time.monotonic() < end:
-    tracking.plot(1, {f"m{i}": 0.0 for i in range(2000)})
-assert tracking.writer is None
-tracking.plot(2, {"m": 1.0})
+del tracking.trackers["Ray and Prometheus"]
+while tracking.trackers and time.monotonic() < end:
+    tracking.write(1, {f"m{i}": 0.0 for i in range(2000)})
+assert not tracking.trackers
+tracking.write(2, {"m": 1.0})
 tracking.close()
 """
 
@@ -125,4 +126,27 @@ def test_a_full_disk_is_said_and_survived(tmp_path):
         [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "no more curves for TensorBoard" in done.stderr
+    assert "no more metrics for TensorBoard" in done.stderr
+
+
+def test_a_tracker_that_fails_stops_nothing(tmp_path, wandb, capsys):
+    config = Config()
+    config.run.wandb = "geo"
+    wandb.log = wandb.finish = lambda *_, **__: 1 / 0
+    tracking = Tracking(config, tmp_path, "id")
+    for step in (1, 2):
+        tracking.write(step, {"kl": 0.5})
+    tracking.close()
+    said = capsys.readouterr().err
+    assert said.count("no more metrics for Weights & Biases") == 1 and "did not end well" in said
+    assert scalars(tmp_path, "kl") == [(1, 0.5), (2, 0.5)]
+
+
+def test_a_run_may_have_any_name(tmp_path, capsys):
+    """Ray refuses tags that are not ASCII, at the first step."""
+    folder = tmp_path / "東京-Łódź"
+    folder.mkdir()
+    tracking = Tracking(Config(), folder, "id")
+    tracking.write(1, {"kl": 0.5})
+    tracking.close()
+    assert capsys.readouterr().err == "" and tracking.run.isascii()
