@@ -89,17 +89,18 @@ class Outcome:
 
     kind "score": judged on its merits. kind "data": the answer itself is at fault (no tags, unknown
     place); `score` is real, usually 0. kind "infra": a machine or a service failed; `score` is None
-    and the sample is unscorable."""
+    and the sample is unscorable. kind "left_out": the truth says nothing that this part could
+    judge; `score` is None, and the other parts make up the total of every sample of the prompt."""
 
-    kind: Literal["score", "data", "infra"]
+    kind: Literal["score", "data", "infra", "left_out"]
     score: float | None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.kind == "infra") != (self.score is None):
+        if (self.kind in ("infra", "left_out")) != (self.score is None):
             raise ValueError(
-                f"an outcome has no score exactly when it is an infra failure: {self.kind}, {self.score}"
+                f"an outcome has no score exactly when it failed or is left out: {self.kind}, {self.score}"
             )
 
 

@@ -141,7 +141,7 @@ def _answer(scored: ScoredRollout) -> Prediction:
     row["reward_total"] = scored.total
     row |= {f"reward_{name}": outcome.score for name, outcome in scored.parts.items()}
     semantic, consistency = scored.parts.get("semantic"), scored.parts.get("consistency")
-    if semantic is not None and semantic.kind != "infra":
+    if semantic is not None and semantic.score is not None:
         rows = {r["level"]: r for r in semantic.details.get("levels", ())}
         row |= {
             f"right_{level}": float(rows.get(level, {}).get("similarity", 0) >= SAME)

@@ -17,8 +17,7 @@ from babel.core import UnknownLocaleError
 from geoagent_rl.geo.folding import normalise
 
 # The second country of a name that the first has by default: the rest of the address decides.
-SECOND = {"congo": "CD", "kongo": "CD", "korea": "KP", "samoa": "AS", "virgin islands": "VG", "sudan": "SS",
-          "saint martin": "SX", "ireland": "GB", "china": "TW", "guinea": "GW", "macedonia": "GR"}  # fmt: skip
+SECOND = {"congo": "CD", "kongo": "CD", "korea": "KP", "virgin islands": "VG", "saint martin": "SX"}
 
 # Territories with an ISO 3166-1 code of their own that people, and ISO 3166-2, also write under
 # another country.
@@ -28,6 +27,7 @@ TERRITORIES = {
     "NL": ("AW", "CW", "SX", "BQ"), "AU": ("CX", "CC", "NF"), "NZ": ("CK", "NU", "TK"), "MA": ("EH",), "RS": ("XK",),
     "GB": ("GI", "IM", "JE", "GG", "BM", "KY", "FK", "SH", "TC", "VG", "AI", "MS", "GS", "IO", "PN"),
 }  # fmt: skip
+CITY_STATES = ("HK", "MO", "SG", "MC", "GI")  # their town's names are the country's
 # Areas that two states claim or hold: (state named, where GeoNames files it, its admin1 codes
 # there).
 # Found whichever state is named; not a judgement on whose they are.

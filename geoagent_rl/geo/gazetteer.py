@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from geoagent_rl.geo.country_names import TERRITORIES
+from geoagent_rl.geo.country_names import CITY_STATES, TERRITORIES
 from geoagent_rl.geo.gazetteer_build import ensure
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS
 from geoagent_rl.geo.gazetteer_index import (
     BIG_TOWN,
     CORE,
     EXACT,
+    SPELLING,
     Index,
 )
 from geoagent_rl.geo.gazetteer_resolve import FINENESS, Resolver, fit
@@ -88,12 +89,21 @@ class Gazetteer:
             return feature and feature.id
         if level not in FINENESS:
             raise ValueError(f"level must be country, region or place, not {level!r}")
+        if level == "region" and self._is_wide(name, country):
+            return None
         match = (
             self.geocode(country, name)
             if level == "region"
             else self.geocode(country, region, name)
         )
         return match.id if match and match.level == level else None
+
+    def _is_wide(self, name: str, country: str) -> bool:
+        """Is it an area of several regions ("Pacific Northwest"), which is none of them?"""
+        nation = self._index.country(country) if country else None
+        areas = self._index.regions(name[:MAX_CHARS], nation.country if nation else "")
+        first = [area for area in areas if area.quality == CORE and not area.district]
+        return len(first) > 1 and areas[0].quality == CORE
 
     def candidates(self, level: str, name: str, country: str = "", region: str = "") -> list[Match]:
         """Every country, region or place that may bear this very name, likely spellings left out.
@@ -129,6 +139,42 @@ class Gazetteer:
         if not found and not code and (match := self.geocode_text(name)) and match.level == "place":
             return [match]
         return [match_of(feature, "place") for feature in found]
+
+    def admin1_of(self, name: str, country: str, districts: bool) -> frozenset[tuple[str, str]]:
+        """(country code, name) of the first-level regions that bear a name or, with `districts`, of
+        those in which a district or town of that name lies. Districts less than half as wide as
+        another of that name are passed over: King County is in Washington, though Texas has one."""
+        nation = self._index.country(country) if country else None
+        areas = self._index.regions(name[:MAX_CHARS], nation.country if nation else "")
+        areas = tuple(area for area in areas if area.quality != SPELLING)
+        if not districts:
+            areas = tuple(area for area in areas if area.name == area.admin1)
+        elif any(area.name == area.admin1 for area in areas):
+            return frozenset()
+        widest = max((area.radius_km for area in areas), default=0.0)
+        return frozenset(
+            (area.country, area.admin1) for area in areas if area.radius_km >= widest / 2
+        )
+
+    def is_continent(self, name: str) -> bool:
+        """Is it the name of a continent, or of another area of the world that is no country?"""
+        if self._index.country(name[:MAX_CHARS], True):
+            return False
+        vague = self._index.vague(name[:MAX_CHARS])
+        return vague is not None and vague.kind == "continent"
+
+    def is_territory(self, name: str, country: str) -> bool:
+        """Is `name` a territory of `country`, or a territory or city state that is `country`
+        itself ("Hong Kong; Hong Kong; Kowloon")?
+        """
+        own = self._index.country(name[:MAX_CHARS], True)
+        nation = self._index.country(country[:MAX_CHARS]) if country else None
+        if own is None or nation is None:
+            return False
+        if own.country == nation.country:
+            small = own.country in CITY_STATES
+            return small or any(own.country in codes for codes in TERRITORIES.values())
+        return own.country in TERRITORIES.get(nation.country, ())
 
     def country_codes(self, country: str) -> frozenset[str]:
         """The ISO 3166-1 codes under which other geocoders may file places of a country: its own,

@@ -27,7 +27,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from geoagent_rl.files import file_at_once
-from geoagent_rl.geo.country_names import alias_rows, bag, country_names, vague_names
+from geoagent_rl.geo.country_names import CITY_STATES, alias_rows, bag, country_names, vague_names
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer_names import FORMER_REGIONS, iso_names
 from geoagent_rl.geo.places import core_key, lookup_key
@@ -53,7 +53,6 @@ TABLES_READ = (
 # How good a name is: the usual one, that of a wider or former area which the region was or is part
 # of, one in some language, its core only
 MAIN, WIDER, TRANSLATED, CORE = 0, 1, 2, 3
-CITY_STATES = ("HK", "MO", "SG", "MC", "GI")  # their town's names are the country's
 
 TABLES = """
 CREATE TABLE country(code TEXT PRIMARY KEY, iso3 TEXT, name TEXT, lat REAL, lon REAL, population INTEGER) WITHOUT ROWID;

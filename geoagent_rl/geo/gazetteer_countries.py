@@ -57,10 +57,12 @@ class Countries:
         key, code = lookup_key(text), self._iso.get(text.strip().upper(), "")
         if code and text.strip().isupper():
             return code  # "AO" is Angola, "Áo" and "ao" Austria in Vietnamese
-        for form in (key, key.removeprefix("the "), bag(key)):
+        for form in (key, key.removeprefix("the ")):
             if rows := self._of_key(form):
                 return self._surest(rows)
-        return code
+        if self.vague(text):
+            return ""  # "Southern Africa" has the words of a country
+        return self._surest(self._of_key(bag(key))) or code
 
     def _find(self, text: str) -> tuple[str, bool]:
         """(code, is it a guess at the spelling?)"""

@@ -14,6 +14,7 @@ _VARIANTS = re.compile(r"\s*[\[\](),/]\s*|\s[-–]\s")
 
 # Names that divisions had before they were merged or renamed; labels and models still use them.
 FORMER_REGIONS = {
+    "DE.07": ("NRW",), "US.CA": ("Calif.",), "ES.59": ("Euskadi",), "IN.25": ("தமிழ்நாடு",),
     "AF.34": ("Konar",), "AR.07": ("CABA", "Capital Federal"),
     "BF.09": ("High-Basins",), "BF.13": ("Southwest",), "CD.14": ("Katanga", "Shaba"),
     "CD.20": ("Bandundu",), "CD.23": ("Kasai-Occidental",), "CD.30": ("Orientale", "Eastern Province"),

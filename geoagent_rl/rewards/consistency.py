@@ -33,6 +33,8 @@ async def score(
     concluded; see `outcome`.
     """
     c = config.consistency
+    if nothing_to_judge(prompt.truth.levels, c):
+        return Outcome("left_out", None, "the truth names no place that has a weight")
     names = targets(parsed.stages, prompt.truth.levels, c)
     asked = questions(parsed.stages, names, c)
     verdicts = await ask(services.judge.judge if services.judge else None, asked, Verdict)
@@ -68,6 +70,13 @@ def targets(
     if config.against == "truth":
         return without_hedges(truth_levels)[: len(stages)]
     return tuple(" ".join(stage.conclusion.split()) for stage in stages)
+
+
+def nothing_to_judge(truth_levels: Sequence[str], config: ConsistencyConfig) -> bool:
+    """Must the conclusions agree with true names, and is there none that has a weight? Then no
+    completion of the prompt can earn, and the part is left out of all of them."""
+    named = zip(without_hedges(truth_levels), config.weights, strict=True)
+    return config.against == "truth" and not any(name and weight for name, weight in named)
 
 
 def questions(
@@ -118,8 +127,6 @@ def outcome(
             "data", 0.0, parsed.problem or "no readable chain of thought", {"stages": []}
         )
     weights = _weights(targets, config)
-    if not any(weights):
-        return Outcome("data", 0.0, "the truth names no place that has a weight", {"stages": []})
     rows, score = [], 0.0
     for i, (stage, target) in enumerate(zip(parsed.stages, targets, strict=True)):
         verdict, characters = verdicts[i], len(reasoning_text(stage))

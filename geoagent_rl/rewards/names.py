@@ -11,8 +11,12 @@ from collections.abc import Sequence
 
 from geoagent_rl.geo.compare import compare
 from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.places import GENERIC, normalise
 from geoagent_rl.rewards.encoder import Encoder
-from geoagent_rl.rewards.services import LevelPair, Similarity
+from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
+
+STEM = 0.7  # of a word's letters, at least 4, make a form of it: "Bavaria", "Bavarian"
+EMPTY_WORDS = frozenset("a an in some near somewhere typical small large place location".split())
 
 
 def similarities(
@@ -24,6 +28,10 @@ def similarities(
     known = [
         compare(gazetteer, p.level, p.a, p.b, *p.within) if names_first else None for p in pairs
     ]
+    known = [
+        False if names_first and same is None and says_wider_again(gazetteer, p) else same
+        for p, same in zip(pairs, known, strict=True)
+    ]
     left = iter(
         encoder.similarities(
             [(p.a, p.b) for p, same in zip(pairs, known, strict=True) if same is None]
@@ -33,6 +41,29 @@ def similarities(
         Similarity(next(left), "encoder") if same is None else Similarity(float(same), "gazetteer")
         for same in known
     ]
+
+
+def says_wider_again(gazetteer: Gazetteer, pair: LevelPair) -> bool:
+    """Does `pair.a` only repeat a wider level, as "Bavaria", "Bayern" or "a Bavarian town" do in
+    the place's slot? A repetition is not a name of the level, however alike an encoder finds them.
+
+    The wider levels are the true ones: where the answer has others, its gate is closed anyway."""
+    for n, wider in enumerate(pair.within):
+        level, context = LEVELS[n], pair.within[:n]
+        if gazetteer.same_place(level, pair.b, wider, *context):
+            return False  # the truth does so too: "Berlin; Berlin"
+        if gazetteer.same_place(level, pair.a, wider, *context) or _only_about(pair.a, wider):
+            return True
+    return False
+
+
+def _only_about(name: str, wider: str) -> bool:
+    """Is every word of `name` one of `wider`, a form of one, or a word that names nothing?"""
+    stems = [word[: max(4, round(STEM * len(word)))] for word in normalise(wider).split()]
+    rest = [word for word in normalise(name).split() if not word.startswith(tuple(stems))]
+    return len(rest) < len(normalise(name).split()) and all(
+        word in GENERIC or word in EMPTY_WORDS for word in rest
+    )
 
 
 def same_place(gazetteer: Gazetteer, pairs: Sequence[LevelPair]) -> list[bool]:

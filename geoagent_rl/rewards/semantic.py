@@ -50,8 +50,8 @@ def outcome(
 ) -> Outcome:
     """`similarities` are aligned with pairs(levels, truth_levels).
 
-    A data failure (0) when the answer names no level, or when the truth names none (nothing to
-    compare with). Raises InfraError for a similarity that is not a number."""
+    A data failure (0) when the answer names no level; left out when the truth names none (nothing
+    to compare with). Raises InfraError for a similarity that is not a number."""
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
     known = sum(w for w, name in zip(config.weights, true, strict=True) if name)
     whole = known if config.missing_truth == "rescale" else 1.0
@@ -80,8 +80,8 @@ def outcome(
             }
         rows.append(row)
     details = {"levels": rows}
+    if not known:
+        return Outcome("left_out", None, "the truth names no place that has a weight", details)
     if not any(predicted):
         return Outcome("data", 0.0, "the answer names no place", details)
-    if not known:
-        return Outcome("data", 0.0, "the truth names no place that has a weight", details)
     return Outcome("score", score, details=details)

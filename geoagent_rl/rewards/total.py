@@ -5,6 +5,8 @@ Outcome algebra. A required part that is an infra failure makes the total None: 
 unscorable, it is left out and never counted as a low score. A part that is *not* required and fails
 is left out, and the others are rescaled to the full sum of weights: leaving it out alone would
 lower the sample against the others of its group, so that an outage would look like a bad answer.
+A part that is left out because the truth says nothing that it could judge is treated the same way,
+required or not: that holds for every sample of the prompt alike.
 Parts with weight 0 are neither asked nor counted. Pure."""
 
 from __future__ import annotations
@@ -28,11 +30,12 @@ def total(parts: Mapping[str, Outcome], config: RewardConfig) -> float | None:
     weights = part_weights(config)
     scores = {name: parts[name].score for name in weights}
     known = {name: score for name, score in scores.items() if score is not None}
-    failed = set(weights) - set(known)
+    missing = set(weights) - set(known)
+    failed = {name for name in missing if parts[name].kind != "left_out"}
     if failed & set(config.required) or not known:
         return None
     score = sum(weights[name] * value for name, value in known.items())
-    if not failed:
+    if not missing:
         return score
     remaining = sum(weights[name] for name in known)
     return score * sum(weights.values()) / remaining if remaining else None

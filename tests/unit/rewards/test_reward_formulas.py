@@ -181,9 +181,11 @@ def test_ground_truth_mode(own, judged, truth, score):
     assert consistent(own, judged, truth, against="truth").score == near(score)
 
 
-def test_ground_truth_mode_without_a_true_name_is_a_data_failure():
-    found = consistent(LEVELS, (None, None, None), ("", "", ""), against="truth")
-    assert (found.kind, found.score) == ("data", 0.0)
+def test_ground_truth_mode_without_a_true_name_has_nothing_to_judge():
+    config = ConsistencyConfig(against="truth")
+    assert consistency.nothing_to_judge(("", "unknown", ""), config)
+    assert not consistency.nothing_to_judge(("", "", "Munich"), config)
+    assert not consistency.nothing_to_judge(("", "", ""), ConsistencyConfig(against="own"))
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,29 @@ def test_semantic_missing_truth_levels_renormalise(truth, values, expected):
     assert semantic.outcome(LEVELS, truth, sims(*values), SemanticConfig()).score == near(expected)
 
 
-def test_semantic_without_names_on_either_side_is_a_data_failure():
-    for levels, truth in ((("", "unknown", "?"), MUNICH.levels), (LEVELS, ("", "", ""))):
-        found = semantic.outcome(levels, truth, sims(None, None, None), SemanticConfig())
-        assert (found.kind, found.score) == ("data", 0.0)
+def test_semantic_without_names_in_the_answer_is_a_data_failure():
+    found = semantic.outcome(
+        ("", "unknown", "?"), MUNICH.levels, sims(None, None, None), SemanticConfig()
+    )
+    assert (found.kind, found.score) == ("data", 0.0)
+
+
+@pytest.mark.parametrize("levels", [LEVELS, ("", "", "")])
+def test_semantic_is_left_out_where_the_truth_has_no_names(levels):
+    """Whatever the answer is: the samples of a group must stay comparable."""
+    found = semantic.outcome(levels, ("", "", ""), sims(None, None, None), SemanticConfig())
+    assert (found.kind, found.score) == ("left_out", None)
+
+
+def test_a_part_that_is_left_out_is_made_up_for_by_the_others():
+    config = RewardConfig()
+    parts = {
+        "spatial": Outcome("score", 0.5),
+        "semantic": Outcome("left_out", None),
+        "consistency": Outcome("score", 1.0),
+        "format": Outcome("score", 1.0),
+    }
+    assert total(parts, config) == near((0.5 * 1.5 + 0.5 + 0.5) * 3.5 / 2.5)
 
 
 def test_semantic_asks_with_context_and_never_about_hedges():
