@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 # Of the manifest's columns; the first that a table has wins. Folded names, see `fold`.
 ALIASES = {
@@ -22,6 +23,18 @@ ALIASES = {
     "split": ("split",),
 }
 FINER_PLACE = ("subregion", "county", "admin2")  # stand in for a blank place
+
+
+MISSING = frozenset(
+    ("", "nan", "none", "null", "na", "n/a", "nil", "unknown", "-", "--", "?", "#n/a", "\\n")
+)
+
+
+def is_missing(value: Any) -> bool:
+    """Is a cell blank, or a word by which programs and people write that there is no value?"""
+    if value is None or (isinstance(value, float) and value != value):
+        return True
+    return isinstance(value, str) and value.strip().casefold() in MISSING
 
 
 def fold(name: str) -> str:

@@ -51,9 +51,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoagent_rl.data import photos
+from geoagent_rl.data.columns import is_missing
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
 from geoagent_rl.data.tables import Table, header, whole_rows
 from geoagent_rl.files import file_at_once
+from geoagent_rl.geo.coordinates import read_degrees
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import Prompt, Truth, UserError
 
@@ -175,7 +177,13 @@ def check(
     evidence = suspicions(
         [s.lat for s in samples], [s.lon for s in samples], [s.country for s in samples]
     )
-    warnings = [*table.warnings, *losses, *evidence]
+    blank = sum(not (s.country or s.region or s.place) for s in samples)
+    without = (
+        [f"{blank} of {len(samples)} samples have no names; their semantic reward is left out"]
+        if blank
+        else []
+    )
+    warnings = [*table.warnings, *losses, *without, *evidence]
     counts = {reason: len(found) for reason, found in skipped.items()}
     return Loaded(
         samples,
@@ -271,7 +279,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any, name: str, where: str) -> float | None:
-    if _text(value) == "":
+    if is_missing(value):
         return None
     try:
         number = float(value)
@@ -286,7 +294,12 @@ def _number(value: Any, name: str, where: str) -> float | None:
 
 
 def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
-    degrees = _number(value, name, where)
+    degrees = None if is_missing(value) else read_degrees(value, name)
+    if degrees is None and not is_missing(value):
+        raise _Fault(
+            f"{name} is not a number",
+            f"{where}: {name} is {str(value)[:40]!r}, not a number of degrees; correct it",
+        )
     if degrees is not None and abs(degrees) > limit:
         raise _Fault(OUT_OF_RANGE, f"{where}: {name} {degrees:g} is outside -{limit}..{limit}")
     return degrees

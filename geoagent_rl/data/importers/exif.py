@@ -38,39 +38,57 @@ def exif_rows(folder: Path) -> Iterator[RawRow]:
         name = path.relative_to(folder).as_posix()
         values: dict[str, Any] = {"uid": name.replace("/", "_").rsplit(".", 1)[0], "image": name}
         position = gps(path)
+        if isinstance(position, str):
+            yield RawRow(name, {}, fault=position)
+            continue
         if position:
             values |= dict(zip(("lat", "lon"), position, strict=True))
         yield RawRow(name, values)
 
 
-def gps(path: Path) -> tuple[float, float] | None:
-    """(latitude, longitude) in degrees from EXIF; None where there is none, or none that can be
-    used.
-    """
+def gps(path: Path) -> tuple[float, float] | str | None:
+    """(latitude, longitude) in degrees from EXIF; None where there is none; a text: what is wrong.
+
+    A position without its hemispheres is refused: Rio de Janeiro would lie in Arabia. So is 0, 0,
+    which cameras write when they have no fix, and one that the camera itself calls void."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             block = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        lat = _degrees(block, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S")
-        lon = _degrees(block, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W")
     # What Pillow raises for damaged files and blocks; a damaged image is counted when the manifest
     # is made.
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        ZeroDivisionError,
-        OverflowError,
-    ):
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError):
         return None
-    return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None
+    tags = ExifTags.GPS
+    if tags.GPSLatitude not in block or tags.GPSLongitude not in block:
+        return None
+    lat = _degrees(block, tags.GPSLatitude, tags.GPSLatitudeRef, "NS")
+    lon = _degrees(block, tags.GPSLongitude, tags.GPSLongitudeRef, "EW")
+    if isinstance(lat, str) or isinstance(lon, str):
+        return lat if isinstance(lat, str) else str(lon)
+    if abs(lat) > 90 or abs(lon) > 180:
+        return f"EXIF position {lat:g}, {lon:g} is out of range"
+    if _letter(block.get(tags.GPSStatus)) == "V" or (lat == 0 and lon == 0):
+        return "EXIF position is void (the camera had no fix)"
+    return lat, lon
 
 
-def _degrees(block: Any, key: int, reference: int, negative: str) -> float:
-    """Degrees, minutes and seconds -> degrees; NaN where one of them is no number."""
-    parts = [float(part) for part in block[key]]
+def _degrees(block: Any, key: int, reference: int, letters: str) -> float | str:
+    """Degrees, minutes and seconds with their hemisphere -> degrees; a text says what is wrong."""
+    try:
+        parts = [float(part) for part in block[key]]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return "EXIF position is no number"
+    if not 1 <= len(parts) <= 3 or not all(math.isfinite(part) and part >= 0 for part in parts):
+        return "EXIF position is no number"
+    if any(part >= 60 for part in parts[1:]):
+        return "EXIF position has 60 minutes or seconds or more"
+    hemisphere = _letter(block.get(reference))
+    if hemisphere not in letters or not hemisphere:
+        return "EXIF position does not say its hemisphere"
     value = sum(part / 60**i for i, part in enumerate(parts))
-    sign = str(block.get(reference, "")).strip("\0 ").upper()[:1]
-    return math.copysign(value, -1) if sign == negative else value
+    return -value if hemisphere == letters[1] else value
+
+
+def _letter(value: Any) -> str:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+    return text.strip("\0 ").upper()[:1]

@@ -17,10 +17,10 @@ from geoagent_rl.data.importers.exif import exif_rows
 from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
 from geoagent_rl.data.importers.folder import import_photos
 from geoagent_rl.data.importers.kinds import POSITION, Kind, columns_of, kind_of
+from geoagent_rl.data.names import fill_names
 from geoagent_rl.data.photos import Finder
 from geoagent_rl.data.tables import FIRST_ROWS, Table
 from geoagent_rl.geo.gazetteer import Gazetteer
-from geoagent_rl.geo.nearest import NearestPlace
 from geoagent_rl.types import UserError
 
 
@@ -111,7 +111,10 @@ def _reads_itself(source: Path, options: Options) -> bool:
     it is wherever a manifest is."""
     if _has_manifest(source):
         return True
-    return not options.mapping and options.images is None and data_files(source)[0].suffix == ".csv"
+    tables = data_files(source)
+    alone = len(tables) == 1 or any(path.name == "metadata.csv" for path in tables)
+    plain = not options.mapping and options.images is None
+    return plain and alone and tables[0].suffix == ".csv"
 
 
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:
@@ -165,28 +168,9 @@ def _fill(rows: list[dict[str, Any]], options: Options) -> list[str]:
         said.append(
             f"{found} of {len(lost)} rows without coordinates got those of their names (offline gazetteer)"
         )
-    nameless = [row for row in rows if not (row["country"] or row["region"] or row["place"])]
-    nameless = [row for row in nameless if _is_position(row)]
-    if options.fill_names and nameless:
-        nearest = NearestPlace.open()
-        index, km = nearest.find(
-            [float(r["lat"]) for r in nameless], [float(r["lon"]) for r in nameless]
-        )
-        for row, i in zip(nameless, index, strict=True):
-            if i >= 0:
-                town = nearest.places[i]
-                row["country"], row["region"], row["place"] = town.country, town.admin1, town.name
-        said.append(
-            f"{int((index >= 0).sum())} rows without names got those of the nearest town of GeoNames"
-        )
+    if options.fill_names and (gained := fill_names(rows)):
+        said.append(f"{gained} rows without names got those of the nearest town of GeoNames")
     return said
-
-
-def _is_position(row: Mapping[str, Any]) -> bool:
-    try:
-        return abs(float(row["lat"])) <= 90 and abs(float(row["lon"])) <= 180
-    except (TypeError, ValueError):
-        return False
 
 
 def _without_row(images: Finder) -> list[str]:

@@ -80,7 +80,9 @@ def test_metadata_csv_comes_first_and_two_others_are_ambiguous(folder):
         ("", "no column"),
         ("file,lat,lon\n", "has no rows"),
         ("file,lat,lon\na.jpg,91,0\n", "row 2 .a.: lat 91 is outside"),
-        ('file,lat,lon\na.jpg,"48,1",0\n', "lat is '48,1', not a number"),
+        ('file,lat,lon\na.jpg,"48,1,7",0\n', "lat is '48,1,7', not a number"),
+        ("file,lat,lon\na.jpg,48E,0\n", "lat is '48E', not a number"),
+        ("file,lat,lon\na.jpg,-48N,0\n", "lat is '-48N', not a number"),
         ("file,lat,lon\n../a.jpg,1,0\n", "outside"),
     ],
 )

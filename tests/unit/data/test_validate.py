@@ -68,3 +68,32 @@ def test_show_sums_up(tmp_path):
     assert "lat -1.3000 .. 48.1000, lon 11.6000 .. 11.6100" in text
     assert "1 samples with CoT (50%)" in text and "train 1, (none) 1" in text
     assert "locatability 4 .. 4, mean 4.00 (1 samples)" in text
+
+
+def test_every_row_outside_the_country_it_names_is_reported_with_what_would_mend_it(tmp_path):
+    path = dataset(
+        tmp_path,
+        {},
+        {"lat": -48.1, "lon": 11.6, "country": "Namibia", "region": "", "place": ""},
+        {"lat": 22.9, "lon": -43.2, "country": "Brazil", "region": "", "place": ""},
+        {"lat": 48.1, "lon": 11.6, "country": "Kenya", "region": "", "place": ""},
+        {"lat": 47.6, "lon": 13.0, "country": "Austria", "region": "", "place": ""},  # a border
+        {"lat": 44.95, "lon": 34.1, "country": "Russia", "region": "", "place": ""},  # disputed
+        {"lat": -20.9, "lon": 55.5, "country": "France", "region": "", "place": ""},  # a territory
+    )
+    lines = [line for line in validate(path).lines if "lies in" in line]
+    assert [line.split(":")[1].strip() for line in lines] == ["s3"]
+    assert "named Kenya, lies in Germany" in lines[0]
+
+
+def test_a_wrong_sign_is_suggested_where_it_would_put_the_row_right(tmp_path):
+    names = {"region": "", "place": ""}
+    path = dataset(tmp_path, {}, {"lat": 12.05, "lon": 77.04, "country": "Peru"} | names)
+    (line,) = [line for line in validate(path).lines if "lies in" in line]
+    assert "named Peru, lies in India" in line and "both signs changed" in line
+
+
+def test_photographs_without_names_are_a_problem(tmp_path):
+    path = dataset(tmp_path, {}, {"country": "", "region": "", "place": ""})
+    report = validate(path)
+    assert not report.ok and "1 of 2 samples have no names" in "\n".join(report.lines)

@@ -1,0 +1,75 @@
+"""Samples that lie outside the country they name: wrong signs, exchanged axes, wrong labels.
+
+Countries have no polygons here: a position is in a country if one of the nearest towns within
+NEAR_KM is one of its towns, of its territories or of an area that it holds; near a border it is in
+both. Far from every town nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geoagent_rl.geo.country_names import DISPUTED
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.nearest import NearestPlace
+
+NEAR_KM = 60.0
+FAR_KM = 300.0  # no town at all within it: open sea, desert, ice
+READINGS = {
+    "the sign of its latitude changed": lambda lat, lon: (-lat, lon),
+    "the sign of its longitude changed": lambda lat, lon: (lat, -lon),
+    "both signs changed": lambda lat, lon: (-lat, -lon),
+    "latitude and longitude exchanged": lambda lat, lon: (lon, lat),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Row `index` names `named` and lies in `found`. `remedy` is what would put it there, or ""."""
+
+    index: int
+    named: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        would = f" (with {self.remedy} it would lie there)" if self.remedy else ""
+        return f"named {self.named}, lies in {self.found}{would}"
+
+
+def outside(countries: Sequence[str], lat: Sequence[float], lon: Sequence[float]) -> list[Outside]:
+    """The rows whose position lies in another country than the one named. Rows whose name no
+    country bears are passed over."""
+    gazetteer, nearest = Gazetteer.open(), NearestPlace.open()
+    codes = [_codes(gazetteer, name) for name in countries]
+    index, km = nearest.find(lat, lon)
+    found = []
+    for row, allowed in enumerate(codes):
+        if not allowed or index[row] < 0 or km[row] > FAR_KM:
+            continue
+        town = nearest.places[index[row]]
+        at = float(lat[row]), float(lon[row])
+        if town.country_code in allowed or _holds(nearest, at, allowed):
+            continue
+        remedy = next(
+            (what for what, read in READINGS.items() if _holds(nearest, read(*at), allowed)), ""
+        )
+        found.append(Outside(row, countries[row], town.country, remedy))
+    return found
+
+
+def _codes(gazetteer: Gazetteer, name: str) -> frozenset[str]:
+    codes = gazetteer.country_codes(name)
+    held = {where for state, where, _ in DISPUTED if state in codes}
+    claimed = {state for state, where, _ in DISPUTED if where in codes}
+    return codes | held | claimed if codes else codes
+
+
+def _holds(nearest: NearestPlace, at: tuple[float, float], codes: frozenset[str]) -> bool:
+    """Is a town of one of the countries within NEAR_KM?"""
+    if abs(at[0]) > 90:
+        return False
+    near = nearest.within(*at, NEAR_KM)
+    return bool(np.isin([nearest.places[i].country_code for i in near], sorted(codes)).any())
