@@ -151,6 +151,37 @@ def data_validate(manifest: Manifest) -> None:
     raise typer.Exit(0 if report.ok else 1)
 
 
+@data_app.command("audit")
+def data_audit(
+    manifest: Manifest,
+    provider: Annotated[
+        str, typer.Option(help="gazetteer, opencage, nominatim, photon: one or several, by commas.")
+    ] = "gazetteer",
+    url: Annotated[str, typer.Option(help="Address of the one remote provider.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Geocode the manifest's own names and measure how far they lie from its coordinates."""
+    from dataclasses import asdict
+    from functools import partial
+
+    from geoagent_rl.data.audit import abroad, audit, show
+    from geoagent_rl.data.manifest import read
+    from geoagent_rl.geo.chain import provider_names
+    from geoagent_rl.geo.lookup import lookup
+
+    samples = read(manifest)
+    audits = [
+        audit(samples, name, partial(lookup, provider=name, url="" if name == "gazetteer" else url))
+        for name in provider_names(provider)
+    ]
+    strays = abroad(samples)
+    if as_json:
+        rows = [{"uid": uid, **asdict(stray)} for uid, stray in strays]
+        print(json.dumps({"audits": [asdict(one) for one in audits], "outside": rows}))
+    else:
+        print("\n".join(show(audits, strays, len(samples))))
+
+
 @data_app.command("show")
 def data_show(manifest: Manifest) -> None:
     """Say what a dataset holds: samples, countries, coordinates, share with reasoning."""

@@ -2,7 +2,7 @@
 
 Countries have no polygons here: a position is in a country if one of the nearest towns within
 NEAR_KM is one of its towns, of its territories or of an area that it holds; near a border it is in
-both. Far from every town nothing is said."""
+both. Far from every town it need only be less far from one of the country's."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from geoagent_rl.geo.nearest import NearestPlace
 
 NEAR_KM = 60.0
 FAR_KM = 300.0  # no town at all within it: open sea, desert, ice
+REMOTE_KM = 800.0  # there a town of the country this near will do
 READINGS = {
     "the sign of its latitude changed": lambda lat, lon: (-lat, lon),
     "the sign of its longitude changed": lambda lat, lon: (lat, -lon),
@@ -47,16 +48,25 @@ def outside(countries: Sequence[str], lat: Sequence[float], lon: Sequence[float]
     index, km = nearest.find(lat, lon)
     found = []
     for row, allowed in enumerate(codes):
-        if not allowed or index[row] < 0 or km[row] > FAR_KM:
+        if not allowed:
+            continue
+        at = float(lat[row]), float(lon[row])
+        empty = index[row] < 0 or km[row] > FAR_KM
+        if _holds(nearest, at, allowed, REMOTE_KM if empty else NEAR_KM):
             continue
         town = nearest.places[index[row]]
-        at = float(lat[row]), float(lon[row])
-        if town.country_code in allowed or _holds(nearest, at, allowed):
+        if not empty and town.country_code in allowed:
             continue
+        where = f"no country (no town within {FAR_KM:.0f} km)" if empty else town.country
         remedy = next(
-            (what for what, read in READINGS.items() if _holds(nearest, read(*at), allowed)), ""
+            (
+                what
+                for what, read in READINGS.items()
+                if _holds(nearest, read(*at), allowed, NEAR_KM)
+            ),
+            "",
         )
-        found.append(Outside(row, countries[row], town.country, remedy))
+        found.append(Outside(row, countries[row], where, remedy))
     return found
 
 
@@ -67,9 +77,11 @@ def _codes(gazetteer: Gazetteer, name: str) -> frozenset[str]:
     return codes | held | claimed if codes else codes
 
 
-def _holds(nearest: NearestPlace, at: tuple[float, float], codes: frozenset[str]) -> bool:
-    """Is a town of one of the countries within NEAR_KM?"""
+def _holds(
+    nearest: NearestPlace, at: tuple[float, float], codes: frozenset[str], km: float
+) -> bool:
+    """Is a town of one of the countries within `km`?"""
     if abs(at[0]) > 90:
         return False
-    near = nearest.within(*at, NEAR_KM)
+    near = nearest.within(*at, km)
     return bool(np.isin([nearest.places[i].country_code for i in near], sorted(codes)).any())

@@ -82,8 +82,10 @@ def test_every_row_outside_the_country_it_names_is_reported_with_what_would_mend
         {"lat": -20.9, "lon": 55.5, "country": "France", "region": "", "place": ""},  # a territory
     )
     lines = [line for line in validate(path).lines if "lies in" in line]
-    assert [line.split(":")[1].strip() for line in lines] == ["s3"]
-    assert "named Kenya, lies in Germany" in lines[0]
+    assert [line.split(":")[1].strip() for line in lines] == ["s1", "s2", "s3"]
+    assert "lies in no country" in lines[0]
+    assert "with the sign of its latitude changed it would lie there" in lines[1]
+    assert "named Kenya, lies in Germany" in lines[2]
 
 
 def test_a_wrong_sign_is_suggested_where_it_would_put_the_row_right(tmp_path):
