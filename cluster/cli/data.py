@@ -166,8 +166,8 @@ def data_audit(
 
     from geoagent_rl.data.audit import abroad, audit, show
     from geoagent_rl.data.manifest import read
-    from geoagent_rl.geo.chain import provider_names
     from geoagent_rl.geo.lookup import lookup
+    from geoagent_rl.geo.providers import provider_names
 
     samples = read(manifest)
     audits = [

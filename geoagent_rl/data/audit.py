@@ -67,7 +67,7 @@ def abroad(samples: Sequence[Sample]) -> list[tuple[str, Outside]]:
 
 
 def show(audits: Sequence[Audit], strays: Sequence[tuple[str, Outside]], total: int) -> list[str]:
-    """The report for people."""
+    """Return the report for people, as lines."""
     lines = [f"{total} samples, {len(strays)} outside the country that they name"]
     lines += [f"  {uid}: {stray}" for uid, stray in strays[:EXAMPLES]]
     for one in audits:

@@ -6,7 +6,7 @@ both. Far from every town it need only be less far from one of the country's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from geoagent_rl.geo.nearest import NearestPlace
 NEAR_KM = 60.0
 FAR_KM = 300.0  # no town at all within it: open sea, desert, ice
 REMOTE_KM = 800.0  # there a town of the country this near will do
-READINGS = {
+READINGS: dict[str, Callable[[float, float], tuple[float, float]]] = {
     "the sign of its latitude changed": lambda lat, lon: (-lat, lon),
     "the sign of its longitude changed": lambda lat, lon: (lat, -lon),
     "both signs changed": lambda lat, lon: (-lat, -lon),
@@ -41,7 +41,7 @@ class Outside:
 
 
 def outside(countries: Sequence[str], lat: Sequence[float], lon: Sequence[float]) -> list[Outside]:
-    """The rows whose position lies in another country than the one named. Rows whose name no
+    """Find the rows whose position lies in another country than the one named. Those whose name no
     country bears are passed over."""
     gazetteer, nearest = Gazetteer.open(), NearestPlace.open()
     codes = [_codes(gazetteer, name) for name in countries]

@@ -58,7 +58,7 @@ def table(source: Path) -> Table:
             f"{len(without_row)} images without a row in {path.name} are left out (first: {first})",
         )
     strange = [name for name in columns if name not in used.values() and name != finer]
-    notes = (f"columns not used: {', '.join(strange)}",) if strange else ()
+    notes: tuple[str, ...] = (f"columns not used: {', '.join(strange)}",) if strange else ()
     if gained:
         notes += (f"{gained} rows without names got those of the nearest town of GeoNames",)
     return Table(path.parent, rows, warnings, notes)

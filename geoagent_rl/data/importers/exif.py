@@ -86,7 +86,7 @@ def _degrees(block: Any, key: int, reference: int, letters: str) -> float | str:
     if hemisphere not in letters or not hemisphere:
         return "EXIF position does not say its hemisphere"
     value = sum(part / 60**i for i, part in enumerate(parts))
-    return -value if hemisphere == letters[1] else value
+    return float(-value if hemisphere == letters[1] else value)
 
 
 def _letter(value: Any) -> str:

@@ -23,6 +23,7 @@ QUICK = [
     "data export scenes swift.jsonl",
     "data import scenes/manifest.parquet scenes/again.jsonl",
     "data sample pool.csv --n 20 --out sample.csv",
+    "data audit scenes",
     "data contamination pool.csv pool.csv",
     "data locatability scenes/manifest.parquet scenes/scored.jsonl --scores scores.csv",
     "eval score predictions.csv --html score.html",
