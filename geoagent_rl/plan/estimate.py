@@ -98,11 +98,20 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
         "completions": completions,
         "generated_tokens": completions * lengths.completion,
         "processed_tokens": completions * lengths.sequence,
+        "learner_tokens": learner_tokens(config, lengths),
         "judge_calls": completions * STAGES,
         "judge_tokens": completions * STAGES * (JUDGE_PROMPT_TOKENS + JUDGE_ANSWER_TOKENS),
         "geocoder_calls": completions * (1 - cache_hits) if remote else 0.0,
         "geocoder_calls_at_most": completions * STAGES if remote else 0.0,
     }
+
+
+def learner_tokens(config: Config, lengths: Lengths) -> float:
+    """Return the tokens that the learner computes in a step: a group's prompt once where its
+    completions share it."""
+    r = config.rollout
+    prompts = 1 if config.learner.share_prompts else r.group_size
+    return r.prompts_per_step * (prompts * lengths.prompt + r.group_size * lengths.completion)
 
 
 # --- lengths --------------------------------------------------------------------------------------

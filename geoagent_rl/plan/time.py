@@ -32,7 +32,7 @@ def estimate(
     """Seconds of each part alone, of the step, and the critical part."""
     seconds = {
         "rollout": rollout_seconds(config, policy, lengths, gpu),
-        "learner": learner_seconds(config, policy, step["processed_tokens"], gpu),
+        "learner": learner_seconds(config, policy, step["learner_tokens"], gpu),
         "judge": judge_seconds(config, judge, step["judge_calls"], gpu),
         "geocoder": geocoder_seconds(config, step["geocoder_calls"]),
     }

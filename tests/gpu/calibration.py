@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from geoagent_rl.config import Config, load
-from geoagent_rl.plan.gpus import GPUS
-from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, learner_memory
+from geoagent_rl.plan.gpus import GPUS, gpu
+from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, learner_activations
 from geoagent_rl.plan.time import learner_seconds, rollout_seconds
 from geoagent_rl.policy.sizes import Architecture
 from tests.gpu.results import ROOT
@@ -54,20 +54,18 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def work_of(run: Run) -> tuple[Config, Architecture, Lengths, float]:
-    """Return an engine cycle's configuration, shape, lengths, and the tokens it learns from."""
-    asked = run[0]["asked"]
-    found = case(run, "engine", "known")
+def work_of(run: Run) -> tuple[Config, Architecture, Lengths]:
+    """Return an engine cycle's configuration, shape and lengths."""
+    asked, found = run[0]["asked"], case(run, "engine", "known")
     assert found is not None
     lengths = Lengths(found["prompt_tokens"], asked["tokens"])
-    samples = asked["group"] * asked["prompts"]
-    return config_of(run), shape_of(asked["shape"]), lengths, samples * lengths.sequence
+    return config_of(run), shape_of(asked["shape"]), lengths
 
 
-def constants(run: Run) -> dict[str, float | str]:
-    """Return the shares that an engine cycle shows: see plan/measured.py."""
-    gpu = GPUS[plan_name(run[0]["case"])]
-    config, shape, lengths, tokens = work_of(run)
+def engine_constants(run: Run) -> dict[str, float | str]:
+    """Return what an engine cycle shows of its card's shares: see plan/measured.py."""
+    sheet = GPUS[plan_name(run[0]["case"])]
+    config, shape, lengths = work_of(run)
     known, rounds = case(run, "engine", "known"), with_adapter(run)
     assert known is not None and rounds
     asked, sequences = run[0]["asked"], min(config.rollout.max_num_seqs, 64)
@@ -75,44 +73,67 @@ def constants(run: Run) -> dict[str, float | str]:
     adapter = mean([row["generate_s"] for row in rounds])
     cache = sequences * (lengths.prompt + lengths.completion / 2) * shape.kv_bytes("bfloat16")
     read = (shape.weight_bytes("bfloat16") + cache) * asked["tokens"]
-    learn = mean([row["accumulate_s"] for row in rounds])
-    ideal = learner_seconds(config, shape, tokens, gpu) * gpu.shares.learn
     return {
-        "bandwidth": round(read / (plain * gpu.gbytes_per_s * 1e9), 3),
+        "bandwidth": round(read / (plain * sheet.gbytes_per_s * 1e9), 3),
         "adapter_cost": round(adapter / plain, 2),
-        "learn": round(ideal / learn, 3),
-        "source": f"{run[0]['case']}, {run[0]['date'][:10]}, {asked['shape']}",
     }
 
 
-def compared(run: Run) -> list[tuple[str, float, float, str]]:
-    """Return (what, measured, planned, unit) of an engine cycle."""
-    from geoagent_rl.plan.gpus import gpu
+def packed(run: Run) -> list[Row]:
+    """Return a learner bench's packed groups: with recomputation first."""
+    found = [case(run, "micro", name) for name in ("d group, packed", "e as d, no recompute")]
+    return [row for row in found if row is not None]
 
-    config, shape, lengths, tokens = work_of(run)
+
+def learner_config(run: Run, row: Row) -> Config:
+    """Return the configuration that `plan` reckons with for a case of a learner bench."""
+    values = {
+        "placement.gpu": plan_name(run[0]["case"]),
+        "policy.model": SHAPES[run[0]["asked"]["shape"]],
+        "policy.gradient_checkpointing": str("no recompute" not in row["case"]).lower(),
+    }
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    return load(ROOT / "configs" / "single-gpu.yaml", overrides)
+
+
+def learner_constants(run: Run) -> dict[str, float | str]:
+    """Return what a learner bench shows: the rate that a packed group reaches."""
+    row = packed(run)[0]
+    sheet = GPUS[plan_name(run[0]["case"])]
+    config, shape = learner_config(run, row), shape_of(run[0]["asked"]["shape"])
+    ideal = learner_seconds(config, shape, row["tokens"], sheet) * sheet.shares.learn
+    return {"learn": round(1e3 * ideal / row["total_ms"], 3)}
+
+
+def engine_compared(run: Run) -> list[tuple[str, float, float, str]]:
+    """Return (what, measured, planned, unit) of an engine cycle."""
+    config, shape, lengths = work_of(run)
     card, rounds = gpu(config.placement.gpu), with_adapter(run)
     start = case(run, "start", "engine")
     assert start is not None and rounds
     engine = engine_memory(config, shape)
     whole = sum(value for name, value in engine.items() if name != "cache_tokens")
-    learner = learner_memory(config, shape, lengths)
-    torch_only = sum(value for name, value in learner.items() if name != "context")
-    learnt = mean([row["accumulate_s"] for row in rounds])
     generated = mean([row["generate_s"] for row in rounds])
+    planned = rollout_seconds(config, shape, lengths, card)
     return [
         ("engine, all of it", start["used_GiB"] - run[0]["used_GiB"], whole / GIB, "GiB"),
         ("tokens in its cache", start["kv_tokens"], engine["cache_tokens"], ""),
-        (
-            "learner, peak of torch's allocations",
-            max(row["learner_peak_GiB"] for row in rounds),
-            torch_only / GIB,
-            "GiB",
-        ),
-        (
-            "generating a step, with the adapter",
-            generated,
-            rollout_seconds(config, shape, lengths, card),
-            "s",
-        ),
-        ("learning a step", learnt, learner_seconds(config, shape, tokens, card), "s"),
+        ("generating a step, with the adapter", generated, planned, "s"),
     ]
+
+
+def learner_compared(run: Run) -> list[tuple[str, float, float, str]]:
+    """Return (what, measured, planned, unit) of a learner bench. It holds no optimizer's state."""
+    shape, found = shape_of(run[0]["asked"]["shape"]), []
+    for row in packed(run):
+        config = learner_config(run, row)
+        recompute = config.policy.gradient_checkpointing
+        lora = 4 * shape.lora_parameters(config.policy.lora_rank)
+        activations = learner_activations(shape, row["tokens"], "bfloat16", recompute)
+        memory = shape.weight_bytes("bfloat16") + 2 * lora + activations
+        seconds = learner_seconds(config, shape, row["tokens"], gpu(config.placement.gpu))
+        found += [
+            (f"{row['case']}: peak", row["peak_GiB"], memory / GIB, "GiB"),
+            (f"{row['case']}: time", row["total_ms"] / 1e3, seconds, "s"),
+        ]
+    return found

@@ -12,7 +12,14 @@ import json
 import sys
 from pathlib import Path
 
-from tests.gpu.calibration import Run, constants, plan_name, with_adapter
+from tests.gpu.calibration import (
+    Run,
+    engine_constants,
+    learner_constants,
+    packed,
+    plan_name,
+    with_adapter,
+)
 from tests.gpu.report_tables import engine_parts, judge_part, learner_parts, runs_table
 
 TEXT = Path(__file__).with_name("report.md")
@@ -48,10 +55,19 @@ def of_script(runs: list[Run], script: str) -> list[Run]:
 
 
 def all_constants(runs: list[Run]) -> dict[str, dict[str, float | str]]:
-    """Return the newest complete engine cycle's constants of each card that `plan` knows."""
-    cycles = [run for run in of_script(runs, "engine_cycle") if with_adapter(run)]
-    ordered = sorted(cycles, key=lambda run: run[0]["date"])
-    return {plan_name(run[0]["case"]): constants(run) for run in ordered}
+    """Return the constants of each card that `plan` knows: of its newest complete runs."""
+    found: dict[str, dict[str, float | str]] = {}
+    for run in sorted(runs, key=lambda run: run[0]["date"]):
+        name = plan_name(run[0]["case"])
+        values: dict[str, float | str] = {}
+        if with_adapter(run):
+            values = engine_constants(run)
+        elif packed(run):
+            values = learner_constants(run)
+        if name and values:
+            source = f"{run[0]['case']}, {run[0]['date'][:10]}"
+            found[name] = found.get(name, {}) | values | {"source": source}
+    return found
 
 
 def page(runs: list[Run]) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.gpu.calibration import Row, Run, case, compared, rows, with_adapter
+from tests.gpu.calibration import (
+    Row,
+    Run,
+    case,
+    engine_compared,
+    learner_compared,
+    rows,
+    with_adapter,
+)
 
 NOT_RUN = "*Not run yet.*"
 
@@ -67,9 +75,13 @@ def engine_part(run: Run) -> str:
     if refused := rows(run, "refused"):
         found.append(table(("weights", "refused"), [(r["case"], r["refused"]) for r in refused]))
     if rows(run, "engine") and with_adapter(run):
-        body = [(w, f"{m:,.4g} {u}", f"{p:,.4g} {u}", m / p) for w, m, p, u in compared(run)]
-        found.append(table(("against `plan`", "measured", "planned", "ratio"), body))
+        found.append(plan_table(engine_compared(run)))
     return "\n\n".join(found)
+
+
+def plan_table(compared: list[tuple[str, float, float, str]]) -> str:
+    body = [(w, f"{m:,.4g} {u}", f"{p:,.4g} {u}", m / p) for w, m, p, u in compared]
+    return table(("against `plan`", "measured", "planned", "ratio"), body)
 
 
 def speed_table(run: Run) -> str:
@@ -150,6 +162,7 @@ def learner_part(run: Run) -> str:
         head = ("a micro-batch", "ms", "completion tokens/s", "share of ceiling", "peak GiB")
         cells = ("total_ms", "completion_tokens_s", "mfu", "peak_GiB")
         found.append(table(head, [[row["case"], *(row[c] for c in cells)] for row in micro]))
+        found.append(plan_table(learner_compared(run)))
     if trl := rows(run, "trl"):
         head = ("a group, vision included", "ours, ms", "TRL's loss, ms", "TRL / ours", "cosine")
         body = [

@@ -8,7 +8,7 @@ import pytest
 
 from geoagent_rl.plan.gpus import GPUS, gpu
 from geoagent_rl.plan.measured import FILE, Shares
-from tests.gpu.calibration import compared, with_adapter
+from tests.gpu.calibration import engine_compared, learner_compared, packed, with_adapter
 from tests.gpu.report import all_constants, of_script, page, read
 from tests.support.paths import ROOT
 
@@ -31,8 +31,9 @@ def test_the_plans_constants_are_made_from_the_data(runs):
 
 def test_a_plan_agrees_with_what_was_measured(runs):
     cycles = [run for run in of_script(runs, "engine_cycle") if with_adapter(run)]
-    assert cycles
-    for what, measured, planned, unit in compared(cycles[-1]):
+    learners = [run for run in of_script(runs, "learner_bench") if packed(run)]
+    rows = engine_compared(cycles[-1]) + learner_compared(learners[-1])
+    for what, measured, planned, unit in rows:
         limit = TIME if unit == "s" else MEMORY
         assert planned == pytest.approx(measured, rel=limit), what
 
