@@ -23,12 +23,12 @@ from cluster.cli.live import cluster_demo, scale, status
 from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
 from cluster.cli.recipes import recipes
+from cluster.cli.reward import reward_app
 from cluster.storage import storage_root
 from geoagent_rl.config import load
 from geoagent_rl.run.start import holds_a_run, resumed_config
 from geoagent_rl.types import UserError
 
-reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
 app.add_typer(reward_app, name="reward")
 app.add_typer(config_app, name="config")
 app.command()(scale)
@@ -148,64 +148,6 @@ def eval_run(
     with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout, which is the result's
         file, table = run_eval_job(settings, model, judge)
     print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
-
-
-Completions = Annotated[
-    Path, typer.Argument(help="Lines of {uid, completion, truth}, or a run's rollouts.jsonl.")
-]
-JudgeOption = Annotated[
-    str,
-    typer.Option(
-        "--judge",
-        help="none, config (judge.model), tiny, smollm2 or a checkpoint; starts vLLM here.",
-    ),
-]
-
-
-@reward_app.command("explain")
-def reward_explain(
-    file: Completions,
-    overrides: Overrides = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file; default: the defaults.")
-    ] = None,
-    judge: JudgeOption = "none",
-    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score completions and show how each number came about: geocode, similarities, gates, judge,
-    weights.
-    """
-    from cluster.jobs.explain import explain_files
-    from geoagent_rl.pages.explanation import show, write_explanation
-
-    (rows,) = explain_files(file, [config], overrides or [], judge)
-    if html:
-        write_explanation(html, file, rows)
-    for row in rows:
-        print(json.dumps(row, ensure_ascii=False) if as_json else show(row))
-
-
-@reward_app.command("compare")
-def reward_compare(
-    file: Completions,
-    overrides: Overrides = None,
-    config: Annotated[list[Path] | None, typer.Option("--config", help="Give it twice.")] = None,
-    judge: JudgeOption = "none",
-    as_json: Json = False,
-) -> None:
-    """Score completions by two configurations: totals, rank correlation, the largest
-    differences.
-    """
-    from cluster.jobs.explain import explain_files
-    from geoagent_rl.pages.explanation import show_comparison
-    from geoagent_rl.rewards.explain import compare
-
-    if config is None or len(config) != 2:
-        raise UserError("two configurations are compared; give --config A.yaml --config B.yaml")
-    table = compare(*explain_files(file, config, overrides or [], judge))
-    table = {"configs": [str(path) for path in config]} | table
-    print(json.dumps(table, ensure_ascii=False) if as_json else show_comparison(table))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from geoagent_rl.config.reward import ScheduleConfig
+from geoagent_rl.config.reward import RewardConfig, ScheduleConfig
 from geoagent_rl.types import UserError
 
 T = TypeVar("T")
@@ -46,6 +46,12 @@ def problem(schedule: ScheduleConfig) -> str:
 def values(schedules: Sequence[ScheduleConfig], step: int) -> dict[str, float]:
     """Return every scheduled number at `step`, by its dotted key below reward."""
     return {schedule.of: value(schedule, step) for schedule in schedules}
+
+
+def at_version(config: RewardConfig, version: int) -> RewardConfig:
+    """Return the reward as it is for answers of a policy version, without schedules."""
+    now = with_values(config, values(config.schedules, version))
+    return dataclasses.replace(now, schedules=())
 
 
 def with_values(config: T, found: Mapping[str, float]) -> T:

@@ -15,6 +15,7 @@ from geoagent_rl.pages.rollout_cards import card
 
 Explanation = Mapping[str, Any]  # of rewards.explain; a part of one has the same form
 INDENT = " " * 15
+CARDS = 200  # completions on a page: with 10,000 no browser opens it
 
 
 def show(row: Explanation) -> str:
@@ -22,7 +23,7 @@ def show(row: Explanation) -> str:
     truth = row["truth"]
     where = f"({truth['lat']:.4f}, {truth['lon']:.4f})"
     lines = [
-        f"{row['uid']} (line {row['line']}): {_total(row)}",
+        f"{row['uid']} ({_where(row)}): {_total(row)}",
         f"  answer       {_levels(row['levels'])}"
         + (f"   [{row['problem']}]" if row["problem"] else ""),
         f"  truth        {_levels([truth['country'], truth['region'], truth['place']])} {where}",
@@ -51,7 +52,7 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Explanation]) -> 
     body = [
         f'<h1>Rewards of {escape(source.name)}</h1><p class="muted">{len(rows)} completions, {mean}{note}.</p>'
     ]
-    for row in rows:
+    for row in rows[:CARDS]:
         parts = {name: {**part, "details": part} for name, part in row["parts"].items()}
         shown = {
             "uid": row["uid"],
@@ -62,6 +63,10 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Explanation]) -> 
         body.append(card(f"line {row['line']}", shown | {"parts": parts}, row["weights"]))
         how = f"<summary>how it came about</summary><pre>{escape(show(row))}</pre>"
         body.append(f'<details class="wide">{how}</details>')
+    if len(rows) > CARDS:
+        body.append(
+            f'<p class="muted">{len(rows) - CARDS} more are left out to keep the page light.</p>'
+        )
     write_page(path, f"Rewards of {source.name}", body)
 
 
@@ -92,14 +97,18 @@ def show_comparison(table: Explanation) -> str:
     return "\n".join(lines)
 
 
+def _where(row: Explanation) -> str:
+    """Name the line of a file, or the answer of a run."""
+    if "line" in row:
+        return f"line {row['line']}"
+    return f"step {row['step']}, answer {row['index']}, advantage {row['advantage']:+.4f}"
+
+
 def _total(row: Explanation) -> str:
     if row["total"] is None:
         return "unscorable"
-    left_out = (
-        ""
-        if row["parts"]["consistency"]["judged"]
-        else "; consistency not judged, its weight left out"
-    )
+    judged = row["parts"].get("consistency", {}).get("judged", True)
+    left_out = "" if judged else "; consistency not judged, its weight left out"
     return f"total {row['total']:.4f} of {row['max_total']:g}{left_out}"
 
 
@@ -147,7 +156,7 @@ def _consistency(part: Explanation) -> list[str]:
         )
         length = f"{row['characters']} characters, length factor {row['length_factor']:.4f} x {row['weight']:.3g}"
         lines.append(f"{row['stage']}: concludes {row['conclusion']}; {said}{verdict}; {length}")
-        if row["judge_input"]:
+        if row.get("judge_input"):
             lines.append(f"    asked: {row['judge_input']}")
     return lines
 

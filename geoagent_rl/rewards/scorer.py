@@ -16,7 +16,7 @@ import time
 from geoagent_rl.answers.forms import read
 from geoagent_rl.answers.parse import Parsed
 from geoagent_rl.config.reward import RewardConfig
-from geoagent_rl.config.schedule import values, with_values
+from geoagent_rl.config.schedule import at_version
 from geoagent_rl.rewards import parts
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.rewards.total import part_weights, total
@@ -60,8 +60,7 @@ class Scorer:
 
     def at(self, version: int) -> Scorer:
         """Return the scorer whose numbers are those of a policy version."""
-        config = with_values(self.config, values(self.config.schedules, version))
-        return Scorer(self.services, dataclasses.replace(config, schedules=()), self.form)
+        return Scorer(self.services, at_version(self.config, version), self.form)
 
     async def _part(
         self, name: str, prompt: Prompt, rollout: Rollout, parsed: Parsed, deadline: float

@@ -112,7 +112,19 @@ def group(step: int, place: int, image: Path, words: str, level: float, size: in
             f"photo-{place}", i, (1,) * 90, (2,) * (40 + 3 * i), (), text, "stop", step - 1, spans
         )
         verdicts = [
-            {"stage": n, "judge": words or n, "agree": False, "not_asked": ""} for n in TRUTH.levels
+            {
+                "stage": n,
+                "conclusion": n,
+                "judge": words or n,
+                "agree": False,
+                "by": "",
+                "not_asked": "",
+                "characters": 120,
+                "length_factor": 0.14,
+                "weight": weight,
+                "earned": 0.0,
+            }
+            for n, weight in zip(TRUTH.levels, (0.1, 0.6, 0.3), strict=True)
         ]
         spatial = {
             "lat": 50.1,
@@ -120,6 +132,9 @@ def group(step: int, place: int, image: Path, words: str, level: float, size: in
             "distance_km": 304.2,
             "level": "place",
             "name": words,
+            "country_code": "DE",
+            "provider": "gazetteer",
+            "tau_km": 200.0,
             "seconds": 0.02,
         }
         parts = {

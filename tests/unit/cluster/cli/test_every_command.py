@@ -35,6 +35,7 @@ QUICK = [
     "recipes",
     "report runs/run",
     "reward explain few.jsonl",
+    "reward reweigh runs/run spatial=1",
     "reward compare few.jsonl --config configs/local.yaml --config configs/local.yaml",
 ]
 ELSEWHERE = {

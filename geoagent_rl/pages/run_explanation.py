@@ -1,0 +1,151 @@
+"""Why a run's rewards are what they are (rewards/recorded.py): text for a terminal, and a page.
+
+The page holds the account of all answers and cards of few, so it opens as fast after 10,000 answers
+as after 10."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from geoagent_rl.answers.forms import read
+from geoagent_rl.pages.explanation import show
+from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.rollout_cards import card, distance_km
+from geoagent_rl.rewards.recorded import RecordedRun
+from geoagent_rl.types import AnswerForm
+
+Row = Mapping[str, Any]
+Group = Sequence[Row]
+CAUSES = 15  # listed in a terminal
+
+
+def show_summary(run: RecordedRun, summary: Row) -> str:
+    """Return where the points went, for a terminal."""
+    lines = [f"{run.path}: {_headline(summary)}"]
+    lines += [
+        f"no score of {row['part']} in {row['answers']}: {row['reason']}"
+        for row in summary["failed"]
+    ]
+    if summary["lost"]:
+        lines.append("points lost per answer, of which the share, in how many answers, and why:")
+    lines += [
+        f"  {row['points']:7.4f} {row['share']:6.1%} {row['answers']:7}  {row['part']:12} {row['cause']}"
+        for row in summary["lost"][:CAUSES]
+    ]
+    more = len(summary["lost"]) - CAUSES
+    return "\n".join([*lines, *([f"  and {more} smaller causes (--json)"] if more > 0 else [])])
+
+
+def show_group(group: Group, form: AnswerForm) -> str:
+    """Return the answers to one prompt below each other, the best first."""
+    first = group[0]
+    names = list(first["weights"])
+    lines = [f"step {first['step']}, {first['uid']}, truth: {_levels(_truth(first))}"]
+    lines.append(
+        "  answer    total advantage " + " ".join(f"{n[:11]:>11}" for n in names) + "      km  says"
+    )
+    for index, total, advantage, scores, km, said in _table(group, names, form):
+        cells = " ".join(f"{score:>11}" for score in scores)
+        lines.append(f"  {index:>6} {total:>8} {advantage:>9} {cells} {km:>7}  {said}")
+    return "\n".join(lines)
+
+
+def show_verdict(row: Row, form: AnswerForm) -> str:
+    """Return one answer with what led to each of its scores."""
+    parsed = read(row["text"], form)
+    parts = {
+        name: {**(part.get("details") or {}), **part, "weight": row["weights"].get(name, 0.0)}
+        for name, part in row["parts"].items()
+    }
+    return show({**row, "levels": parsed.levels, "problem": parsed.problem, "parts": parts})
+
+
+def write_run_explanation(
+    path: Path, run: RecordedRun, summary: Row, worst: Group, groups: Sequence[Group]
+) -> None:
+    """Write the page: the account, the groups side by side, cards of the worst answers."""
+    form, name = run.config.policy.answer, run.path.resolve().name
+    body = [f'<h1>Rewards of {escape(name)}</h1><p class="muted">{escape(_headline(summary))}.</p>']
+    body += [_lost(summary["lost"]), *(_group(group, form) for group in groups)]
+    if worst:
+        body.append(f"<h2>The {len(worst)} answers with the lowest reward</h2>")
+    for row in worst:
+        body.append(card(f"answer {row['index']}", row, row["weights"]))
+        how = f"<summary>how it came about</summary><pre>{escape(show_verdict(row, form))}</pre>"
+        body.append(f'<details class="wide">{how}</details>')
+    write_page(path, f"Rewards of {name}", body)
+
+
+def _headline(summary: Row) -> str:
+    first, last = summary["steps"]
+    when = f"step {first}" if first == last else f"steps {first} to {last}"
+    mean = (
+        "none scorable"
+        if summary["mean_total"] is None
+        else f"mean total {summary['mean_total']:.4f} of {summary['mean_max']:g}"
+    )
+    lost = f", {summary['unscorable']} unscorable" if summary["unscorable"] else ""
+    return f"{summary['answers']} answers of {when}, {mean}{lost}"
+
+
+def _table(
+    group: Group, names: Sequence[str], form: AnswerForm
+) -> Iterator[tuple[str, str, str, list[str], str, str]]:
+    """Yield (index, total, advantage, scores, km, answer) of each answer, the best first."""
+    best_first = sorted(group, key=lambda row: (row["total"] is None, -(row["total"] or 0.0)))
+    for row in best_first:
+        km = distance_km(row)
+        yield (
+            f"#{row['index']}",
+            _number(row["total"]),
+            f"{row['advantage']:+.4f}",
+            [_number(row["parts"][name]["score"]) for name in names],
+            "-" if km is None else f"{km:.0f}",
+            _levels(read(row["text"], form).levels),
+        )
+
+
+def _lost(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    cells = "".join(
+        f"<tr><td>{escape(row['part'])}: {escape(row['cause'])}</td><td>{row['points']:.4f}</td>"
+        f"<td>{row['share']:.1%}</td><td>{row['answers']:,}</td></tr>"
+        for row in rows
+    )
+    head = "<tr><th>part and cause</th><th>points lost per answer</th><th>share</th><th>answers</th></tr>"
+    return (
+        f'<h2>Where the points went</h2><div class="card scroll"><table>{head}{cells}</table></div>'
+    )
+
+
+def _group(group: Group, form: AnswerForm) -> str:
+    first = group[0]
+    names = list(first["weights"])
+    heads = ("answer", "total", "advantage", *names, "km", "says")
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{escape(cell)}</td>" for cell in (index, total, advantage, *scores, km, said)
+        )
+        + "</tr>"
+        for index, total, advantage, scores, km, said in _table(group, names, form)
+    )
+    title = f"Step {first['step']}, {first['uid']}: {_levels(_truth(first))}"
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    return f'<h2>{escape(title)}</h2><div class="card scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _truth(row: Row) -> list[str]:
+    return [row["truth"].get(level, "") for level in ("country", "region", "place")]
+
+
+def _levels(levels: Sequence[str]) -> str:
+    return " | ".join(level or "-" for level in levels)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
