@@ -17,12 +17,12 @@ from geoagent_rl.pages.rollout_cards import card, distance_km
 from geoagent_rl.rewards.recorded import RecordedRun
 from geoagent_rl.types import AnswerForm
 
-Row = Mapping[str, Any]
-Group = Sequence[Row]
+Verdict = Mapping[str, Any]  # of rewards.recorded
+Group = Sequence[Verdict]
 CAUSES = 15  # listed in a terminal
 
 
-def show_summary(run: RecordedRun, summary: Row) -> str:
+def show_summary(run: RecordedRun, summary: Mapping[str, Any]) -> str:
     """Return where the points went, for a terminal."""
     lines = [f"{run.path}: {_headline(summary)}"]
     lines += [
@@ -53,7 +53,7 @@ def show_group(group: Group, form: AnswerForm) -> str:
     return "\n".join(lines)
 
 
-def show_verdict(row: Row, form: AnswerForm) -> str:
+def show_verdict(row: Verdict, form: AnswerForm) -> str:
     """Return one answer with what led to each of its scores."""
     parsed = read(row["text"], form)
     parts = {
@@ -64,7 +64,7 @@ def show_verdict(row: Row, form: AnswerForm) -> str:
 
 
 def write_run_explanation(
-    path: Path, run: RecordedRun, summary: Row, worst: Group, groups: Sequence[Group]
+    path: Path, run: RecordedRun, summary: Mapping[str, Any], worst: Group, groups: Sequence[Group]
 ) -> None:
     """Write the page: the account, the groups side by side, cards of the worst answers."""
     form, name = run.config.policy.answer, run.path.resolve().name
@@ -79,7 +79,7 @@ def write_run_explanation(
     write_page(path, f"Rewards of {name}", body)
 
 
-def _headline(summary: Row) -> str:
+def _headline(summary: Mapping[str, Any]) -> str:
     first, last = summary["steps"]
     when = f"step {first}" if first == last else f"steps {first} to {last}"
     mean = (
@@ -108,7 +108,7 @@ def _table(
         )
 
 
-def _lost(rows: Sequence[Row]) -> str:
+def _lost(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     cells = "".join(
@@ -139,7 +139,7 @@ def _group(group: Group, form: AnswerForm) -> str:
     return f'<h2>{escape(title)}</h2><div class="card scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
-def _truth(row: Row) -> list[str]:
+def _truth(row: Verdict) -> list[str]:
     return [row["truth"].get(level, "") for level in ("country", "region", "place")]
 
 

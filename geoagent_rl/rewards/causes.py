@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
+Details = Mapping[str, Any]  # of an answer or an outcome, as in rollouts.jsonl
 KM = (25, 200, 750, 2500)  # city, region, country, continent: the thresholds of evaluation
 NOISE = 1e-9  # points; sums of floats differ by less
 
@@ -29,7 +29,7 @@ def best_total(weights: Mapping[str, float]) -> float:
     return math.fsum(weight for weight in weights.values() if weight > 0)
 
 
-def losses(row: Row, weights: Mapping[str, float]) -> list[Loss]:
+def losses(row: Details, weights: Mapping[str, float]) -> list[Loss]:
     """Return what an answer lost, by part and cause; [] for an unscorable one.
 
     row: of rollouts.jsonl. weights: of the parts in play. Where a part that is not required has
@@ -51,7 +51,7 @@ def losses(row: Row, weights: Mapping[str, float]) -> list[Loss]:
     return [loss for loss in found if abs(loss.points) > NOISE]
 
 
-def _causes(name: str, part: Row, lost: float) -> Iterator[tuple[str, float]]:
+def _causes(name: str, part: Details, lost: float) -> Iterator[tuple[str, float]]:
     """Yield (cause, share of the part's weight); the shares add up to `lost`."""
     if part["kind"] == "data" or name not in SPLIT:
         yield part["reason"] or "scored below the best", lost
@@ -63,7 +63,7 @@ def _causes(name: str, part: Row, lost: float) -> Iterator[tuple[str, float]]:
     yield "not explained by the details", rest
 
 
-def _by_distance(details: Row, lost: float) -> Iterator[tuple[str, float]]:
+def _by_distance(details: Details, lost: float) -> Iterator[tuple[str, float]]:
     km = details.get("distance_km")
     if km is None:
         return
@@ -76,7 +76,7 @@ def _by_distance(details: Row, lost: float) -> Iterator[tuple[str, float]]:
         yield f"up to {KM[0]} km away", lost
 
 
-def _by_level(details: Row, lost: float) -> Iterator[tuple[str, float]]:
+def _by_level(details: Details, lost: float) -> Iterator[tuple[str, float]]:
     for row in details.get("levels", ()):
         if "counted" not in row:  # the truth does not name this level
             continue
@@ -92,7 +92,7 @@ def _by_level(details: Row, lost: float) -> Iterator[tuple[str, float]]:
         yield cause, row["weight"] * (1.0 - counted)
 
 
-def _by_stage(details: Row, lost: float) -> Iterator[tuple[str, float]]:
+def _by_stage(details: Details, lost: float) -> Iterator[tuple[str, float]]:
     for row in details.get("stages", ()):
         if "earned" not in row:
             continue
@@ -105,7 +105,7 @@ def _by_stage(details: Row, lost: float) -> Iterator[tuple[str, float]]:
         yield f"{row['stage']}: {cause}", row["weight"] - row["earned"]
 
 
-Split = Callable[[Row, float], Iterator[tuple[str, float]]]
+Split = Callable[[Details, float], Iterator[tuple[str, float]]]
 SPLIT: dict[str, Split] = {
     "spatial": _by_distance,
     "semantic": _by_level,

@@ -20,10 +20,9 @@ from geoagent_rl.config.schedule import at_version
 from geoagent_rl.rewards.causes import best_total, losses
 from geoagent_rl.rewards.total import part_weights
 from geoagent_rl.run.directory import CONFIG
-from geoagent_rl.run.records import read_rows
+from geoagent_rl.run.records import Row, read_rows
 from geoagent_rl.types import UserError
 
-Row = dict[str, Any]
 ROLLOUTS = "rollouts.jsonl"
 
 

@@ -25,8 +25,9 @@ from geoagent_rl.grpo.advantages import (
     part_advantages,
 )
 from geoagent_rl.grpo.overlong import penalised
-from geoagent_rl.rewards.recorded import RecordedRun, Row, groups, open_run, steps
+from geoagent_rl.rewards.recorded import RecordedRun, groups, open_run, steps
 from geoagent_rl.rewards.total import part_weights, total
+from geoagent_rl.run.records import Row
 from geoagent_rl.types import Outcome, UserError
 
 LARGEST = 10  # groups that are listed
