@@ -1,7 +1,8 @@
 """Run every test: `python -m tests`, which `make test` does. With words: pytest with these words.
 
-Tests of real engines wait a lot (for starts, deaths and deadlines), so the others run beside them.
-What those say is shown when both have ended. Interrupted, both clean up and end."""
+Whole jobs take as long as everything else together, and both wait a lot (for starts, deaths and
+deadlines), so they run side by side. What the others say is shown when they end. Interrupted, both
+clean up and end."""
 
 import subprocess
 import sys
@@ -9,26 +10,26 @@ import tempfile
 from pathlib import Path
 
 PYTEST = [sys.executable, "-m", "pytest"]
-STACK = Path("tests", "stack")
+JOBS = str(Path("tests", "jobs"))
 
 
 def main(words: list[str]) -> int:
     """Return the exit code: 0 where every test passed."""
     if words:
-        return subprocess.call([*PYTEST, *words])
+        return ended(subprocess.Popen([*PYTEST, *words]))
     with tempfile.TemporaryFile() as log:
-        others = subprocess.Popen(
-            [*PYTEST, "tests", f"--ignore={STACK}"], stdout=log, stderr=subprocess.STDOUT
-        )
-        failed = ended(subprocess.Popen([*PYTEST, str(STACK)])) | ended(others)
+        jobs = subprocess.Popen([*PYTEST, JOBS])
+        command = [*PYTEST, "tests", f"--ignore={JOBS}"]
+        codes = [ended(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))]
         log.seek(0)
-        sys.stdout.flush()
         sys.stdout.buffer.write(log.read())
-    return failed
+        sys.stdout.flush()
+        codes.append(ended(jobs))
+    return int(any(codes))
 
 
 def ended(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the process, also through Ctrl-C, which reaches it too: it has to clean up."""
+    """Return its exit code. Wait also through Ctrl-C, which reaches it too: it has to clean up."""
     while True:
         try:
             return process.wait()

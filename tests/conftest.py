@@ -33,7 +33,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by n
     # Children inherit what is ignored, and many tests end theirs as Ctrl-C does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ORDER = ("unit", "properties", "pipeline", "oracle", "browser", "stack")  # the quick ones first
+ORDER = (
+    "unit",
+    "properties",
+    "pipeline",
+    "oracle",
+    "browser",
+    "stack",
+    "jobs",
+)  # the quick ones first
 QUICK = {"unit": 60, "properties": 120, "pipeline": 120}  # seconds for one test
 HERE = Path(__file__).parent
 collect_ignore = ["benchmarks"]  # scripts, run by hand

@@ -40,14 +40,14 @@ QUICK = [
 ]
 ELSEWHERE = {
     "doctor": "stack/test_doctor_here.py::test_doctor_finds_no_failure_in_the_environment_of_the_tests",
-    "demo": "stack/test_main_job.py::test_the_demo_ends_with_the_table_and_a_report",
-    "tiny-policy": "stack/test_main_job.py::test_the_tiny_base_is_found_and_not_trained_again",
-    "sft": "stack/test_main_job.py::test_the_cold_start_alone_writes_a_policy",
-    "train": "stack/test_jobs.py::"
+    "demo": "jobs/test_main_job.py::test_the_demo_ends_with_the_table_and_a_report",
+    "tiny-policy": "jobs/test_main_job.py::test_the_tiny_base_is_found_and_not_trained_again",
+    "sft": "jobs/test_main_job.py::test_the_cold_start_alone_writes_a_policy",
+    "train": "jobs/test_jobs.py::"
     "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
-    "scale": "stack/test_jobs.py::"
+    "scale": "jobs/test_jobs.py::"
     "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
-    "status": "stack/test_jobs.py::"
+    "status": "jobs/test_jobs.py::"
     "test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on",
     "submit": "stack/test_cluster.py::test_submit_follows_a_job_and_says_how_it_ended",
     "jobs list": "stack/test_cluster.py::"
@@ -55,10 +55,10 @@ ELSEWHERE = {
     "jobs stop": "stack/test_cluster.py::"
     "test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing",
     "jobs follow": "stack/test_cluster.py::test_submit_follows_a_job_and_says_how_it_ended",
-    "cluster-demo": "stack/test_cluster_demo.py::test_the_story_comes_true",
-    "ablate": "stack/test_ablate.py::"
+    "cluster-demo": "jobs/test_cluster_demo.py::test_the_story_comes_true",
+    "ablate": "jobs/test_ablate.py::"
     "test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again",
-    "eval run": "stack/test_eval_run.py::"
+    "eval run": "jobs/test_eval_run.py::"
     "test_evaluation_with_the_judge_and_going_on_where_it_stopped",
     "predict": "unit/predict/test_predict.py::"
     "test_the_command_line_locates_a_folder_with_a_real_checkpoint",
