@@ -58,13 +58,14 @@ def data_sample(
     """
     from geoagent_rl.data.draw import check_out, draw, stratify, write_rows
     from geoagent_rl.data.pools import open_pool
+    from geoagent_rl.data.tables import whole_rows
     from geoagent_rl.geo.countries import countries as built_in
-    from geoagent_rl.geo.countries import read_countries
+    from geoagent_rl.geo.countries import country_table
     from geoagent_rl.pages.sample import show_draw, write_draw_report
 
     if shortfall not in ("redistribute", "leave"):
         raise UserError(f"--shortfall is redistribute or leave, not {shortfall}")
-    table = read_countries(countries) if countries else built_in()
+    table = country_table(whole_rows(countries), str(countries)) if countries else built_in()
     opened = open_pool(pool, lat, lon, country)
     excluded = [code for code in exclude.upper().replace(" ", "").split(",") if code]
     check_out(opened, out)

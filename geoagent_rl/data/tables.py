@@ -60,6 +60,8 @@ def rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Found]:
     columns: the only ones that are wanted (of Parquet the others are not read). Blank lines are
     passed over; a row that cannot be read has a fault. Raises UserError for a file that cannot be
     read at all."""
+    if path.suffix.lower() not in READERS:
+        raise UserError(f"{path}: a table is a {', '.join(READERS)} file")
     with _one_line_errors(path):
         yield from READERS[path.suffix.lower()](path, columns)
 

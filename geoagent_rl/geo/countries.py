@@ -7,11 +7,10 @@ The built-in table is made from the CIA World Factbook (public domain) and GeoNa
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 import pycountry
 
@@ -49,24 +48,17 @@ def countries() -> Mapping[str, Country]:
     text = (files("geoagent_rl") / "assets" / "factbook" / "countries.tsv").read_text(
         encoding="utf-8"
     )
-    return _parse(text.splitlines(), "\t", "the built-in table")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return country_table(enumerate(rows, start=2), "the built-in table")
 
 
-def read_countries(path: Path) -> Mapping[str, Country]:
-    """Another table, CSV or TSV: iso2, roads_km, population, land_km2 and perhaps name. Raises
-    UserError.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as a table of countries: {reason}") from None
-    return _parse(text.splitlines(), "\t" if path.suffix == ".tsv" else ",", str(path))
+def country_table(rows: Iterable[tuple[int, Mapping[str, str]]], source: str) -> dict[str, Country]:
+    """Return a table of countries by ISO 3166-1 alpha-2 code.
 
-
-def _parse(lines: list[str], delimiter: str, source: str) -> dict[str, Country]:
-    rows = list(csv.DictReader(lines, delimiter=delimiter))
-    header = list(rows[0]) if rows else []
+    rows: number and cells of iso2, roads_km, population, land_km2 and perhaps name and continent.
+    Raises UserError naming `source` and the row."""
+    rows = list(rows)
+    header = list(rows[0][1]) if rows else []
     used = {
         column: next((name for name in names if name in header), None)
         for column, names in COLUMNS.items()
@@ -76,10 +68,11 @@ def _parse(lines: list[str], delimiter: str, source: str) -> dict[str, Country]:
             f"{source} has no column {', '.join(absent)}; its columns are {', '.join(header) or 'none'}"
         )
     table = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         try:
             figures = {
-                column: float(row[name]) if row[name] else None for column, name in used.items()
+                column: float(row[name]) if name and row[name] else None
+                for column, name in used.items()
             }
         except (TypeError, ValueError):
             raise UserError(

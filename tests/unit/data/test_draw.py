@@ -23,7 +23,8 @@ from geoagent_rl.data.sampling import (
     quotas,
     shares,
 )
-from geoagent_rl.geo.countries import CountryCodes, countries, read_countries
+from geoagent_rl.data.tables import whole_rows
+from geoagent_rl.geo.countries import CountryCodes, countries, country_table
 from geoagent_rl.types import UserError
 
 
@@ -53,7 +54,7 @@ def by_hand(path, n, exclude):
 def test_counts_are_eq_11_of_the_factbook_by_largest_remainder(shared_data, exclude):
     path = shared_data / "country_stats/country_stats.csv"
     exact, whole = by_hand(path, 20_000, exclude)
-    share = shares(read_countries(path), exclude)
+    share = shares(country_table(whole_rows(path), str(path)), exclude)
     assert {code: 20_000 * s for code, s in share.items()} == pytest.approx(exact, abs=1e-8)
     plenty = quotas(20_000, share, dict.fromkeys(share, 20_000))
     assert dict(zip(plenty.codes, plenty.drawn.tolist(), strict=True)) == whole
@@ -65,7 +66,9 @@ def test_drawn_from_the_real_gallery_each_country_has_its_eq_11_count(shared_dat
     """Where the pool has enough and nothing is redistributed, exactly; where not, all that there
     is.
     """
-    table = read_countries(shared_data / "country_stats/country_stats.csv")
+    table = country_table(
+        whole_rows(shared_data / "country_stats/country_stats.csv"), "country_stats.csv"
+    )
     strata = stratify(open_pool(shared_data / "mp16_gps_gallery/coordinates.csv"), table)
     _, whole = by_hand(shared_data / "country_stats/country_stats.csv", 3000, ("AQ",))
     drawn = draw(strata, table, 3000, 0, ("AQ",), seed=1, redistribute=False)

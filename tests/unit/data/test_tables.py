@@ -140,3 +140,8 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name):
     with pytest.raises(UserError, match="cannot be read") as error:
         tables.whole_rows(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"a table is a \.parquet, .*\.tsv file"):
+        tables.whole_rows(tmp_path / "a.xlsx")
