@@ -78,6 +78,14 @@ def whole_rows(path: Path, columns: Sequence[str] = ()) -> list[tuple[int, dict[
     return found
 
 
+def count_rows(path: Path) -> int:
+    """Return how many rows a file has (of Parquet, without reading them). Raises UserError."""
+    if path.suffix == ".parquet":
+        with _one_line_errors(path):
+            return int(pq.read_metadata(path).num_rows)
+    return sum(1 for _ in rows(path))
+
+
 def to_float(value: Any) -> float:
     """Return a cell's number; NaN for what is blank or no number."""
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from geoagent_rl.config import Config
-from geoagent_rl.data.tables import whole_rows
+from geoagent_rl.data.tables import count_rows, whole_rows
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.plan import layout
 from geoagent_rl.plan import time as plan_time
@@ -155,7 +155,7 @@ def mean_cot_chars(manifest: str) -> float:
 def rows(manifest: str) -> int:
     """Count the rows of a manifest (.jsonl or .parquet); 0 where it is not here yet."""
     path = Path(manifest)
-    return len(whole_rows(path, ["uid"])) if manifest and path.is_file() else 0
+    return count_rows(path) if manifest and path.is_file() else 0
 
 
 # --- roles, cost, warnings ------------------------------------------------------------------------

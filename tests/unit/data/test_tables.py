@@ -58,7 +58,7 @@ def table(request, tmp_path):
 
 
 def test_every_way_of_writing_a_table_is_read_alike(table):
-    assert tables.header(table) == NAMES
+    assert tables.header(table) == NAMES and tables.count_rows(table) == len(ROWS)
     found = [values for _, values in tables.whole_rows(table)]
     assert [{**v, "lat": float(v["lat"]), "lon": float(v["lon"])} for v in found] == ROWS
 
