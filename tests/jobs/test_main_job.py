@@ -96,7 +96,7 @@ def test_the_tiny_base_is_found_and_not_trained_again(run):
 
 
 def test_the_cold_start_alone_writes_a_policy(run, tmp_path):
-    few = ["scenes.train=32", "sft.epochs=1", f"run.dir={tmp_path / 'run'}"]
+    few = ["scenes.sft=64", "sft.epochs=1", f"run.dir={tmp_path / 'run'}"]
     done = geoagent("sft", *few)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run" / "policy" / "config.json").exists()
@@ -161,7 +161,7 @@ def photos(tmp_path_factory) -> Path:
     if real.is_dir():
         return real
     folder = tmp_path_factory.mktemp("photos")
-    rows = [f"{i}.jpg,{48 + i},{11 + i},DE" for i in range(12)]
+    rows = [f"{i}.jpg,{48 + i / 4},{9 + i / 4},DE" for i in range(12)]
     (folder / "metadata.csv").write_text("\n".join(["image,latitude,longitude,country", *rows]))
     for i in range(12):
         Image.effect_noise((320, 240), 20 + 10 * i).convert("RGB").save(folder / f"{i}.jpg")
