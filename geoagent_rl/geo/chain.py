@@ -13,12 +13,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 
+from geoagent_rl.geo.absent import is_absent
 from geoagent_rl.geo.gazetteer import MAX_CHARS, Gazetteer
-from geoagent_rl.geo.match import Match
-from geoagent_rl.geo.places import is_absent
+from geoagent_rl.geo.match import Level, Match
 from geoagent_rl.types import InfraError
 
-FINEST_FIRST = ("place", "region", "country")
+FINEST_FIRST: tuple[Level, ...] = ("place", "region", "country")
 FINENESS = {"place": 2, "region": 1, "country": 0}
 Address = tuple[str, str, str]  # country, region, place
 # (provider, level asked, addresses cut at that level) -> a Match with the provider's own level,
@@ -40,8 +40,8 @@ class Chain:
         All addresses go through a level together, so that the providers are asked in as few calls
         as possible."""
         queries = [
-            _Query(tuple("" if is_absent(name) else name[:MAX_CHARS] for name in a))
-            for a in addresses
+            _Query((_asked(country), _asked(region), _asked(place)))
+            for country, region, place in addresses
         ]
         for level in FINEST_FIRST:
             if level == "country":
@@ -68,7 +68,7 @@ class Chain:
             ):
                 query.done, query.answer = True, query.coarser
 
-    def _take(self, query: _Query, level: str, answer: Match | None | InfraError) -> None:
+    def _take(self, query: _Query, level: Level, answer: Match | None | InfraError) -> None:
         if isinstance(answer, InfraError):
             query.done, query.answer = True, answer
             return
@@ -99,10 +99,15 @@ class _Query:
 
     def cut(self, level: str) -> Address:
         """Without the levels finer than `level`."""
-        kept = FINENESS[level] + 1
-        return (*self.levels[:kept], *("",) * (3 - kept))
+        country, region, place = self.levels
+        finest = FINENESS[level]
+        return country, region if finest >= 1 else "", place if finest >= 2 else ""
 
 
-def _named(match: Match, level: str) -> Match:
+def _asked(name: str) -> str:
+    return "" if is_absent(name) else name[:MAX_CHARS]
+
+
+def _named(match: Match, level: Level) -> Match:
     """With the level of the *address* that was matched; the gazetteer says that itself."""
     return match if match.provider == "gazetteer" else dataclasses.replace(match, level=level)

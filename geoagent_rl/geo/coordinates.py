@@ -228,7 +228,8 @@ def _one(text: str) -> tuple[float, str] | None:
     value = degrees + minutes / 60 + seconds / 3600
     if direction < 0 or sign == "-":
         value = -value
-    return (value if finer else _scaled(value)), axis
+    scaled = value if finer else _scaled(value)
+    return None if scaled is None else (scaled, axis)
 
 
 def _scaled(value: float) -> float | None:

@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import pycountry
 
 from geoagent_rl.types import UserError
+
+if TYPE_CHECKING:
+    from geoagent_rl.geo.gazetteer import Gazetteer
 
 CONTINENTS = {
     "AF": "Africa", "AN": "Antarctica", "AS": "Asia", "EU": "Europe", "NA": "North America", "OC": "Oceania",
@@ -92,7 +96,7 @@ class CountryCodes:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {"": ""}
-        self._gazetteer = None
+        self._gazetteer: Gazetteer | None = None
 
     def __call__(self, text: str) -> str:
         if text not in self._known:

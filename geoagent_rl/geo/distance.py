@@ -25,9 +25,7 @@ def haversine_km(
 ) -> NDArray[np.float64]: ...
 @overload
 def haversine_km(lat1: float, lon1: float, lat2: Numbers, lon2: Numbers) -> NDArray[np.float64]: ...
-def haversine_km(
-    lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike
-) -> NDArray[np.float64] | float:
+def haversine_km(lat1: Any, lon1: Any, lat2: Any, lon2: Any) -> NDArray[np.float64] | float:
     """Great-circle distance in km on a sphere of 6371 km. Arguments in degrees, broadcast against
     each other.
 

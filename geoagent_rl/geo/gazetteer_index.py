@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS, Countries, Vague
 from geoagent_rl.geo.places import comma_parts, core_key, lookup_key, plain_key, undouble
@@ -88,7 +88,7 @@ class Index:
         self.regions = lru_cache(16_384)(self._regions)
         self._spellings = lru_cache(None)(self._usual_region_names)
 
-    def rows(self, sql: str, *args: object) -> list[tuple]:
+    def rows(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._db.execute(sql, args).fetchall()
 
@@ -150,8 +150,9 @@ class Index:
         if not found and country and (town := self.towns(text, country)):
             best = max(town, key=lambda feature: feature.weight)
             loose = best.population < BIG_TOWN
-            town_area = {"quality": TOWN, "radius_km": TOWN_RADIUS_KM, "loose": loose}
-            found = (replace(best, level="region", **town_area),)
+            found = (
+                replace(best, level="region", quality=TOWN, radius_km=TOWN_RADIUS_KM, loose=loose),
+            )
         return found
 
     def _named_regions(self, key: str, country: str) -> tuple[Feature, ...]:
@@ -176,7 +177,7 @@ class Index:
         return ()
 
     @staticmethod
-    def _region(row: tuple, same: bool, quality: int | None = None) -> Feature:
+    def _region(row: tuple[Any, ...], same: bool, quality: int | None = None) -> Feature:
         """`same`: the name was asked for as it stands, not a part of it."""
         _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, rank = row
         if quality is None:
@@ -283,7 +284,7 @@ class Index:
         return [self._place(row, quality) for row in self.rows(_PLACE + where, *args)]
 
     @staticmethod
-    def _place(row: tuple, quality: int) -> Feature:
+    def _place(row: tuple[Any, ...], quality: int) -> Feature:
         number, name, country, admin1_id, admin1, lat, lon, population, main = row
         weight = (population + 1) * (1.0 if main else 0.3) if number > 0 else LANDMARK
         where = (admin1_id, admin1, lat, lon, population)

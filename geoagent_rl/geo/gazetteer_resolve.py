@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from geoagent_rl.geo.absent import is_absent
 from geoagent_rl.geo.country_names import DISPUTED, TERRITORIES
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS
@@ -22,7 +23,7 @@ from geoagent_rl.geo.gazetteer_index import (
     Index,
 )
 from geoagent_rl.geo.match import Match, match_of
-from geoagent_rl.geo.places import comma_parts, is_absent
+from geoagent_rl.geo.places import comma_parts
 
 # a place this far outside the region named is still taken to be meant (Berlin in "Brandenburg")
 NEAR_KM = 25.0
@@ -56,7 +57,9 @@ class Resolver:
         """ "America; Brazil; ...": a name of both, and the level below names a country of it."""
         vague = self._index.vague(country)
         inner = self._index.country(region, True) if vague and region else None
-        return bool(inner and inner.country != nation.country and inner.country in vague.codes)
+        if vague is None or inner is None:
+            return False
+        return inner.country != nation.country and inner.country in vague.codes
 
     def _within(self, nation: Feature, region: str, place: str) -> Match | None:
         """The finest level in the country named."""
@@ -111,7 +114,7 @@ class Resolver:
                 return match
         for code in TERRITORIES.get(nation.country, ()):
             if (match := self._filed_under(code, region, place)) and (
-                nothing or _km(match, found) <= CLOSE_KM
+                nothing or found is None or _km(match, found) <= CLOSE_KM
             ):
                 return match
         for state, code, areas in DISPUTED:
@@ -198,7 +201,7 @@ class Resolver:
                 order = (grade, district, quality, -candidate.weight, n, candidate.id)
                 graded.append((order, candidate))
             elif not areas:
-                graded.append(((0, 0, 0, -candidate.weight, 0, candidate.id), candidate))
+                graded.append(((0, False, 0, -candidate.weight, 0, candidate.id), candidate))
         if not graded:
             return None
         graded.sort(key=lambda row: row[0])

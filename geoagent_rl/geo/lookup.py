@@ -38,7 +38,9 @@ def lookup(addresses: Iterable[str], provider: str, url: str = "") -> Iterator[M
     with asyncio.Runner() as runner:
         services = remotes(config, os.environ)
 
-        async def ask(name: str, _level: str, asked: list[Address]) -> list[Match | None]:
+        async def ask(
+            name: str, _level: str, asked: list[Address]
+        ) -> list[Match | None | InfraError]:
             if name == "gazetteer":
                 return [
                     gazetteer.geocode_text(";".join(a) if a[0] or a[1] else a[2]) for a in asked

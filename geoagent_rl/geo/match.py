@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from geoagent_rl.geo.gazetteer_index import Feature
 
+Level = Literal["place", "region", "country"]
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -19,7 +21,7 @@ class Match:
 
     lat: float
     lon: float
-    level: Literal["place", "region", "country"]
+    level: Level
     name: str
     admin1: str  # "" for a country
     country_code: str

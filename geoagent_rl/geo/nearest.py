@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from geoagent_rl.geo.distance import EARTH_RADIUS_KM
-from geoagent_rl.geo.gazetteer import Gazetteer, Place
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import Place
 
 FARTHEST_KM = 500.0  # beyond it no place is near: open sea, Antarctica
 
@@ -35,7 +36,8 @@ def chord(km: float) -> float:
 
 
 def ground_km(chords: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2, 1.0))
+    km: NDArray[np.float64] = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2, 1.0))
+    return km
 
 
 class NearestPlace:

@@ -48,7 +48,7 @@ PUBLIC_NOMINATIM = "nominatim.openstreetmap.org"
 logging.getLogger("geopy").setLevel(logging.WARNING)  # below that it logs whole URLs, with the key
 
 
-class _Documented(AioHTTPAdapter):
+class _Documented(AioHTTPAdapter):  # type: ignore[misc]
     """Refuses JSON that is not of the service's documented shape, before geopy makes "no result" of
     it.
     """
@@ -110,7 +110,7 @@ class Remote:
             asyncio.Semaphore(config.in_flight),
             config.longest_wait_s,
         )
-        common = {
+        common: dict[str, Any] = {
             **base,
             "timeout": config.timeout_s,
             "user_agent": config.user_agent,
@@ -119,7 +119,7 @@ class Remote:
             else None,
             "adapter_factory": partial(_Documented, self.service),
         }
-        keys = [(key,) for key in self._keys] or [()]
+        keys: list[tuple[str, ...]] = [(key,) for key in self._keys] or [()]
         self._geocoders = [self.service.client(*key, **common) for key in keys]
         self._options = {"language": config.language, **self.service.options}
 

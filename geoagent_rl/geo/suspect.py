@@ -73,7 +73,7 @@ def suspicions(
     return found
 
 
-def _radians(lat: NDArray, lon: NDArray) -> str:
+def _radians(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> str:
     inside = (np.abs(lat) <= math.pi / 2) & (np.abs(lon) <= math.pi)
     if inside.mean() < RADIANS_SHARE or np.ptp(lat) + np.ptp(lon) < 1e-3:
         return ""
@@ -82,7 +82,9 @@ def _radians(lat: NDArray, lon: NDArray) -> str:
     return f"coordinates look like radians: {evidence}; times 180/pi, {land:.0%} of them lie near a town"
 
 
-def _swapped(lat: NDArray, lon: NDArray, countries: Sequence[str] | None) -> str:
+def _swapped(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], countries: Sequence[str] | None
+) -> str:
     beyond = int((np.abs(lat) > 90).sum())
     fits = bool((np.abs(lon) <= 90).all() and (np.abs(lat) <= 180).all())
     if beyond and fits:
@@ -109,7 +111,7 @@ def _swapped(lat: NDArray, lon: NDArray, countries: Sequence[str] | None) -> str
     return ""
 
 
-def _on_land(lat: NDArray, lon: NDArray) -> float:
+def _on_land(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> float:
     """Share of points in a cell with a town or beside one; a point out of range is in none."""
     cells, _ = _extent()
     valid = (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
@@ -117,7 +119,9 @@ def _on_land(lat: NDArray, lon: NDArray) -> float:
     return float(cells[rows, (lon[valid] + 180).astype(int) % 360].sum() / len(lat))
 
 
-def _in_country(lat: NDArray, lon: NDArray, countries: Sequence[str]) -> tuple[int, float, float]:
+def _in_country(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], countries: Sequence[str]
+) -> tuple[int, float, float]:
     """Rows whose country is known, and the shares of them inside its box as given and with lat and
     lon exchanged.
     """
@@ -129,7 +133,7 @@ def _in_country(lat: NDArray, lon: NDArray, countries: Sequence[str]) -> tuple[i
     south, north, west, east = np.array([boxes[keys[i]] for i in rows]).T
     grace = DEGREE_OF_GRACE
 
-    def inside(y: NDArray, x: NDArray) -> float:
+    def inside(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:
         return float(
             (
                 (y >= south - grace)

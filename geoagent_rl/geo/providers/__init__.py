@@ -23,8 +23,8 @@ def provider_names(provider: Any) -> tuple[str, ...]:
     """Return the chain that `reward.geocoder.provider` means: a name, "a,b" or a list. Raises
     UserError.
     """
-    names = provider.split(",") if isinstance(provider, str) else list(provider)
-    names = tuple(str(name).strip() for name in names)
+    given = provider.split(",") if isinstance(provider, str) else provider
+    names = tuple(str(name).strip() for name in given)
     known = (GAZETTEER, *PROVIDERS)
     if not names or not set(names) <= set(known) or len(set(names)) < len(names):
         raise UserError(

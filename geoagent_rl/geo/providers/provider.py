@@ -11,7 +11,7 @@ from typing import Any
 
 from geopy.geocoders.base import Geocoder
 
-from geoagent_rl.geo.match import Match
+from geoagent_rl.geo.match import Level, Match
 
 COUNTRY = {"country"}
 REGION = {
@@ -61,7 +61,7 @@ class Provider:
         return document
 
 
-def level_of(kind: str) -> str:
+def level_of(kind: str) -> Level:
     """Return the level of a service's type: whatever is neither a country nor a region is a place
     or lies in one.
     """
