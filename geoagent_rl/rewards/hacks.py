@@ -124,7 +124,7 @@ class Earned:
 
 async def score(places: LocalPlaces, hacks: Sequence[Hack] = HACKS) -> list[Earned]:
     """Every hack with what it and its honest answer earn, in order."""
-    lines = []
+    lines: list[Line] = []
     for number, hack in enumerate(hacks):
         for answer in (hack.answer, hack.honest):
             lines.append(Line(len(lines) + 1, str(number), completion(answer), hack.truth))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from geoagent_rl.geo.compare import compare
+from geoagent_rl.geo.folding import normalise
 from geoagent_rl.geo.gazetteer import Gazetteer
-from geoagent_rl.geo.places import GENERIC, normalise
+from geoagent_rl.geo.places import GENERIC
 from geoagent_rl.rewards.encoder import Encoder
 from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
 
