@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MASTER = "float32"
@@ -31,7 +32,7 @@ MASTER = "float32"
 def start_distributed(
     rank: int, world_size: int, address: str, gpu: bool, timeout_s: float
 ) -> None:
-    """Joins the process group. address: "host:port" of rank 0; unused with one rank. Waits at most
+    """Join the process group. address: "host:port" of rank 0; unused with one rank. Wait at most
     timeout_s.
     """
     if not gpu:
@@ -45,23 +46,20 @@ def start_distributed(
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not torch.distributed.is_initialized():
         limit = datetime.timedelta(seconds=timeout_s)
-        where = (
-            {"store": torch.distributed.HashStore()}  # type: ignore[attr-defined]
-            if world_size == 1
-            else {"init_method": f"tcp://{address}"}
-        )
+        where = {"store": HashStore()} if world_size == 1 else {"init_method": f"tcp://{address}"}
         torch.distributed.init_process_group(
             "nccl" if gpu else "gloo", rank=rank, world_size=world_size, timeout=limit, **where
         )
 
 
 def stop_distributed() -> None:
+    """Leave the process group, where there is one."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def all_sum(values: Tensor) -> list[float]:
-    """Sums over all ranks."""
+    """Return the sums over all ranks."""
     total = values.clone()
     torch.distributed.all_reduce(total)
     return total.tolist()
@@ -113,18 +111,19 @@ class ShardedModule:
 
     @property
     def device(self) -> torch.device:
+        """Where the module is."""
         device: torch.device = self.engine.device
         return device
 
     def gather(self, parameters: list[nn.Parameter]) -> Any:
-        """A context in which these parameters are whole on every rank (they are anyway below ZeRO
-        3).
-        """
+        """Return a context in which these parameters are whole on every rank (they are anyway below
+        ZeRO 3)."""
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(parameters, enabled=self.stage == 3)
 
     def backward(self, loss: Tensor) -> None:
+        """Add the gradient of an un-normalised loss."""
         self.engine.backward(loss)
 
     def step(self, lr: float, normaliser: float, discard: bool) -> tuple[bool, float]:
@@ -154,7 +153,7 @@ class ShardedModule:
         return self.applied, self.norm
 
     def before_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Runs with the reduced gradients in place, just before AdamW looks at them."""
+        """Judge the step with the reduced gradients in place, just before AdamW looks at them."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self.stage == 0:
             for p in parameters:
@@ -196,7 +195,7 @@ class ShardedModule:
             )
 
     def set_state(self, tensors: dict[str, Tensor], steps: int) -> None:
-        """Puts a saved `state` back, also that of another ZeRO stage; `steps` is the number of
+        """Put a saved `state` back, also that of another ZeRO stage; `steps` is the number of
         updates it has seen.
 
         The trainable parameters themselves must hold their saved values already. ZeRO 2 and 3 have

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
@@ -26,7 +25,7 @@ from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo import overlong
 from geoagent_rl.grpo.balance import assign
 from geoagent_rl.grpo.batching import Layout, filler, micro_batches, own_rows
-from geoagent_rl.grpo.samples import TrainGroup, TrainSample, train_group
+from geoagent_rl.grpo.samples import TrainGroup, TrainSample, token_ids, train_group
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
@@ -100,6 +99,7 @@ class Learner:
         self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
 
     def clear(self) -> None:
+        """Begin a new step."""
         self.passes.clear()
         self.seconds = 0.0
         self.groups = 0  # taken since the last step
@@ -108,7 +108,7 @@ class Learner:
     # --- learning ---------------------------------------------------------------------------------
 
     def accumulate(self, *groups: Group) -> None:
-        """Adds the gradient of groups of rollouts; unscorable samples are left out of loss and
+        """Add the gradient of groups of rollouts; unscorable samples are left out of loss and
         normaliser.
         """
         self.accumulate_groups([train_group(group) for group in groups])
@@ -128,14 +128,14 @@ class Learner:
         self.learn(samples, sum(len(group.ends) > 0 for group in groups), last)
 
     def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
-        """Adds the gradient of demonstrations; the loss is on the answer's tokens, the end token
+        """Add the gradient of demonstrations; the loss is on the answer's tokens, the end token
         included.
         """
         samples = []
         for d in demonstrations:
-            asked = np.array(self.pictures.encoded(d.image).ids, np.int32)
-            ids = np.array(completion_ids(self.processor, d.text), np.int32)
-            samples.append(TrainSample(d.uid, d.image, asked, ids))
+            prompt = token_ids(self.pictures.encoded(d.image).ids)
+            answer = token_ids(completion_ids(self.processor, d.text))
+            samples.append(TrainSample(d.uid, d.image, prompt, answer))
         self.learn(samples)
 
     def learn(self, samples: Sequence[TrainSample], groups: int = 1, last: bool = True) -> None:
@@ -214,11 +214,11 @@ class Learner:
     # --- weights and state ------------------------------------------------------------------------
 
     def probe_logprobs(self) -> tuple[float, ...]:
-        """log p of the probe's tokens (policy/prompt.py) under the current weights."""
+        """Return log p of the probe's tokens (policy/prompt.py) under the current weights."""
         return tuple(self.policy.text_logprobs(self.probe).tolist())
 
     def publish(self) -> PolicyVersion:
-        """Writes the current weights under weights_dir for the engines; keeps the newest
+        """Write the current weights under weights_dir for the engines; keep the newest
         max_staleness + 2 versions.
         """
         kind = self.config.rollout.swap
@@ -230,7 +230,7 @@ class Learner:
         return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs())
 
     def save_merged(self, out_dir: str) -> None:
-        """Base + adapter as one Hugging Face checkpoint: the base of the next phase, or the
+        """Write base + adapter as one Hugging Face checkpoint: the base of the next phase, or the
         product.
         """
         policy_model.save_merged(
@@ -238,7 +238,7 @@ class Learner:
         )
 
     def save(self, directory: str, notes: Any = None, step: int | None = None) -> list[str]:
-        """Copies everything that is needed to go on as if nothing had happened, and lets a thread
+        """Copy everything that is needed to go on as if nothing had happened, and let a thread
         write it: learning goes on meanwhile, and the directory appears at once or not at all
         (checkpoints.py). Returns `save_problems`.
 
@@ -262,8 +262,8 @@ class Learner:
         return self.save_problems() if first else []
 
     def save_problems(self, wait: bool = False) -> list[str]:
-        """What went wrong in the writing of checkpoints since the last call, one line each; `wait`:
-        until all is written."""
+        """Return what went wrong in the writing of checkpoints since the last call, one line each;
+        `wait`: until all is written."""
         if wait:
             self.writer.wait()
         return self.writer.take_problems()
@@ -281,18 +281,17 @@ class Learner:
         return self.version
 
     def empty_step(self) -> None:
-        """A step of gradient and rate 0 on the probe text: nothing changes, but ZeRO makes room for
-        its state.
-        """
-        probe = np.array(self.probe, np.int32)
-        sample = TrainSample("probe", "", probe[:1], probe[1:])
+        """Make a step of gradient and rate 0 on the probe text: nothing changes, but ZeRO makes
+        room for its state."""
+        ids = token_ids(self.probe)
+        sample = TrainSample("probe", "", ids[:1], ids[1:])
         inputs = self.passes.inputs(own_rows([sample]), [""], None)
         logprobs, _ = self.sharded.engine(inputs.batch, (), inputs.positions, mask=inputs.mask)
         self.sharded.backward(0.0 * logprobs.sum())
         self.sharded.step(lr=0.0, normaliser=1.0, discard=False)
 
     def close(self) -> None:
-        """Ends the writing of a checkpoint, leaves the process group."""
+        """End the writing of a checkpoint, leave the process group."""
         self.writer.wait()
         stop_distributed()
 
@@ -311,6 +310,7 @@ def learner_layout(config: Config, policy: policy_model.Policy, device: torch.de
 
 
 def check_lengths(samples: Sequence[TrainSample], limit: int) -> None:
+    """Raise UserError for a sample of more than `limit` tokens."""
     for s in samples:
         if s.length > limit:
             raise UserError(

@@ -67,6 +67,7 @@ class LearnerRank:
         return self.learner.version
 
     def call(self, method: str, *args: Any) -> Any:
+        """Call a method of Learner."""
         return getattr(self.learner, method)(*args)
 
 
@@ -91,13 +92,13 @@ class LearnerGroup:
         name: str,
         placement: Any = None,
     ) -> LearnerGroup:
-        """Starts config.learner.ranks actors named "<name>-<rank>"; ready when it returns.
+        """Start config.learner.ranks actors named "<name>-<rank>"; ready when it returns.
 
         placement: a Ray placement group with one bundle per rank, first to last; None: wherever Ray
         finds room. Raises InfraError when a rank does not come up within learner.timeout_s."""
         c = config.learner
         env = rank_environment(c)
-        actors: list[Any] = []  # Ray's handles
+        actors: list[Any] = []
         for rank in range(c.ranks):
             options = {
                 "num_cpus": c.cpus_per_rank,
@@ -132,14 +133,17 @@ class LearnerGroup:
             await self.learn_waiting()
 
     async def learn_waiting(self) -> None:
+        """Hand over what is kept; ready when all ranks have learnt from it."""
         groups, self.waiting = self.waiting, []
         if groups:  # one copy in the object store, which every rank reads
             await self.everywhere("accumulate_groups", ray.put(groups))
 
     async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
+        """See Learner.accumulate_sft."""
         await self.everywhere("accumulate_sft", demonstrations)
 
     async def step(self) -> tuple[PolicyVersion, dict[str, float]]:
+        """See Learner.step; what is kept is learnt from before."""
         await self.learn_waiting()
         found: tuple[PolicyVersion, dict[str, float]] = await self.everywhere("step")
         return found
@@ -152,18 +156,21 @@ class LearnerGroup:
         return problems
 
     async def save_problems(self, wait: bool = False) -> list[str]:
+        """See Learner.save_problems."""
         problems: list[str] = await self.everywhere("save_problems", wait)
         return problems
 
     async def load(self, directory: str) -> PolicyVersion:
+        """See Learner.load."""
         version: PolicyVersion = await self.everywhere("load", directory)
         return version
 
     async def save_merged(self, out_dir: str) -> None:
+        """See Learner.save_merged."""
         await self.everywhere("save_merged", out_dir)
 
     async def stop(self) -> None:
-        """Ends all ranks' processes; safe to call on a group that has died."""
+        """End all ranks' processes; safe to call on a group that has died."""
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.everywhere("close")
@@ -172,11 +179,12 @@ class LearnerGroup:
         self.kill()
 
     def kill(self) -> None:
+        """End the processes as they are."""
         for actor in self.actors:
             ray.kill(actor)
 
     async def everywhere(self, method: str, *args: Any) -> Any:
-        """Submits the call to all ranks without waiting in between, so that concurrent callers
+        """Submit the call to all ranks without waiting in between, so that concurrent callers
         cannot interleave. Its time limit begins when the call before it has ended."""
         refs = [actor.call.remote(method, *args) for actor in self.actors]
         before, ended = self.latest, asyncio.Event()
@@ -199,9 +207,9 @@ class LearnerGroup:
             # connection does.
             _, waiting = await asyncio.wait(waiting, timeout=NOTICE_S)
         failed = {
-            rank: problem
+            rank: error
             for rank, f in enumerate(futures)
-            if f not in waiting and (problem := f.exception()) is not None
+            if f not in waiting and (error := f.exception())
         }
         late = ", ".join(str(rank) for rank, f in enumerate(futures) if f in waiting)
         for future in waiting:
@@ -216,9 +224,10 @@ class LearnerGroup:
 
 
 def groups_together(config: Config) -> int:
-    """A group for every rank; where engines sleep meanwhile, the whole step. Always the same
-    number, because an exact resume repeats every sum. A loss with token means of whole groups takes
-    one group a call."""
+    """Return how many: a group for every rank; where engines sleep meanwhile, the whole step.
+
+    Always the same number, because an exact resume repeats every sum. A loss with token means of
+    whole groups takes one group a call."""
     if LOSSES[config.learner.loss].whole_groups:
         return 1
     size = config.rollout.prompts_per_step
@@ -236,8 +245,8 @@ def lost_contact(error: BaseException | None) -> bool:
 
 
 def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseException:
-    """What to raise for the ranks' exceptions: a death comes first, a rank's own exception before
-    lost contacts.
+    """Return what to raise for the ranks' exceptions: a death comes first, a rank's own exception
+    before lost contacts.
 
     late: ranks that have not answered.
     """
@@ -277,4 +286,5 @@ def of_the_machine(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
+    """Return an exception's text without line breaks, cut short."""
     return " ".join(str(error).split())[:300]

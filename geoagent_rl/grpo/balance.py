@@ -13,7 +13,8 @@ GAIN = 0.01  # of the mean load: what a further cut must at least win
 
 
 def cost(samples: Sequence[TrainSample], balance: int) -> float:
-    """Of completions behind one copy of their prompt, in units of a token's linear layers.
+    """Return the cost of completions behind one copy of their prompt, in units of a token's linear
+    layers.
 
     balance: the length of a row at which its attention costs as much as its linear layers, so that
     a token that sees another one costs 1 / balance."""
@@ -30,8 +31,8 @@ def assign(
     share: bool = True,
     cut: bool = False,
 ) -> tuple[list[list[TrainSample]], list[float]]:
-    """(samples of each rank, loads after them) for ranks that have `loads` from earlier calls of a
-    step.
+    """Return (samples of each rank, loads after them) for ranks that have `loads` from earlier
+    calls of a step.
 
     cut: groups may be divided between ranks, for no later call of the step evens the loads out; so
     may they where there are fewer of them than ranks."""
@@ -49,7 +50,7 @@ def assign(
 
 
 def level(shares: list[list[list[TrainSample]]], loads: list[float], balance: int) -> bool:
-    """Moves completions of one group from the most to the least loaded rank; False where no move
+    """Move completions of one group from the most to the least loaded rank; False where no move
     lowers the larger of the two loads by GAIN of the mean."""
     most, least = loads.index(max(loads)), loads.index(min(loads))
     limit = loads[most] - GAIN * sum(loads) / len(loads)

@@ -19,7 +19,7 @@ from geoagent_rl.grpo.samples import TrainSample, by_prompt
 
 Block = Sequence[TrainSample]
 Row = Sequence[Block]
-Filling = list[tuple[list[Block], int]]  # rows of a micro-batch under way, with their lengths
+Filling = list[tuple[list[Block], int]]  # rows of a micro-batch under way, with their tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Layout:
     multiple: int = 1
 
     def room(self, prompt: int) -> int:
-        """How many tokens of completions stand behind a prompt of so many tokens.
+        """Return how many tokens of completions stand behind a prompt of so many tokens.
 
         With attention over the whole square of a row, k completions of C tokens behind a prompt of
         P cost (P + kC)(P + kC + balance) / k each, least where kC = sqrt(P (P + balance))."""
@@ -47,6 +47,7 @@ class Layout:
         return left if self.packed else min(left, math.isqrt(prompt * (prompt + self.balance)))
 
     def rounded(self, length: int) -> int:
+        """Return the length of a row that holds so many tokens."""
         return -(-length // self.multiple) * self.multiple
 
 
@@ -99,39 +100,40 @@ class MicroBatch:
         return self.completion_mask * self.weights.unsqueeze(-1)
 
     def to(self, device: torch.device) -> MicroBatch:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {
-            name: to_device(value, device)
-            for name, value in values.items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
+        """Return it with its tensors on `device`."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = to_device(value, device)
+        return MicroBatch(**values)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy on `device`; towards a GPU through pinned memory, so that nobody waits for it."""
+    """Return a copy on `device`; to a GPU through pinned memory, so that nobody waits."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def block_length(block: Block) -> int:
+    """Return the tokens of a prompt and its completions."""
     return len(block[0].prompt_ids) + sum(len(s.completion_ids) for s in block)
 
 
 def row_length(row: Row) -> int:
+    """Return the tokens of a row, without padding."""
     return sum(map(block_length, row))
 
 
 def padded_tokens(rows: Sequence[Row], layout: Layout) -> int:
-    """Of one forward pass over the rows."""
+    """Return the tokens of one forward pass over the rows."""
     return len(rows) * layout.rounded(max(map(row_length, rows)))
 
 
 def blocks_of(samples: Sequence[TrainSample], layout: Layout) -> list[list[TrainSample]]:
-    """Completions behind copies of their prompts: as few copies as there is room for, and blocks of
-    about one length. A completion that is longer than the room has a block of its own: nothing is
-    cut."""
+    """Put completions behind copies of their prompts: as few copies as there is room for, and
+    blocks of about one length. A completion that is longer than the room has a block of its own:
+    nothing is cut."""
     blocks = []
     for group in by_prompt(samples, layout.share):
         ordered = sorted(group, key=lambda s: -len(s.completion_ids))
@@ -146,7 +148,7 @@ def blocks_of(samples: Sequence[TrainSample], layout: Layout) -> list[list[Train
 def spread(
     ordered: Sequence[TrainSample], number: int, room: int
 ) -> list[list[TrainSample]] | None:
-    """Each sample to the emptiest of `number` blocks; None where one with others has no room."""
+    """Give each sample to the emptiest of `number` blocks; None where one lacks the room."""
     blocks: list[list[TrainSample]] = [[] for _ in range(number)]
     used = [0] * number
     for s in ordered:
@@ -159,8 +161,8 @@ def spread(
 
 
 def micro_batches(samples: Sequence[TrainSample], layout: Layout) -> list[list[list[Block]]]:
-    """The rows of each forward pass: blocks, the longest first, fill up the first row with room,
-    else begin a row within the budget, else a micro-batch.
+    """Return the rows of each forward pass: blocks, the longest first, fill up the first row with
+    room, else begin a row within the budget, else a micro-batch.
 
     A row is as long as the first block of its micro-batch, or as the budget where rows are packed.
     A block longer than the budget gets a micro-batch of its own. With share False no row has two
@@ -185,7 +187,7 @@ def micro_batches(samples: Sequence[TrainSample], layout: Layout) -> list[list[l
 
 
 def find_row(batches: Sequence[Filling], n: int, layout: Layout) -> tuple[Filling, int] | None:
-    """(micro-batch, row number) of the first row that has room for n tokens."""
+    """Return (micro-batch, row number) of the first row that has room for n tokens."""
     for batch in batches:
         width = layout.budget if layout.packed else batch[0][1]
         for i, (_, used) in enumerate(batch):
@@ -195,13 +197,13 @@ def find_row(batches: Sequence[Filling], n: int, layout: Layout) -> tuple[Fillin
 
 
 def own_rows(samples: Sequence[TrainSample]) -> list[list[Block]]:
-    """Every completion behind a prompt of its own, in a row of its own."""
+    """Put every completion behind a prompt of its own, in a row of its own."""
     return [[[s]] for s in samples]
 
 
 def filler(samples: Sequence[TrainSample]) -> list[list[Block]]:
-    """A micro-batch of weight 0, as small as the samples allow, for a rank that must keep in step
-    with others."""
+    """Return a micro-batch of weight 0, as small as the samples allow, for a rank that must keep in
+    step with others."""
     return own_rows([replace(min(samples, key=lambda s: s.length), weight=0.0)])
 
 
@@ -212,7 +214,8 @@ def collate(
     pad_id: int,
     multiple: int = 1,
 ) -> MicroBatch:
-    """Rows of blocks as tensors. The completions keep the order in which they stand in the rows.
+    """Make tensors of rows of blocks. The completions keep the order in which they stand in the
+    rows.
 
     images: the caller's images, in the order of its features; every sample's image must be among
     them. multiple: of which L is."""

@@ -29,7 +29,7 @@ def selective_logprobs(
     chunk_elements: int = CHUNK_ELEMENTS,
     entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """log p(target) and, where asked for, entropy (nats, detached) at N positions.
+    """Return log p(target) and, where asked for, entropy (nats, detached) at N positions.
 
     hidden: [N, H], any dtype; head maps [n, H] to logits [n, vocab_size]; targets: [N]; banned: ids
     that cannot be sampled. Both results are float32 [N], of the distribution softmax(logits /
@@ -58,7 +58,7 @@ def chunk_logprobs(
     banned: Tensor | None,
     entropy: list[Tensor] | None = None,
 ) -> Tensor:
-    """log p(target) of one chunk; a banned target gets a log-probability near -1e4/T.
+    """Return log p(target) of one chunk; a banned target gets a log-probability near -1e4/T.
 
     entropy: an empty list that takes the chunk's entropy. When a checkpoint runs this a second time
     the list is full, and the entropy is not computed again."""

@@ -99,7 +99,7 @@ def policy_losses(
     ratio: str = "token",
     weights: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The GRPO loss of each token, [B, T], and {"clipped": 0/1, "kl": nats} of each token.
+    """Return the GRPO loss of each token, [B, T], and {"clipped": 0/1, "kl": nats} of each token.
 
     old_logprobs: None where they are the detached current ones, so that the ratio is exactly 1;
     otherwise the sampler's at the behaviour version, with the ratio truncated at `ratio_cap`.

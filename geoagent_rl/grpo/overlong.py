@@ -16,7 +16,7 @@ from geoagent_rl.grpo.samples import TrainSample
 
 
 def counted(samples: Sequence[TrainSample], mode: str) -> list[TrainSample]:
-    """The samples whose tokens enter the loss."""
+    """Return the samples whose tokens enter the loss."""
     return [s for s in samples if not (mode == "mask" and s.truncated)]
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoagent_rl.types import Group
 
-Number = TypeVar("Number", np.int32, np.float32)
-
 Ids = NDArray[np.int32]
+
+
+def token_ids(values: ArrayLike) -> Ids:
+    """Return token ids in the form in which samples hold them."""
+    return np.asarray(values, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +44,13 @@ class TrainSample:
 
     def __post_init__(self) -> None:
         for name in ("prompt_ids", "completion_ids"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.int32))
+            object.__setattr__(self, name, token_ids(getattr(self, name)))
         if self.behaviour is not None:
             object.__setattr__(self, "behaviour", np.asarray(self.behaviour, np.float32))
 
     @property
     def length(self) -> int:
+        """Tokens of prompt and completion."""
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
@@ -69,7 +73,7 @@ class TrainGroup:
     versions: NDArray[np.int32]
 
     def samples(self) -> list[TrainSample]:
-        """One TrainSample for each completion; their arrays are views of the group's."""
+        """Return a TrainSample for each completion; their arrays are views of the group's."""
         out = []
         for i, end in enumerate(self.ends):
             span = slice(self.ends[i - 1] if i else 0, end)
@@ -89,7 +93,7 @@ class TrainGroup:
 
 
 def train_group(group: Group) -> TrainGroup:
-    """The scored completions of a group; unscorable and empty ones are left out of the loss
+    """Return the scored completions of a group; unscorable and empty ones are left out of the loss
     altogether.
     """
     taken = [
@@ -114,17 +118,18 @@ def train_group(group: Group) -> TrainGroup:
     )
 
 
-def flat(parts: Iterable[Iterable[float]], dtype: type[Number], size: int) -> NDArray[Number]:
+def flat(parts: Iterable[Iterable[float]], dtype: type, size: int) -> NDArray[Any]:
+    """Return the numbers of all parts, one after the other."""
     return np.fromiter(chain.from_iterable(parts), dtype, size)
 
 
 def train_samples(group: Group) -> list[TrainSample]:
-    """The scored completions of a group as single samples."""
+    """Return the scored completions of a group as single samples."""
     return train_group(group).samples()
 
 
 def by_prompt(samples: Sequence[TrainSample], share: bool = True) -> list[list[TrainSample]]:
-    """Samples that have one prompt (text and picture) together, in the order of their first; share
+    """Put samples of one prompt (text and picture) together, in the order of their first; share
     False: each alone.
     """
     if not share:

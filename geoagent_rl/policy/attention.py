@@ -6,14 +6,12 @@ DeepSpeed."""
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
@@ -22,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from geoagent_rl.grpo.batching import collate
-from geoagent_rl.grpo.samples import TrainSample
+from geoagent_rl.grpo.samples import TrainSample, token_ids
 from geoagent_rl.policy.rows import visible, visible_blocks
 
 log = logging.getLogger(__name__)
@@ -32,11 +30,10 @@ BLOCK = 128  # flex attention's blocks: rows of a multiple of it have no half-em
 PROBE_TOLERANCE = 0.02  # of the probe's outputs and gradients in bfloat16, relative
 
 
-@functools.cache
+@cache
 def flex(device_type: str) -> Callable[..., Tensor]:
-    """Compiled once for rows of any length. (On CPUs torch's own loop, which has no backward: for
-    tests.)
-    """
+    """Return it, compiled once for rows of any length. (On CPUs torch's own loop, which has no
+    backward: for tests.)"""
     if device_type != "cuda":
         return flex_attention
     # With gradient and without, one block and more: beyond torch's limit of 8 it would run its loop
@@ -47,8 +44,8 @@ def flex(device_type: str) -> Callable[..., Tensor]:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: query [R, heads, L, D], key and value with fewer heads;
-    the result is [R, L, heads, D]."""
+    """Attend, as transformers' interface asks: query [R, heads, L, D], key and value with fewer
+    heads; the result is [R, L, heads, D]."""
     if not isinstance(mask, BlockMask):
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, mask, **options
@@ -56,12 +53,12 @@ def attend(
         return found
     run = flex(query.device.type)
     scale = options.get("scaling")
-    out = run(query, key, value, block_mask=mask, scale=scale, enable_gqa=True)
+    out: Tensor = run(query, key, value, block_mask=mask, scale=scale, enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
 
 
 def use_flex(network: Any) -> None:
-    """Make the language model take a BlockMask in place of an attention mask."""
+    """Let the language model take a BlockMask in place of an attention mask."""
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     for module in network.model.language_model.modules():
@@ -70,7 +67,7 @@ def use_flex(network: Any) -> None:
 
 
 def flex_works(device: torch.device, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether flex attention compiles here, forward and backward, and is right at two lengths.
+    """Say whether flex attention compiles here, forward and backward, and is right at two lengths.
 
     Never on a CPU, where it has no backward. Takes some seconds on a GPU: what it compiles is used
     afterwards."""
@@ -87,22 +84,18 @@ def probe(device: torch.device, heads: int, kv_heads: int, head_dim: int, tokens
     """Compare flex attention with the masked one on two prompts with two completions each of so
     many tokens.
     """
-
-    def ids_to(n: int) -> NDArray[np.int32]:
-        return np.arange(n, dtype=np.int32)
-
-    prompts = [TrainSample("", str(i), ids_to(100 + i), ids_to(tokens)) for i in range(2)]
+    prompts = [
+        TrainSample("", str(i), token_ids(range(100 + i)), token_ids(range(tokens)))
+        for i in range(2)
+    ]
     rows = [[[s, s] for s in prompts]]
     batch = collate(rows, ["0", "1"], -1, 0, BLOCK).to(device)
     generator = torch.Generator(device).manual_seed(0)
     shapes = [(1, n, batch.input_ids.shape[1], head_dim) for n in (heads, kv_heads, kv_heads)]
-
-    def noise(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, device=device, dtype=torch.bfloat16, generator=generator)
-
+    noise = partial(torch.randn, device=device, dtype=torch.bfloat16, generator=generator)
     query, key, value = inputs = [noise(shape).requires_grad_() for shape in shapes]
     outer, mask = noise(shapes[0]), visible(batch, torch.bfloat16)
-    found = flex(device.type)(query, key, value, block_mask=visible_blocks(batch), enable_gqa=True)
+    found = flex(device.type)(*inputs, block_mask=visible_blocks(batch), enable_gqa=True)
     expected = scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
     gradients = (torch.autograd.grad(out, inputs, outer) for out in (found, expected))
     pairs = [(found, expected), *zip(*gradients, strict=True)]

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 
 def use_fast_adapters(layers: Sequence[Any]) -> int:
-    """Replaces PEFT's forward in all layers; returns in how many the adapter is multiplied out."""
+    """Replace PEFT's forward in all layers; return in how many the adapter is multiplied out."""
     folded = 0
     for layer in layers:
         fold = is_wide(layer) and layer.get_base_layer().weight.dtype == torch.float32
@@ -27,26 +27,26 @@ def use_fast_adapters(layers: Sequence[Any]) -> int:
 
 
 def is_wide(layer: Any) -> bool:
-    """Whether W + s B A costs less than the adapter's two products on every token (r tokens or more
-    assumed): on the tiny policy (rank 64 in layers of width 128) a third of the learner's time,
-    never on a real one.
-    """
-    outputs, inputs = layer.get_base_layer().weight.shape
-    return bool(outputs * inputs <= 2 * layer.r["default"] * (outputs + inputs))
+    """Say whether W + s B A costs less than the adapter's two products on every token (r tokens or
+    more assumed): on the tiny policy (rank 64 in layers of width 128) a third of the learner's
+    time, never on a real one."""
+    base: nn.Linear = layer.get_base_layer()
+    outputs, inputs = base.weight.shape
+    rank: int = layer.r["default"]
+    return outputs * inputs <= 2 * rank * (outputs + inputs)
 
 
 def folded_forward(layer: Any, x: Tensor) -> Tensor:
-    """x (W + s B A) + bias."""
-    base = layer.get_base_layer()
+    """Return x (W + s B A) + bias."""
+    base: nn.Linear = layer.get_base_layer()
     if layer.disable_adapters:
-        out: Tensor = base(x)
-        return out
-    change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        return cast(Tensor, base(x))
+    change: Tensor = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     return nn.functional.linear(x, base.weight + layer.scaling["default"] * change, base.bias)
 
 
 def added_forward(layer: Any, x: Tensor) -> Tensor:
-    """x W + bias, to which s (x A) B is added by the matrix product itself."""
+    """Return x W + bias, to which s (x A) B is added by the matrix product itself."""
     rows = x.flatten(0, -2)
     out: Tensor = layer.get_base_layer()(rows)
     if not layer.disable_adapters:

@@ -18,9 +18,9 @@ from geoagent_rl.grpo.batching import MicroBatch
 
 
 def visible(batch: MicroBatch, dtype: torch.dtype) -> Tensor | None:
-    """The attention mask for transformers: None for rows of one sequence (causal is understood, and
-    padding stands behind all that counts), else [R, 1, L, L] to be added to the scores, 0.0 or the
-    most negative number of `dtype`."""
+    """Return the attention mask for transformers: None for rows of one sequence (causal is
+    understood, and padding stands behind all that counts), else [R, 1, L, L] to be added to the
+    scores, 0.0 or the most negative number of `dtype`."""
     if batch.plain:
         return None
     documents, segments = batch.documents, batch.segments
@@ -33,9 +33,8 @@ def visible(batch: MicroBatch, dtype: torch.dtype) -> Tensor | None:
 
 
 def visible_blocks(batch: MicroBatch) -> BlockMask:
-    """`visible` for flex attention, which leaves out blocks of tokens that see nothing of each
-    other.
-    """
+    """Return `visible` for flex attention, which leaves out blocks of tokens that see nothing of
+    each other."""
     documents, segments = batch.documents, batch.segments
     rows, length = segments.shape
 
@@ -47,8 +46,8 @@ def visible_blocks(batch: MicroBatch) -> BlockMask:
 
 
 def row_positions(batch: MicroBatch, of_prompt: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Rotary positions [3, R, L] on the CPU, 0 on padding: each prompt's own, each completion's
-    counted on from its prompt's end.
+    """Return rotary positions [3, R, L] on the CPU, 0 on padding: each prompt's own, each
+    completion's counted on from its prompt's end.
 
     of_prompt(ids [P], image) gives those of one prompt, [3, P]. `batch` must be on the CPU."""
     found = torch.zeros((3, *batch.input_ids.shape), dtype=torch.long)
@@ -63,10 +62,12 @@ def row_positions(batch: MicroBatch, of_prompt: Callable[[Tensor, int], Tensor])
 
 
 def attention_balance(text_config: Any) -> int:
-    """The length of a row, in tokens, at which its attention costs as much as its linear layers:
-    about 32,500 for Qwen2.5-VL-7B, 800 for the tiny policy. What grpo/batching.py fills rows by."""
+    """Return the length of a row, in tokens, at which its attention costs as much as its linear
+    layers: about 32,500 for Qwen2.5-VL-7B, 800 for the tiny policy. What grpo/batching.py fills
+    rows by."""
     c = text_config
     head = c.hidden_size // c.num_attention_heads
     attention = 2 * c.hidden_size**2 + 2 * c.hidden_size * c.num_key_value_heads * head
-    layer = attention + 3 * c.hidden_size * c.intermediate_size  # multiply-adds for a token
-    return int(layer // (2 * c.hidden_size))  # multiply-adds for a pair of tokens
+    layer: int = attention + 3 * c.hidden_size * c.intermediate_size  # multiply-adds for a token
+    width: int = c.hidden_size
+    return layer // (2 * width)  # multiply-adds for a pair of tokens

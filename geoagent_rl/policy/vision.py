@@ -8,10 +8,10 @@ or DeepSpeed."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import (
@@ -36,7 +36,7 @@ class Segments:
 
 
 def segments(ends: Tensor, device: torch.device) -> Segments:
-    """ends: cumulative lengths from 0, on the CPU."""
+    """Sort segments by length. ends: cumulative lengths from 0, on the CPU."""
     lengths = ends.diff().long()
     order = torch.argsort(lengths.repeat_interleave(lengths), stable=True)
     found, counts = lengths.unique(return_counts=True)
@@ -46,7 +46,7 @@ def segments(ends: Tensor, device: torch.device) -> Segments:
 
 @torch.no_grad()
 def image_features(visual: Any, pixels: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
-    """Features of each image, [tokens of the image, H].
+    """Return the features of each image, [tokens of the image, H].
 
     visual: the tower of a Qwen2.5-VL; pixels: all images' rows, on its device; grids: [images, 3],
     on the CPU."""
@@ -65,13 +65,13 @@ def image_features(visual: Any, pixels: Tensor, grids: Tensor) -> tuple[Tensor, 
         seen = wholes if number in visual.fullatt_block_indexes else windows
         hidden = hidden + attention(block.attn, block.norm1(hidden), rotary, seen)
         hidden = hidden + block.mlp(block.norm2(hidden))
-    merged: Tensor = visual.merger(hidden).index_select(0, back)
-    features: tuple[Tensor, ...] = merged.split((grids.prod(-1) // merge**2).tolist())
-    return features
+    merged = visual.merger(hidden).index_select(0, back)
+    sizes: list[int] = (grids.prod(-1) // merge**2).tolist()
+    return cast(tuple[Tensor, ...], merged.split(sizes))
 
 
 def attention(module: Any, x: Tensor, rotary: list[Tensor], seen: Segments) -> Tensor:
-    """The tower's attention of each patch over its segment, x: [S, H]."""
+    """Return the tower's attention of each patch over its segment, x: [S, H]."""
     qkv = module.qkv(x).view(len(x), 3, module.num_heads, -1)
     query, key = apply_rotary_pos_emb_vision(qkv[:, 0], qkv[:, 1], *rotary)
     parts = [t.index_select(0, seen.order) for t in (query, key, qkv[:, 2])]
@@ -82,5 +82,5 @@ def attention(module: Any, x: Tensor, rotary: list[Tensor], seen: Segments) -> T
         found = scaled_dot_product_attention(q, k, v, scale=module.scaling)
         out.append(found.transpose(1, 2).flatten(0, 1))
         start += count * length
-    projected: Tensor = module.proj(torch.cat(out).index_select(0, seen.back).flatten(1))
-    return projected
+    proj: nn.Linear = module.proj
+    return cast(Tensor, proj(torch.cat(out).index_select(0, seen.back).flatten(1)))
