@@ -175,6 +175,9 @@ async def measure(
     left = await predict_on(config, engines, scorer, shown, rows.append, temperature, banned)
     if left:
         say(f"WARNING: {left} photographs of {stage}, {split} got no answer from the machinery")
+    # In the order of the samples, not of their ends: figures that repeat to the last digit.
+    place = {sample.uid: i for i, sample in enumerate(shown)}
+    rows.sort(key=lambda row: place[row["uid"]])
     run.record_predictions(stage, split, rows)
     table = summarise(from_rows(stage, rows), config.eval.geoscore_scale_km) | {"unanswered": left}
     run.record_eval(stage, split, table)
