@@ -46,6 +46,9 @@ def eval_score(
     gt_lon: Column = "gt_lon",
     pred_lat: Column = "pred_lat",
     pred_lon: Column = "pred_lon",
+    answer: Annotated[
+        str, typer.Option(help="A column of text answers, geocoded instead of a position.")
+    ] = "",
     geoscore_scale_km: Scale = 1805.0,
     manifest: ManifestOption = None,
     by: ByOption = "",
@@ -58,7 +61,8 @@ def eval_score(
     from geoagent_rl.evaluation.summary import summarise
 
     check(geoscore_scale_km, published)
-    predictions = read_predictions(file, (gt_lat, gt_lon, pred_lat, pred_lon), manifest)
+    names = (gt_lat, gt_lon, pred_lat, pred_lon)
+    predictions = read_predictions(file, names, manifest, answer=answer)
     table = summarise(predictions, geoscore_scale_km, kinds(by) or (ALL if html else ()))
     if html:
         from geoagent_rl.pages.evaluation import write_eval_page

@@ -1,24 +1,28 @@
-"""Intervals by resampling photographs: of one system's figures, and of paired differences between
-two.
+"""Intervals of one system's figures, and of paired differences between two.
 
-Percentile bootstrap over rows. Two systems are compared on the same photographs and in the same
-resamples, so what makes a photograph hard for both does not widen the interval of their difference.
-"""
+Shares have Wilson's interval, which holds for 0 of 36 too; other means a bias-corrected and
+accelerated bootstrap over rows (Efron 1987), differences a percentile bootstrap. Two systems are
+compared on the same photographs and in the same resamples, so what makes a photograph hard for both
+does not widen the interval of their difference."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 2000
+NORMAL = NormalDist()
+Z = NORMAL.inv_cdf(0.975)
 AT_ONCE = 2_000_000  # gathered values, so that memory stays flat
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """`low`..`high` holds 95 % of the resampled means."""
+    """`low`..`high` holds the mean with 95 % confidence."""
 
     mean: float
     low: float
@@ -42,8 +46,36 @@ def intervals(values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0) 
     """One per column of `values` (n, k)."""
     if not len(values):
         return [Interval(0.0, 0.0, 0.0)] * values.shape[1]
-    low, high = np.percentile(resampled_means(values, rounds, seed), (2.5, 97.5), axis=0)
-    return [Interval(*map(float, row)) for row in zip(values.mean(axis=0), low, high, strict=True)]
+    means = resampled_means(values, rounds, seed)
+    return [
+        wilson(column) if np.isin(column, (0.0, 1.0)).all() else _accelerated(column, resampled)
+        for column, resampled in zip(values.T, means.T, strict=True)
+    ]
+
+
+def wilson(hits: NDArray[np.float64]) -> Interval:
+    """Return the interval of a share of n values that are 0 or 1 (Wilson 1927)."""
+    n, share = len(hits), float(hits.mean())
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _accelerated(values: NDArray[np.float64], resampled: NDArray[np.float64]) -> Interval:
+    """BCa: quantiles of the resampled means, moved by their bias and by the skew of the values."""
+    mean, off = float(values.mean()), values - values.mean()
+    spread = float((off**2).sum())
+    if spread == 0:
+        return Interval(mean, mean, mean)
+    below = (resampled < mean).mean() + (resampled == mean).mean() / 2
+    bias = NORMAL.inv_cdf(min(max(float(below), 1e-6), 1 - 1e-6))
+    skew = float((off**3).sum()) / (6 * spread**1.5)
+    levels = []
+    for z in (-Z, Z):
+        shifted = bias + (bias + z) / (1 - skew * (bias + z))
+        levels.append(100 * NORMAL.cdf(shifted))
+    low, high = np.percentile(resampled, levels)
+    return Interval(mean, float(low), float(high))
 
 
 def paired(

@@ -15,13 +15,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoagent_rl.data.tables import to_float, whole_rows
+from geoagent_rl.data.columns import find_column, is_missing
+from geoagent_rl.data.tables import whole_rows
+from geoagent_rl.evaluation.answers import positions
 from geoagent_rl.evaluation.metrics import on_earth, score_table
+from geoagent_rl.geo.coordinates import read_degrees
 from geoagent_rl.geo.distance import PAPER_SCALE_KM, distances_km
 from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import UserError
 
 NAMES = ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
+AXES = ("lat", "lon", "lat", "lon")
+CALLED = {  # folded names, see data/columns.py
+    "gt_lat": ("gtlat", "truelat", "gtlatitude", "latgt", "truelatitude", "lat", "latitude"),
+    "gt_lon": (
+        *("gtlon", "gtlng", "truelon", "truelng", "gtlongitude", "longt", "truelongitude"),
+        *("lon", "lng", "long", "longitude"),
+    ),
+    "pred_lat": ("predlat", "predictedlat", "predlatitude", "latpred", "predictedlatitude"),
+    "pred_lon": (
+        *("predlon", "predlng", "predictedlon", "predlongitude", "lonpred", "predictedlongitude"),
+        *("predictedlng", "lngpred"),
+    ),
+}
 UID = ("uid", "id", "key", "key_sha1_12", "image_id", "IMG_ID", "image")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 FROM_MANIFEST = ("country", "region", "place", "locatability", "scene")
@@ -81,14 +97,26 @@ def from_rows(name: str, rows: Sequence[Mapping[str, Any]]) -> Predictions:
 
 
 def read_predictions(
-    path: Path, names: tuple[str, ...] = NAMES, manifest: Path | None = None, called: str = ""
+    path: Path,
+    names: tuple[str, ...] = NAMES,
+    manifest: Path | None = None,
+    called: str = "",
+    answer: str = "",
 ) -> Predictions:
-    """`names`: the columns of the true and predicted latitudes and longitudes. Raises UserError.
+    """`names`: the columns of the true and predicted latitudes and longitudes; where the usual ones
+    are not there, what else people call them. `answer`: a column of texts that are geocoded instead
+    of a predicted position. Raises UserError, also for positions in radians.
 
-    Warns on standard error when coordinates look swapped or in radians.
+    Warns on standard error when coordinates look swapped.
     """
     rows = _rows(path)
     there = list(dict.fromkeys(name for row in rows for name in row))
+    if answer and answer not in there:
+        raise UserError(f"{path} has no column {answer!r}; its columns are: {', '.join(there)}")
+    names = tuple(
+        name if name in there or name not in CALLED else find_column(there, CALLED[name]) or name
+        for name in names
+    )
     uid = next((name for name in UID if name in there), None)
     known = _of_manifest(manifest) if manifest else {}
     if known and uid is None:
@@ -113,8 +141,13 @@ def read_predictions(
         for name in FROM_MANIFEST:
             columns[name] = [getattr(known[u], name) for u in uids]
     degrees = {
-        name: np.array([to_float(row.get(name)) for row in rows]) for name in names if name in there
+        name: np.array([_degrees(row.get(name), axis) for row in rows])
+        for name, axis in zip(names, AXES, strict=True)
+        if name in there
     }
+    if answer:
+        at = positions([row.get(answer) for row in rows])
+        degrees |= {names[2]: at[:, 0], names[3]: at[:, 1]}
     if known:
         degrees |= {
             names[0]: np.array([known[u].lat for u in uids]),
@@ -131,6 +164,10 @@ def read_predictions(
         ("predicted", predicted, names[2:]),
     ):
         for suspicion in suspicions(*points.T):
+            if "radians" in suspicion:
+                raise UserError(
+                    f"{path}: {what} positions ({lat}, {lon}): {suspicion}; convert them to degrees"
+                )
             print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)
     try:
@@ -138,6 +175,12 @@ def read_predictions(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return found
+
+
+def _degrees(value: Any, axis: str) -> float:
+    """Read a cell as degrees; NaN where it is none, which counts as no usable prediction."""
+    degrees = None if is_missing(value) else read_degrees(value, axis)
+    return np.nan if degrees is None else degrees
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
