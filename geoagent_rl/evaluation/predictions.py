@@ -25,7 +25,6 @@ from geoagent_rl.geo.suspect import suspicions
 from geoagent_rl.types import UserError
 
 NAMES = ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
-AXES = ("lat", "lon", "lat", "lon")
 CALLED = {  # folded names, see data/columns.py
     "gt_lat": ("gtlat", "truelat", "gtlatitude", "latgt", "truelatitude", "lat", "latitude"),
     "gt_lon": (
@@ -113,10 +112,7 @@ def read_predictions(
     there = list(dict.fromkeys(name for row in rows for name in row))
     if answer and answer not in there:
         raise UserError(f"{path} has no column {answer!r}; its columns are: {', '.join(there)}")
-    names = tuple(
-        name if name in there or name not in CALLED else find_column(there, CALLED[name]) or name
-        for name in names
-    )
+    names = _called(names, there, guess_truth=manifest is None)
     uid = next((name for name in UID if name in there), None)
     known = _of_manifest(manifest) if manifest else {}
     if known and uid is None:
@@ -140,41 +136,58 @@ def read_predictions(
             )
         for name in FROM_MANIFEST:
             columns[name] = [getattr(known[u], name) for u in uids]
-    degrees = {
-        name: np.array([_degrees(row.get(name), axis) for row in rows])
-        for name, axis in zip(names, AXES, strict=True)
-        if name in there
-    }
-    if answer:
-        at = positions([row.get(answer) for row in rows])
-        degrees |= {names[2]: at[:, 0], names[3]: at[:, 1]}
-    if known:
-        degrees |= {
-            names[0]: np.array([known[u].lat for u in uids]),
-            names[1]: np.array([known[u].lon for u in uids]),
-        }
-    for name in names:
-        if name not in degrees:
-            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(there)}")
-    truth, predicted = (
-        np.stack([degrees[lat], degrees[lon]], axis=1) for lat, lon in (names[:2], names[2:])
+    truth = (
+        np.array([(known[u].lat, known[u].lon) for u in uids])
+        if known
+        else _points(path, rows, there, names[:2])
     )
-    for what, points, (lat, lon) in (
-        ("true", truth, names[:2]),
-        ("predicted", predicted, names[2:]),
-    ):
-        for suspicion in suspicions(*points.T):
-            if "radians" in suspicion:
-                raise UserError(
-                    f"{path}: {what} positions ({lat}, {lon}): {suspicion}; convert them to degrees"
-                )
-            print(f"warning: {path}: {what} positions ({lat}, {lon}): {suspicion}", file=sys.stderr)
+    predicted = (
+        positions([row.get(answer) for row in rows])
+        if answer
+        else _points(path, rows, there, names[2:])
+    )
+    _suspect(f"{path}: true positions ({names[0]}, {names[1]})", truth)
+    _suspect(f"{path}: predicted positions ({names[2]}, {names[3]})", predicted)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)
     try:
         found.table()  # refuses a truth that is not on Earth
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return found
+
+
+def _called(names: tuple[str, ...], there: Sequence[str], guess_truth: bool) -> tuple[str, ...]:
+    """`names`, the usual ones that are not there replaced by what else people call them."""
+    free = [name for name in there if name not in names]
+    guessed = [
+        name
+        if name in there or name not in CALLED or (name in NAMES[:2] and not guess_truth)
+        else find_column(free, CALLED[name]) or name
+        for name in names
+    ]
+    return tuple(guessed)
+
+
+def _points(
+    path: Path, rows: Sequence[Mapping[str, Any]], there: Sequence[str], names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the positions in two columns, shape (n, 2). Raises UserError without such columns."""
+    for name in names:
+        if name not in there:
+            raise UserError(f"{path} has no column {name!r}; its columns are: {', '.join(there)}")
+    axes = [
+        [_degrees(row.get(name), axis) for row in rows]
+        for name, axis in zip(names, ("lat", "lon"), strict=True)
+    ]
+    return np.array(axes, dtype=np.float64).T
+
+
+def _suspect(where: str, points: NDArray[np.float64]) -> None:
+    """Warn of what is probably wrong with a column. Raises UserError for radians."""
+    for suspicion in suspicions(*points.T):
+        if "radians" in suspicion:
+            raise UserError(f"{where}: {suspicion}; convert them to degrees")
+        print(f"warning: {where}: {suspicion}", file=sys.stderr)
 
 
 def _degrees(value: Any, axis: str) -> float:

@@ -326,6 +326,7 @@ def test_paper_code_differs_from_paper_in_the_documented_values_only():
         "reward.weights.format", "reward.weights.answer_format", "reward.format.style",
         "reward.spatial.truth", "reward.spatial.cut_km",
         "reward.semantic.below_gate_counts", "reward.semantic.missing_truth", "reward.consistency.agreement",
+        "reward.consistency.against",
     }  # fmt: skip
 
 
