@@ -61,7 +61,7 @@ class RolloutEngine:
         self.open.set()
 
     async def start(self) -> float:
-        """Starts vLLM; returns seconds. Blocks this process's event loop meanwhile (the engine must
+        """Start vLLM; return seconds. Blocks this process's event loop meanwhile (the engine must
         own it).
         """
         begin = time.monotonic()
@@ -138,7 +138,7 @@ class RolloutEngine:
                 self.idle.set()
 
     async def render(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all
+        """Return the prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all
         completions.
 
         The picture's identity (path, size, time of change) is its key in vLLM's processor cache.
@@ -189,6 +189,7 @@ class RolloutEngine:
     async def complete(
         self, uid: str, index: int, engine_input: Any, params: Any, submitted: float
     ) -> Rollout:
+        """Return one completion of a prompt as a Rollout."""
         version = self.version.number
         request_id = f"{uid}/{index}/{params.seed}/{version}"
         output = await self.run(engine_input, params, request_id, self.adapter)
@@ -215,7 +216,7 @@ class RolloutEngine:
         )
 
     async def swap(self, version: PolicyVersion) -> float:
-        """Takes the weights of `version`; returns seconds. New prompts wait meanwhile.
+        """Take the weights of `version`; return seconds. New prompts wait meanwhile.
 
         Merged weights are reloaded in place once the completions in flight have ended; an adapter
         goes beside those that are still in use (max_staleness + 2 are kept), so nothing waits for
@@ -245,9 +246,10 @@ class RolloutEngine:
         return time.monotonic() - begin
 
     async def sleep(self) -> None:
-        """Gives the GPU's memory to others until the next `swap`: the weights go to main memory,
+        """Give the GPU's memory to others until the next `swap`: the weights go to main memory,
         cached keys and values are forgotten (level 1; level 2 would drop the weights, which
-        adapters need). Prompts wait meanwhile. Never run on a GPU by the authors."""
+        adapters need). Prompts wait meanwhile. Never run on a GPU by the authors.
+        """
         self.open.clear()
         await within(SWAP_TIMEOUT_S, "waiting for completions before the sleep", self.idle.wait())
         await within(SWAP_TIMEOUT_S, "putting the engine to sleep", self.engine.sleep(level=1))
@@ -267,8 +269,9 @@ class RolloutEngine:
         await self.engine.reset_encoder_cache()
 
     async def load_adapter(self, version: PolicyVersion) -> None:
-        """A new name and id each time: vLLM would serve a known one from its cache. Not the
-        version's number: a run that goes back to a checkpoint comes to the same number again."""
+        """Load an adapter under a new name and id each time: vLLM would serve a known one from its
+        cache. Not the version's number: a run that goes back to a checkpoint comes to the same
+        number again."""
         from vllm.lora.request import LoRARequest
 
         number = next(self.adapter_numbers)
@@ -280,9 +283,8 @@ class RolloutEngine:
             await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
 
     async def prove(self, version: PolicyVersion) -> None:
-        """The guard: the engine's log-probabilities of the probe equal the learner's and moved if
-        the learner's did.
-        """
+        """Raise unless the guard holds: the engine's log-probabilities of the probe equal the
+        learner's and moved if the learner's did."""
         before, learner_before = self.probe, self.version.probe_logprobs
         after = await self.probe_logprobs()
         if version.probe_logprobs:
@@ -317,7 +319,7 @@ class RolloutEngine:
         return tuple(flat.logprobs[start] for start, end in spans if end > start)
 
     async def run(self, prompt: Any, params: Any, request_id: str, adapter: Any) -> Any:
-        """The one, final output of a request (see RequestOutputKind.FINAL_ONLY)."""
+        """Return the one, final output of a request (see RequestOutputKind.FINAL_ONLY)."""
         outputs = [
             output
             async for output in self.engine.generate(
@@ -344,7 +346,7 @@ class RolloutEngine:
                 self.idle.set()
 
     async def stop(self) -> None:
-        """Ends the engine's processes. Idempotent."""
+        """End the engine's processes. Idempotent."""
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None

@@ -171,6 +171,7 @@ class AfterStep:
     unsaved: int = 0
 
     async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
+        """Record a step; validate, plot and save where it is time."""
         metrics |= (
             await self.stack.services.cache_metrics() | dict(self.load) | await self.validated(step)
         )
@@ -189,8 +190,8 @@ class AfterStep:
         self.tidy()
 
     async def validated(self, step: int) -> dict[str, float]:
-        """The validation's metrics where this step has one; notes whether the policy is the best so
-        far.
+        """Return the validation's metrics where this step has one; note whether the policy is the
+        best so far.
         """
         every, c = self.config.run.validate_every, self.config
         if not every or step % every:
@@ -221,7 +222,7 @@ class AfterStep:
         self.save_seconds = time.monotonic() - start
 
     async def saved(self) -> None:
-        """Waits for the checkpoint that is being written; tries once more to write the records that
+        """Wait for the checkpoint that is being written; try once more to write the records that
         wait for room.
         """
         for name in list(self.run.waiting):
@@ -232,6 +233,7 @@ class AfterStep:
         self.tidy()
 
     def warn(self, problems: Sequence[str]) -> None:
+        """Say what went wrong with checkpoints, and count it."""
         self.unsaved += len(problems)
         for problem in problems:
             say(
@@ -239,10 +241,11 @@ class AfterStep:
             )
 
     def tidy(self) -> None:
+        """Remove the checkpoints that are no longer kept."""
         checkpoints.tidy(self.run.path / "checkpoints", self.config.run.keep_checkpoints, self.best)
 
     async def save_on_the_way_out(self) -> None:
-        """A checkpoint of the last step; says so when the learner can no longer give one."""
+        """Write a checkpoint of the last step; say so when the learner can no longer give one."""
         try:
             await self.saved()
             if self.run.waiting:
@@ -259,9 +262,8 @@ class AfterStep:
 
 
 def prompt_order(prompts: Sequence[Prompt], seed: int) -> Callable[[int], Prompt]:
-    """The i-th prompt of a run: every epoch is a permutation that depends on seed and epoch
-    only.
-    """
+    """Return a function that gives the i-th prompt of a run: every epoch is a permutation that
+    depends on seed and epoch only."""
     if not prompts:
         raise UserError("the training manifest has no usable sample")
     epochs: dict[int, list[Prompt]] = {}

@@ -145,9 +145,8 @@ def _targets(panel: Panel) -> list[dict[str, str]]:
 
 
 def _query(row: str) -> dict[str, str]:
-    """Of one row of the metric table. A row of each part of the reward is asked for by a pattern,
-    which finds the user's own parts too.
-    """
+    """Return the queries of one row of the metric table. A row of each part of the reward is asked
+    for by a pattern, which finds the user's own parts too."""
     name = PROMETHEUS_NAME.format(row)
     if PART not in row:
         return {"expr": f'{name}{{run=~"$run"}}', "legendFormat": f"{row} {{{{run}}}}"}

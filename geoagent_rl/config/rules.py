@@ -78,7 +78,7 @@ def check_rewards(config: Config) -> None:
 
 
 def check_spatial(config: Config) -> None:
-    """The curve of the spatial reward, its gate and numbers that change with the step."""
+    """Check the curve of the spatial reward, its gate and numbers that change with the step."""
     c = config.reward.spatial
     at = [km for km, _ in c.points]
     if c.shape in ("knots", "steps") and (not at or sorted(set(at)) != at):
@@ -95,7 +95,7 @@ def check_spatial(config: Config) -> None:
 
 
 def check_answer(config: Config) -> None:
-    """What a form of the answer leaves to the rewards."""
+    """Check what a form of the answer leaves to the rewards."""
     if config.policy.answer != "levels" and config.reward.weights.consistency:
         raise UserError(
             f"policy.answer={config.policy.answer} has no reasoned stages to judge: set "
@@ -115,7 +115,7 @@ def check_replicas(config: Config) -> None:
 
 
 def check_learning(config: Config) -> None:
-    """Settings of the learner that are each sensible and together wrong.
+    """Refuse settings of the learner that are each sensible and together wrong.
 
     There is no rule for top-p or top-k, which would make the sampler's log-probabilities useless in
     ratios and weights (they would be those of another, truncated distribution): the engine offers

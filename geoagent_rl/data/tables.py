@@ -296,7 +296,7 @@ def _json_batches(
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Of one type if they are, else as text."""
+    """Return the values of one type if they are, else as text."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

@@ -1,0 +1,1 @@
+"""The model: loading, prompts, rows, adapters, export, sizes."""

@@ -15,7 +15,7 @@ from geoagent_rl.types import UserError
 
 
 def export(source: Path, out: Path, base: str = "") -> Path:
-    """Merges `source`, a checkpoint directory or a run (its newest checkpoint), into the new
+    """Merge `source`, a checkpoint directory or a run (its newest checkpoint), into the new
     directory `out`.
 
     base: in place of the recorded base checkpoint, where that has moved. Returns the checkpoint
@@ -30,8 +30,8 @@ def export(source: Path, out: Path, base: str = "") -> Path:
 
 
 def load_checkpoint(source: Path, base: str = "", dtype: str = "") -> tuple[Policy, str]:
-    """(base + adapter, base) of a checkpoint directory or a run's newest; dtype: in place of the
-    recorded one.
+    """Return (base + adapter, base) of a checkpoint directory or a run's newest; dtype: in place of
+    the recorded one.
 
     Raises UserError for a directory that is neither, or a base that is gone.
     """

@@ -26,8 +26,8 @@ def generate(
     seed: int = 0,
     max_pixels: int = 200_000,
 ) -> str:
-    """The policy's answer to one photograph (PIL RGB), without special tokens. temperature 0 is
-    greedy.
+    """Return the policy's answer to one photograph (PIL RGB), without special tokens. temperature 0
+    is greedy.
 
     system: "tiny" or "full"; empty chooses by the checkpoint's vocabulary.
     """

@@ -63,8 +63,8 @@ class Policy(nn.Module):
 
     @contextlib.contextmanager
     def adapter_off(self) -> Iterator[None]:
-        """The base model for a while. (PEFT's own context manager inspects all layers each time: 15
-        ms.)
+        """Yield the base model for a while. (PEFT's own context manager inspects all layers each
+        time: 15 ms.)
         """
         for layer in self.lora_layers:
             layer.enable_adapters(False)
@@ -108,8 +108,8 @@ class Policy(nn.Module):
         reference: bool = False,
         entropy: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """log p(token) of the completions, [B, T] float32, 0.0 on padding; and their entropy where
-        it is asked for, detached.
+        """Return log p(token) of the completions, [B, T] float32, 0.0 on padding; and their entropy
+        where it is asked for, detached.
 
         features: of the caller's images, which the batch's blocks refer to; none, and no positions,
         for texts without images on a CPU. mask: rows.visible or, with flex attention,
@@ -151,9 +151,8 @@ class Policy(nn.Module):
         return empty.index_copy(0, batch.slots, values).view(batch.targets.shape)
 
     def text_logprobs(self, ids: Sequence[int]) -> Tensor:
-        """log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no bans;
-        float32.
-        """
+        """Return log p(ids[i] | ids[:i]) for i >= 1 of a text without images, at temperature 1, no
+        bans; float32."""
         device = self.network.lm_head.weight.device
         tokens = torch.tensor([list(ids)], device=device)
         with torch.no_grad():
@@ -175,7 +174,7 @@ def load_processor(model_dir: str) -> Any:
 
 
 def load_network(model_dir: str, dtype: str = "float32") -> Qwen2_5_VLForConditionalGeneration:
-    """A Qwen2.5-VL checkpoint, directory or hub name. UserError if it cannot be found."""
+    """Return a Qwen2.5-VL checkpoint, directory or hub name. UserError if it cannot be found."""
     try:
         return Qwen2_5_VLForConditionalGeneration.from_pretrained(
             model_dir, dtype=getattr(torch, dtype)
@@ -191,7 +190,7 @@ def load_policy(
     gradient_checkpointing: bool = False,
     seed: int = 0,
 ) -> Policy:
-    """Loads any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the
+    """Load any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the
     base at first).
 
     With LoRA only the adapter trains; without, everything but the vision tower. The adapter is
@@ -218,7 +217,7 @@ def load_policy(
 
 
 def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
-    """The `gather` of a learner whose parameters are not sharded."""
+    """Be the `gather` of a learner whose parameters are not sharded."""
     return contextlib.nullcontext()
 
 
@@ -259,9 +258,8 @@ def merged_tensors(
 
 
 def checkpoint_name(name: str, hub_names: bool) -> str:
-    """Module name -> tensor name in the checkpoint. Hub checkpoints of Qwen2.5-VL keep their older,
-    shorter names.
-    """
+    """Return the tensor name in the checkpoint of a module name. Hub checkpoints of Qwen2.5-VL keep
+    their older, shorter names."""
     if not hub_names:
         return name
     return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
@@ -294,7 +292,7 @@ def save_merged(
     gather: Gather = everything_here,
     write: bool = True,
 ) -> None:
-    """Writes base + adapter as one Hugging Face directory that transformers and vLLM load; the
+    """Write base + adapter as one Hugging Face directory that transformers and vLLM load; the
     policy is untouched.
 
     Whole or absent. Tensor names, configuration, tokenizer and processor are those of the base
@@ -318,7 +316,7 @@ def save_merged(
 
 
 def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:
-    """The adapter's tensors under PEFT's names, on the CPU."""
+    """Return the adapter's tensors under PEFT's names, on the CPU."""
     with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
         state = get_peft_model_state_dict(policy.model)
         return {
@@ -330,14 +328,14 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
 def save_adapter(
     policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True
 ) -> None:
-    """Writes a PEFT adapter directory, the form that vLLM's LoRA requests take."""
+    """Write a PEFT adapter directory, the form that vLLM's LoRA requests take."""
     state = adapter_state(policy, gather)
     if write:
         write_adapter(policy, state, Path(out_dir))
 
 
 def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
-    """An `adapter_state` of the policy as a PEFT adapter directory."""
+    """Write an `adapter_state` of the policy as a PEFT adapter directory."""
     out.mkdir(parents=True, exist_ok=True)
     adapters: Any = policy.model.peft_config
     adapters["default"].save_pretrained(out)
@@ -345,7 +343,7 @@ def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
 
 
 def load_adapter(policy: Policy, adapter_dir: str, gather: Gather = everything_here) -> None:
-    """Puts a saved adapter into the policy's own, in place."""
+    """Put a saved adapter into the policy's own, in place."""
     state = load_file(Path(adapter_dir) / "adapter_model.safetensors")
     with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
         set_peft_model_state_dict(policy.model, state)

@@ -137,8 +137,9 @@ def probe_ids(tokenizer: Any) -> tuple[int, ...]:
 
 
 def check_image_tokens(image: str, tokens: int, grid: Tensor, merge: int) -> None:
-    """Raises ValueError unless a prompt's image tokens are as many as the merged patches of its
-    image, grid [3]."""
+    """Raise ValueError unless a prompt's image tokens are as many as the merged patches of its
+    image, grid [3].
+    """
     patches = int(grid.prod()) // merge**2
     if tokens != patches:
         raise ValueError(

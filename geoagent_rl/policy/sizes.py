@@ -35,6 +35,7 @@ class Vision:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters."""
         h, merged = self.hidden, self.hidden * self.merge**2
         block = 2 * h + (3 * h * h + 3 * h) + (h * h + h) + (3 * h * self.mlp + 2 * self.mlp + h)
         merger = h + (merged * merged + merged) + (merged * self.out + self.out)
@@ -76,7 +77,7 @@ class Architecture:
 
     @property
     def linear_parameters(self) -> int:
-        """Of the language model's layers, without biases."""
+        """Return the parameters of the language model's layers, without biases."""
         return self.layers * sum(i * o for i, o in self.linears)
 
     @property
@@ -92,6 +93,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
+        """Number of parameters."""
         return (
             self.linear_parameters
             + self.other_parameters
@@ -99,9 +101,8 @@ class Architecture:
         )
 
     def weight_bytes(self, dtype: str) -> int:
-        """Of all weights: at `dtype`, or 4 bits with a 16-bit scale and a 4-bit zero per group
-        where quantised.
-        """
+        """Return the bytes of all weights: at `dtype`, or 4 bits with a 16-bit scale and a 4-bit
+        zero per group where quantised."""
         if not self.group:
             return self.parameters * BYTES[dtype]
         per_layer = sum(
@@ -110,14 +111,16 @@ class Architecture:
         return self.layers * per_layer + 2 * (self.parameters - self.linear_parameters)
 
     def lora_parameters(self, rank: int) -> int:
+        """Return the number of parameters of an adapter of this rank."""
         return self.layers * sum(rank * (i + o) for i, o in self.linears)
 
     def kv_bytes(self, dtype: str) -> int:
-        """Of the key-value cache, per token."""
+        """Return the bytes of the key-value cache, per token."""
         return 2 * self.layers * self.kv_heads * self.head_dim * BYTES[dtype]
 
     def image_tokens(self, max_pixels: int) -> int:
-        """Of a photograph that fills the pixel budget (smaller ones have fewer)."""
+        """Return the tokens of a photograph that fills the pixel budget (smaller ones have
+        fewer)."""
         return max_pixels // (self.vision.patch * self.vision.merge) ** 2 if self.vision else 0
 
 
@@ -131,6 +134,7 @@ def qwen25vl(
     vision_mlp: int,
     tied: bool = False,
 ) -> Architecture:
+    """Return the shape of a Qwen2.5-VL."""
     vision = Vision(depth=32, hidden=1280, mlp=vision_mlp, out=hidden)
     return Architecture(hidden, layers, heads, kv, 128, mlp, vocab, tied, vision=vision)
 
@@ -155,7 +159,7 @@ ALIASES = {"tiny": "tiny-policy", "tiny-base": "tiny-policy", "smollm2": "SmolLM
 
 
 def architecture(model: str, setting: str) -> Architecture:
-    """The shape of a checkpoint directory, or of a name that contains a published one's.
+    """Return the shape of a checkpoint directory, or of a name that contains a published one's.
 
     Raises UserError that names `setting` where neither is known.
     """
@@ -173,6 +177,7 @@ def architecture(model: str, setting: str) -> Architecture:
 
 
 def judge_architecture(model: str) -> Architecture:
+    """Return the shape of a judge model. UserError for an unknown one."""
     if model == "tiny":
         return from_config(json.loads(TINY_JUDGE.read_text()), str(TINY_JUDGE))
     return architecture(model, "judge.model")

@@ -44,6 +44,7 @@ async def score(
 
 
 def reasoning_text(stage: Stage) -> str:
+    """Return the reasoning of a stage in one line."""
     return " ".join(stage.reasoning.split())
 
 
@@ -64,8 +65,8 @@ def length_factor(characters: int, config: ConsistencyConfig) -> float:
 def targets(
     stages: Sequence[Stage], truth_levels: Sequence[str], config: ConsistencyConfig
 ) -> tuple[str, ...]:
-    """The names that the agent's conclusions must agree with, one per stage; "" where the truth
-    names none.
+    """Return the names that the agent's conclusions must agree with, one per stage; "" where the
+    truth names none.
     """
     if config.against == "truth":
         return without_hedges(truth_levels)[: len(stages)]
@@ -82,7 +83,9 @@ def nothing_to_judge(truth_levels: Sequence[str], config: ConsistencyConfig) -> 
 def questions(
     stages: Sequence[Stage], targets: Sequence[str], config: ConsistencyConfig
 ) -> tuple[JudgeItem | None, ...]:
-    """What to ask the agent, one entry per stage; None for a stage that cannot earn anything."""
+    """Return what to ask the agent, one entry per stage; None for a stage that cannot earn
+    anything.
+    """
     items: list[JudgeItem | None] = []
     for i, (stage, target) in enumerate(zip(stages, targets, strict=True)):
         text = reasoning_text(stage)
@@ -95,7 +98,9 @@ def questions(
 def comparisons(
     targets: Sequence[str], verdicts: Sequence[Verdict | None], config: ConsistencyConfig
 ) -> tuple[LevelPair | None, ...]:
-    """What to ask the gazetteer: stages whose two names differ as text and are both names."""
+    """Return what to ask the gazetteer: stages whose two names differ as text and are both
+    names.
+    """
     pairs: list[LevelPair | None] = []
     for i, (target, verdict) in enumerate(zip(targets, verdicts, strict=True)):
         if (

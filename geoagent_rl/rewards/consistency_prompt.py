@@ -53,7 +53,7 @@ FORM = rf'\{{"conclusion": "[^"\\\x00-\x1f]{{0,{MAX_CHARS}}}"\}}'
 
 
 def question(item: JudgeItem) -> str:
-    """The item as JSON in one line. "<" is written as an escape, so that no "<|im_end|>" or
+    """Return the item as JSON in one line. "<" is written as an escape, so that no "<|im_end|>" or
     "</think>" can occur.
     """
     data = {"stage": item.stage, "earlier": list(item.earlier), "reasoning": item.reasoning}
@@ -61,14 +61,14 @@ def question(item: JudgeItem) -> str:
 
 
 def answer(conclusion: str) -> str:
-    """The agent's answer in the exact form that FORM admits; names with quotes or backslashes have
-    none.
+    """Return the agent's answer in the exact form that FORM admits; names with quotes or
+    backslashes have none.
     """
     return json.dumps({"conclusion": conclusion}, ensure_ascii=False)
 
 
 def messages(user: str) -> list[dict[str, str]]:
-    """The conversation whose last message is `user`, a `question`; everything before it is
+    """Return the conversation whose last message is `user`, a `question`; everything before it is
     constant.
     """
     messages = [{"role": "system", "content": SYSTEM}]
@@ -81,8 +81,8 @@ def messages(user: str) -> list[dict[str, str]]:
 
 
 def read_answer(text: str) -> str:
-    """The conclusion in an answer of that form; of one that the token limit cut off, the part that
-    is there.
+    """Return the conclusion in an answer of that form; of one that the token limit cut off, the
+    part that is there.
 
     ValueError for anything else.
     """

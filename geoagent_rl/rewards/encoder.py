@@ -67,7 +67,7 @@ class Encoder:
 
 
 def check(model: str) -> None:
-    """Raises UserError for a directory that is not there; quick, so that it can be asked before
+    """Raise UserError for a directory that is not there; quick, so that it can be asked before
     anything starts.
     """
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
@@ -75,7 +75,7 @@ def check(model: str) -> None:
 
 
 def load(model: str) -> Encoder:
-    """Raises UserError when a model cannot be found or read."""
+    """Return the encoder of this name. Raises UserError when it cannot be found or read."""
     check(model)
     return _load_use() if model == USE else _load_sentence_transformer(model)
 

@@ -71,6 +71,7 @@ def outcome(
 
 
 def gre(distance_km: float, scale_km: float) -> float:
+    """Return the reward of GRE for a distance."""
     x = min(distance_km, FARTHEST_KM) / scale_km
     return (
         2.0 * math.exp(-x) / (1.0 + math.exp(-x))
@@ -78,7 +79,7 @@ def gre(distance_km: float, scale_km: float) -> float:
 
 
 def contains(a: str, b: str) -> bool:
-    """Does one name contain the other, and is it at least 0.7 of its length?"""
+    """Say whether one name contains the other and is at least 0.7 of its length."""
     short, long = sorted((normalise(a), normalise(b)), key=len)
     return bool(short) and short in long and len(short) >= LENGTH_RATIO * len(long)
 

@@ -147,7 +147,7 @@ def compare(first: Sequence[Explanation], second: Sequence[Explanation]) -> dict
 
 
 def _line(number: int, text: str) -> Line:
-    """Raises ValueError with what is wrong."""
+    """Return the line, checked. Raises ValueError with what is wrong."""
     try:
         row = json.loads(text)
     except ValueError as error:
@@ -218,7 +218,9 @@ def _row(
 def _not_judged(
     parsed: Parsed, targets: Sequence[str], open_question: bool, config: RewardConfig
 ) -> Outcome:
-    """What can be said of consistency without a judge: 0 where nothing could earn, else unknown."""
+    """Return what can be said of consistency without a judge: 0 where nothing could earn, else
+    unknown.
+    """
     nobody = (None,) * len(parsed.stages)
     found = consistency.outcome(parsed, targets, nobody, nobody, config.consistency)
     return (
@@ -239,9 +241,8 @@ def _part(outcome: Outcome, weight: float) -> Explanation:
 
 
 def _add(parts: dict[str, Explanation], questions: Sequence[Any], has_judge: bool) -> None:
-    """What the outcomes do not hold: similarities by level, whether a judge was there, and what it
-    was asked.
-    """
+    """Add what the outcomes do not hold: similarities by level, whether a judge was there, and what
+    it was asked."""
     if "semantic" in parts:
         rows = parts["semantic"].get("levels", ())
         parts["semantic"]["similarities"] = {row["level"]: row.get("similarity") for row in rows}

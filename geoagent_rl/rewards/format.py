@@ -16,18 +16,19 @@ from geoagent_rl.types import Outcome, Prompt, Rollout
 async def score(
     prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
 ) -> Outcome:
-    """The whole form; see `outcome`."""
+    """Score the whole form; see `outcome`."""
     return outcome(parsed, rollout.text, config.format)
 
 
 async def score_answer(
     prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Services, config: RewardConfig
 ) -> Outcome:
-    """The answer block alone; see `answer_outcome`."""
+    """Score the answer block alone; see `answer_outcome`."""
     return answer_outcome(rollout.text)
 
 
 def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:
+    """Return how much of the form was kept."""
     details = {"levels": list(parsed.levels), "stages": len(parsed.stages)}
     if config.style == "tags":
         ok, problem = (

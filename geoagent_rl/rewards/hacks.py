@@ -105,7 +105,7 @@ HACKS = tuple(
 
 
 def completion(answer: str) -> str:
-    """A whole completion as it is; an answer in a well-formed one."""
+    """Return a whole completion as it is; an answer in a well-formed one."""
     if "<answer>" in answer:
         return answer
     stage = Stage(("signs",), REASONING, "as the answer says", "High")
@@ -137,7 +137,7 @@ async def score(places: LocalPlaces, hacks: Sequence[Hack] = HACKS) -> list[Earn
 
 
 def markdown(found: Sequence[Earned]) -> str:
-    """The table of docs/rewards.md."""
+    """Return the table of docs/rewards.md."""
     lines = [
         "| kind | truth | answer | spatial | semantic | format | total | honest answer | its total |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -164,6 +164,7 @@ def _cell(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Print what every hack earns."""
     (places,) = LocalPlaces.open(RewardConfig())
     table = markdown(asyncio.run(score(places)))
     if arguments[:1] == ["--write"]:

@@ -54,7 +54,8 @@ def smollm2(cache_dir: Path | None = None) -> Path:
 
 
 def convert_gguf(folder: Path, file: str, out: Path) -> None:
-    """A GGUF file as a bfloat16 safetensors directory; `out` appears complete or not at all."""
+    """Convert a GGUF file to a bfloat16 safetensors directory; `out` appears complete or not at
+    all."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

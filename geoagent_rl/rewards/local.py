@@ -38,10 +38,13 @@ class LocalPlaces:
         return [cls(gazetteer, encoders[c.encoder.model], c.semantic.names_first) for c in configs]
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
+        """Return a Match or None (no such place) per address."""
         return [self.gazetteer.geocode(*address) for address in addresses]
 
     async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        """Return the similarity of each pair of names."""
         return names.similarities(self.gazetteer, self.encoder, pairs, self.names_first)
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
+        """Say of each pair whether both names mean one place."""
         return names.same_place(self.gazetteer, pairs)

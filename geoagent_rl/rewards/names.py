@@ -45,8 +45,9 @@ def similarities(
 
 
 def says_wider_again(gazetteer: Gazetteer, pair: LevelPair) -> bool:
-    """Does `pair.a` only repeat a wider level, as "Bavaria", "Bayern" or "a Bavarian town" do in
-    the place's slot? A repetition is not a name of the level, however alike an encoder finds them.
+    """Say whether `pair.a` only repeats a wider level, as "Bavaria", "Bayern" or "a Bavarian town"
+    do in the place's slot. A repetition is not a name of the level, however alike an encoder finds
+    them.
 
     The wider levels are the true ones: where the answer has others, its gate is closed anyway."""
     for n, wider in enumerate(pair.within):
@@ -68,4 +69,5 @@ def _only_about(name: str, wider: str) -> bool:
 
 
 def same_place(gazetteer: Gazetteer, pairs: Sequence[LevelPair]) -> list[bool]:
+    """Say of each pair whether both names mean one place, by the gazetteer alone."""
     return [gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within) for pair in pairs]

@@ -33,8 +33,9 @@ async def score(
 
 
 def pairs(levels: Sequence[str], truth_levels: Sequence[str]) -> tuple[LevelPair | None, ...]:
-    """The three questions to ask, None where either side names nothing. Both names are read within
-    the true coarser levels: a coarser level that is wrong closes its gate anyway."""
+    """Return the three questions to ask, None where either side names nothing. Both names are read
+    within the true coarser levels: a coarser level that is wrong closes its gate anyway.
+    """
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
     return tuple(
         LevelPair(level, predicted[i], true[i], true[:i]) if predicted[i] and true[i] else None

@@ -64,19 +64,31 @@ class Verdict:
 
 
 class Geocoder(Protocol):
+    """What knows where addresses lie."""
+
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
-        """None: no such place (an answer, not a failure)."""
+        """Return a Match per address; None: no such place (an answer, not a failure)."""
+        ...
 
 
 class Semantic(Protocol):
-    async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]: ...
+    """What compares names."""
+
+    async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
+        """Return the similarity of each pair of names."""
+        ...
 
     async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
-        """Do both names mean one place, by the gazetteer alone?"""
+        """Say of each pair whether both names mean one place, by the gazetteer alone."""
+        ...
 
 
 class Judge(Protocol):
-    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]: ...
+    """What reads the conclusion in a reasoning."""
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Return a verdict per item."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from geoagent_rl.types import Outcome
 
 
 def part_weights(config: RewardConfig) -> dict[str, float]:
-    """The parts in play (weight not 0), in the configuration's order."""
+    """Return the parts in play (weight not 0), in the configuration's order."""
     weights = vars(config.weights) | {name: own.weight for name, own in config.custom.items()}
     return {name: weight for name, weight in weights.items() if weight != 0}
 

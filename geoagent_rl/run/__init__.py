@@ -1,0 +1,1 @@
+"""The run directory: records, checkpoints, locks, where a run starts."""

@@ -28,6 +28,7 @@ NAME = "step-{:06d}"
 
 
 def step_of(checkpoint: Path) -> int:
+    """Return the step of a checkpoint directory."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
@@ -115,7 +116,7 @@ def newest_whole(folder: Path, say: Say, recorded: int) -> Path | None:
 
 
 def tidy(folder: Path, keep: int, best: int | None) -> None:
-    """Keeps the newest `keep` checkpoints and that of step `best`, which the link "best" names once
+    """Keep the newest `keep` checkpoints and that of step `best`, which the link "best" names once
     it is there.
     """
     there = {step_of(p): p for p in complete(folder)}
@@ -140,7 +141,7 @@ class BackgroundWriter:
     def begin(
         self, directory: Path, write: Callable[[Path], None], state: Mapping[str, Any]
     ) -> None:
-        """Starts `write_whole`, after the one before it has ended. What it is given must not change
+        """Start `write_whole`, after the one before it has ended. What it is given must not change
         any more.
         """
         self.wait()
@@ -157,11 +158,12 @@ class BackgroundWriter:
         self.thread.start()
 
     def wait(self) -> None:
+        """Wait for the checkpoint that is being written."""
         if self.thread is not None:
             self.thread.join()
             self.thread = None
 
     def take_problems(self) -> list[str]:
-        """What has gone wrong since the last call, one line each."""
+        """Return what has gone wrong since the last call, one line each."""
         problems, self.problems = self.problems, []
         return problems

@@ -49,6 +49,8 @@ MAX_WAITING = 64 * 2**20  # characters of lines that wait for room on a full dis
 
 
 class RunDir:
+    """One run directory: its lock, records, evaluations and checkpoints."""
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
         self.waiting: dict[str, list[str]] = {}  # lines by file that the disk has not taken
@@ -133,7 +135,7 @@ class RunDir:
         flush(self.path)
 
     def take_problems(self) -> list[str]:
-        """What could not be written since the last call."""
+        """Return what could not be written since the last call."""
         problems, self.problems = self.problems, []
         return problems
 
@@ -155,6 +157,7 @@ class RunDir:
         write_text(self.path / DONE, json.dumps({"steps": steps}) + "\n", durable=True)
 
     def record_step(self, metrics: Mapping[str, Any], groups: Sequence[Group]) -> None:
+        """Add the records of one step."""
         self.append(
             "rollouts.jsonl", (row for g in groups for row in rollout_rows(metrics["step"], g))
         )
@@ -169,6 +172,7 @@ class RunDir:
         return (records.record(path.read_bytes()) or {}) if path.exists() else {}
 
     def record_eval(self, stage: str, split: str, metrics: Mapping[str, Any]) -> None:
+        """Add an evaluation to eval.json."""
         table = self.evaluations()
         table.setdefault(stage, {})[split] = metrics
         write_json(self.path / "eval.json", table)
@@ -180,6 +184,7 @@ class RunDir:
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def checkpoint(self, step: int) -> Path:
+        """Return the directory of a step's checkpoint."""
         return self.path / "checkpoints" / checkpoints.NAME.format(step)
 
     def checkpoints(self) -> list[Path]:
@@ -234,6 +239,7 @@ def dropped_row(step: int, group: Group) -> dict[str, Any]:
 
 
 def rollout_rows(step: int, group: Group) -> Iterable[dict[str, Any]]:
+    """Yield the rows of a group for rollouts.jsonl."""
     for sample, advantage in zip(group.samples, group.advantages, strict=True):
         rollout = sample.rollout
         yield {

@@ -77,7 +77,7 @@ def _check_inputs(run: RunDir, config: Config, more: Sequence[str] = ()) -> None
 
 
 def _check_config_file(run: RunDir) -> None:
-    """A configuration that no run has written is the user's."""
+    """Refuse a config.yaml that no run has written: it is the user's."""
     file = run.path / CONFIG
     if not file.exists() or (run.path / "checkpoints").is_dir():
         return

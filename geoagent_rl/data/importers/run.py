@@ -174,7 +174,7 @@ def _fill(rows: list[dict[str, Any]], options: Options) -> list[str]:
 
 
 def _without_row(images: Finder) -> list[str]:
-    """Of a data set whose photographs are files, those that no row names."""
+    """Return, of a data set whose photographs are files, those that no row names."""
     left = sorted(images.files - images.taken) if images.taken else []
     return (
         [f"{len(left)} images without a row are left out (first: {left[0].name})"] if left else []
