@@ -21,9 +21,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from geoagent_rl.config import Config
+from geoagent_rl.credit import OVER_BATCH, advantages_of_group, with_batch_advantages
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
 from geoagent_rl.grpo.stopping import (
@@ -145,9 +144,11 @@ async def train(
                     started += 1
                 groups.append(await running.popleft())
                 raise_first(learning)
-                if trains(groups[-1], config.rollout):
-                    learnt = timed(clock.learning, learner.accumulate(groups[-1]))
-                    learning.append(asyncio.create_task(learnt))
+                if config.learner.advantage not in OVER_BATCH:
+                    learning += learnt_from(groups[-1:], config, learner, clock)
+            if config.learner.advantage in OVER_BATCH:
+                groups = with_batch_advantages(config, groups)
+                learning += learnt_from(groups, config, learner, clock)
             await asyncio.gather(*learning)
             learning.clear()
             prompts = started - len(running)
@@ -164,6 +165,17 @@ async def train(
         for task in (*running, *learning):
             task.cancel()
         await asyncio.gather(*running, *learning, return_exceptions=True)
+
+
+def learnt_from(
+    groups: Sequence[Group], config: Config, learner: Learner, clock: StepClock
+) -> list[asyncio.Task[None]]:
+    """Hand over the groups that the step trains on; the tasks end when they are learnt from."""
+    return [
+        asyncio.create_task(timed(clock.learning, learner.accumulate(group)))
+        for group in groups
+        if trains(group, config.rollout)
+    ]
 
 
 def raise_first(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -239,7 +251,7 @@ async def make_group(
     except (BadImage, NoEngineCompletes) as error:
         log.warning("%s: left out: %s", prompt.uid, error)
         return Group(prompt, (), (), str(error), isinstance(error, NoEngineCompletes))
-    return Group(prompt, tuple(scored), tuple(group_advantages(comparable_totals(config, scored))))
+    return Group(prompt, tuple(scored), tuple(advantages_of_group(config, scored)))
 
 
 async def generate_and_score(
@@ -308,19 +320,6 @@ async def first_up(engines: Sequence[Engine], first: int, tried: Sequence[Engine
     finally:
         for task in waiting:
             task.cancel()
-
-
-def comparable_totals(config: Config, scored: Sequence[ScoredRollout]) -> list[float | None]:
-    """Return what advantages are made of: the total rewards, after the overlong penalty where that
-    is chosen.
-    """
-    totals, c = [s.total for s in scored], config.learner
-    if c.overlong != "penalty":
-        return totals
-    lengths = [len(s.rollout.completion_ids) for s in scored]
-    return penalised(
-        totals, lengths, config.rollout.max_tokens, c.overlong_buffer, c.overlong_penalty
-    )
 
 
 async def generate(

@@ -121,6 +121,11 @@ def check_learning(config: Config) -> None:
     ratios and weights (they would be those of another, truncated distribution): the engine offers
     neither."""
     c = config.learner
+    if c.advantage == "gdpo" and c.overlong == "penalty":
+        raise UserError(
+            "learner.advantage=gdpo scales reward parts, and learner.overlong=penalty is none: set "
+            "learner.overlong=keep or mask"
+        )
     if config.rollout.swap == "adapter" and config.policy.lora_rank > LORA_RANKS[-1]:
         raise UserError(
             f"policy.lora_rank={config.policy.lora_rank} is more than an engine serves as an adapter "

@@ -42,6 +42,29 @@ async def test_every_prompt_is_trained_once_and_in_order():
     assert all([s.rollout.index for s in g.samples] == [0, 1, 2, 3] for _, g in learner.groups)
 
 
+ONE_PART = ["reward.weights.semantic=0", "reward.weights.consistency=0", "reward.weights.format=0"]
+
+
+@pytest.mark.parametrize("kind", ["none", "batch", "gdpo"])
+async def test_advantages_of_every_kind_keep_the_order_within_a_group(kind):
+    learner = FakeLearner()
+    config = settings(f"learner.advantage={kind}", *ONE_PART)
+    await run(config, [FakeEngine(0.001)], FakeScorer(unscorable=0.1), learner)
+    assert len(learner.groups) == 20
+    for _, group in learner.groups:
+        known = [
+            (s.total, a)
+            for s, a in zip(group.samples, group.advantages, strict=True)
+            if s.total is not None
+        ]
+        assert [a for _, a in sorted(known)] == sorted(a for _, a in known)
+        assert all(
+            a == 0.0
+            for s, a in zip(group.samples, group.advantages, strict=True)
+            if s.total is None
+        )
+
+
 @pytest.mark.parametrize("staleness", [0, 1, 2])
 async def test_staleness_is_bounded_by_one_integer(staleness):
     learner = FakeLearner(0.001)

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from geoagent_rl.driver import comparable_totals
+from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
 from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, Sampling, Truth

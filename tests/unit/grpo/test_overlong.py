@@ -5,7 +5,7 @@ by hand.
 import pytest
 
 from geoagent_rl.config import Config
-from geoagent_rl.driver import comparable_totals
+from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.overlong import counted, penalised, soft_penalty
 from geoagent_rl.grpo.samples import TrainSample
