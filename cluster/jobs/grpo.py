@@ -8,7 +8,6 @@ taken. At max_staleness 0 on CPUs the rest is what it would have been (docs/resu
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from geoagent_rl import driver
 from geoagent_rl.colocate import ColocatedLearner
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
+from geoagent_rl.data.curriculum import prompt_order, rated
 from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.metrics.batch import mean
@@ -32,7 +32,7 @@ from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.origin import check_origin, origin_of
 from geoagent_rl.terminal import say
-from geoagent_rl.types import Group, InfraError, Prompt, Sampling, UserError
+from geoagent_rl.types import Group, InfraError, Prompt, Sampling
 
 
 async def reinforce(
@@ -51,10 +51,11 @@ async def reinforce(
     prompts or base weights are not those of the checkpoint (run/origin.py). A learner that dies is
     started again from the newest checkpoint, so at most run.save_every steps are done twice."""
 
-    prompts = [x.prompt() for x in samples]
+    prompts, plan = [x.prompt() for x in samples], s.config.curriculum
+    order = prompt_order(rated(samples, plan.by), s.config.run.seed, plan)
     base = checkpoint_dir(model_dir)
     origin = await asyncio.to_thread(origin_of, prompts, s.config.run.seed, base)
-    work = Work(stack, run, model_dir, prompts, held, origin, accept)
+    work = Work(stack, run, model_dir, prompts, order, held, origin, accept)
 
     async def attempt(life: int) -> None:
         await reinforce_once(s, work, resume or life > 0, life)
@@ -70,6 +71,7 @@ class Work:
     run: RunDir
     model_dir: str
     prompts: Sequence[Prompt]
+    order: Callable[[int], Prompt]
     held: Sequence[manifest.Sample]
     origin: Mapping[str, str]
     accept: bool
@@ -105,12 +107,18 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
         if not resume:
             await after.save(0)  # what a learner that dies soon goes back to
         try:
-            order = prompt_order(work.prompts, config.run.seed)
             learning = (
                 ColocatedLearner(group, stack.engines[0]) if config.placement.colocate else group
             )
             await driver.train(
-                config, order, stack.engines, stack.scorer, learning, after.step, first, prompt
+                config,
+                work.order,
+                stack.engines,
+                stack.scorer,
+                learning,
+                after.step,
+                first,
+                prompt,
             )
         except LearnerLost:
             raise  # it has nothing left to save
@@ -259,22 +267,3 @@ class AfterStep:
                 say(f"saved {where}; `train --resume run.dir={self.run.path}` continues from there")
         except InfraError as error:
             say(f"step {self.done} could not be saved: {error}")
-
-
-def prompt_order(prompts: Sequence[Prompt], seed: int) -> Callable[[int], Prompt]:
-    """Return a function that gives the i-th prompt of a run: every epoch is a permutation that
-    depends on seed and epoch only."""
-    if not prompts:
-        raise UserError("the training manifest has no usable sample")
-    epochs: dict[int, list[Prompt]] = {}
-
-    def at(i: int) -> Prompt:
-        epoch, position = divmod(i, len(prompts))
-        if epoch not in epochs:
-            epochs.clear()
-            order = list(prompts)
-            random.Random(f"prompts/{seed}/{epoch}").shuffle(order)
-            epochs[epoch] = order
-        return epochs[epoch][position]
-
-    return at

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from geoagent_rl.config.grpo import LearnerConfig, RolloutConfig
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.config.sections import (
+    CurriculumConfig,
     DataConfig,
     EvalConfig,
     PlacementConfig,
@@ -33,6 +34,7 @@ class Config:
     )
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

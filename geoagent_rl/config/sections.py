@@ -65,6 +65,21 @@ class DataConfig:
 
 
 @dataclass(config=RULES)
+class CurriculumConfig:
+    """The order of the photographs (data/curriculum.py). It depends on these, the seed and the
+    manifest alone, so a resumed run goes on in it."""
+
+    by: Literal["", "locatability", "difficulty"] = key(
+        "", "The manifest's column that says how easy a photograph is. Empty: none does."
+    )
+    stages: Count = key(1, "Equal parts of an epoch, from easy to hard, each shuffled. 1: none.")
+    mix: dict[str, Count] = Field(
+        default_factory=dict,
+        description="Photographs of each domain in a round, such as {street: 3, map: 1}. Empty: all.",
+    )
+
+
+@dataclass(config=RULES)
 class ScenesConfig:
     """Rendered street scenes, for machines without photographs (tiny/scenes.py)."""
 

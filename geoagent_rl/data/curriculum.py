@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
+from geoagent_rl.config.sections import CurriculumConfig
+from geoagent_rl.data.manifest import Sample
 from geoagent_rl.types import Prompt, UserError
-
-By = Literal["", "locatability", "difficulty"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +25,21 @@ class Item:
     ease: float | None = None  # higher is easier
 
 
-@dataclass(frozen=True, slots=True)
-class Curriculum:
-    """stages: equal parts from easy to hard, each shuffled, 1 for none; mix: prompts of each domain
-    in a round ({"street": 3, "map": 1}), empty for none."""
+def rated(samples: Sequence[Sample], by: str) -> list[Item]:
+    """Return the samples as a curriculum sees them. by: the column that says how easy each is."""
+    sign = -1.0 if by == "difficulty" else 1.0
 
-    stages: int = 1
-    mix: Mapping[str, int] = field(default_factory=dict)
+    def ease(sample: Sample) -> float | None:
+        found = getattr(sample, by) if by else None
+        return None if found is None else sign * found
+
+    return [
+        Item(sample.prompt(), sample.domain or sample.source, ease(sample)) for sample in samples
+    ]
 
 
 def prompt_order(
-    items: Sequence[Item], seed: int, curriculum: Curriculum | None = None
+    items: Sequence[Item], seed: int, curriculum: CurriculumConfig | None = None
 ) -> Callable[[int], Prompt]:
     """Return the function that gives a run's i-th prompt.
 
@@ -45,7 +48,7 @@ def prompt_order(
     """
     if not items:
         raise UserError("the training manifest has no usable sample")
-    curriculum = curriculum or Curriculum()
+    curriculum = curriculum or CurriculumConfig()
     if curriculum.stages > 1 and all(item.ease is None for item in items):
         raise UserError(
             "curriculum.stages needs a column that says how easy each photograph is: see curriculum.by"
@@ -84,7 +87,9 @@ def hardness(item: Item) -> tuple[bool, float]:
     return (item.ease is None, -(item.ease or 0.0))
 
 
-def mixed(items: Sequence[Item], seed: int, curriculum: Curriculum) -> Callable[[int], Prompt]:
+def mixed(
+    items: Sequence[Item], seed: int, curriculum: CurriculumConfig
+) -> Callable[[int], Prompt]:
     """Return rounds in which each domain has its share, spread evenly; each has its own epochs."""
     orders = {}
     for domain in curriculum.mix:

@@ -13,6 +13,9 @@ the image files.
 | scene           | text   |        | scene class, for buckets in evaluation                       |
 | source, licence | text   |        | where the photograph comes from, on what terms               |
 | split           | text   |        | train, heldout, ... as the data set says                     |
+| domain          | text   |        | street, indoor, aerial, ...: what curriculum.mix counts      |
+| difficulty      | number |        | the higher the harder: what curriculum.stages may sort by    |
+| entities        | text   |        | things to see, separated by ";", for a reward term           |
 
 What happens to bad input. What puts the whole table in doubt stops with a UserError that names the
 row; what concerns one photograph leaves out that row, counted in a warning. A manifest of which no
@@ -82,15 +85,18 @@ class Sample:
     source: str = ""
     licence: str = ""
     split: str = ""
+    domain: str = ""
+    difficulty: float | None = None
+    entities: str = ""
 
     def prompt(self) -> Prompt:
         """Return what the policy is asked about this photograph."""
-        return Prompt(
-            self.uid, self.image, Truth(self.country, self.region, self.place, self.lat, self.lon)
-        )
+        truth = Truth(self.country, self.region, self.place, self.lat, self.lon)
+        columns = {"domain": self.domain, "entities": self.entities}
+        return Prompt(self.uid, self.image, truth, {k: v for k, v in columns.items() if v})
 
 
-NUMBERS = ("lat", "lon", "locatability")
+NUMBERS = ("lat", "lon", "locatability", "difficulty")
 COLUMNS = tuple(field.name for field in fields(Sample))
 NEEDED = ("uid", "image", "lat", "lon")
 SCHEMA = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS])
@@ -260,7 +266,9 @@ def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float |
         _degrees(row.get("lat"), "lat", 90, where),
         _degrees(row.get("lon"), "lon", 180, where),
     )
-    locatability = _number(row.get("locatability"), "locatability", where)
+    locatability, difficulty = (
+        _number(row.get(name), name, where) for name in ("locatability", "difficulty")
+    )
     texts["image"] = _confined(texts["image"], root, where)
     try:
         if max_megapixels is not None:
@@ -269,7 +277,7 @@ def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float |
         raise _Skip(f"image {error.kind}", str(error)) from None
     if lat is None or lon is None:
         raise _Skip("no coordinates", "lat or lon is blank")
-    return Sample(lat=lat, lon=lon, locatability=locatability, **texts)
+    return Sample(lat=lat, lon=lon, locatability=locatability, difficulty=difficulty, **texts)
 
 
 def _text(value: Any) -> str:

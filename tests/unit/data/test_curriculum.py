@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
+from geoagent_rl.config.sections import CurriculumConfig as Curriculum
 from geoagent_rl.data import curriculum
-from geoagent_rl.data.curriculum import Curriculum, Item, prompt_order
+from geoagent_rl.data.curriculum import Item, prompt_order
 from geoagent_rl.types import Prompt, Truth, UserError
 
 TRUTH = Truth("", "", "", 0.0, 0.0)
