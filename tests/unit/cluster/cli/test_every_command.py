@@ -64,8 +64,8 @@ ELSEWHERE = {
     "test_the_command_line_locates_a_folder_with_a_real_checkpoint",
     "export": "unit/policy/test_export.py::"
     "test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers",
-    "monitor": "unit/cluster/test_stop_signal.py::test_a_stopped_server_exits_with_130",
-    "serve-model": "unit/cluster/test_stop_signal.py::test_a_stopped_server_exits_with_130",
+    "monitor": "stack/test_stop_signal.py::test_a_stopped_server_exits_with_130",
+    "serve-model": "stack/test_stop_signal.py::test_a_stopped_server_exits_with_130",
 }
 
 

@@ -47,7 +47,6 @@ launch.run_until_done(work())
 IGNORING = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # the start of a command
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize(
     ("name", "shell", "times"),
     [("SIGTERM", [], 1), ("SIGINT", IGNORING, 1), ("SIGHUP", [], 1), ("SIGTERM", [], 3)],
@@ -69,7 +68,6 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("server", "number", "shell"),
     [
