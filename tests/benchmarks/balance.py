@@ -38,7 +38,8 @@ class Lengths:
     """Lengths of completions: a recorded run's, by group, or drawn."""
 
     def __init__(self, rollouts: Path | None) -> None:
-        self.rng, self.recorded = random.Random(0), defaultdict(list)
+        self.rng = random.Random(0)
+        self.recorded: dict[tuple[int, str], list[int]] = defaultdict(list)
         for line in rollouts.read_text().splitlines() if rollouts else []:
             row = json.loads(line)
             self.recorded[row["step"], row["prompt"]].append(row["tokens"])
@@ -51,6 +52,7 @@ class Lengths:
         return [max(1, min(1024, int(n))) for n in drawn]
 
     def steps(self, prompts: int, size: int) -> Iterator[list[list[TrainSample]]]:
+        self.rng.seed(0)
         ids = np.arange(PROMPT, dtype=np.int32)
         for _ in range(STEPS):
             yield [
@@ -67,13 +69,13 @@ def tokens(lengths: Lengths) -> None:
             loads = [0.0] * ranks
             for start in range(0, prompts, ranks):
                 call = [s for group in groups[start : start + ranks] for s in group]
-                begin = time.perf_counter()
+                begin = time.thread_time()
                 _, loads = assign(call, loads, BALANCE, cut=start + ranks >= prompts)
-                seconds.append(time.perf_counter() - begin)
+                seconds.append(time.thread_time() - begin)
             ratios.append(max(loads) * ranks / sum(cost(group, BALANCE) for group in groups))
         row = {"ranks": ranks, "groups": f"{prompts} x {size}"}
         row |= {"critical path / ideal": mean(ratios), "at most": round(max(ratios), 3)}
-        print(json.dumps(row | {"ms of a rank for a call": round(1e3 * max(seconds), 1)}))
+        print(json.dumps(row | {"ms of CPU of a rank for a call": round(1e3 * max(seconds), 1)}))
 
 
 def padding(lengths: Lengths) -> None:
