@@ -36,7 +36,7 @@ from geoagent_rl.policy.sizes import architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import run_id_of
-from geoagent_rl.terminal import say
+from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import InfraError, UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -119,7 +119,8 @@ async def session(
     """
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(ray.shutdown)
-        connect()
+        with phase("joining the Ray cluster" if on_a_cluster() else "starting Ray"):
+            connect()
         run_id = run_id_of(run_dir)
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
@@ -149,9 +150,11 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         if 0 < config.rollout.gpus_per_engine < 1:
             # vLLM measures the GPU's memory as it starts: one engine after the other
             await asyncio.shield(starting)
-        services = await start_services(config, s.run_id, s.run_dir / "cache")
-        cleanup.push_async_callback(services.stop)
-        await starting
+        with phase("starting geocoder, encoder and judge"):
+            services = await start_services(config, s.run_id, s.run_dir / "cache")
+            cleanup.push_async_callback(services.stop)
+        with phase(f"waiting for {len(engines)} rollout engines"):
+            await starting
         everything = dataclasses.replace(config.reward, weights=Weights(), schedules=())
         yield Stack(
             model_dir,
@@ -255,16 +258,17 @@ async def engine_up(engine: RemoteRollout, config: Config) -> None:
 
 @contextlib.asynccontextmanager
 async def learner(
-    s: Session, model_dir: str, phase: Phase, life: int = 0
+    s: Session, model_dir: str, stage: Phase, life: int = 0
 ) -> AsyncIterator[LearnerGroup]:
     """Yield a learner for one phase on top of the checkpoint in `model_dir`; only GRPO publishes a
     version at every step.
 
     life: how often this phase's learner has been started again; the dead one's actor names may
     still be taken."""
-    folder = str(s.weights_dir) if phase.kind == "grpo" else None
-    name = f"learner-{phase.kind}-{s.run_id}" + (f"-life{life}" if life else "")
-    group = await LearnerGroup.start(s.config, model_dir, phase, folder, name, s.place.learner)
+    folder = str(s.weights_dir) if stage.kind == "grpo" else None
+    name = f"learner-{stage.kind}-{s.run_id}" + (f"-life{life}" if life else "")
+    with phase(f"starting the learner for {stage.kind.upper()}"):
+        group = await LearnerGroup.start(s.config, model_dir, stage, folder, name, s.place.learner)
     try:
         yield group
     finally:

@@ -22,13 +22,11 @@ def storage_root() -> Path:
     return Path(os.environ.get(VARIABLE, "")).resolve()
 
 
-def on_storage(config: Config) -> Config:
-    """Return the configuration with absolute paths, as actors on other nodes and in other
-    directories need them.
+def with_run_dir(config: Config) -> Config:
+    """Return the configuration with the absolute path of its run directory, named by the time where
+    run.dir is empty.
 
-    What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError for a
-    submitted job whose run directory would be in the copy."""
-    root = storage_root()
+    Raises UserError for a submitted job whose run directory would be in the copy."""
     if (
         os.environ.get(IN_A_JOB)
         and VARIABLE not in os.environ
@@ -38,6 +36,18 @@ def on_storage(config: Config) -> Config:
             f"in a submitted job the working directory is a copy that goes with the job: set run.dir to an absolute "
             f"path on storage that all nodes see, or {VARIABLE} on the nodes"
         )
+    folder = config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}"
+    run = dataclasses.replace(config.run, dir=str(storage_root() / folder))
+    return dataclasses.replace(config, run=run)
+
+
+def on_storage(config: Config) -> Config:
+    """Return the configuration with absolute paths, as actors on other nodes and in other
+    directories need them.
+
+    What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError as
+    `with_run_dir` does."""
+    config, root = with_run_dir(config), storage_root()
 
     def existing(path: str) -> str:
         if not path or path in BUILT_IN or Path(path).is_absolute():
@@ -47,9 +57,6 @@ def on_storage(config: Config) -> Config:
     def new(path: str) -> str:
         return str(root / path) if path else path
 
-    run = dataclasses.replace(
-        config.run, dir=new(config.run.dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
-    )
     data = dataclasses.replace(
         config.data,
         manifest=existing(config.data.manifest),
@@ -61,7 +68,6 @@ def on_storage(config: Config) -> Config:
     cache = dataclasses.replace(config.reward.cache, dir=new(config.reward.cache.dir))
     moved = dataclasses.replace(
         config,
-        run=run,
         data=data,
         policy=dataclasses.replace(config.policy, model=existing(config.policy.model)),
         sft=dataclasses.replace(config.sft, manifest=existing(config.sft.manifest)),

@@ -9,13 +9,16 @@ nodes' environment or files (geoagent_rl/secrets.py)."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
+import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster import use_cluster_token
 from geoagent_rl.config import Config, load
@@ -40,6 +43,7 @@ UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes
 # Ray's words: a new cluster's job server answers before the agent that starts jobs
 TOO_EARLY = "No available agent"
 AGENT_WAIT_S = 90.0  # for that agent
+CONNECT_S = 5.0
 STOP_WAIT_S = 180  # between SIGTERM and SIGKILL: for the last checkpoint and for taking actors down
 TOKEN_HELP = (
     "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file with the cluster's token (RAY_AUTH_MODE=disabled for a "
@@ -113,6 +117,7 @@ def check_upload(folder: Path) -> None:
     """Measures what Ray would pack. Raises UserError that names the largest folders above the
     limit.
     """
+    logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
     sizes: Counter[str] = Counter()
@@ -148,13 +153,31 @@ def client(address: str) -> Any:
 
     try:
         return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        raise UserError(f"{address}: {str(error).splitlines()[0]} {TOKEN_HELP}") from None
+    except (AuthenticationError, ConnectionError) as error:
+        if isinstance(error, ConnectionError) or not listening(address):
+            raise UserError(
+                f"no job server at {address}: nothing listens there; start the cluster, or give the "
+                "address of its dashboard, http://HEAD:8265"
+            ) from None
+        raise UserError(
+            f"{address} takes no job without the cluster's token: {TOKEN_HELP}"
+        ) from None
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"no job server at {address}: {reason}; is the address right? If it is: {TOKEN_HELP}"
         ) from None
+
+
+def listening(address: str) -> bool:
+    """Whether something takes connections at an http(s) address."""
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def hand_in(jobs: Any, **job: Any) -> str:

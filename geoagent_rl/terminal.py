@@ -5,11 +5,19 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from geoagent_rl.types import InfraError, UserError
 
@@ -51,6 +59,25 @@ def refused(error: OSError) -> str:
     about = f"{error.filename}: " if error.filename else ""
     reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
     return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"
+
+
+@contextlib.contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Say what begins and, at its end, how long it took; in a terminal a clock runs meanwhile.
+
+    Phases follow each other: none is opened inside another, nor a `progress`.
+    """
+    start = time.monotonic()
+    with contextlib.ExitStack() as shown:
+        if sys.stderr.isatty():
+            columns = SpinnerColumn(), TextColumn(what), TimeElapsedColumn()
+            clock = Progress(*columns, console=Console(stderr=True), transient=True)
+            clock.add_task(what)
+            shown.enter_context(clock)
+        else:
+            say(f"{what} ...")
+        yield
+    say(f"{what}: {time.monotonic() - start:.1f} s")
 
 
 class progress:

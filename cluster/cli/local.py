@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -25,12 +26,28 @@ app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
     epilog="Begin with `geoagent-rl doctor`, then `geoagent-rl demo`. --debug shows an error's trace. See also docs/.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
+
+
+def show_version(asked: bool) -> None:
+    """Print the installed version and exit."""
+    if asked:
+        print(f"geoagent-rl {version('geoagent-rl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,9 +25,10 @@ from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
 from cluster.cli.recipes import recipes
 from cluster.cli.reward import reward_app
-from cluster.storage import storage_root
-from geoagent_rl.config import load
+from cluster.storage import storage_root, with_run_dir
+from geoagent_rl.config import Config, load
 from geoagent_rl.run.start import holds_a_run, resumed_config
+from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import UserError
 
 app.add_typer(reward_app, name="reward")
@@ -44,6 +46,20 @@ Overrides = Annotated[
 ]
 
 
+LIBRARIES = "loading Ray, torch and transformers"
+
+
+def opened(config: Config, comes: str) -> Config:
+    """Say where a run goes and what comes, before the libraries are loaded, which takes seconds;
+    return the configuration with that run directory.
+    """
+    config = with_run_dir(config)
+    say(f"run directory: {config.run.dir}")
+    say(f"comes: data, base policy, Ray, engines and rewards, {comes}")
+    say(f"watch: geoagent-rl monitor {shlex.quote(config.run.dir)}")
+    return config
+
+
 @app.command()
 def demo(
     overrides: Overrides = None,
@@ -53,8 +69,9 @@ def demo(
     ] = "",
 ) -> None:
     """Do the main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
-    settings = load(config, overrides or [])
-    from cluster.jobs.demo import run_demo
+    settings = opened(load(config, overrides or []), "scenes, SFT, GRPO, evaluation, report")
+    with phase(LIBRARIES):
+        from cluster.jobs.demo import run_demo
 
     run_demo(settings, photos)
 
@@ -63,7 +80,9 @@ def demo(
 def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.yaml")) -> None:
     """Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes RUN/policy."""
     settings = load(config, overrides or [])
-    from cluster.jobs.train import run_sft_job
+    settings = opened(settings, f"SFT of {settings.sft.epochs} epochs")
+    with phase(LIBRARIES):
+        from cluster.jobs.train import run_sft_job
 
     run_sft_job(settings)
 
@@ -116,7 +135,9 @@ def train(
     if goes_on and config is None:
         file = resumed_config(words, storage_root())
     settings = load(file, words)
-    from cluster.jobs.train import run_train_job
+    settings = opened(settings, f"GRPO of {settings.steps} steps, report")
+    with phase(LIBRARIES):
+        from cluster.jobs.train import run_train_job
 
     run_train_job(settings, goes_on, accept)
 
@@ -142,8 +163,10 @@ def eval_run(
     settings = load(
         config, [*(overrides or []), *([f"data.eval_manifest={manifest}"] if manifest else [])]
     )
-    from cluster.jobs.evaluate import run_eval_job
-    from geoagent_rl.evaluation.text import show_score
+    settings = opened(settings, f"at most {settings.eval.samples} photographs")
+    with phase(LIBRARIES):
+        from cluster.jobs.evaluate import run_eval_job
+        from geoagent_rl.evaluation.text import show_score
 
     with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout, which is the result's
         file, table = run_eval_job(settings, model, judge)

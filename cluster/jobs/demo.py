@@ -19,6 +19,7 @@ from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.metrics.batch import mean
+from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.model import load_processor
 from geoagent_rl.run.directory import RunDir
@@ -42,7 +43,6 @@ def run_demo(config: Config, photos: str) -> None:
         if photos:
             splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
         run.begin(config)
-        say(f"run directory: {run.path}")
         scenes = ("sft", "train", "heldout", "hidden")
         splits |= {split: dataset(config, run, SCENES, split) for split in scenes}
         tables = run_until_done(demo(config, run, splits, tiny_base(config)))
@@ -51,6 +51,7 @@ def run_demo(config: Config, photos: str) -> None:
     print(table_text(tables))
     print(learning_text(run, tables))
     print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {report}")
+    say(closing(run.path))
 
 
 async def demo(

@@ -34,7 +34,7 @@ from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.records import record
 from geoagent_rl.run.start import check_new
-from geoagent_rl.terminal import say
+from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import AnswerForm, UserError
 
 FILE, ABOUT = "predictions.jsonl", "predictions.json"
@@ -123,7 +123,8 @@ async def predict(
                 return await predict_on(config, stack.engines, stack.evaluation_scorer, todo, keep)
         async with starting_engines(s, checkpoint) as (engines, starting):
             scorer = places_scorer(config.reward, config.policy.answer)
-            await starting
+            with phase(f"waiting for {len(engines)} rollout engines"):
+                await starting
             return await predict_on(config, engines, scorer, todo, keep)
 
 

@@ -26,7 +26,7 @@ from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import RunDir
-from geoagent_rl.terminal import progress, say
+from geoagent_rl.terminal import phase, progress, say
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import scenes
 from geoagent_rl.types import Sampling, UserError
@@ -45,7 +45,8 @@ def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest
         seed = 2 * config.run.seed + (split == "train")
         source = split if split in scenes.SPLITS else "train"
         path = str(scenes.make(run.path / "data" / split, n, seed, source, with_cot=split == "sft"))
-    return manifest.read(path, config.data.max_image_megapixels)
+    with phase(f"reading {path}"):
+        return manifest.read(path, config.data.max_image_megapixels)
 
 
 def tiny_base(config: Config) -> str:

@@ -20,6 +20,7 @@ from cluster.launch import run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data.manifest import Sample
+from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import CONFIG, RunDir
@@ -51,7 +52,7 @@ def run_sft_job(config: Config) -> None:
 
         run_until_done(work())
         run.finish(0)
-    say(f"policy after SFT: {run.path / 'policy'}")
+    say(f"policy after SFT: {run.path / 'policy'}\n{closing(run.path)}")
 
 
 def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
@@ -90,7 +91,7 @@ def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
         run_until_done(work())
         report = write_report(run.path)
         run.finish(config.steps)
-    say(f"policy: {run.path / 'policy'}\nreport: {report}")
+    say(f"policy: {run.path / 'policy'}\nreport: {report}\n{closing(run.path)}")
 
 
 def say_changes(run: RunDir, config: Config, samples: Sequence[Sample], accept: bool) -> None:

@@ -5,6 +5,13 @@ needs comes first.
 import json
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli.main import app
+from tests.support.paths import CONFIGS
 
 HEAVY = (
     "torch",
@@ -35,3 +42,45 @@ def test_help_imports_nothing_heavy_and_lists_what_to_start_with_first():
     assert (
         shown.index("doctor") < shown.index("demo") < shown.index("train") < shown.index("predict")
     )
+
+
+FIRST_LINES = """
+import sys, types
+fake = types.ModuleType("cluster.jobs.{module}")
+fake.{function} = lambda *_: print(sorted(set({heavy}) & set(sys.modules))) or ("", {{}})
+sys.modules[fake.__name__] = fake
+from cluster.cli import main
+sys.argv = ["geoagent-rl", *{words}, "run.dir=runs/mine"]
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "function"),
+    [
+        (["train"], "train", "run_train_job"),
+        (["sft"], "train", "run_sft_job"),
+        (["demo"], "demo", "run_demo"),
+        (["eval", "run", "--json"], "evaluate", "run_eval_job"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_long_command_names_its_run_directory_before_anything_heavy_is_loaded(
+    words, module, function, tmp_path
+):
+    heavy = ("torch", "ray", "vllm", "deepspeed", "transformers")
+    words = [*words, "--config", str(CONFIGS / "local.yaml")]
+    script = FIRST_LINES.format(words=words, module=module, function=function, heavy=heavy)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"run directory: {tmp_path / 'runs' / 'mine'}", done.stderr
+    assert any("geoagent-rl monitor" in line for line in lines)
+    assert "[]" in done.stdout + done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_version_is_that_of_the_installed_package():
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0 and done.stdout.strip() == f"geoagent-rl {version('geoagent-rl')}"
