@@ -34,8 +34,9 @@ test: lint ## `lint`, then every test (as root also installs Debian's Chromium w
 	@$(BIN)/python -m tests.support.chromium
 	@$(BIN)/python -m tests $(ARGS)
 
-quick: lint ## `lint` and the unit tests, in under two minutes: before every commit
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+quick: $(STAMP) ## `lint` and, beside it, the unit tests, in under two minutes: before every commit
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+	$(BIN)/python -m pytest tests/unit $(ARGS) || { wait $$lint; exit 1; }; wait $$lint
 
 lint: $(STAMP) ## rules, formatting, types and the layers of imports
 	@$(BIN)/ruff check .

@@ -48,8 +48,8 @@ _PHRASE = re.compile(rf"(?:{_LEVEL} )*(?:(?:is|are) )?(?:(?:{_NOTHING})(?: {_LEV
 
 @lru_cache(16_384)
 def is_absent(text: str) -> bool:
-    """True for "", "???", "unknown", "NaN", "TBD", "Country", "[region]", "12.5", "33.9 S" and
-    their like: they name no place. "Nan" with one capital is a province of Thailand.
+    """Return True for "", "???", "unknown", "NaN", "TBD", "Country", "[region]", "12.5", "33.9 S"
+    and their like: they name no place. "Nan" with one capital is a province of Thailand.
     """
     key = normalise(text)
     if not any(char.isalpha() for char in key) or key in _SAYINGS:

@@ -57,7 +57,7 @@ class Chain:
 
     @staticmethod
     def _settle(queries: Sequence[_Query], level: str) -> None:
-        """What was found on the way will do if it is no coarser than the level that nobody
+        """Take what was found on the way if it is no coarser than the level that nobody
         knows.
         """
         for query in queries:
@@ -109,5 +109,6 @@ def _asked(name: str) -> str:
 
 
 def _named(match: Match, level: Level) -> Match:
-    """With the level of the *address* that was matched; the gazetteer says that itself."""
+    """Return the match with the level of the *address* that was matched; the gazetteer says that
+    itself."""
     return match if match.provider == "gazetteer" else dataclasses.replace(match, level=level)

@@ -16,8 +16,8 @@ APART_KM = 25.0
 def compare(
     gazetteer: Gazetteer, level: str, a: str, b: str, country: str = "", region: str = ""
 ) -> bool | None:
-    """True: one place, or one of them is rightly named finer or coarser than the other. False: both
-    names are known and nothing that one may mean is what the other may. None: open.
+    """Return True: one place, or one of them is rightly named finer or coarser than the other.
+    False: both names are known and nothing that one may mean is what the other may. None: open.
 
     A territory is its state, and a district its region where only one region has a district of that
     name. A continent is no country. Open are unknown names and places less than 25 km apart: there

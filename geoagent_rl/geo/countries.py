@@ -48,7 +48,7 @@ class Country:
 
 @cache
 def countries() -> Mapping[str, Country]:
-    """The built-in table by ISO 3166-1 alpha-2 code."""
+    """Return the built-in table by ISO 3166-1 alpha-2 code."""
     text = (files("geoagent_rl") / "assets" / "factbook" / "countries.tsv").read_text(
         encoding="utf-8"
     )
@@ -99,6 +99,7 @@ class CountryCodes:
         self._gazetteer: Gazetteer | None = None
 
     def __call__(self, text: str) -> str:
+        """Return the ISO 3166-1 code that a name or code means; "" where it means none."""
         if text not in self._known:
             self._known[text] = self._find(text)
         return self._known[text]

@@ -52,7 +52,7 @@ def distances_km(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _haversine_of_floats(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
-    """The same for single pairs, without NumPy's cost per call (20 times quicker)."""
+    """Return the same for single pairs, without NumPy's cost per call (20 times quicker)."""
     phi1, phi2 = math.radians(lat1), math.radians(lat2)
     a = math.sin((phi2 - phi1) / 2) ** 2
     a += math.cos(phi1) * math.cos(phi2) * math.sin(math.radians(lon2 - lon1) / 2) ** 2

@@ -54,11 +54,12 @@ class Gazetteer:
         return cls(ensure(cache_dir))
 
     def close(self) -> None:
+        """Close the database."""
         self._index.close()
 
     def geocode(self, country: str, region: str = "", place: str = "") -> Match | None:
-        """The finest level that can be placed without contradicting a wider one; None if no level
-        can be.
+        """Return the finest level that can be placed without contradicting a wider one; None if no
+        level can be.
 
         Levels that say nothing ("", "unknown", "???") count as absent. A country that no one knows
         is treated as absent too, unless it is the name of a region ("Hawaii"), which then stands
@@ -178,9 +179,10 @@ class Gazetteer:
         return own.country in TERRITORIES.get(nation.country, ())
 
     def country_codes(self, country: str) -> frozenset[str]:
-        """The ISO 3166-1 codes under which other geocoders may file places of a country: its own,
-        its territories' and its mother country's ("United States" and "Puerto Rico" share both).
-        Empty for a name that no country has."""
+        """Return the ISO 3166-1 codes under which other geocoders may file places of a country: its
+        own, its territories' and its mother country's ("United States" and "Puerto Rico" share
+        both). Empty for a name that no country has.
+        """
         nation = None if is_absent(country) else self._index.country(country[:MAX_CHARS].strip())
         if nation is None:
             return frozenset()
@@ -212,7 +214,7 @@ class Gazetteer:
         return max(found, key=lambda match: FINENESS[match.level], default=None)
 
     def _readings(self, parts: list[str]) -> Iterator[tuple[str, str, str]]:
-        """The ways to read a comma address as levels, likeliest first."""
+        """Yield the ways to read a comma address as levels, likeliest first."""
         if len(parts) < 2:
             yield from self._readings_of_name(parts[0] if parts else "")
             return
@@ -230,9 +232,8 @@ class Gazetteer:
             yield "", "", ", ".join(parts)
 
     def _readings_of_name(self, name: str) -> Iterator[tuple[str, str, str]]:
-        """A name alone is a country if it can be; else the region, unless a town is at least a
-        tenth as populous.
-        """
+        """Yield the readings of a name alone: a country if it can be; else the region, unless a
+        town is at least a tenth as populous."""
         if self._index.country(name, True):
             yield name, "", ""
             return

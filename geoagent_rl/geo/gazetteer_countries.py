@@ -54,7 +54,7 @@ class Countries:
         return [code] if code and not slip else []
 
     def exact(self, text: str) -> str:
-        """The country that is called exactly so, or by the same words in another order."""
+        """Return the country that is called exactly so, or by the same words in another order."""
         key = lookup_key(text)
         code: str = self._iso.get(text.strip().upper(), "")
         if code and text.strip().isupper():
@@ -84,7 +84,7 @@ class Countries:
         return self._spelt(key), True
 
     def _of_parts(self, text: str, key: str) -> str:
-        """Of "Réunion (France)" the territory, of "Jerusalem, Israel" the country; several
+        """Return, of "Réunion (France)", the territory, of "Jerusalem, Israel" the country; several
         countries that do not belong together are a list, which names none.
         """
         parts = [part for part in comma_parts(text)[:MAX_PARTS] if lookup_key(part) != key]
@@ -97,8 +97,9 @@ class Countries:
         return codes[0] if len(codes) == 1 else ""
 
     def _spelt(self, key: str) -> str:
-        """The one country whose English name is at most one slip away (two in long names). The
-        first letter is seldom wrong, and others make other names: Prussia, Russia."""
+        """Return the one country whose English name is at most one slip away (two in long names).
+        The first letter is seldom wrong, and others make other names: Prussia, Russia.
+        """
         if len(key) < 5:
             return ""
         most = 1 if len(key) < 9 else 2
@@ -127,7 +128,7 @@ class Countries:
 
     @staticmethod
     def _surest(rows: list[tuple[str, int]]) -> str:
-        """The first, unless the second is named so nearly as often."""
+        """Return the first, unless the second is named so nearly as often."""
         if not rows or (len(rows) > 1 and rows[0][1] < SURE * rows[1][1]):
             return ""
         return rows[0][0]

@@ -89,17 +89,19 @@ class Index:
         self._spellings = lru_cache(None)(self._usual_region_names)
 
     def rows(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
+        """Return the rows that a statement finds."""
         with self._lock:
             return self._db.execute(sql, args).fetchall()
 
     def close(self) -> None:
+        """Close the database."""
         self._db.close()
 
     # countries
 
     def country(self, text: str, exact: bool = False) -> Feature | None:
-        """The country of that name or code, in any language; unless `exact`, also with slips of
-        spelling.
+        """Return the country of that name or code, in any language; unless `exact`, also with slips
+        of spelling.
         """
         code, slip = (self._names.exact(text), False) if exact else self._names.find(text)
         if not code:
@@ -114,10 +116,11 @@ class Index:
         return [self.country_feature(code) for code in self._names.bearers(text)]
 
     def vague(self, text: str) -> Vague | None:
-        """The countries that a continent or a former union of states covers."""
+        """Return the countries that a continent or a former union of states covers."""
         return self._names.vague(text)
 
     def country_feature(self, code: str) -> Feature:
+        """Return the country of an ISO 3166-1 code."""
         _, name, lat, lon, population = self._countries[code]
         return Feature(
             f"country:{code}",
@@ -178,7 +181,8 @@ class Index:
 
     @staticmethod
     def _region(row: tuple[Any, ...], same: bool, quality: int | None = None) -> Feature:
-        """`same`: the name was asked for as it stands, not a part of it."""
+        """Return the region of a row. `same`: the name was asked for as it stands, not a part of
+        it."""
         _, code, name, country, admin1_id, admin1, lat, lon, population, radius, level, rank = row
         if quality is None:
             usual = same and rank in (0, TRANSLATED_RANK)
@@ -190,9 +194,8 @@ class Index:
         )  # fmt: skip
 
     def _nested_regions(self, parts: list[str], country: str) -> tuple[Feature, ...]:
-        """Of the parts of one level, the widest that is a region, made narrower by the others where
-        they lie in it.
-        """
+        """Return, of the parts of one level, the widest that is a region, made narrower by the
+        others where they lie in it."""
         known = [(part, self._named_regions(lookup_key(part), country)) for part in parts]
         wide = min(
             (f for _, f in known if f), key=lambda f: (f[0].district, f[0].quality), default=()
@@ -217,8 +220,8 @@ class Index:
         return wide
 
     def _spelt_regions(self, key: str, country: str) -> tuple[Feature, ...]:
-        """The region that is likely spelt so, else all that hold the same words ("Kanta-Häme" and
-        "Päijät-Häme" for "Häme").
+        """Return the region that is likely spelt so, else all that hold the same words
+        ("Kanta-Häme" and "Päijät-Häme" for "Häme").
         """
         core = undouble(core_key(key))
         spellings = self._spellings(country)

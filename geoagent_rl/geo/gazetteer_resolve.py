@@ -41,6 +41,8 @@ class Resolver:
         self._index = index
 
     def resolve(self, country: str, region: str, place: str) -> Match | None:
+        """Return the finest level that can be placed without contradicting a wider one, else
+        None."""
         country, region, place = (
             "" if is_absent(level) else level for level in (country, region, place)
         )
@@ -62,14 +64,14 @@ class Resolver:
         return inner.country != nation.country and inner.country in vague.codes
 
     def _within(self, nation: Feature, region: str, place: str) -> Match | None:
-        """The finest level in the country named."""
+        """Return the finest level in the country named."""
         areas = self._index.regions(region, nation.country) if region else ()
         areas, nation = self._territory(region, areas, nation)
         return self._in_areas(nation.country, areas, place) or match_of(nation, "country")
 
     def _in_areas(self, code: str, areas: Areas, place: str, among: Codes = None) -> Match | None:
-        """The place in the areas, else the first area; `among` limits the countries where `code`
-        is "".
+        """Return the place in the areas, else the first area; `among` limits the countries where
+        `code` is "".
         """
         found = self._place(place, code, areas, among) if place else None
         if found:
@@ -103,9 +105,10 @@ class Resolver:
     def _elsewhere(
         self, nation: Feature, country: str, region: str, place: str, found: Match | None
     ) -> Match | None:
-        """A finer match where the country may be meant otherwise: the second country of that name
-        ("Congo"), its territories, areas that it claims or holds, a region of that name (Georgia).
-        None: there is none."""
+        """Return a finer match where the country may be meant otherwise: the second country of that
+        name ("Congo"), its territories, areas that it claims or holds, a region of that name
+        (Georgia). None: there is none.
+        """
         nothing = found is None or found.level == "country"
         others = self._index.countries(country)[1:] if nothing else ()
         for other in others:
@@ -124,7 +127,9 @@ class Resolver:
         return self._namesake_region(nation, country, region, place) if nothing else None
 
     def _filed_under(self, code: str, region: str, place: str) -> Match | None:
-        """A place, or a region if none is named, that GeoNames has under another country's code."""
+        """Return a place, or a region if none is named, that GeoNames has under another country's
+        code.
+        """
         areas = self._index.regions(region, code) if region else ()
         areas = tuple(area for area in areas if not area.loose)
         match = self._in_areas(code, areas, place)
@@ -140,7 +145,7 @@ class Resolver:
     def _namesake_region(
         self, nation: Feature, country: str, region: str, place: str
     ) -> Match | None:
-        """A place of the region called like a country: "Georgia; Fulton County; Atlanta"."""
+        """Return a place of the region called like a country: "Georgia; Fulton County; Atlanta"."""
         areas = tuple(
             area
             for area in self._index.regions(country, "")
@@ -154,8 +159,8 @@ class Resolver:
         return None
 
     def _territory(self, region: str, areas: Areas, nation: Feature) -> tuple[Areas, Feature]:
-        """A region that has a country code of its own ("China; Hong Kong", "US; Puerto Rico")
-        becomes the country.
+        """Return a region that has a country code of its own ("China; Hong Kong", "US; Puerto
+        Rico") becomes the country.
         """
         if region and (not areas or areas[0].quality == TOWN or areas[0].loose):
             own = self._index.country(region, True)
@@ -164,8 +169,8 @@ class Resolver:
         return areas, nation
 
     def _place(self, text: str, country: str, areas: Areas, among: Codes = None) -> Match | None:
-        """The place `text` within the areas; of "Notre-Dame, Paris" the last part first, then finer
-        ones near it.
+        """Return the place `text` within the areas; of "Notre-Dame, Paris" the last part first,
+        then finer ones near it.
         """
         if best := self._best(self._index.places(text, country), areas, among=among):
             return best[1]
@@ -186,7 +191,9 @@ class Resolver:
     def _best(
         candidates: list[Feature], areas: Areas, strict: bool = False, among: Codes = None
     ) -> tuple[Feature, Match] | None:
-        """The candidate that fits the areas best, then the most populous, with its runner-up."""
+        """Return the candidate that fits the areas best, then the most populous, with its
+        runner-up.
+        """
         graded = []
         for candidate in candidates:
             if not _is_among(candidate, among):
@@ -243,5 +250,5 @@ def _km(a: Match, b: Match) -> float:
 
 
 def _around(feature: Feature) -> Feature:
-    """A place as an area, for the finer parts of an address that lie in it."""
+    """Return a place as an area, for the finer parts of an address that lie in it."""
     return replace(feature, radius_km=TOWN_RADIUS_KM, quality=EXACT)

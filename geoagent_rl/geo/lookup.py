@@ -19,7 +19,7 @@ from geoagent_rl.types import InfraError, UserError
 
 
 def lookup(addresses: Iterable[str], provider: str, url: str = "") -> Iterator[Match | None]:
-    """A Match or None (no such place) per address, in order, each as soon as it is there.
+    """Yield a Match or None (no such place) per address, in order, each as soon as it is there.
 
     `provider` is a name or "a,b"; `url` is the address of its first remote provider. An address
     without ";" is one name. Raises UserError for settings, InfraError when a service fails."""

@@ -59,6 +59,7 @@ def match_of(
     level: Literal["place", "region", "country"],
     runner_up_km: float | None = None,
 ) -> Match:
+    """Return the Match of a feature of the gazetteer."""
     return Match(
         lat=feature.lat, lon=feature.lon, level=level, name=feature.name, admin1=feature.admin1,
         country_code=feature.country, population=feature.population, runner_up_km=runner_up_km, id=feature.id,

@@ -31,11 +31,12 @@ def unit_vectors(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
 
 
 def chord(km: float) -> float:
-    """The straight distance on the unit sphere of two points `km` apart along the ground."""
+    """Return the straight distance on the unit sphere of two points `km` apart along the ground."""
     return 2 * float(np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2))
 
 
 def ground_km(chords: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance along the ground of straight distances on the unit sphere."""
     km: NDArray[np.float64] = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chords / 2, 1.0))
     return km
 
@@ -56,7 +57,7 @@ class NearestPlace:
         return NearestPlace(Gazetteer.open().places())
 
     def within(self, lat: float, lon: float, km: float) -> list[int]:
-        """Indices of the places within `km` of one position, in no order."""
+        """Return the indices of the places within `km` of one position, in no order."""
         (point,) = unit_vectors([lat], [lon])
         return list(self._tree.query_ball_point(point, chord(km)))
 

@@ -22,7 +22,8 @@ BURST_S = 1.0  # a bucket that was left alone holds this many seconds' tokens (a
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Of each key. rate_per_s > 0; daily_budget per UTC day, 0: none; longest_wait_s for a turn."""
+    """The limit of each key. rate_per_s > 0; daily_budget per UTC day, 0: none; longest_wait_s for
+    a turn."""
 
     rate_per_s: float
     daily_budget: int
@@ -30,6 +31,7 @@ class Limit:
 
     @property
     def every_s(self) -> float:
+        """Seconds between two turns of a key."""
         return 1.0 / self.rate_per_s
 
     @property
@@ -38,14 +40,16 @@ class Limit:
         return max(0.0, BURST_S - self.every_s)
 
     def share(self, share: float) -> Limit:
-        """The same for one of many that do not know of each other."""
+        """Return the same for one of many that do not know of each other."""
         budget = max(1, int(self.daily_budget * share)) if self.daily_budget else 0
         return Limit(self.rate_per_s * share, budget, self.longest_wait_s)
 
 
 class RateLimiter(Protocol):
+    """What hands out turns, here or for many processes."""
+
     async def take(self, keys: Sequence[str], limit: Limit) -> int:
-        """Waits for the first turn among `keys` and returns its index. `keys` are names, never the
+        """Wait for the first turn among `keys` and return its index. `keys` are names, never the
         API keys themselves.
 
         Raises InfraError saying why when no key has a turn within limit.longest_wait_s.
@@ -72,14 +76,17 @@ class LocalRateLimiter:
         self._states: dict[str, _State] = {}
 
     async def take(self, keys: Sequence[str], limit: Limit) -> int:
+        """Wait for the first turn among `keys` and return its index."""
         index, wait_s = self.reserve(keys, limit)
         await asyncio.sleep(wait_s)
         return index
 
     async def pause(self, key: str, seconds: float, why: str) -> None:
+        """Let a key rest."""
         self.pause_now(key, seconds, why)
 
     def pause_now(self, key: str, seconds: float, why: str) -> None:
+        """Let a key rest, from this moment."""
         state = self._states.setdefault(key, _State())
         until = self._clock() + seconds
         if until > state.paused_until:
@@ -118,7 +125,7 @@ OVER_BUDGET = "the daily budget is used up (daily_budget)"
 
 
 def no_turn(why: str, seconds: float, keys: int) -> InfraError:
-    """The failure when all keys are out; `why` and `seconds` belong to the one that is back
+    """Return the failure when all keys are out; `why` and `seconds` belong to the one that is back
     first.
     """
     return InfraError(

@@ -124,11 +124,13 @@ class Remote:
         self._options = {"language": config.language, **self.service.options}
 
     async def close(self) -> None:
+        """Close the connections."""
         for geocoder in self._geocoders:
             await geocoder.__aexit__(None, None, None)
 
     async def find(self, query: str) -> Match | None:
-        """The service's first result, with its own level; None when it has none. Raises InfraError.
+        """Return the service's first result, with its own level; None when it has none. Raises
+        InfraError.
 
         A query without a letter or digit, or of more than 300 characters, is no place and is not
         sent."""
@@ -228,12 +230,12 @@ class Remote:
 def remotes(
     config: GeocoderConfig, environ: Mapping[str, str], limiter: RateLimiter | None = None
 ) -> dict[str, Remote]:
-    """The remote providers of the configured chain, by name. Raises UserError."""
+    """Return the remote providers of the configured chain, by name. Raises UserError."""
     return {name: Remote(name, config, environ, limiter) for name in remote_names(config)}
 
 
 async def check(config: GeocoderConfig, environ: Mapping[str, str]) -> None:
-    """What a run does before anything starts: every key of every provider asked once. Raises
+    """Ask every key of every provider once, before a run starts anything. Raises
     UserError, InfraError.
     """
     for remote in remotes(config, environ).values():
@@ -300,5 +302,5 @@ def _is_loopback(host: str) -> bool:
 
 
 def _code(error: BaseException) -> int:
-    """The HTTP status behind one of geopy's errors; 0 where there was none."""
+    """Return the HTTP status behind one of geopy's errors; 0 where there was none."""
     return getattr(error.__cause__, "status_code", 0)

@@ -44,8 +44,8 @@ def _codes() -> dict[str, str]:
 def suspicions(
     lats: ArrayLike, lons: ArrayLike, countries: Sequence[str] | None = None
 ) -> list[str]:
-    """What is probably wrong with columns of degrees, one sentence with its evidence for each
-    suspicion; [] if nothing.
+    """Return what is probably wrong with columns of degrees, one sentence with its evidence for
+    each suspicion; [] if nothing.
 
     `countries`, if known, are ISO 3166-1 alpha-2 codes or English names, one per row ("" where
     unknown); they settle cases that the coordinates alone leave open (a swapped Turkey still lies
