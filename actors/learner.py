@@ -134,7 +134,7 @@ class Learner:
         samples = []
         for d in demonstrations:
             prompt = token_ids(self.pictures.encoded(d.image).ids)
-            answer = token_ids(completion_ids(self.processor, d.text))
+            answer = token_ids(completion_ids(self.processor, d.text, d.uid))
             samples.append(TrainSample(d.uid, d.image, prompt, answer))
         self.learn(samples)
 

@@ -1,12 +1,14 @@
 """Several Ray nodes on one machine, each a `ray start` of its own that can be killed as a whole:
 for trying out what happens to a run when nodes come, go and die. Nothing outlives the block; never
-calls `ray stop`, which is machine-wide."""
+calls `ray stop`, which is machine-wide. Ray listens on all addresses of the machine, so the nodes
+take requests with a token only: that of this process' environment (`guarded`)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -30,9 +32,14 @@ STOP_S = 10.0
 QUICK = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
-    "RAY_AUTH_MODE": "disabled",  # loopback, and gone in minutes
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+
+def guarded() -> dict[str, str]:
+    """Return the environment of nodes, and of who speaks to them, with a fresh token; it has to be
+    this process' own before Ray is imported."""
+    return {**QUICK, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @dataclass
@@ -186,7 +193,9 @@ def answers(url: str) -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
-            httpx.get(url, timeout=START_S, trust_env=False).raise_for_status()
+            token = os.environ.get("RAY_AUTH_TOKEN", "")
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            httpx.get(url, timeout=START_S, trust_env=False, headers=headers).raise_for_status()
             return
         except httpx.HTTPError as error:
             if time.monotonic() > deadline:

@@ -38,6 +38,18 @@ EXCLUDES = (
     ".pytest_cache",
     ".ruff_cache",
     "logs",
+    # Secrets, wherever they lie: an upload is readable on every node and in the job's record.
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    "id_rsa*",
+    "id_ed25519*",
+    "id_ecdsa*",
+    ".ssh",
+    ".aws",
+    ".netrc",
+    "secrets/",
 )
 UPLOAD_LIMIT = 100 * 2**20  # bytes, of the request that Ray's dashboard takes
 # Ray's words: a new cluster's job server answers before the agent that starts jobs

@@ -59,10 +59,11 @@ def cluster_demo(
     ] = "",
 ) -> None:
     """Run on a small Ray cluster on this machine that is scaled and loses a node meanwhile."""
-    from cluster.local_nodes import QUICK
+    from cluster.local_nodes import guarded
 
-    os.environ.pop("RAY_AUTH_TOKEN", None)
-    os.environ.update(QUICK)  # before Ray is imported
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):  # of another cluster
+        os.environ.pop(name, None)
+    os.environ.update(guarded())  # before Ray is imported
     from cluster.jobs.cluster_demo import run_cluster_demo
 
     run_cluster_demo(

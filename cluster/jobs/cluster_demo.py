@@ -99,7 +99,8 @@ def submit(cluster: LocalCluster, run: RunDir) -> str:
 
 def run_cluster_demo(run_dir: Path) -> None:
     """Tell the whole story; raises InfraError when a part of it does not come true. run_dir must be
-    new, and this process' environment that of the nodes (local_nodes.QUICK) before Ray is imported.
+    new, and this process' environment that of the nodes (local_nodes.guarded), before Ray is
+    imported.
     """
     run, story = RunDir(run_dir), Story()
     with local_cluster(8, dashboard=True) as cluster:

@@ -7,13 +7,17 @@ the pixels are used. Knows nothing of manifests."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from geoagent_rl.types import UserError
@@ -23,8 +27,11 @@ LONGEST_ASPECT = (
     200  # Qwen2-VL's processor refuses pictures that are longer than this many times their width
 )
 # Only formats that photographs come in; Pillow's other readers are never tried on untrusted bytes.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+)
+HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")  # bytes 4 to 12
 # What a complete file of the format has near its end (phones append data of their own to JPEGs).
 _END = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 _END_BYTES = 65536
@@ -78,7 +85,36 @@ def open_image(path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS)
             image = ImageOps.exif_transpose(image)
         except _DAMAGE:
             pass  # damaged EXIF: the pixels are sound, the orientation is unknown
-        return image.convert("RGB")
+        return to_rgb(image, path)
+
+
+def to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """Return the one picture that learner, engine and pages see: 8-bit RGB.
+
+    16-bit and float values are scaled to 8 bits, what is transparent lies on white. Raises BadImage
+    for float values of no known scale."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_eight_bits(np.asarray(image), path))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return image.convert("RGB")
+
+
+def _eight_bits(values: NDArray[Any], path: str | Path) -> NDArray[np.uint8]:
+    """Scale gray values by what their range says they are: 0..1, 0..255 or 0..65535."""
+    low, high = float(values.min()), float(values.max())
+    if not (np.isfinite(low) and np.isfinite(high)) or low < 0 or high > 65535:
+        raise BadImage(
+            f"{path}: gray values from {low:g} to {high:g}, which are no photograph's; save it "
+            "with 8 bits per channel",
+            "unreadable",
+        )
+    sixteen = values.dtype.itemsize == 2 or high > 255
+    whole = 65535.0 if sixteen else 255.0 if high > 1 else 1.0
+    scaled: NDArray[np.uint8] = np.round(values / whole * 255).astype(np.uint8)
+    return scaled
 
 
 def small_gray(
@@ -94,7 +130,7 @@ def small_gray(
             image = ImageOps.exif_transpose(image)
         except _DAMAGE:
             pass
-        return image.convert("L").resize((side, side), Image.Resampling.LANCZOS)
+        return to_rgb(image, path).convert("L").resize((side, side), Image.Resampling.LANCZOS)
 
 
 @contextmanager
@@ -125,12 +161,23 @@ def _opened(path: str | Path, max_megapixels: float) -> Iterator[Image.Image]:
             _too_large(path, "more pixels than Pillow accepts", max_megapixels), "too large"
         ) from None
     except _DAMAGE as error:
+        if _is_heic(path):
+            raise BadImage(
+                f"{path}: a HEIC picture, which cannot be read here; save it as JPEG or AVIF",
+                "unreadable",
+            ) from None
         reason = (
             " ".join(str(error).split()).removesuffix(f" {str(path)!r}") or type(error).__name__
         )
         raise BadImage(
             f"{path}: not a readable image ({reason}); replace or remove it", "unreadable"
         ) from None
+
+
+def _is_heic(path: str | Path) -> bool:
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        return file.read(12)[4:] in HEIC
+    return False
 
 
 def _last_bytes(path: str | Path) -> bytes:

@@ -99,6 +99,10 @@ class Remote:
             raise UserError(
                 f"reward.geocoder.{provider}.api_key_env must name an environment variable that holds a key"
             )
+        if self._keys and base["scheme"] == "http" and not _is_loopback(self.host):
+            raise UserError(
+                f"reward.geocoder.{provider}.url: the API key would be readable on its way to {own.url}; write https://"
+            )
         if own.rate_per_s <= 0:
             raise UserError(
                 f"reward.geocoder.{provider}.rate_per_s must be greater than 0, not {own.rate_per_s}"

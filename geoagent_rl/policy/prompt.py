@@ -117,10 +117,17 @@ def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> 
     )
 
 
-def completion_ids(processor: Any, text: str) -> tuple[int, ...]:
-    """Ids of a full assistant turn, the end token (<|im_end|>) included."""
+def completion_ids(processor: Any, text: str, uid: str = "") -> tuple[int, ...]:
+    """Ids of a full assistant turn, the end token (<|im_end|>) included.
+
+    Raises UserError, naming `uid`, for a text with special tokens of the model (<|image_pad|>)."""
     tokenizer = processor.tokenizer
-    return (*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids) | set(banned_ids(tokenizer))
+    if found := special & set(ids):
+        token = tokenizer.convert_ids_to_tokens(min(found))
+        raise UserError(f"{uid}: the text holds {token}, a special token of the model; remove it")
+    return (*ids, tokenizer.eos_token_id)
 
 
 def banned_ids(tokenizer: Any) -> tuple[int, ...]:

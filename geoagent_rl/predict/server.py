@@ -10,7 +10,8 @@ machine.
 Nothing that is uploaded is kept. Uploads are untrusted: their size is limited while they arrive,
 pictures are checked before they are decoded, and everything the model writes is escaped. There is
 no login: bind it to loopback, where only requests that name this machine are answered (so no
-foreign web page can reach it by a name of its own)."""
+foreign web page can reach it by a name of its own). Requests that another site's page makes a
+browser send are refused. A photograph waits as bytes and is decoded when it is its turn."""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
@@ -43,6 +45,9 @@ from geoagent_rl.terminal import stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
+BODY_S = 60.0  # for one upload to arrive
+HEADERS_S = 10.0  # for the head of a connection's first request
+CONNECTIONS = 512  # at once, half-sent ones included; more get 503
 THUMBNAIL = 900  # pixels, longest side, of what the page shows
 Locate = Callable[[Image.Image], Mapping[str, Any]]
 
@@ -112,13 +117,23 @@ class Server:
 
     async def located(self, request: Request) -> tuple[Image.Image, Mapping[str, Any]]:
         """Return the photograph and what the model said about it."""
-        picture = await asyncio.to_thread(self.opened, await self.photograph(request))
-        if self.waiting > WAITING:
-            raise HTTPException(503, f"{self.waiting} photographs are waiting; try again later")
+        check_origin(request)
+        if self.waiting > WAITING:  # before the body is read, let alone decoded
+            busy = f"{self.waiting} photographs are waiting; try again later"
+            raise HTTPException(429, busy, {"Connection": "close", "Retry-After": "5"})
         self.waiting += 1
         try:
-            async with self.one_at_a_time:
-                return picture, await asyncio.to_thread(self.locate, picture)
+            try:
+                async with asyncio.timeout(BODY_S):
+                    data = await self.photograph(request)
+            except TimeoutError:
+                late = f"the upload took more than {BODY_S:g} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
+            async with self.one_at_a_time:  # one decoded picture in memory at a time
+                picture = await asyncio.to_thread(self.opened, data)
+                row = await asyncio.to_thread(self.locate, picture)
+                picture.thumbnail((THUMBNAIL, THUMBNAIL))
+                return picture, row
         finally:
             self.waiting -= 1
 
@@ -177,11 +192,22 @@ class Server:
         return body.getvalue()
 
 
+def check_origin(request: Request) -> None:
+    """Refuse what a page of another site makes a browser send: it needs no permission for plain
+    posts, and would run the model. HTTPException 403."""
+    origin = request.headers.get("origin", "")
+    foreign = origin and origin.partition("://")[2] != request.headers.get("host", "")
+    if foreign or request.headers.get("sec-fetch-site", "same-origin") in (
+        "cross-site",
+        "same-site",
+    ):
+        raise HTTPException(403, "a page of another site may not use this")
+
+
 def data_uri(picture: Image.Image) -> str:
     """Return a thumbnail as a data URI."""
-    small, data = picture.copy(), io.BytesIO()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    small.save(data, "JPEG", quality=85)
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
@@ -204,10 +230,34 @@ def serve(
             file=sys.stderr,
         )
     print(f"{url_of(host, listener)}/  (model {model}; Ctrl-C ends it)", flush=True)
+    http_server(server.app(hosts_answered(host))).run(sockets=[listener])
+
+
+class Impatient(H11Protocol):
+    """Closes a connection whose first request has not come whole after HEADERS_S: uvicorn itself
+    would hold half of one for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self.loop.call_later(HEADERS_S, self.end_if_silent)
+
+    def end_if_silent(self) -> None:
+        """Say 408 and close, where no request has begun."""
+        begun: Any = self.cycle  # None at first, whatever its declared type says
+        if begun is None and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
+            self.transport.close()
+
+
+def http_server(app: Starlette) -> uvicorn.Server:
+    """Return the server of the application, with its limits on connections."""
     config = uvicorn.Config(
-        server.app(hosts_answered(host)),
+        app,
+        http=Impatient,
         log_level="warning",
         access_log=False,
         timeout_keep_alive=5,
+        limit_concurrency=CONNECTIONS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)

@@ -80,6 +80,12 @@ class Scorer:
                 break
             except InfraError as error:
                 reason = str(error)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():  # we are meant
+                    raise
+                result = Outcome("infra", None, "CancelledError: the part cancelled itself")
+                break
             except TimeoutError:
                 reason = f"no answer within {min(self.config.attempt_timeout_s, remaining):.3g} s"
             # failure taxonomy: whatever else a part raises says nothing about the answer

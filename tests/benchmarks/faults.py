@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 
-from cluster.local_nodes import QUICK, LocalCluster, Node, local_cluster
+from cluster.local_nodes import LocalCluster, Node, guarded, local_cluster
 from tests.benchmarks import faults_table
 from tests.benchmarks.faults_run import GROUP, PROMPTS, REPLICAS, Run, is_step, running, title
 from tests.support.geocoder_server import serving
@@ -343,7 +343,7 @@ def main() -> None:
         "undisturbed",
     }:  # argparse's choices would refuse --table alone
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    os.environ.update(QUICK)
+    os.environ.update(guarded())
     mark = os.environ[MARK] = uuid.uuid4().hex
     for names in runs(arguments.faults):
         campaign(names, arguments.into)

@@ -74,6 +74,29 @@ def test_only_what_ray_would_pack_is_measured(project, monkeypatch):
     submission(project)
 
 
+def test_files_of_secrets_are_not_uploaded(project):
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    hidden = (
+        ".env",
+        "a/.env.local",
+        "id_rsa",
+        "a/id_ed25519",
+        "secrets/redis",
+        "a/tls.key",
+        "c.pem",
+    )
+    for name in (*hidden, "package/secrets.py", "package/environment.yaml"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("value")
+    excludes = submission(project)["runtime_env"]["excludes"]
+    packed = []
+    _dir_travel(project, [_get_excludes(project, excludes)], packed.append, include_gitignore=True)
+    names = {path.relative_to(project).as_posix() for path in packed}
+    assert {"package/secrets.py", "package/environment.yaml"} <= names
+    assert not names & set(hidden)
+
+
 @pytest.mark.parametrize("name", ["OPENCAGE_API_KEY", "HF_TOKEN", "REDIS_PASSWORD"])
 def test_values_of_secrets_are_never_forwarded(name):
     for asked in (name, f"{name}=value"):

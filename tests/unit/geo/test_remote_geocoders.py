@@ -311,3 +311,12 @@ def test_the_command_line_asks_the_same_chain(monkeypatch, capsys):
             geocode(["Germany"], provider="photon", url=server.url)
     with pytest.raises(UserError, match="--url"):
         geocode(["Germany"], provider="nominatim")
+
+
+def test_a_key_is_never_sent_in_the_clear():
+    for url, refused in (("http://geo.example", True), ("https://geo.example", False)):
+        try:
+            Remote("opencage", config(url), {"KEY_A": "secret"})
+            assert not refused
+        except UserError as error:
+            assert refused and "readable on its way" in str(error) and "secret" not in str(error)

@@ -122,3 +122,11 @@ def test_completions_end_with_the_end_token_and_bans_are_special(processor):
     banned = tokenizer.convert_ids_to_tokens(banned_ids(tokenizer))
     assert banned == ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     assert len(probe_ids(tokenizer)) > 10
+
+
+def test_a_text_with_special_tokens_is_refused_by_name(tmp_path):
+    processor = load_processor(tiny_random.build(tmp_path / "policy"))
+    assert completion_ids(processor, "<think>a</think><answer>b</answer>", "row-7")
+    for token in ("<|image_pad|>", "<|im_end|>"):
+        with pytest.raises(UserError, match=r"row-7: the text holds <\|im"):
+            completion_ids(processor, f"a {token} b", "row-7")

@@ -8,13 +8,13 @@ import http.client
 import io
 import json
 import re
+import socket
 import threading
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 import torch
-import uvicorn
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,9 +22,10 @@ from cluster.cli.local import app
 from geoagent_rl.network import listen
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.predict import server as predict_server
 from geoagent_rl.predict.folder import check_out, finished, predict_folder
 from geoagent_rl.predict.locator import Locator, show_prediction
-from geoagent_rl.predict.server import Server
+from geoagent_rl.predict.server import Server, http_server
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
 
@@ -156,16 +157,18 @@ def test_a_checkpoints_adapter_its_run_and_the_exported_model_answer_alike(check
 
 
 @pytest.fixture
-def served(request, checkpoint):
+def served(request, checkpoint, monkeypatch):
     """(port, Server): over a real socket, a fake model unless the test asks for the real one."""
     locate = (
         Locator(Path(checkpoint), 8).locate
         if getattr(request, "param", "")
         else lambda picture: ROW
     )
+    for name in ("BODY_S", "HEADERS_S"):
+        monkeypatch.setattr(predict_server, name, 2.0)
     server = Server(locate, f"runs/{EVIL}", max_bytes=100_000, max_megapixels=4)
     listening = listen("127.0.0.1", 0)
-    ended = uvicorn.Server(uvicorn.Config(server.app(("127.0.0.1",)), log_level="error"))
+    ended = http_server(server.app(("127.0.0.1",)))
     thread = threading.Thread(target=ended.run, kwargs={"sockets": [listening]})
     thread.start()
     yield listening.getsockname()[1], server
@@ -242,7 +245,41 @@ def test_only_requests_that_name_this_machine_are_answered(served):
 
 def test_a_long_queue_is_refused_instead_of_growing(served):
     served[1].waiting = 9
-    assert ask(served[0], "POST", "/api/predict", jpeg())[0] == 503
+    assert ask(served[0], "POST", "/api/predict", jpeg())[0] == 429
+
+
+def test_a_page_of_another_site_cannot_run_the_model(served):
+    """A browser sends plain posts of any page without asking; it names where they come from."""
+    for headers in (
+        {"Origin": "https://evil.example", "Content-Type": "text/plain"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert ask(served[0], "POST", "/api/predict", jpeg(), **headers)[0] == 403
+    host = f"127.0.0.1:{served[0]}"
+    own = {"Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+    assert ask(served[0], "POST", "/api/predict", jpeg(), host, **own)[0] == 200
+
+
+def test_half_sent_connections_are_ended_and_others_answered(served):
+    held = [socket.create_connection(("127.0.0.1", served[0]), timeout=20) for _ in range(200)]
+    try:
+        for connection in held:
+            connection.sendall(b"POST /api/predict HTTP/1.1\r\nHost: 127")
+        assert ask(served[0], "POST", "/api/predict", jpeg())[0] == 200
+        answers = {connection.recv(100).split(b"\r\n")[0] for connection in held}
+        assert answers == {b"HTTP/1.1 408 Request Timeout"}
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_body_that_never_comes_is_given_up(served):
+    with socket.create_connection(("127.0.0.1", served[0]), timeout=20) as connection:
+        head = b"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\n"
+        connection.sendall(head + b"half")
+        assert b" 408 " in connection.recv(100).split(b"\r\n")[0]
+    assert served[1].waiting == 0
 
 
 def test_a_taken_port_is_a_one_line_error():
