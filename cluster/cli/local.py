@@ -132,6 +132,19 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run directory.")],
+    b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two runs: settings, curves, and evaluations with paired 95 % intervals."""
+    from geoagent_rl.pages.run_comparison import compare_runs, show_runs
+
+    table = compare_runs((a, b))
+    print(json.dumps(table) if as_json else show_runs(table))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine and installation, and say what to do about each failure."""
     from cluster.cli import doctor as checks
@@ -148,7 +161,7 @@ PANELS = {
     "Start here": ("doctor", "demo"),
     "Train": ("sft", "train", "ablate", "recipes"),
     "On a cluster": ("plan", "submit", "jobs", "status", "scale", "monitor", "cluster-demo"),
-    "Use what was trained": ("predict", "serve-model", "eval", "report", "export"),
+    "Use what was trained": ("predict", "serve-model", "eval", "report", "compare", "export"),
     "Data and rewards": ("data", "geocode", "reward", "tiny-policy"),
 }
 

@@ -34,6 +34,7 @@ QUICK = [
     "config schema",
     "recipes",
     "report runs/run",
+    "compare runs/run runs/run",
     "reward explain few.jsonl",
     "reward reweigh runs/run spatial=1",
     "reward compare few.jsonl --config configs/local.yaml --config configs/local.yaml",
