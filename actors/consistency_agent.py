@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from actors.gpu_share import hide_others, turn
 from actors.vllm_engine import judge_engine_args, start_engine, within
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.rewards.consistency_prompt import FORM, messages, question, read_answer
@@ -32,8 +33,10 @@ class ConsistencyAgent:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+        hide_others(judge.gpus_per_replica)
         model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
-        self.engine = start_engine(judge_engine_args(judge, model, dtype))
+        with turn(judge.gpus_per_replica):
+            self.engine = start_engine(judge_engine_args(judge, model, dtype))
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.head, self.tail = constant_parts(self.tokenizer)
         self.room = judge.max_model_len - judge.max_tokens - len(self.head) - len(self.tail)

@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.gpu_share import hide_others, turn
 from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, LearnerConfig
 from geoagent_rl.grpo.loss import LOSSES
@@ -52,6 +53,10 @@ class LearnerRank:
     submitted.
     """
 
+    def __init__(self, gpus: float = 0) -> None:
+        self.gpus = gpus
+        hide_others(gpus)
+
     def address(self) -> str:
         """ "host:port", free just now, at which rank 0 will wait for the others."""
         with socket.socket() as s:
@@ -63,12 +68,14 @@ class LearnerRank:
         set_reproducible_products()
         from actors.learner import Learner
 
-        self.learner = Learner(*args)
+        with turn(self.gpus):
+            self.learner = Learner(*args)
         return self.learner.version
 
     def call(self, method: str, *args: Any) -> Any:
         """Call a method of Learner."""
-        return getattr(self.learner, method)(*args)
+        with turn(self.gpus):
+            return getattr(self.learner, method)(*args)
 
 
 class LearnerGroup:
@@ -110,7 +117,9 @@ class LearnerGroup:
                     placement, placement_group_bundle_index=rank
                 )
             actors.append(
-                ray.remote(LearnerRank).options(name=f"{name}-{rank}", **options).remote()
+                ray.remote(LearnerRank)
+                .options(name=f"{name}-{rank}", **options)
+                .remote(c.gpus_per_rank)
             )
         group = cls(actors, c.timeout_s, groups_together(config))
         try:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import geoagent_rl.geo
 from actors.cache import Cache, cached_batch, failures_in_place
 from actors.cache_counters import CounterPublisher, replica_application
+from actors.gpu_share import hide_others
 from actors.processor import set_reproducible_products
 from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.config.reward import RewardConfig
@@ -47,6 +48,7 @@ class GeoEmbedWorker:
     environment. Raises UserError for bad settings."""
 
     def __init__(self, config: RewardConfig, cache_url: str):
+        hide_others(0)
         self.names_first = config.semantic.names_first
         self.negative_ttl_s = config.cache.negative_ttl_s
         self.cache = Cache(cache_url, config.cache.timeout_s)

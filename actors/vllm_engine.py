@@ -102,6 +102,9 @@ def set_environment(cpu: bool) -> None:
     stays."""
     os.environ[CHILD_MARK] = "1"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # FlashInfer's sampler is compiled when it is first used, with a CUDA compiler that a machine
+    # with a driver alone does not have.
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     if not {"VLLM_LOGGING_LEVEL", "VLLM_LOGGING_CONFIG_PATH"} & set(os.environ):
         # vLLM's own set-up (dictConfig) closes all handlers of the process. Ray Serve's is among
         # them, and a controller that was started again replaces a judge without it as broken.
