@@ -226,14 +226,14 @@ class Learner:
             return PolicyVersion(self.updates, kind, "", self.probe_logprobs())
         path = self.weights_dir / f"v{self.updates:06d}"
         first = self.rank == 0
-        publish(self.policy, self.sharded, self.config, self.model_dir, path, first)
-        return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs())
+        digest = publish(self.policy, self.sharded, self.config, self.model_dir, path, first)
+        return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs(), digest)
 
-    def save_merged(self, out_dir: str) -> None:
+    def save_merged(self, out_dir: str) -> str:
         """Write base + adapter as one Hugging Face checkpoint: the base of the next phase, or the
-        product.
+        product. Return its digest on rank 0.
         """
-        policy_model.save_merged(
+        return policy_model.save_merged(
             self.policy, self.model_dir, out_dir, self.sharded.gather, self.rank == 0
         )
 

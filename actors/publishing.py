@@ -30,18 +30,20 @@ def publish(
     model_dir: str,
     path: Path,
     write: bool,
-) -> None:
+) -> str:
     """Write the current weights as the new directory `path`, in the form of rollout.swap; keep the
-    newest max_staleness + 2 of its siblings. write: whether this is rank 0."""
+    newest max_staleness + 2 of its siblings. write: whether this is rank 0. Returns the digest of
+    what it wrote, "" on other ranks."""
     if config.rollout.swap == "merged":
-        policy_model.save_merged(policy, model_dir, str(path), sharded.gather, write)
+        digest = policy_model.save_merged(policy, model_dir, str(path), sharded.gather, write)
     else:
         with directory_at_once(path) if write else nullcontext(path) as out:
-            policy_model.save_adapter(policy, str(out), sharded.gather, write)
+            digest = policy_model.save_adapter(policy, str(out), sharded.gather, write)
     if write:
         keep = config.max_staleness + 2
         for old in outdated(sorted(path.parent.glob("v??????")), path, keep):
             shutil.rmtree(old)
+    return digest
 
 
 def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:

@@ -12,8 +12,10 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+from actors.gpu_share import hide_others, turn
 from actors.vllm_engine import (
     mean_gap,
     one_line,
@@ -33,8 +35,10 @@ TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
 # Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens
 # say nothing in bfloat16, whose logits are rounded to steps of 0.125 from 16 on: two attention
-# kernels under SmolLM2-135M differ by 0.03 to 0.05 on average and by up to 0.37 at one token. The
-# gap belongs to the weights, so a false alarm would come again in every engine and every life.
+# kernels under SmolLM2-135M differ by 0.03 to 0.05 on average and by up to 0.37 at one token; vLLM
+# and the learner under a random 3B on an H100 by 0.08 to 0.13, as much as a step moves it. So the
+# probe only tells a wrong policy; which weights are held is compared number by number (`take`). The
+# gap belongs to the weights: a false alarm would come again in every engine and every life.
 PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.2}
 
 
@@ -48,6 +52,7 @@ class RolloutEngine:
         self.config = config
         self.model = model
         self.version = PolicyVersion(version, "merged", model)
+        self.base = model  # the checkpoint that adapters go on
         self.engine: Any = None
         self.adapter: Any = None  # vLLM's LoRARequest of the current version
         self.loaded: list[Any] = []  # LoRARequests, oldest first
@@ -65,6 +70,7 @@ class RolloutEngine:
         own it).
         """
         begin = time.monotonic()
+        hide_others(self.config.rollout.gpus_per_engine)
         from transformers import AutoProcessor
 
         processor = AutoProcessor.from_pretrained(self.model)
@@ -74,7 +80,8 @@ class RolloutEngine:
         self.unexpanded_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         self.bans = {token: BAN for token in banned_ids(self.tokenizer)}
         budget = image_budget(processor, self.config.policy.max_pixels)
-        self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
+        with turn(self.config.rollout.gpus_per_engine):
+            self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
         self.probe = await self.probe_logprobs()
         return time.monotonic() - begin
 
@@ -220,36 +227,68 @@ class RolloutEngine:
 
         Merged weights are reloaded in place once the completions in flight have ended; an adapter
         goes beside those that are still in use (max_staleness + 2 are kept), so nothing waits for
-        it. Either way a completion is the work of one version. Raises InfraError when the engine
-        cannot prove that it holds the new weights; it then refuses further work."""
+        it. A version that is there already is not loaded again. Either way a completion is the work
+        of one version. Raises InfraError when the engine cannot prove that it holds the new
+        weights; it then refuses further work."""
         begin = time.monotonic()
         self.open.clear()
         try:
             if self.asleep:
                 await within(SWAP_TIMEOUT_S, "waking the engine", self.engine.wake_up())
                 self.asleep = False
-            if version.kind == "merged":
-                limit_s = self.config.rollout.timeout_s  # what the completions have
-                await within(limit_s, "waiting for completions before the swap", self.idle.wait())
-                await within(SWAP_TIMEOUT_S, f"loading {version.path}", self.reload(version.path))
-                self.adapter = None  # what was on the old weights
-            else:
-                await within(
-                    SWAP_TIMEOUT_S, f"loading adapter {version.path}", self.load_adapter(version)
-                )
+            await self.take(version)
             await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))
-        except InfraError:
+        except Exception as error:  # failure taxonomy: whatever went wrong, what is held is unknown
             self.version = PolicyVersion(BROKEN, version.kind, version.path)
-            raise
+            if isinstance(error, InfraError):
+                raise
+            raise InfraError(f"the swap to version {version.number}: {one_line(error)}") from error
         finally:
             self.open.set()
         return time.monotonic() - begin
 
+    async def take(self, version: PolicyVersion) -> None:
+        """Load the weights of `version` unless they are there, and check every number of them."""
+        if self.holds(version):
+            return
+        if version.digest:
+            await asyncio.to_thread(check_published, version)
+        what = f"loading {version.path}"
+        if version.kind == "adapter":
+            await within(SWAP_TIMEOUT_S, what, self.load_adapter(version))
+            check = self.engine.collective_rpc(
+                "adapter_problem", args=(self.adapter.lora_int_id, version.path)
+            )
+        else:
+            limit_s = self.config.rollout.timeout_s  # what the completions have
+            await within(limit_s, "waiting for completions before the swap", self.idle.wait())
+            self.adapter = None  # what was on the old weights
+            if version.number == 0 and version.path == self.base:
+                return
+            self.base = ""  # nothing whole, until it is
+            await within(SWAP_TIMEOUT_S, what, self.reload(version.path))
+            self.base = version.path
+            check = self.engine.collective_rpc("weights_problem", args=(version.path,))
+        what = f"comparing the engine's weights with {version.path}"
+        for problem in await within(SWAP_TIMEOUT_S, what, check):
+            if problem:
+                raise InfraError(
+                    f"after the swap to version {version.number} the engine does not hold its "
+                    f"weights: {problem}"
+                )
+
+    def holds(self, version: PolicyVersion) -> bool:
+        """Whether `version` is what the engine works with: a skipped step, or the run's start.
+
+        Not by number or path alone: a run that goes back to a checkpoint writes both anew. Only the
+        start's checkpoint, number 0, is nobody's to write."""
+        mine, asked = ((v.number, v.kind, v.path, v.digest) for v in (self.version, version))
+        return mine == asked and (version.digest != "" or version.number == 0)
+
     async def sleep(self) -> None:
         """Give the GPU's memory to others until the next `swap`: the weights go to main memory,
         cached keys and values are forgotten (level 1; level 2 would drop the weights, which
-        adapters need). Prompts wait meanwhile. Never run on a GPU by the authors.
-        """
+        adapters need). Prompts wait meanwhile."""
         self.open.clear()
         await within(SWAP_TIMEOUT_S, "waiting for completions before the sleep", self.idle.wait())
         await within(SWAP_TIMEOUT_S, "putting the engine to sleep", self.engine.sleep(level=1))
@@ -350,3 +389,14 @@ class RolloutEngine:
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None
+
+
+def check_published(version: PolicyVersion) -> None:
+    """Raise InfraError unless the files of `version` are those that the learner wrote."""
+    from geoagent_rl.policy.digest import read_weights, weights_digest
+
+    if weights_digest(read_weights(Path(version.path))) != version.digest:
+        raise InfraError(
+            f"{version.path} does not hold the weights that the learner published as version "
+            f"{version.number}"
+        )

@@ -34,3 +34,15 @@ class WeightsFromDirectory:
         for layer in self.get_model().modules():
             if isinstance(layer, ParallelLMHead):
                 layer.quant_method.process_weights_after_loading(layer)
+
+    def weights_problem(self, path: str) -> str:
+        """See bound_weights.weights_problem."""
+        from actors.bound_weights import weights_problem
+
+        return weights_problem(self.get_model(), path)
+
+    def adapter_problem(self, lora_id: int, path: str) -> str:
+        """See bound_weights.adapter_problem."""
+        from actors.bound_weights import adapter_problem
+
+        return adapter_problem(self.get_model(), lora_id, path)

@@ -135,13 +135,15 @@ class PolicyVersion:
     nodes see.
 
     kind "merged": a full safetensors checkpoint to reload in place. kind "adapter": a PEFT adapter
-    directory. `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe,
-    against which an engine proves that it really took the weights."""
+    directory. `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe and
+    `digest` is that of the published tensors (policy/digest.py, "" for a checkpoint of others):
+    against both an engine proves that it really took the weights."""
 
     number: int
     kind: Literal["merged", "adapter"]
     path: str
     probe_logprobs: tuple[float, ...] = ()
+    digest: str = ""
 
 
 class InfraError(Exception):

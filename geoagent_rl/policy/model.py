@@ -34,6 +34,7 @@ from transformers.utils.hub import cached_file
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
+from geoagent_rl.policy.digest import weights_digest
 from geoagent_rl.policy.rows import row_positions
 from geoagent_rl.policy.vision import image_features
 from geoagent_rl.types import UserError
@@ -291,9 +292,9 @@ def save_merged(
     out_dir: str,
     gather: Gather = everything_here,
     write: bool = True,
-) -> None:
+) -> str:
     """Write base + adapter as one Hugging Face directory that transformers and vLLM load; the
-    policy is untouched.
+    policy is untouched. Return the digest of what it wrote, "" where it wrote nothing.
 
     Whole or absent. Tensor names, configuration, tokenizer and processor are those of the base
     checkpoint. `write` is False on ranks that only take part in gathering. Raises UserError where
@@ -307,12 +308,13 @@ def save_merged(
         if write:
             tensors[checkpoint_name(name, hub_names)] = tensor.cpu().contiguous()
     if not write:
-        return
+        return ""
     with directory_at_once(Path(out_dir)) as out:
         save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
         for file in base.iterdir():
             if file.suffix in (".json", ".jinja", ".txt") and "safetensors" not in file.name:
                 shutil.copyfile(file, out / file.name)
+    return weights_digest(tensors)
 
 
 def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str, Tensor]:
@@ -327,11 +329,15 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
 
 def save_adapter(
     policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True
-) -> None:
-    """Write a PEFT adapter directory, the form that vLLM's LoRA requests take."""
+) -> str:
+    """Write a PEFT adapter directory, the form that vLLM's LoRA requests take; return its digest,
+    "" where it wrote nothing.
+    """
     state = adapter_state(policy, gather)
-    if write:
-        write_adapter(policy, state, Path(out_dir))
+    if not write:
+        return ""
+    write_adapter(policy, state, Path(out_dir))
+    return weights_digest(state)
 
 
 def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:

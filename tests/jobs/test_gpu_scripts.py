@@ -34,12 +34,14 @@ def results(script: str, out: Path, *more: str) -> list[dict]:
 
 def test_the_engine_cycle_swaps_what_the_learner_learnt(tmp_path):
     sizes = ("--rounds", "2", "--prompts", "2", "--group", "4", "--tokens", "24", "--pixels", "112")
-    rows = results("engine_cycle", tmp_path, "--only", "engine,cycle", *sizes)
+    rows = results("engine_cycle", tmp_path, "--only", "engine,cycle,precision,refused", *sizes)
     rounds = [row for row in rows if row["section"] == "cycle"]
     assert [row["version"] for row in rounds] == [1, 2]
     for row in rounds:
         assert row["agree"]["mean"] < 0.1 * row["stale"]["mean"]
         assert row["probe_gap"] < 0.1 * row["learner_moved"]
+    assert all(row["refused"] for row in rows if row["section"] == "refused")
+    assert sum(row["section"] in ("precision", "refused") for row in rows) == 3
 
 
 def test_the_learner_bench_measures_every_section(tmp_path):
