@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cluster.cli.main import app
 from geoagent_rl.config import Config, load, to_yaml
-from geoagent_rl.driver import comparable_totals
+from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.rewards.recorded import groups, look, open_run, steps
 from geoagent_rl.rewards.reweigh import judged, reweigh
