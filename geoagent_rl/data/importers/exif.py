@@ -61,6 +61,8 @@ def gps(path: Path) -> tuple[float, float] | str | None:
     tags = ExifTags.GPS
     if tags.GPSLatitude not in block or tags.GPSLongitude not in block:
         return None
+    if _is_empty(block[tags.GPSLatitude]) or _is_empty(block[tags.GPSLongitude]):
+        return None
     lat = _degrees(block, tags.GPSLatitude, tags.GPSLatitudeRef, "NS")
     lon = _degrees(block, tags.GPSLongitude, tags.GPSLongitudeRef, "EW")
     if isinstance(lat, str) or isinstance(lon, str):
@@ -87,6 +89,16 @@ def _degrees(block: Any, key: int, reference: int, letters: str) -> float | str:
         return "EXIF position does not say its hemisphere"
     value = sum(part / 60**i for i, part in enumerate(parts))
     return float(-value if hemisphere == letters[1] else value)
+
+
+def _is_empty(value: Any) -> bool:
+    """Is it 0/0 throughout, as some programs write where they know nothing?"""
+    try:
+        return all(math.isnan(float(part)) for part in value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    except ZeroDivisionError:
+        return True
 
 
 def _letter(value: Any) -> str:
