@@ -154,6 +154,11 @@ def _line(number: int, text: str) -> Line:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object {uid, completion, truth}")
+    return checked(number, row)
+
+
+def checked(number: int, row: Mapping[str, Any]) -> Line:
+    """Return {uid, completion, truth} as a Line. Raises ValueError with what is wrong."""
     completion, truth = row.get("completion", row.get("text")), row.get("truth")
     if not isinstance(completion, str):
         raise ValueError("'completion' must be a text")

@@ -1,0 +1,84 @@
+"""`import geoagent_rl as ga` is light, and its documented examples hold."""
+
+import asyncio
+import doctest
+import re
+import subprocess
+import sys
+
+import pytest
+
+import geoagent_rl as ga
+from geoagent_rl import api
+from geoagent_rl.types import Truth, UserError
+from tests.support.monitor_runs import new_run, photograph, record
+from tests.support.paths import ROOT
+
+HEAVY = ("pandas", "torch", "transformers", "omegaconf", "pydantic", "numpy")
+MUNICH = Truth("Germany", "Bavaria", "Munich", 48.137, 11.575)
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with two runs, one inside an ablation's folder."""
+    for name in ("first", "rows/second"):
+        run = new_run(tmp_path, name)
+        record(run, photograph(tmp_path / "photos"), range(1, 4))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_import_loads_nothing_heavy():
+    script = f"import geoagent_rl, sys; print(set({HEAVY}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_every_name_that_is_offered_is_there():
+    assert set(ga.__all__) == set(api.__all__) and set(ga.__all__) <= set(dir(ga))
+    assert all(getattr(ga, name) is getattr(api, name) for name in ga.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        _ = ga.scores
+
+
+def test_the_examples_of_the_docstrings_hold():
+    result = doctest.testmod(api)
+    assert result.attempted >= 6 and result.failed == 0
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_the_examples_of_the_page_run(code, folder, capsys):
+    exec(code, {})
+    assert capsys.readouterr().out
+
+
+def test_runs_are_found_below_a_folder_and_are_what_they_recorded(folder):
+    found = ga.runs()
+    assert {run.path.name for run in found} == {"first", "second"}
+    (one,) = ga.runs(folder / "runs" / "first")
+    assert list(one.metrics.step) == [1, 2, 3]
+    assert len(one.rollouts) == 3 * 2 * 4
+    part = [row["spatial"]["score"] for row in one.rollouts.parts]
+    assert list(one.rollouts.spatial) == part
+    assert one.config.data.manifest == str(folder / "photos")
+
+
+def test_a_run_that_has_only_begun_has_empty_tables(tmp_path):
+    run = ga.Run(new_run(tmp_path).path)
+    assert run.metrics.empty and run.rollouts.empty and run.evaluations == {}
+
+
+async def test_completions_are_scored_inside_a_running_event_loop():
+    assert asyncio.get_running_loop()
+    (row,) = ga.score(["<answer>Germany; Bavaria; Munich</answer>"], [MUNICH])
+    assert row["parts"]["semantic"]["score"] == 1.0
+
+
+def test_what_cannot_be_scored_is_named():
+    with pytest.raises(UserError, match="completion 1 cannot be scored: truth.lat"):
+        ga.score(["Munich"], [{"country": "Germany", "lat": 948.0, "lon": 11.0}])
+    with pytest.raises(UserError, match="no folder"):
+        ga.runs("nowhere")
