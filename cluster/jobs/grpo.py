@@ -34,6 +34,8 @@ from geoagent_rl.run.origin import check_origin, origin_of
 from geoagent_rl.terminal import say
 from geoagent_rl.types import Group, InfraError, Prompt, Sampling
 
+PART_SHARE = "unscorable_share_"  # the metrics of one part each
+
 
 async def reinforce(
     s: Session,
@@ -188,6 +190,10 @@ class AfterStep:
         self.run.record_step(metrics, groups)
         for problem in self.run.take_problems():
             say(f"WARNING: {problem}")
+        for name, share in metrics.items():
+            if name.startswith(PART_SHARE) and share >= 1.0:
+                part = name.removeprefix(PART_SHARE)
+                say(f"WARNING: step {step}: the reward part {part} failed on every sample")
         self.done, self.prompts = step, metrics["prompts"]
         self.tracking.write(step, metrics)
         say(summary_line(step, self.config.steps, metrics))

@@ -49,6 +49,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -316,6 +317,9 @@ def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
 def _confined(image: str, root: Path, where: str) -> str:
     try:
         path = (root / image).resolve()
+        if not path.exists():  # macOS writes letters with marks as two characters, others as one
+            forms = (root / normalize(form, image) for form in ("NFC", "NFD"))
+            path = next((found.resolve() for found in forms if found.exists()), path)
     except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
         raise _Fault(
             "image path unusable", f"{where}: {image[:80]!r} is not a path; correct it"

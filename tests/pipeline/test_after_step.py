@@ -2,6 +2,7 @@
 learner lead to.
 """
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -84,7 +85,7 @@ class Engine(FakeEngine):
             yield rollout
 
 
-async def go(tmp_path, learner, rewards, *overrides, resume=False):
+async def go(tmp_path, learner, rewards, *overrides, resume=False, scores=None):
     """A run of 8 steps with validation after every second one; (run, AfterStep)."""
     words = [
         "data.manifest=x",
@@ -100,7 +101,11 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False):
         *overrides,
     ]
     config = configuration.load(None, words)
-    run, engine, scores = RunDir(config.run.dir).begin(config), Engine(), Scores(rewards)
+    run, engine, scores = (
+        RunDir(config.run.dir).begin(config),
+        Engine(),
+        (scores or Scores)(rewards),
+    )
     first, prompt = await restore(learner, run) if resume else (0, 0)
     await engine.swap(PolicyVersion(first, "merged", ""))
     stack = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
@@ -186,3 +191,15 @@ async def test_weights_that_are_ahead_of_the_records_are_not_saved(tmp_path, cap
     run, _ = await go(tmp_path, Learner(), RISING, resume=True)
     assert json.loads((run.path / "metrics.jsonl").read_text().splitlines()[3])["step"] == 4
     assert [r["step"] for r in run.rows("metrics.jsonl")] == list(range(1, 9))
+
+
+async def test_a_part_that_fails_on_every_sample_is_loud(tmp_path, capsys):
+    class Fails(Scores):
+        async def score(self, prompt, rollout):
+            scored = await super().score(prompt, rollout)
+            own = {"own": Outcome("infra", None, "a bug")}
+            return dataclasses.replace(scored, parts={**scored.parts, **own})
+
+    await go(tmp_path, Learner(), RISING, scores=Fails)
+    said = capsys.readouterr().err
+    assert "the reward part own failed on every sample" in said and "part spatial" not in said

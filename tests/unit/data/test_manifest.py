@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import pickle
+import unicodedata
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -297,3 +299,14 @@ def test_a_strip_that_no_processor_takes_is_refused(tmp_path):
     Image.new("RGB", (2010, 10)).save(tmp_path / "strip.png")
     with pytest.raises(BadImage, match="2010 x 10.*crop"):
         check_image(tmp_path / "strip.png")
+
+
+@pytest.mark.parametrize(("on_disk", "listed"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_is_found_in_either_form_of_unicode(tmp_path, on_disk, listed):
+    """As macOS and others write it; both look alike."""
+    name = "Łódź-Zürich.png"
+    Image.new("RGB", (8, 6)).save(tmp_path / unicodedata.normalize(on_disk, name))
+    row = {"uid": "a", "image": unicodedata.normalize(listed, name), "lat": 1, "lon": 2}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    (sample,) = manifest.read(tmp_path)
+    assert Path(sample.image).is_file()
