@@ -332,8 +332,11 @@ def save_adapter(
 ) -> str:
     """Write a PEFT adapter directory, the form that vLLM's LoRA requests take; return its digest,
     "" where it wrote nothing.
+
+    The tensors have the base's dtype, to which engines round them.
     """
-    state = adapter_state(policy, gather)
+    dtype = policy.network.dtype
+    state = {name: t.to(dtype) for name, t in adapter_state(policy, gather).items()}
     if not write:
         return ""
     write_adapter(policy, state, Path(out_dir))
