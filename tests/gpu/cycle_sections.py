@@ -184,16 +184,16 @@ async def precision(bench: Bench) -> None:
     (found,) = await bench.generate(made, bench.asked.seed + 200, [prompt], {})
     if bench.config.placement.colocate:
         await made.sleep()
-    sampled, balance = [r.logprobs for r in found], learner.balance
-    learnt, own = bench.replayed(prompt, found, balance), learner.policy
+    sampled, layout = [r.logprobs for r in found], learner.passes.layout
+    learnt, own = bench.replayed(prompt, found, layout), learner.policy
     lora = (bench.config.policy.lora_rank, bench.config.policy.lora_alpha)
     exact = load_policy(str(bench.model), "float32", lora)
     set_peft_model_state_dict(exact.model, adapter_state(own))
     try:
-        learner.policy = exact.to(learner.device)
-        truth = bench.replayed(prompt, found, balance)
+        learner.policy = learner.pictures.policy = exact.to(learner.sharded.device)
+        truth = bench.replayed(prompt, found, layout)
     finally:
-        learner.policy = own
+        learner.policy = learner.pictures.policy = own
     bench.results.record(
         "precision",
         f"{bench.config.policy.dtype} against float32",
