@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from geoagent_rl.policy.digest import read_weights, weights_digest
+from geoagent_rl.policy.model import load_policy, save_adapter, save_merged
+from tests.support import tiny_random
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -34,3 +36,14 @@ def test_what_is_read_back_is_what_was_written(tmp_path: Path):
     for name, tensor in tensors.items():
         save_file({name: tensor}, tmp_path / f"{name}.safetensors")
     assert weights_digest(read_weights(tmp_path)) == weights_digest(dict(reversed(tensors.items())))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_publication_says_the_digest_of_its_files(dtype, tmp_path):
+    """Else every engine would refuse every version."""
+    model = tiny_random.build(tmp_path / "model")
+    policy = load_policy(model, dtype, lora=(4, 8))
+    said = save_adapter(policy, str(tmp_path / "adapter"))
+    assert said == weights_digest(read_weights(tmp_path / "adapter"))
+    said = save_merged(policy, model, str(tmp_path / "merged"))
+    assert said == weights_digest(read_weights(tmp_path / "merged"))
