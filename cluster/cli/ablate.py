@@ -10,6 +10,7 @@ import typer
 
 from cluster import use_cluster_token
 from geoagent_rl.config import load
+from geoagent_rl.config.packaged import packaged
 from geoagent_rl.types import UserError
 
 Number = TypeVar("Number", int, float)
@@ -54,7 +55,9 @@ def ablate(
     settings = load(config, overrides or [])
     numbers = [_number(seed, int, "--seeds") for seed in seeds.split(",") if seed]
     factors = [_number(factor, float, "--grid") for factor in grid.split(",") if factor]
-    chosen = choose(read_rows(rows_dir), [name.strip() for name in rows.split(",") if name.strip()])
+    chosen = choose(
+        read_rows(packaged(rows_dir)), [name.strip() for name in rows.split(",") if name.strip()]
+    )
     chosen += grid_rows(vars(settings.reward.weights), factors)
     if address:
         use_cluster_token()

@@ -4,6 +4,7 @@
     schema              the whole
     describe            its JSON schema, and each key's
     reading, load       a file and overrides, merged and checked
+    packaged            configs/ of the package
     rules, addresses    values that contradict each other; addresses and secrets
     messages            what is said of a wrong key or value
     reference           docs/configuration.md

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from geoagent_rl.config.describe import at
+from geoagent_rl.config.packaged import packaged
 from geoagent_rl.types import UserError
 
 
@@ -51,9 +52,12 @@ def plain(text: str) -> Any:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Return what a YAML file holds, scalars as text. Raises UserError."""
+    """Return what a YAML file holds, scalars as text. Raises UserError.
+
+    configs/... is also looked for in the package.
+    """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = packaged(Path(path).expanduser()).read_text(encoding="utf-8-sig")
         found = plain(text)
     except FileNotFoundError:
         raise UserError(f"no configuration file {path}; see configs/ for examples") from None
