@@ -17,6 +17,7 @@ from actors.deepspeed_engine import ShardedModule
 from geoagent_rl.config import Config
 from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo.batching import Layout, MicroBatch, Row, collate, to_device
+from geoagent_rl.policy.attention import uses_flex
 from geoagent_rl.policy.model import Policy
 from geoagent_rl.policy.prompt import check_image_tokens
 from geoagent_rl.policy.rows import visible, visible_blocks
@@ -98,7 +99,8 @@ class Passes:
                 check_image_tokens(images[block.image], tokens, grid, merge)
         positions = to_device(self.policy.position_ids(here, grids), device)
         batch = here.to(device)
-        mask = visible_blocks(batch) if self.layout.packed else visible(batch, network.dtype)
+        flex = self.layout.packed and uses_flex(network)  # packed rows of a CPU have a mask
+        mask = visible_blocks(batch) if flex else visible(batch, network.dtype)
         return Inputs(batch, positions, mask)
 
     def learn(self, rows: Sequence[Row], call: Call) -> None:

@@ -66,6 +66,11 @@ def use_flex(network: Any) -> None:
             module.config._attn_implementation = NAME
 
 
+def uses_flex(network: Any) -> bool:
+    """Say whether `use_flex` has been called for the network."""
+    return bool(network.config.text_config._attn_implementation == NAME)
+
+
 def flex_works(device: torch.device, heads: int, kv_heads: int, head_dim: int) -> bool:
     """Say whether flex attention compiles here, forward and backward, and is right at two lengths.
 
