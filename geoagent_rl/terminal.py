@@ -103,4 +103,5 @@ class progress:
             say(f"{self.what}: {done}/{total}")
 
     def __exit__(self, *_: Any) -> None:
-        self.bar.stop()
+        if self.bar.live.is_started:  # else it prints an empty line
+            self.bar.stop()

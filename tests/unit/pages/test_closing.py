@@ -3,7 +3,7 @@
 import pytest
 
 from geoagent_rl.pages.closing import closing
-from geoagent_rl.terminal import phase
+from geoagent_rl.terminal import phase, progress
 from tests.support.monitor_runs import new_run, photograph, record
 
 
@@ -55,3 +55,11 @@ def test_a_phase_that_fails_does_not_say_that_it_is_done(capsys):
     with pytest.raises(RuntimeError), phase("loading"):
         raise RuntimeError
     assert "loading: " not in capsys.readouterr().err
+
+
+def test_progress_in_a_log_is_its_lines_alone(capsys):
+    with progress("SFT") as advance:
+        advance(1, 2)
+        advance(2, 2)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "SFT: 1/2\nSFT: 2/2\n")
