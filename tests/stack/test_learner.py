@@ -294,7 +294,7 @@ def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
 
     learner = learners()
     run(learner, place, 1)
-    learner.save(str(tmp_path / "checkpoint"), prompts=7)
+    learner.save(str(tmp_path / "checkpoint"), {"prompts": 7})
     assert learner.save_problems(wait=True) == []
     assert json.loads((tmp_path / "checkpoint" / "state.json").read_text())["prompts"] == 7
     export(tmp_path / "checkpoint", tmp_path / "exported")
