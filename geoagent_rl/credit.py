@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from geoagent_rl.config import Config
+from geoagent_rl.config.schedule import at_version
 from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
 from geoagent_rl.grpo.overlong import penalised
 from geoagent_rl.rewards.total import part_weights
@@ -24,7 +25,8 @@ def advantages_of_group(config: Config, scored: Sequence[ScoredRollout]) -> list
         None if s.total is None else {name: outcome.score for name, outcome in s.parts.items()}
         for s in scored
     ]
-    return part_advantages(parts, part_weights(config.reward))
+    version = scored[0].rollout.version if scored else 0
+    return part_advantages(parts, part_weights(at_version(config.reward, version)))
 
 
 def with_batch_advantages(config: Config, groups: Sequence[Group]) -> list[Group]:
