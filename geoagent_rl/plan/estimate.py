@@ -92,6 +92,7 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
     """
     r = config.rollout
     completions = r.prompts_per_step * r.group_size
+    judged = completions * STAGES if config.reward.weights.consistency else 0
     remote = any(name != "gazetteer" for name in provider_names(config.reward.geocoder.provider))
     return {
         "prompts": r.prompts_per_step,
@@ -99,8 +100,8 @@ def work(config: Config, lengths: Lengths, cache_hits: float) -> dict[str, float
         "generated_tokens": completions * lengths.completion,
         "processed_tokens": completions * lengths.sequence,
         "learner_tokens": learner_tokens(config, lengths),
-        "judge_calls": completions * STAGES,
-        "judge_tokens": completions * STAGES * (JUDGE_PROMPT_TOKENS + JUDGE_ANSWER_TOKENS),
+        "judge_calls": judged,
+        "judge_tokens": judged * (JUDGE_PROMPT_TOKENS + JUDGE_ANSWER_TOKENS),
         "geocoder_calls": completions * (1 - cache_hits) if remote else 0.0,
         "geocoder_calls_at_most": completions * STAGES if remote else 0.0,
     }
