@@ -98,11 +98,7 @@ def test_what_cannot_be_scored_is_one_clear_error(tmp_path):
         read_predictions(path, ("gt_lat", "gt_lon", "lat", "lon"))
 
 
-def test_radians_are_reported_with_evidence(shared_data, capsys):
+def test_radians_are_refused_with_evidence(shared_data):
     path = shared_data / "osv5m_predictions" / "radians_fixture.csv"
-    read_predictions(path, ("true_lat", "true_lon", *NAMES[2:]))
-    warnings = capsys.readouterr().err
-    assert (
-        "true positions (true_lat, true_lon): coordinates look like radians: 36 of 36 rows"
-        in warnings
-    )
+    with pytest.raises(UserError, match=r"\(true_lat, true_lon\).*radians: 36 of 36 rows.*convert"):
+        read_predictions(path, ("true_lat", "true_lon", *NAMES[2:]))
