@@ -112,7 +112,7 @@ class Server:
         )
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(
-            text, status, headers | {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+            text, status, headers | {"Cache-Control": "no-store", "Referrer-Policy": "same-origin"}
         )
 
     async def located(self, request: Request) -> tuple[Image.Image, Mapping[str, Any]]:

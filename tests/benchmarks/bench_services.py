@@ -43,7 +43,7 @@ from geoagent_rl.network import free_port
 from geoagent_rl.rewards import consistency, encoder, semantic, spatial
 from geoagent_rl.rewards import format as format_part
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.rewards.services import Services, Similarity
+from geoagent_rl.rewards.services import Similarity
 from geoagent_rl.rewards.total import total
 from tests.benchmarks.bench_rewards import local_ray, samples
 from tests.support.reward_fakes import PROMPT, completion, rollout
@@ -232,9 +232,7 @@ async def prewarm(url: str, folder: str) -> dict:
     for name in ("first", "cold", "warmed"):  # the first one pays for what is loaded on demand
         redis = EmbeddedRedis(f"{folder}/{name}", free_port(), new_password())
         worker, work = GeoEmbedWorker(config, redis.start()), samples(512)
-        services = RewardServices(
-            "prewarm", Services(worker, worker, StandInAgent()), redis.url, None
-        )
+        services = RewardServices("prewarm", worker, StandInAgent(), redis.url, None)
         if name == "warmed":
             await services.prewarm(prompt.truth.levels for prompt, _ in work)
         scorer, before, start = (

@@ -249,7 +249,7 @@ def test_truths_are_prewarmed_once_and_a_failure_does_no_harm():
                 raise InfraError("quota")
             return [None] * len(addresses)
 
-    services = RewardServices("test", Services(Service(), Service(), None), "off", None)
+    services = RewardServices("test", Service(), None, "off", None)
     truths = [
         MUNICH,
         BAVARIA,

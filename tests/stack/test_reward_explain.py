@@ -74,6 +74,8 @@ def test_tricky_completions_have_their_documented_outcome(explained, uid, expect
             <= parts["semantic"]["score"]
             <= semantic.get("at_most", 1.0)
         )
+    elif semantic is None:
+        assert parts["semantic"]["score"] is None
     else:
         assert parts["semantic"]["score"] == pytest.approx(semantic, abs=1e-9)
 

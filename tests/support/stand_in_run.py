@@ -49,6 +49,9 @@ class Engine:
 
 
 class Rank:
+    def __init__(self, gpus):
+        pass
+
     def address(self):
         return "127.0.0.1:1"
 
