@@ -71,6 +71,7 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
     await asyncio.to_thread(
         stop_applications, run_id
     )  # of an earlier life of this run: they may hold what it needs
+    free = ray.available_resources()  # before the groups below hold some of it
     learner, *others = [[bundle(part)] * part.count for part in asked[:2]]
     if config.placement.colocate and not only_learner:
         both = {
@@ -86,15 +87,19 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
             ranks, group_of(others[0], f"engines-{run_id}") if others else None
         )
     try:
-        await room(reservation, asked, max(RESERVE_S, wait_s))
+        await room(reservation, asked, max(RESERVE_S, wait_s), free)
     except BaseException:
         reservation.release()
         raise
     return reservation
 
 
-async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) -> None:
-    """Wait until the groups are placed and what is left over is enough for the services."""
+async def room(
+    reservation: Reservation, asked: Sequence[Part], seconds: float, free: Mapping[str, float]
+) -> None:
+    """Wait until the groups are placed and what is left over is enough for the services.
+
+    free: what the cluster had before; the message of the UserError names it."""
     deadline, services = time.monotonic() + seconds, asked[2:]
     try:
         async with asyncio.timeout(seconds):
@@ -104,11 +109,10 @@ async def room(reservation: Reservation, asked: Sequence[Part], seconds: float) 
             while lacking(services, ray.available_resources()):  # noqa: ASYNC110 (Ray tells nobody)
                 await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
     except TimeoutError:
-        free = ray.available_resources()
         levers = " or ".join(f"{part.count_key}={part.count}" for part in asked)
         raise UserError(
             f"no room for this run within {seconds:g} s: it asks for {', '.join(part.text() for part in asked)}; "
-            f"{living_nodes().text()}, {free.get('GPU', 0.0):g} GPU and {free.get('CPU', 0.0):g} CPU of it free now; "
+            f"{living_nodes().text()}, {free.get('GPU', 0.0):g} GPU and {free.get('CPU', 0.0):g} CPU of it free; "
             f"let it wait for other runs with placement.wait_s, lower {levers}, or add nodes"
         ) from None
 

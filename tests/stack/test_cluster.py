@@ -25,7 +25,7 @@ from tests.support.geocoder_server import serving
 from tests.support.paths import ROOT
 from tests.support.tiny_random import build
 
-LIMIT_S = 240
+LIMIT_S = 540  # other whole jobs may run beside it
 NODES = [
     {"num_cpus": 6},
     {"num_cpus": 32, "num_gpus": 8},
@@ -160,7 +160,7 @@ def test_the_papers_layout_is_placed_as_configured(beside):
     taken = [
         (row["node"], *row["gpus"]) for row in said["engines"] + said["learner"] + [said["judge"]]
     ]
-    assert len(set(taken)) == 9 and all(
+    assert len(set(taken)) == 8 and all(
         len(one) == 2 and gpus[one[0]] for one in taken
     )  # a whole GPU each
     assert said["workers"] == [reward_node] * 2
@@ -185,8 +185,8 @@ def test_the_papers_layout_is_placed_as_configured(beside):
         (
             "configs/paper.yaml",
             [],
-            ("no room for this run", "3 GPU", "placement.wait_s"),
-        ),  # the other run has nine
+            ("no room for this run", "4 GPU", "placement.wait_s"),
+        ),  # the other run has eight of twelve
         (
             "configs/single-gpu.yaml",
             ["policy.model=nowhere"],
@@ -196,7 +196,8 @@ def test_the_papers_layout_is_placed_as_configured(beside):
 )
 def test_what_cannot_be_placed_is_refused_in_seconds(beside, config, words, says):
     said, seconds = ask(beside[0], config=config, words=["data.manifest=x", *words])
-    assert all(text in said for text in says) and "\n" not in said and seconds < 5
+    assert all(text in said for text in says), said
+    assert "\n" not in said and seconds < 5
     assert bool(said) == (says != ("",))
 
 
@@ -237,7 +238,12 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(
         )  # the head's agent, which takes jobs, comes up last
         job = json.loads(run(here, "geoagent-rl", "jobs", "list", "--json").stdout.splitlines()[0])
         folder = storage / "runs" / "job"
-        until(lambda: lines(folder / "metrics.jsonl") >= 2, LIMIT_S)
+        try:
+            until(lambda: lines(folder / "metrics.jsonl") >= 2, LIMIT_S)
+        except AssertionError:
+            raise AssertionError(
+                run(here, "ray", "job", "logs", job["id"]).stdout[-3000:]
+            ) from None
         running = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
         assert ask(process, geocode=["Germany", "Bayern", "München"])
         stopped = run(here, "geoagent-rl", "jobs", "stop", job["id"])
