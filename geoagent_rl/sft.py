@@ -18,7 +18,7 @@ from geoagent_rl.types import PolicyVersion, UserError
 @dataclass(frozen=True, slots=True)
 class Demonstration:
     """One photograph (a path) with the complete answer the policy should give, in the format of
-    policy/answer.py.
+    answers/parse.py.
     """
 
     uid: str

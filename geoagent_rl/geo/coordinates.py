@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from geoagent_rl.types import UserError
-
 E7 = 1e7  # Google's Takeout writes degrees times ten million
 _LAT_NAMES = (
     "lat",
@@ -95,16 +93,6 @@ def read_pair(value: Any) -> Pair | None:
     pair = _pair(value)
     if pair is None or abs(pair[0]) > 90 or abs(pair[1]) > 180:
         return None
-    return pair
-
-
-def pair_or_error(value: Any, where: str) -> Pair:
-    """`read_pair`, or a UserError that says what `where` holds instead."""
-    pair = read_pair(value)
-    if pair is None:
-        raise UserError(
-            f"{where} is {str(value)[:60]!r}, no position; write latitude, longitude in degrees, as in 48.14, 11.58"
-        )
     return pair
 
 

@@ -13,7 +13,6 @@ without case and accents. Pure."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from geoagent_rl.config.reward import ExactMatchConfig, RewardConfig
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.folding import normalise
 from geoagent_rl.rewards.ask import geocode
+from geoagent_rl.rewards.distance import earned
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import Outcome, Prompt, Rollout, Truth
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 LENGTH_RATIO = 0.7
 COUNTRY_ALONE = 0.2
 QUARTERS = {"place": 4, "region": 2, "country": 1}
-FARTHEST_KM = 20_100.0  # more than half the Earth's circumference; keeps exp() finite for any scale
 
 
 async def score(
@@ -66,16 +65,9 @@ def outcome(
         )
     else:
         distance = float(haversine_km(match.lat, match.lon, truth.lat, truth.lon))
-        score, details = gre(distance, config.scale_km), {"distance_km": distance}
+        score = earned(distance, "logistic", config.scale_km)
+        details = {"distance_km": distance}
     return Outcome("score", score, details={"style": config.style, **details})
-
-
-def gre(distance_km: float, scale_km: float) -> float:
-    """Return the reward of GRE for a distance."""
-    x = min(distance_km, FARTHEST_KM) / scale_km
-    return (
-        2.0 * math.exp(-x) / (1.0 + math.exp(-x))
-    )  # = 2 / (1 + exp(x)), which overflows for a small scale
 
 
 def contains(a: str, b: str) -> bool:

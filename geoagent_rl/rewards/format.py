@@ -1,7 +1,7 @@
 """The format rewards: 1 when the completion has exactly the form that was asked for, else 0 with
 the reason.
 
-What counts as that form is decided in policy/answer.py alone. `format` is the whole form, or with
+What counts as that form is decided in answers/parse.py alone. `format` is the whole form, or with
 style "tags" only its blocks; `answer_format` is the answer block alone: these two, each with weight
 1, are what the authors' code pays. Asks no service."""
 

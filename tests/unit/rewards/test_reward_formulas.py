@@ -23,6 +23,7 @@ from geoagent_rl.config.reward import (
 )
 from geoagent_rl.rewards import consistency, exact_match, semantic, spatial
 from geoagent_rl.rewards import format as format_part
+from geoagent_rl.rewards.distance import earned
 from geoagent_rl.rewards.services import JudgeItem, Similarity, Verdict
 from geoagent_rl.rewards.total import total
 from geoagent_rl.types import Outcome, Truth
@@ -291,8 +292,8 @@ def test_gre_style():
     assert exact("gre", LEVELS, match=at(48.0)).score == 1.0
     # one degree of latitude at 200 km: 2 / (1 + e^0.5559746332227937)
     assert exact("gre", LEVELS, match=at(49.0)).score == near(0.7289587250550800)
-    assert exact_match.gre(200.0, 200.0) == near(2 / (1 + math.e))
-    assert exact_match.gre(20_000.0, 0.001) == 0.0  # and no overflow
+    assert earned(200.0, "logistic", 200.0) == near(2 / (1 + math.e))
+    assert earned(20_000.0, "logistic", 0.001) == 0.0  # and no overflow
     assert exact("gre", LEVELS, match=None).kind == "data"
 
 
