@@ -94,6 +94,9 @@ def own(folder: str, nodes: list[dict[str, Any]]) -> None:
     try:
         for node in nodes[1:]:
             cluster.add_node(**node)
+        # As `ray start` does: a job's supervisor looks here for its cluster, and without the file
+        # takes the first raylet of the machine, which may be another test's.
+        Path(folder, "ray_current_cluster").write_text(cluster.address)
         print(
             json.dumps({"address": cluster.address, "dashboard": f"http://127.0.0.1:{port}"}),
             flush=True,
