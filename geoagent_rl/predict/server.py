@@ -167,6 +167,7 @@ class Server:
                 raise HTTPException(400, f"the form cannot be read: {error.message}") from None
             photo = form.get("photo")
             body = await photo.read() if isinstance(photo, UploadFile) else b""
+            await form.close()
         if not body:
             raise HTTPException(
                 400, "no photograph: send its bytes, or a form with the file field photo"
