@@ -26,7 +26,7 @@ from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.metrics.batch import mean
 from geoagent_rl.metrics.line import summary_line
-from geoagent_rl.policy.model import checkpoint_dir
+from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir

@@ -10,9 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers.utils.hub import cached_file
-
 from cluster.launch import Session, Stack, learner
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
@@ -23,11 +20,11 @@ from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.grpo.schedule import sft_phase
+from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.terminal import phase, progress, say
-from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import scenes
 from geoagent_rl.types import Sampling, UserError
 
@@ -51,6 +48,10 @@ def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest
 
 def tiny_base(config: Config) -> str:
     """Return the tiny policy before SFT: from the user's cache, or trained now."""
+    import transformers  # seconds, which a run from a checkpoint does not need here
+
+    from geoagent_rl.tiny import policy as tiny
+
     transformers.logging.disable_progress_bar()
     with progress("tiny base policy") as advance:
         return str(
@@ -82,7 +83,7 @@ def checkpoint(model: str) -> str:
     is no such one.
     """
     try:
-        cached_file(model, "config.json")
+        checkpoint_dir(model)
     except OSError as error:
         raise UserError(
             f"no checkpoint {model}: give a directory with config.json and weights, or a Hugging Face model that can "

@@ -29,11 +29,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
-from transformers.utils.hub import cached_file
 
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
+from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.policy.digest import weights_digest
 from geoagent_rl.policy.rows import row_positions
 from geoagent_rl.policy.vision import image_features
@@ -264,13 +264,6 @@ def checkpoint_name(name: str, hub_names: bool) -> str:
     if not hub_names:
         return name
     return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
-
-
-def checkpoint_dir(model: str) -> Path:
-    """Where a checkpoint's files lie: a directory itself, or the snapshot of a hub name in the
-    local cache.
-    """
-    return Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
 
 
 def has_hub_names(base: Path) -> bool:
