@@ -98,16 +98,21 @@ def connect() -> None:
         if on_a_cluster():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
             return
-        ray.init(
-            address="local",
-            num_cpus=max(
-                4, os.cpu_count() or 1
-            ),  # parts wait for each other: more of them than cores may run
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=256 * 1024 * 1024,
-        )
+        try:
+            ray.init(
+                address="local",
+                # parts wait for each other: more of them than cores may run
+                num_cpus=max(4, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=256 * 1024 * 1024,
+            )
+        except Exception as error:  # failure taxonomy: Ray raises whatever its processes said
+            raise InfraError(
+                f"Ray did not start on this machine: {' '.join(str(error).split())[:300]}; is it "
+                "busy or short of memory? `geoagent-rl doctor` looks"
+            ) from error
 
 
 @contextlib.asynccontextmanager

@@ -159,18 +159,18 @@ def client(address: str) -> Any:
             f"the job server's address is {address or 'not given'!r}; give --address http://HEAD:8265 or set "
             "RAY_API_SERVER_ADDRESS"
         )
+    if not listening(address):  # Ray would try for ten seconds
+        raise UserError(
+            f"no job server at {address}: nothing listens there; start the cluster, or give the "
+            "address of its dashboard, http://HEAD:8265"
+        )
     use_cluster_token()
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
-    except (AuthenticationError, ConnectionError) as error:
-        if isinstance(error, ConnectionError) or not listening(address):
-            raise UserError(
-                f"no job server at {address}: nothing listens there; start the cluster, or give the "
-                "address of its dashboard, http://HEAD:8265"
-            ) from None
+    except AuthenticationError:
         raise UserError(
             f"{address} takes no job without the cluster's token: {TOKEN_HELP}"
         ) from None

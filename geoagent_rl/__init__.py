@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from geoagent_rl.api import Run, geocode, load_config, runs, score
+    from geoagent_rl.api import Run, evaluate, geocode, load_config, predict, runs, score
 
-__all__ = ["Run", "geocode", "load_config", "runs", "score"]
+__all__ = ["Run", "evaluate", "geocode", "load_config", "predict", "runs", "score"]
 
 
 def __getattr__(name: str) -> Any:

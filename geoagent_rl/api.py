@@ -17,15 +17,20 @@ import pandas as pd
 
 from geoagent_rl.config import Config
 from geoagent_rl.config import load as load_config
+from geoagent_rl.data.images import open_image
+from geoagent_rl.evaluation.predictions import NAMES, from_rows, read_predictions
+from geoagent_rl.evaluation.summary import summarise
+from geoagent_rl.geo.distance import PAPER_SCALE_KM
 from geoagent_rl.geo.lookup import lookup
 from geoagent_rl.geo.match import Match
+from geoagent_rl.prediction.locator import Locator, newest_policy
 from geoagent_rl.rewards.explain import Explanation, checked, explain
 from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.run.directory import CONFIG, RunDir
 from geoagent_rl.run.start import holds_a_run
 from geoagent_rl.types import Truth, UserError
 
-__all__ = ["Run", "geocode", "load_config", "runs", "score"]
+__all__ = ["Run", "evaluate", "geocode", "load_config", "predict", "runs", "score"]
 
 
 def geocode(*addresses: str, provider: str = "gazetteer") -> list[Match | None]:
@@ -74,6 +79,61 @@ def score(
     (places,) = LocalPlaces.open(reward)
     with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
         return thread.submit(asyncio.run, explain(lines, reward, places, None)).result()
+
+
+def evaluate(
+    predictions: str | Path | pd.DataFrame,
+    manifest: str | Path | None = None,
+    answer: str = "",
+    by: Sequence[str] = (),
+    geoscore_scale_km: float = PAPER_SCALE_KM,
+) -> dict[str, Any]:
+    """Return hit rates at 1/25/200/750/2500 km, GeoScore, their 95 % intervals and the reasons of
+    failures, as `geoagent-rl eval score --json`.
+
+    predictions: a file of any system (docs/evaluation.md), or a table with the columns uid, gt_lat,
+    gt_lon, pred_lat, pred_lon. Of a file, manifest adds the truth, and answer names a column of
+    texts to geocode in place of a position. by: buckets by locatability, scene, continent, country.
+    Raises UserError for what is no such file or table.
+
+    >>> import geoagent_rl as ga, pandas as pd
+    >>> columns = ["uid", "gt_lat", "gt_lon", "pred_lat", "pred_lon"]
+    >>> rows = [("a", 48.1, 11.6, 48.2, 11.6), ("b", 52.5, 13.4, None, None)]
+    >>> table = ga.evaluate(pd.DataFrame(rows, columns=columns))
+    >>> table["n"], table["hit"]["25"], table["failures"]
+    (2, 0.5, {'no prediction in the file': 1})
+    """
+    if isinstance(predictions, pd.DataFrame):
+        if missing := {"uid", *NAMES} - set(predictions.columns):
+            raise UserError(f"the table of predictions lacks {', '.join(sorted(missing))}")
+        blank = predictions.astype(object).where(predictions.notna(), None)
+        rows = [
+            {str(name): value for name, value in row.items()} for row in blank.to_dict("records")
+        ]
+        found = from_rows("predictions", rows)
+    else:
+        truth = Path(manifest) if manifest else None
+        found = read_predictions(Path(predictions), manifest=truth, answer=answer)
+    return summarise(found, geoscore_scale_km, by)
+
+
+def predict(
+    *photographs: str | Path, model: str | Path = "", max_tokens: int = 1024
+) -> list[dict[str, Any]]:
+    """Return where a policy says that each photograph was taken: {text, problem, stages, answer,
+    lat, lon, level, name, admin1, country_code, provider}, as `geoagent-rl predict --json`.
+
+    model: an exported checkpoint or a run directory; "": the newest finished run's policy under
+    runs/. It is loaded once for all photographs. max_tokens: of one completion. Raises BadImage (a
+    UserError) for a photograph that cannot be read, UserError where there is no such model.
+
+    >>> import geoagent_rl as ga
+    >>> (found,) = ga.predict("photo.jpg", model="runs/mine")  # doctest: +SKIP
+    >>> found["answer"], found["lat"], found["lon"]  # doctest: +SKIP
+    """
+    pictures = [open_image(Path(path)) for path in photographs]
+    locator = Locator(Path(model) if model else newest_policy(Path("runs")), max_tokens)
+    return [locator.locate(picture) for picture in pictures]
 
 
 @dataclass(frozen=True)

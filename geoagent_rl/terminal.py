@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,13 +18,20 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from geoagent_rl.types import InfraError, UserError
 
+SILENT_S = 4.0  # a log never says nothing for longer while something starts
+START_S = 120.0  # from then on it is no start any more, and a line is due less often
+SILENT_LATER_S = 30.0
+_said_at = [0.0]  # time.monotonic() of the last line
+
 
 def say(text: str) -> None:
     """Print a line on standard error. A closed terminal or one that lacks letters stops nothing."""
+    _said_at[0] = time.monotonic()
     with contextlib.suppress(OSError, ValueError):
         letters = getattr(sys.stderr, "encoding", None) or "utf-8"
         print(text.encode(letters, "backslashreplace").decode(letters), file=sys.stderr, flush=True)
@@ -62,8 +70,33 @@ def refused(error: OSError) -> str:
 
 
 @contextlib.contextmanager
+def moving(state: Callable[[], str]) -> Iterator[None]:
+    """Say `state()` and the seconds since the begin whenever nothing was said for SILENT_S, so that
+    a log shows that something goes on; after START_S for SILENT_LATER_S.
+    """
+    start, over = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        limit = SILENT_S
+        while not over.wait(max(_said_at[0] + limit - time.monotonic(), 0.05)):
+            now = time.monotonic()
+            limit = SILENT_S if now - start < START_S else SILENT_LATER_S
+            if now - _said_at[0] >= limit:
+                say(f"{state()}: {now - start:.0f} s so far")
+
+    thread = threading.Thread(target=watch, name="moving line", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def phase(what: str) -> Iterator[None]:
-    """Say what begins and, at its end, how long it took; in a terminal a clock runs meanwhile.
+    """Say what begins and, at its end, how long it took; meanwhile a clock runs in a terminal, and
+    lines come in a log.
 
     Phases follow each other: none is opened inside another, nor a `progress`.
     """
@@ -76,32 +109,43 @@ def phase(what: str) -> Iterator[None]:
             shown.enter_context(clock)
         else:
             say(f"{what} ...")
+            shown.enter_context(moving(lambda: what))
         yield
     say(f"{what}: {time.monotonic() - start:.1f} s")
 
 
 class progress:
-    """A progress bar; plain lines every tenth where standard error is no terminal."""
+    """A progress bar; where standard error is no terminal plain lines, every tenth and whenever
+    nothing else was said for long.
 
-    def __init__(self, what: str) -> None:
-        self.what, self.shown = what, -1
-        columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    tenths: False where every unit has a line of its own already."""
+
+    def __init__(self, what: str, tenths: bool = True) -> None:
+        self.what, self.tenths, self.shown = what, tenths, -1
+        self.state = what
+        times = TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn()
+        columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), *times
         self.bar = Progress(*columns, console=Console(stderr=True))
-        self.task = self.bar.add_task(what)
+        self.task = self.bar.add_task(what, total=None)
+        self.lines = contextlib.ExitStack()
 
     def __enter__(self) -> Callable[[int, int], None]:
         if sys.stderr.isatty():
             self.bar.start()
+        else:
+            self.lines.enter_context(moving(lambda: self.state))
         return self.advance
 
     def advance(self, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
+        self.state = f"{self.what}: {done}/{total}"
         if sys.stderr.isatty():
             self.bar.update(self.task, completed=done, total=total)
-        elif (tenth := 10 * done // total) != self.shown:
+        elif self.tenths and (tenth := 10 * done // total) != self.shown:
             self.shown = tenth
-            say(f"{self.what}: {done}/{total}")
+            say(self.state)
 
     def __exit__(self, *_: Any) -> None:
+        self.lines.close()
         if self.bar.live.is_started:  # else it prints an empty line
             self.bar.stop()

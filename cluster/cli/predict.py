@@ -30,10 +30,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Locate photographs: the reasoning, the answer, its coordinates and the matched level."""
-    from geoagent_rl.predict.locator import Locator, predict_image, show_prediction
+    from geoagent_rl.prediction.locator import Locator, predict_image, show_prediction
 
     if path.is_dir():
-        from geoagent_rl.predict.folder import check_out, photographs, predict_folder
+        from geoagent_rl.prediction.folder import check_out, photographs, predict_folder
 
         target = check_out(out)
         photographs(path)
@@ -58,13 +58,13 @@ def serve_model(
 ) -> None:
     """Serve a page and a JSON endpoint that locate photographs: drop one, see reasoning and map.
     Works offline."""
-    from geoagent_rl.predict.server import serve
+    from geoagent_rl.prediction.server import serve
 
     serve(chosen(model), host, port, max_upload_mb, max_megapixels, max_tokens)
 
 
 def chosen(model: str) -> Path:
     """Return the checkpoint that was named, else the newest policy under runs/."""
-    from geoagent_rl.predict.locator import newest_policy
+    from geoagent_rl.prediction.locator import newest_policy
 
     return Path(model) if model else newest_policy(Path("runs"))

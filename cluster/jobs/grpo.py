@@ -31,7 +31,7 @@ from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.origin import check_origin, origin_of
-from geoagent_rl.terminal import say
+from geoagent_rl.terminal import phase, progress, say
 from geoagent_rl.types import Group, InfraError, Prompt, Sampling
 
 PART_SHARE = "unscorable_share_"  # the metrics of one part each
@@ -82,14 +82,15 @@ class Work:
 async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> None:
     """`reinforce` with one life of the learner. Raises LearnerLost when that ends."""
     config, stack, run = s.config, work.stack, work.run
-    phase = grpo_phase(config)
-    async with learner(s, work.model_dir, phase, life) as group, watched(s.run_id) as load:
+    stage = grpo_phase(config)
+    async with learner(s, work.model_dir, stage, life) as group, watched(s.run_id) as load:
         first, prompt = await restore(group, run, work) if resume else (0, 0)
         if first or life or stack.model_dir != work.model_dir:
             await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         if config.reward.geocoder.prewarm:
             truths = (prompt.truth.levels for prompt in work.prompts)
-            failed = await stack.services.prewarm(truths)
+            with phase("asking the reward services about all truths"):
+                failed = await stack.services.prewarm(truths)
             say(f"asked the reward services about {len(work.prompts)} truths, {failed} failed")
         validation = work.held[: config.run.validate_samples]
         tracking = Tracking(config, run.path, s.run_id, first)
@@ -112,16 +113,18 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             learning = (
                 ColocatedLearner(group, stack.engines[0]) if config.placement.colocate else group
             )
-            await driver.train(
-                config,
-                work.order,
-                stack.engines,
-                stack.scorer,
-                learning,
-                after.step,
-                first,
-                prompt,
-            )
+            with progress("GRPO", tenths=False) as after.progress:
+                after.progress(first, config.steps)
+                await driver.train(
+                    config,
+                    work.order,
+                    stack.engines,
+                    stack.scorer,
+                    learning,
+                    after.step,
+                    first,
+                    prompt,
+                )
         except LearnerLost:
             raise  # it has nothing left to save
         except BaseException:
@@ -129,8 +132,9 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             raise
         finally:
             tracking.close()
-        await after.saved()
-        await group.save_merged(str(run.path / "policy"))
+        with phase("writing the policy"):
+            await after.saved()
+            await group.save_merged(str(run.path / "policy"))
 
 
 async def restore(
@@ -179,6 +183,7 @@ class AfterStep:
     best_reward: float
     save_seconds: float = 0.0  # of the last checkpoint
     unsaved: int = 0
+    progress: Callable[[int, int], None] = lambda done, total: None
 
     async def step(self, step: int, metrics: dict[str, Any], groups: Sequence[Group]) -> None:
         """Record a step; validate, plot and save where it is time."""
@@ -197,6 +202,7 @@ class AfterStep:
         self.done, self.prompts = step, metrics["prompts"]
         self.tracking.write(step, metrics)
         say(summary_line(step, self.config.steps, metrics))
+        self.progress(step, self.config.steps)
         every, last = self.config.run.save_every, step == self.config.steps
         self.save_seconds = 0.0
         if (step % every == 0 or last or step == self.best) and not self.run.waiting:

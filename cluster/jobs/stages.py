@@ -41,7 +41,9 @@ def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest
         # own.
         seed = 2 * config.run.seed + (split == "train")
         source = split if split in scenes.SPLITS else "train"
-        path = str(scenes.make(run.path / "data" / split, n, seed, source, with_cot=split == "sft"))
+        folder = run.path / "data" / split
+        with phase(f"rendering {n} scenes for {split}"):
+            path = str(scenes.make(folder, n, seed, source, with_cot=split == "sft"))
     with phase(f"reading {path}"):
         return manifest.read(path, config.data.max_image_megapixels)
 

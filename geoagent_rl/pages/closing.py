@@ -59,7 +59,7 @@ def _held_out(evaluations: Mapping[str, Any], trained: bool) -> list[str]:
 
 def _next(path: Path, trained: bool) -> list[str]:
     run = shlex.quote(str(path))
-    lines = [f"next: geoagent-rl predict {run} PHOTOS", f"      geoagent-rl monitor {run}"]
+    lines = [f"next: geoagent-rl predict PHOTO --model {run}", f"      geoagent-rl monitor {run}"]
     if trained:
         lines.append(f"      geoagent-rl reward explain {run} --worst 5")
     return lines

@@ -15,8 +15,8 @@ import uvicorn
 
 from geoagent_rl.data import manifest
 from geoagent_rl.network import listen
-from geoagent_rl.predict.locator import Locator
-from geoagent_rl.predict.server import Server
+from geoagent_rl.prediction.locator import Locator
+from geoagent_rl.prediction.server import Server
 from geoagent_rl.tiny import scenes
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"

@@ -18,6 +18,7 @@ from geoagent_rl.plan.estimate import make_plan
 from tests.support import program
 from tests.support.killed_runs import difference, killed_and_resumed, train
 from tests.support.paths import ROOT
+from tests.support.transcript import Lines, longest_silence, transcript
 
 STEPS = 25
 LIMIT_S = 1500
@@ -28,12 +29,26 @@ def geoagent(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> tuple[Path, str]:
+def spoken(tmp_path_factory) -> tuple[Path, str, Lines]:
     folder = tmp_path_factory.mktemp("demo") / "run"
     sizes = ["scenes.heldout=128", "scenes.hidden=48"]
-    done = geoagent("demo", f"steps={STEPS}", f"run.dir={folder}", *sizes)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    process = program.start("demo", f"steps={STEPS}", f"run.dir={folder}", *sizes)
+    printed, lines = transcript(process, LIMIT_S)
+    assert process.returncode == 0, lines[-30:]
+    return folder, printed, lines
+
+
+@pytest.fixture(scope="module")
+def run(spoken) -> tuple[Path, str]:
+    return spoken[:2]
+
+
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_the_demo_is_never_silent_for_long(spoken):
+    """Loose, for loaded machines; tests/benchmarks/start.py measures."""
+    lines = spoken[2]
+    assert lines[0][1].startswith("run directory: ")
+    assert longest_silence(lines)[0] < 20, longest_silence(lines)
 
 
 @pytest.mark.timeout(LIMIT_S + 60)

@@ -2,15 +2,22 @@
 
 import asyncio
 import doctest
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+import geoagent_rl
 import geoagent_rl as ga
+from cluster.cli.local import app
 from geoagent_rl import api
 from geoagent_rl.types import Truth, UserError
+from tests.support import tiny_random
 from tests.support.monitor_runs import new_run, photograph, record
 from tests.support.paths import ROOT
 
@@ -27,6 +34,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("first", "rows/second"):
         run = new_run(tmp_path, name)
         record(run, photograph(tmp_path / "photos"), range(1, 4))
+    tiny_random.build(tmp_path / "runs" / "first" / "policy")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -77,8 +85,28 @@ async def test_completions_are_scored_inside_a_running_event_loop():
     assert row["parts"]["semantic"]["score"] == 1.0
 
 
+def test_a_file_and_a_table_are_evaluated_as_the_command_does(tmp_path):
+    table = pd.DataFrame(
+        {"uid": ["a", "b"], "gt_lat": [48.1, 52.5], "gt_lon": [11.6, 13.4],
+         "pred_lat": [48.2, None], "pred_lon": [11.6, None]}
+    )  # fmt: skip
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    found = ga.evaluate(tmp_path / "predictions.csv")
+    assert found == ga.evaluate(table) and found["hit"]["25"] == 0.5 and found["n"] == 2
+    done = CliRunner().invoke(app, ["eval", "score", str(tmp_path / "predictions.csv"), "--json"])
+    assert json.loads(done.stdout) == found
+
+
+def test_the_function_is_never_shadowed_by_a_room_of_the_package():
+    """`import geoagent_rl.NAME` would put a module in its place."""
+    rooms = {path.stem for path in Path(geoagent_rl.__file__).parent.iterdir()}
+    assert not rooms & set(ga.__all__)
+
+
 def test_what_cannot_be_scored_is_named():
     with pytest.raises(UserError, match="completion 1 cannot be scored: truth.lat"):
         ga.score(["Munich"], [{"country": "Germany", "lat": 948.0, "lon": 11.0}])
+    with pytest.raises(UserError, match="lacks pred_lat, pred_lon, uid"):
+        ga.evaluate(pd.DataFrame({"gt_lat": [1.0], "gt_lon": [1.0]}))
     with pytest.raises(UserError, match="no folder"):
         ga.runs("nowhere")

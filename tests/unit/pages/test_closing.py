@@ -1,9 +1,8 @@
-"""A run ends with what was learnt and what to do next; a phase says how long it took."""
+"""A run ends with what was learnt and what to do next."""
 
 import pytest
 
 from geoagent_rl.pages.closing import closing
-from geoagent_rl.terminal import phase, progress
 from tests.support.monitor_runs import new_run, photograph, record
 
 
@@ -33,7 +32,7 @@ def test_held_out_figures_are_named_or_said_to_be_missing(run):
 
 def test_the_next_commands_are_of_this_run(run):
     said = closing(run.path)
-    for command in ("predict", "monitor", "reward explain"):
+    for command in ("predict PHOTO --model", "monitor", "reward explain"):
         assert f"geoagent-rl {command} {run.path}" in said
 
 
@@ -43,23 +42,3 @@ def test_a_run_that_only_had_sft_ends_with_its_loss(tmp_path):
     said = closing(run.path)
     assert "SFT: loss 1.700 -> 1.200 in 10 steps" in said
     assert "reward" not in said
-
-
-def test_a_phase_says_that_it_begins_and_how_long_it_took(capsys):
-    with phase("loading"):
-        assert capsys.readouterr().err == "loading ...\n"
-    assert capsys.readouterr().err.startswith("loading: 0.")
-
-
-def test_a_phase_that_fails_does_not_say_that_it_is_done(capsys):
-    with pytest.raises(RuntimeError), phase("loading"):
-        raise RuntimeError
-    assert "loading: " not in capsys.readouterr().err
-
-
-def test_progress_in_a_log_is_its_lines_alone(capsys):
-    with progress("SFT") as advance:
-        advance(1, 2)
-        advance(2, 2)
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "SFT: 1/2\nSFT: 2/2\n")

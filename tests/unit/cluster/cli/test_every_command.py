@@ -61,7 +61,7 @@ ELSEWHERE = {
     "test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again",
     "eval run": "jobs/test_eval_run.py::"
     "test_evaluation_with_the_judge_and_going_on_where_it_stopped",
-    "predict": "unit/predict/test_predict.py::"
+    "predict": "unit/prediction/test_predict.py::"
     "test_the_command_line_locates_a_folder_with_a_real_checkpoint",
     "export": "unit/policy/test_export.py::"
     "test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers",

@@ -22,10 +22,10 @@ from cluster.cli.local import app
 from geoagent_rl.network import listen
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.model import load_policy, save_adapter
-from geoagent_rl.predict import server as predict_server
-from geoagent_rl.predict.folder import check_out, finished, predict_folder
-from geoagent_rl.predict.locator import Locator, show_prediction
-from geoagent_rl.predict.server import Server, http_server
+from geoagent_rl.prediction import server as predict_server
+from geoagent_rl.prediction.folder import check_out, finished, predict_folder
+from geoagent_rl.prediction.locator import Locator, show_prediction
+from geoagent_rl.prediction.server import Server, http_server
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
 

@@ -2,8 +2,8 @@
 matched.
 
 Runs a checkpoint in this process with transformers, on a GPU where torch sees one; needs no
-cluster. `Locator` is the model, loaded once; `predict_image`, evaluation/predict_folder.py and
-evaluation/predict_server.py are ways to ask it."""
+cluster. `Locator` is the model, loaded once; `predict_image`, prediction/folder.py and
+prediction/server.py are ways to ask it."""
 
 from __future__ import annotations
 

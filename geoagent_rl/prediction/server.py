@@ -40,7 +40,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
-from geoagent_rl.predict.page import SCRIPT, page
+from geoagent_rl.prediction.page import SCRIPT, page
 from geoagent_rl.terminal import stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
@@ -219,7 +219,7 @@ def serve(
 
     port: 0 for any free one.
     """
-    from geoagent_rl.predict.locator import Locator
+    from geoagent_rl.prediction.locator import Locator
 
     stop_with_130()
     listener = listen(host, port)

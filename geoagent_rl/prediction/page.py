@@ -1,4 +1,4 @@
-"""The page of evaluation/predict_server.py: a form, and what the model said. Everything the model
+"""The page of prediction/server.py: a form, and what the model said. Everything the model
 wrote is escaped.
 """
 
@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from geoagent_rl.pages.charts import world_map
-from geoagent_rl.predict.locator import show_location
+from geoagent_rl.prediction.locator import show_location
 from geoagent_rl.rewards.services import LEVELS
 
 # Comfort only: submits when a photograph is dropped or chosen, and says that it is under way.

@@ -1,0 +1,65 @@
+"""What a long command says while it runs: what begins, that it goes on, how long it took."""
+
+import re
+import time
+
+import pytest
+
+from geoagent_rl import terminal
+from geoagent_rl.terminal import phase, progress, say
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Lines that are due a hundred times as often."""
+    monkeypatch.setattr(terminal, "SILENT_S", terminal.SILENT_S / 100)
+
+
+def said_until(capsys, pattern: str) -> str:
+    """Standard error until it matches, which the test's time limit bounds."""
+    said = ""
+    while not re.search(pattern, said):
+        said += capsys.readouterr().err
+        time.sleep(0.01)
+    return said
+
+
+def test_a_phase_says_that_it_begins_and_how_long_it_took(capsys):
+    with phase("loading"):
+        assert capsys.readouterr().err == "loading ...\n"
+    assert capsys.readouterr().err.startswith("loading: 0.")
+
+
+def test_a_phase_that_fails_does_not_say_that_it_is_done(capsys):
+    with pytest.raises(RuntimeError), phase("loading"):
+        raise RuntimeError
+    assert "loading: " not in capsys.readouterr().err
+
+
+def test_progress_in_a_log_is_its_lines_alone(capsys):
+    with progress("SFT") as advance:
+        advance(1, 2)
+        advance(2, 2)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "SFT: 1/2\nSFT: 2/2\n")
+
+
+def test_a_long_phase_is_never_silent_in_a_log(quick, capsys):
+    with phase("loading"):
+        said_until(capsys, r"(loading: 0 s so far\n.*){3}")
+    assert re.fullmatch(r"(loading: \d s so far\n)*loading: \d\.\d s\n", capsys.readouterr().err)
+
+
+def test_long_progress_moves_between_its_tenths(quick, capsys):
+    with progress("SFT") as advance:
+        advance(1, 100)
+        said_until(capsys, r"SFT: 1/100: \d s so far")
+
+
+def test_nothing_is_said_twice_where_something_was_said(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SILENT_S", 3600)
+    with progress("GRPO", tenths=False) as advance:
+        for step in range(10):
+            advance(step, 10)
+            say(f"step {step}")
+    assert capsys.readouterr().err == "".join(f"step {step}\n" for step in range(10))
