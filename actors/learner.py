@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from actors.passes import SUMS, Call, Passes
 from actors.pictures import Pictures
 from actors.publishing import load_state, publish, save_state
 from geoagent_rl.config import Config
+from geoagent_rl.config.grpo import truncates
 from geoagent_rl.grpo import loss as objective
 from geoagent_rl.grpo import overlong
 from geoagent_rl.grpo.balance import assign
@@ -74,6 +76,7 @@ class Learner:
             (config.policy.lora_rank, config.policy.lora_alpha),
             config.policy.gradient_checkpointing,
             seed=config.run.seed,
+            lora_dropout=config.policy.lora_dropout,
         ).train()
         if c.zero_stage < 3:
             use_fast_adapters(self.policy.lora_layers)
@@ -99,8 +102,11 @@ class Learner:
         self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
 
     def clear(self) -> None:
-        """Begin a new step."""
+        """Begin a new step. Its dropout is drawn anew, so that a resumed learner draws the same."""
         self.passes.clear()
+        if self.config.policy.lora_dropout:
+            own = (self.config.run.seed, self.phase.kind, self.done, self.rank)
+            torch.manual_seed(zlib.crc32(repr(own).encode()))
         self.seconds = 0.0
         self.groups = 0  # taken since the last step
         self.loads = [0.0] * self.world_size  # of all ranks since the last step, see balance.cost
@@ -193,7 +199,8 @@ class Learner:
         metrics = {"loss": total["loss"] / normaliser, "entropy": total["entropy"] / tokens}
         if self.phase.kind == "grpo":
             metrics |= {"kl": total["kl"] / tokens, "clip_fraction": total["clipped"] / tokens}
-            metrics["sampler_gap"] = total["sampler_gap"] / tokens
+            if not truncates(self.config.rollout):
+                metrics["sampler_gap"] = total["sampler_gap"] / tokens
             if c.importance != "none":
                 metrics["importance_weight"] = total["importance"] / tokens
         metrics["grad_norm"] = norm

@@ -180,10 +180,12 @@ class RolloutEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        c = self.config.rollout
+        own = sampling.temperature  # an evaluation's, which samples from the whole distribution
         return SamplingParams(
-            temperature=self.config.rollout.temperature
-            if sampling.temperature is None
-            else sampling.temperature,
+            temperature=c.temperature if own is None else own,
+            top_p=c.top_p if own is None else 1.0,
+            top_k=c.top_k if own is None else 0,
             seed=request_seed(sampling.seed, uid, index),
             max_tokens=min(self.config.rollout.max_tokens, room),
             logprobs=0,  # of the sampled token only

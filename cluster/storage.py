@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from geoagent_rl.config import Config
+from geoagent_rl.geo.providers import with_keys_there
 from geoagent_rl.types import UserError
 
 VARIABLE = "GEOAGENT_STORAGE"
@@ -42,8 +43,8 @@ def with_run_dir(config: Config) -> Config:
 
 
 def on_storage(config: Config) -> Config:
-    """Return the configuration with absolute paths, as actors on other nodes and in other
-    directories need them.
+    """Return the configuration as a job here runs it: with absolute paths, as actors on other nodes
+    and in other directories need them, prompts from their files, geocoders whose keys are there.
 
     What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError as
     `with_run_dir` does."""
@@ -66,12 +67,13 @@ def on_storage(config: Config) -> Config:
         config.reward.encoder, model=existing(config.reward.encoder.model)
     )
     cache = dataclasses.replace(config.reward.cache, dir=new(config.reward.cache.dir))
+    geocoder = with_keys_there(config.reward.geocoder, os.environ)
     moved = dataclasses.replace(
         config,
         data=data,
         policy=dataclasses.replace(config.policy, model=existing(config.policy.model)),
         sft=dataclasses.replace(config.sft, manifest=existing(config.sft.manifest)),
-        reward=dataclasses.replace(config.reward, encoder=encoder, cache=cache),
+        reward=dataclasses.replace(config.reward, encoder=encoder, cache=cache, geocoder=geocoder),
         judge=dataclasses.replace(config.judge, model=existing(config.judge.model)),
     )
     from geoagent_rl.policy.prompt_files import with_prompts  # imports torch; -h does not need it

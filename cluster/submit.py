@@ -98,7 +98,8 @@ def submission(
 def secrets_needed(config: Config) -> list[str]:
     """Names of the environment variables that hold what this configuration needs."""
     geocoder = config.reward.geocoder
-    needed = [key for name in remote_names(geocoder) for key in key_names(geocoder, name)]
+    asked = [] if geocoder.without_key == "skip" else remote_names(geocoder)
+    needed = [key for name in asked for key in key_names(geocoder, name)]
     return needed + ([REDIS_PASSWORD] if config.reward.cache.url.startswith("redis") else [])
 
 

@@ -118,7 +118,7 @@ def eval_compare(
 @eval_app.command("published")
 def eval_published(
     benchmark: Annotated[
-        str, typer.Argument(help="im2gps3k, geoseek-val, ablation, judge; none: all.")
+        str, typer.Argument(help="im2gps3k, geoseek-val, ablation, judge, bases; none: all.")
     ] = "",
 ) -> None:
     """Print the paper's tables."""

@@ -58,9 +58,12 @@ def plan(
     """Will it fit: GPU memory per role, bundles, tokens and API calls, cost, step time. Needs no
     cluster.
     """
+    from geoagent_rl.geo.providers import with_keys_there
     from geoagent_rl.plan.estimate import make_plan, show
 
-    made = make_plan(load(config, overrides or []), completion_tokens, cache_hits, prompts, nodes)
+    settings = load(config, overrides or [])
+    settings.reward.geocoder = with_keys_there(settings.reward.geocoder, os.environ)
+    made = make_plan(settings, completion_tokens, cache_hits, prompts, nodes)
     print(json.dumps(made, indent=1) if as_json else show(made))
 
 

@@ -38,6 +38,12 @@ class RolloutConfig:
     temperature: Positive = key(
         0.7, "The sampling temperature. The learner's log-probabilities are at it too."
     )
+    top_p: PositiveShare = key(
+        1.0, "Tokens are drawn from the likeliest that make up this probability. On-policy only."
+    )
+    top_k: Natural = key(
+        0, "Tokens are drawn from the likeliest this many. On-policy only. 0: from all.", "tokens"
+    )
     max_tokens: Count = key(1024, "Longer completions are cut off here.", "tokens")
     dynamic_sampling: bool = key(
         False, "Groups whose advantages are all 0 are replaced: see grpo/sampling.py."
@@ -63,6 +69,11 @@ class RolloutConfig:
         "Restarts of each engine that dies, within any hour. After them the others go on "
         "without it.",
     )
+
+
+def truncates(c: RolloutConfig) -> bool:
+    """Say whether engines sample from less than the policy's whole distribution."""
+    return c.top_p < 1 or c.top_k > 0
 
 
 @dataclass(config=RULES)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from geoagent_rl.config.addresses import check_addresses, check_no_secrets
+from geoagent_rl.config.grpo import truncates
 from geoagent_rl.config.messages import shown
 from geoagent_rl.config.schedule import problem, values, with_values
 from geoagent_rl.config.schema import Config
@@ -117,10 +118,14 @@ def check_replicas(config: Config) -> None:
 def check_learning(config: Config) -> None:
     """Refuse settings of the learner that are each sensible and together wrong.
 
-    There is no rule for top-p or top-k, which would make the sampler's log-probabilities useless in
-    ratios and weights (they would be those of another, truncated distribution): the engine offers
-    neither."""
+    With top-p or top-k the sampler's log-probabilities are those of another, truncated
+    distribution, useless in ratios and weights; on-policy nothing asks for them."""
     c = config.learner
+    if truncates(config.rollout) and (config.max_staleness > 0 or c.importance != "none"):
+        raise UserError(
+            "rollout.top_p and rollout.top_k need max_staleness=0 and learner.importance=none: ratios "
+            "against a truncated distribution are wrong"
+        )
     if c.advantage == "gdpo" and c.overlong == "penalty":
         raise UserError(
             "learner.advantage=gdpo scales reward parts, and learner.overlong=penalty is none: set "

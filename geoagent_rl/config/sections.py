@@ -119,6 +119,11 @@ class PolicyConfig:
     )
     lora_rank: Count = key(64, "The rank of the LoRA adapter.")
     lora_alpha: Count = key(128, "The adapter counts lora_alpha / lora_rank times.")
+    lora_dropout: ShareBelowOne = key(
+        0.0,
+        "The share of a layer's inputs that its adapter does not see while it learns. The masks of "
+        "a step follow from run.seed and the step, so a resumed run draws the same ones.",
+    )
     dtype: Literal["float32", "bfloat16"] = key(
         "float32", "The weights' type: float32 on a CPU, bfloat16 on a GPU."
     )

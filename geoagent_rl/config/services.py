@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -98,6 +99,11 @@ class GeocoderConfig(Replicas):
         '"gazetteer" (offline), "opencage", "nominatim", "photon", or a list. A list is asked '
         "level by level, finest first; the next one is asked only when the one before says that "
         "there is no such place. A failure never goes on to the next: it is no answer.",
+    )
+    without_key: Literal["refuse", "skip"] = key(
+        "refuse",
+        "A provider whose keys the environment does not have: the run does not start, or starts "
+        "without it and says so. A run keeps the list that it was started with in its config.yaml.",
     )
     opencage: OpenCageConfig = field(default_factory=OpenCageConfig)
     nominatim: NominatimConfig = field(default_factory=NominatimConfig)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from geoagent_rl.config import Config
+from geoagent_rl.config.grpo import truncates
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.types import InfraError
 
@@ -155,7 +156,7 @@ def grpo_losses(
         ratio=c.ratio,
         weights=weights,
     )
-    if batch.behaviour is not None:
+    if batch.behaviour is not None and not truncates(config.rollout):
         found["sampler_gap"] = (logprobs.detach() - batch.behaviour).abs()
     return losses, found
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 
 def use_fast_adapters(layers: Sequence[Any]) -> int:
-    """Replace PEFT's forward in all layers; return in how many the adapter is multiplied out."""
+    """Replace PEFT's forward in all layers; return in how many the adapter is multiplied out.
+    Dropout is of the adapter's input, so an adapter with dropout is never multiplied out."""
     folded = 0
     for layer in layers:
-        fold = is_wide(layer) and layer.get_base_layer().weight.dtype == torch.float32
+        whole = isinstance(layer.lora_dropout["default"], nn.Identity)
+        fold = whole and is_wide(layer) and layer.get_base_layer().weight.dtype == torch.float32
         layer.forward = functools.partial(folded_forward if fold else added_forward, layer)
         folded += fold
     return folded
@@ -51,5 +53,6 @@ def added_forward(layer: Any, x: Tensor) -> Tensor:
     out: Tensor = layer.get_base_layer()(rows)
     if not layer.disable_adapters:
         a, b = (m["default"].weight.to(x.dtype) for m in (layer.lora_A, layer.lora_B))
-        out = out.addmm_(rows @ a.t(), b.t(), alpha=layer.scaling["default"])
+        seen = layer.lora_dropout["default"](rows)
+        out = out.addmm_(seen @ a.t(), b.t(), alpha=layer.scaling["default"])
     return out.view(*x.shape[:-1], -1)

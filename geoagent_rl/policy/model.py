@@ -75,6 +75,16 @@ class Policy(nn.Module):
             for layer in self.lora_layers:
                 layer.enable_adapters(True)
 
+    @contextlib.contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Yield the policy as an engine computes it, whole, and then be as before."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
+
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
         """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid:
         [images, 3], on the CPU.
@@ -156,7 +166,7 @@ class Policy(nn.Module):
         bans; float32."""
         device = self.network.lm_head.weight.device
         tokens = torch.tensor([list(ids)], device=device)
-        with torch.no_grad():
+        with torch.no_grad(), self.without_dropout():
             hidden = self.network.model(input_ids=tokens, use_cache=False).last_hidden_state
             vocabulary = self.network.config.text_config.vocab_size
             return selective_logprobs(
@@ -190,9 +200,10 @@ def load_policy(
     lora: tuple[int, int] | None = None,
     gradient_checkpointing: bool = False,
     seed: int = 0,
+    lora_dropout: float = 0.0,
 ) -> Policy:
     """Load any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the
-    base at first).
+    base at first). lora_dropout: in training mode, the share of its inputs that it does not see.
 
     With LoRA only the adapter trains; without, everything but the vision tower. The adapter is
     initialised from `seed` without touching the global random state."""
@@ -207,7 +218,7 @@ def load_policy(
     config = LoraConfig(
         r=lora[0],
         lora_alpha=lora[1],
-        lora_dropout=0.0,
+        lora_dropout=lora_dropout,
         target_modules=LORA_TARGETS,
         exclude_modules=LORA_EXCLUDED,
         task_type="CAUSAL_LM",

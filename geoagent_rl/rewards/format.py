@@ -41,13 +41,12 @@ def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:
 
 
 def answer_outcome(text: str) -> Outcome:
-    """1 for two or three levels, none of them empty, in the first answer block, separated by ASCII
-    ";".
+    """1 for two or three levels in the first answer block, separated by ASCII ";". Blank parts do
+    not count, as in the authors' code: "Zambia; Lusaka Province;" has two.
     """
     parts = answer_parts(text)
-    if 2 <= len(parts) <= 3 and all(parts):
-        return Outcome("score", 1.0, details={"parts": len(parts)})
-    problem = (
-        f"{sum(map(bool, parts))} levels in the answer, not 2 or 3" if parts else "no answer block"
-    )
-    return Outcome("data", 0.0, problem, {"parts": len(parts)})
+    filled = sum(map(bool, parts))
+    if 2 <= filled <= 3:
+        return Outcome("score", 1.0, details={"parts": filled})
+    problem = f"{filled} levels in the answer, not 2 or 3" if parts else "no answer block"
+    return Outcome("data", 0.0, problem, {"parts": filled})

@@ -217,14 +217,16 @@ def test_rows_of_several_completions_need_a_mask(world):
         world.logprobs([[world.samples[:1], world.samples[1:2]]], mask=lambda batch: None)
 
 
-@pytest.mark.parametrize("rank", [4, 64])
-def test_fast_adapters_are_pefts(world, rank):
-    """Added by the matrix product (small ranks) and multiplied out (large ones), and switched
-    off."""
-    peft = load_policy(world.directory, lora=(rank, 2 * rank))
-    fast = load_policy(world.directory, lora=(rank, 2 * rank))
+@pytest.mark.parametrize(("rank", "dropout"), [(4, 0.0), (64, 0.0), (4, 0.4), (64, 0.4)])
+def test_fast_adapters_are_pefts(world, rank, dropout):
+    """Added by the matrix product (small ranks) and multiplied out (large ones), switched off, and
+    with dropout, which is never multiplied out."""
+    peft, fast = (
+        load_policy(world.directory, lora=(rank, 2 * rank), lora_dropout=dropout).train()
+        for _ in range(2)
+    )
     folded = use_fast_adapters(fast.lora_layers)
-    assert 0 < folded <= len(fast.lora_layers) if rank == 64 else folded < len(fast.lora_layers)
+    assert (folded > 0) == (rank == 64 and not dropout)
     kept, steps = world.policy, []
     for policy in (peft, fast):
         with torch.no_grad():
@@ -234,9 +236,13 @@ def test_fast_adapters_are_pefts(world, rank):
         world.policy = policy
         with torch.no_grad(), policy.adapter_off():
             base, _ = world.logprobs(own_rows(world.samples))
+        torch.manual_seed(5)  # of the dropout
         steps.append((*world.step([own_rows(world.samples)], "grpo"), base))
     world.policy = kept
     assert_same(steps[1][:2], steps[0][:2])
+    ids = list(world.samples[0].prompt_ids[:4])
+    for policy in (peft, fast):  # a probe is without it
+        assert policy.text_logprobs(ids).equal(policy.text_logprobs(ids)) and policy.training
     torch.testing.assert_close(steps[1][2], steps[0][2], rtol=0, atol=1e-5)
 
 

@@ -146,13 +146,16 @@ def test_a_picture_is_looked_at_once_for_all_samples_and_passes(place, learners)
     assert len(calls) == 1 and len(passes) == 10
 
 
-def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path):
-    learner = learners()
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path, dropout):
+    c = config()
+    c.policy.lora_dropout = dropout
+    learner = learners(c)
     run(learner, place, 2)
     learner.save(str(tmp_path / "checkpoint"))
     assert learner.save_problems(wait=True) == []
     rows = run(learner, place, 2)
-    resumed = learners(name="resumed")
+    resumed = learners(c, name="resumed")
     version = resumed.load(str(tmp_path / "checkpoint"))
     assert version.number == 2 and Path(version.path).is_dir()
     again = run(resumed, place, 2)

@@ -4,11 +4,15 @@ where it needs keys)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.providers import nominatim, opencage, photon
 from geoagent_rl.geo.providers.provider import Provider
+from geoagent_rl.secrets import read_secret
+from geoagent_rl.terminal import say
 from geoagent_rl.types import UserError
 
 PROVIDERS: dict[str, Provider] = {
@@ -41,6 +45,28 @@ def remote_names(config: GeocoderConfig) -> list[str]:
 def key_names(config: GeocoderConfig, name: str) -> tuple[str, ...]:
     """Return the environment variables that hold a provider's keys."""
     return tuple(getattr(getattr(config, name), "api_key_env", ()))
+
+
+def with_keys_there(config: GeocoderConfig, environ: Mapping[str, str]) -> GeocoderConfig:
+    """Return the configuration without providers that lack a key, where `without_key` is "skip"; a
+    line says so. Raises UserError where none is left."""
+    names = provider_names(config.provider)
+    lacking = [
+        name
+        for name in remote_names(config)
+        if PROVIDERS[name].needs_key
+        and not any(read_secret(environ, key) for key in key_names(config, name))
+    ]
+    if config.without_key == "refuse" or not lacking:
+        return config
+    left = tuple(name for name in names if name not in lacking)
+    keys = ", ".join(key for name in lacking for key in key_names(config, name))
+    if not left:
+        raise UserError(f"{keys} is not set, and reward.geocoder.provider names nothing else")
+    say(
+        f"places are looked up by {', '.join(left)}, not by {', '.join(lacking)}: {keys} is not set"
+    )
+    return replace(config, provider=left[0] if len(left) == 1 else left)
 
 
 def rate_per_s(config: GeocoderConfig, name: str) -> float:

@@ -336,6 +336,8 @@ def test_a_file_that_an_earlier_version_wrote_is_read(tmp_path):
         (("rollout.dynamic_sampling=true", "rollout.max_refills=0"), "max_refills of at least 1"),
         (("max_staleness=1", "learner.ratio_cap=1.1"), "ratios that the clip lets pass"),
         (("learner.importance=token", "learner.ratio_cap=0.5"), "at least 1"),
+        (("max_staleness=1", "rollout.top_p=0.9"), "need max_staleness=0"),
+        (("learner.importance=token", "rollout.top_k=50"), "need max_staleness=0"),
         (("max_staleness=1", "learner.importance=token", "learner.ratio=sequence"), "does nothing"),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 from cluster.cli.local import geocode
 from geoagent_rl.config.reward import GeocoderConfig, NominatimConfig, OpenCageConfig, PhotonConfig
 from geoagent_rl.geo import remote
-from geoagent_rl.geo.providers import PROVIDERS
+from geoagent_rl.geo.providers import PROVIDERS, with_keys_there
 from geoagent_rl.geo.rate_limit import LocalRateLimiter
 from geoagent_rl.geo.remote import Remote
 from geoagent_rl.types import InfraError, UserError
@@ -320,3 +320,15 @@ def test_a_key_is_never_sent_in_the_clear():
             assert not refused
         except UserError as error:
             assert refused and "readable on its way" in str(error) and "secret" not in str(error)
+
+
+def test_a_provider_without_its_key_is_refused_or_left_out_and_said(capsys):
+    chain = GeocoderConfig(provider=["opencage", "gazetteer"], without_key="skip")
+    assert with_keys_there(chain, {}).provider == "gazetteer"
+    assert "by gazetteer, not by opencage: OPENCAGE_API_KEY is not set" in capsys.readouterr().err
+    assert with_keys_there(chain, {"OPENCAGE_API_KEY": "x"}) is chain
+    refusing = GeocoderConfig(provider="opencage,gazetteer")
+    assert with_keys_there(refusing, {}) is refusing  # its workers say which key is missing
+    with pytest.raises(UserError, match="names nothing else"):
+        with_keys_there(GeocoderConfig(provider="opencage", without_key="skip"), {})
+    assert capsys.readouterr().err == ""

@@ -224,7 +224,9 @@ THINK = '<think>{"a": 1}</think>'
         (f" {THINK}<answer>A; B; C</answer>", 0.0, 1.0),
         (f"{THINK}<answer>A；B；C</answer>", 1.0, 0.0),
         (f"{THINK}<answer>A; B; C; D</answer>", 1.0, 0.0),
-        (f"{THINK}<answer>A; ; C</answer>", 1.0, 0.0),
+        (f"{THINK}<answer>A; ; C</answer>", 1.0, 1.0),  # blank parts do not count
+        (f"{THINK}<answer>Zambia; Lusaka Province;</answer>", 1.0, 1.0),
+        (f"{THINK}<answer>A; ;</answer>", 1.0, 0.0),
         (f"{THINK}<answer>A</answer>", 1.0, 0.0),
         (f"{THINK}<answer>A</answer><answer>A; B; C</answer>", 1.0, 0.0),  # the first answer counts
         (f"{THINK}<answer>A; B; C", 0.0, 0.0),
@@ -327,7 +329,8 @@ def test_paper_code_differs_from_paper_in_the_documented_values_only():
         "reward.weights.format", "reward.weights.answer_format", "reward.format.style",
         "reward.spatial.truth", "reward.spatial.cut_km",
         "reward.semantic.below_gate_counts", "reward.semantic.missing_truth", "reward.consistency.agreement",
-        "reward.consistency.against",
+        "reward.consistency.against", "policy.lora_dropout", "rollout.top_p", "rollout.top_k", "learner.lr_decay",
+        "learner.lr_end", "learner.betas", "learner.weight_decay", "sft.lr_decay", "sft.betas",
     }  # fmt: skip
 
 
