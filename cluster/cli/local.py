@@ -20,7 +20,7 @@ from typer.models import CommandInfo, TyperInfo
 from cluster.cli.data import Json, data_app
 from cluster.cli.evaluation import eval_app
 from cluster.cli.predict import predict, serve_model
-from geoagent_rl.terminal import errors_in_one_line
+from geoagent_rl.terminal import errors_in_one_line, phase
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
@@ -111,13 +111,28 @@ def export(
     base: Annotated[
         str, typer.Option(help="The checkpoint trained on, if it is no longer where it was.")
     ] = "",
+    push: Annotated[
+        str,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Also upload it to the Hugging Face Hub, privately (HF_TOKEN).",
+        ),
+    ] = "",
 ) -> None:
-    """Merge a checkpoint's adapter into a standalone Hugging Face checkpoint for transformers and
-    vLLM.
+    """Merge a checkpoint's adapter into a standalone Hugging Face checkpoint with a model card, for
+    transformers and vLLM.
     """
+    from geoagent_rl.pages.model_card import model_card
     from geoagent_rl.policy.export import export as merge
+    from geoagent_rl.prediction.hub import push as upload
 
-    print(f"{out}: {merge(source, out, base)} merged", file=sys.stderr)
+    checkpoint = merge(source, out, base)
+    (out / "README.md").write_text(model_card(checkpoint, push or out.name), encoding="utf-8")
+    print(f"{out}: {checkpoint} merged", file=sys.stderr)
+    if push:
+        with phase(f"uploading {out}"):
+            address = upload(out, push)
+        print(f"{address}: private; its model card is README.md", file=sys.stderr)
     print(out)
 
 
