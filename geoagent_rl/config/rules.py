@@ -30,7 +30,7 @@ def validate(config: Config) -> None:
     check_replicas(config)
     check_learning(config)
     check_gpus(config)
-    check_wandb(config)
+    check_trackers(config)
 
 
 def check_data(config: Config) -> None:
@@ -190,13 +190,16 @@ def check_gpus(config: Config) -> None:
         )
 
 
-def check_wandb(config: Config) -> None:
+def check_trackers(config: Config) -> None:
     """Found out at once, not after minutes of starting engines."""
-    if not config.run.wandb:
-        return
-    found = find_spec("wandb")
-    if found is None or found.origin is None:  # no origin: some folder named wandb
-        raise UserError(
-            f"run.wandb={shown(config.run.wandb)} needs Weights & Biases, which is not installed: "
-            "pip install wandb, or leave run.wandb empty"
-        )
+    for package, asked, name in (
+        ("wandb", config.run.wandb, "Weights & Biases"),
+        ("mlflow", config.run.mlflow, "MLflow"),
+        ("trackio", config.run.trackio, "trackio"),
+    ):
+        found = find_spec(package) if asked else None
+        if asked and (found is None or found.origin is None):  # no origin: some folder of that name
+            raise UserError(
+                f"run.{package}={shown(asked)} needs {name}, which is not installed: "
+                f"pip install {package}, or leave run.{package} empty"
+            )

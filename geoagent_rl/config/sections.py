@@ -45,6 +45,21 @@ class RunConfig:
         "This Weights & Biases project gets the metrics too (needs `pip install wandb`). "
         "Empty: none does.",
     )
+    mlflow: str = key(
+        "",
+        "This MLflow experiment gets the metrics too, under MLFLOW_TRACKING_URI (needs "
+        "`pip install mlflow`). Empty: none does.",
+    )
+    trackio: str = key(
+        "",
+        "This trackio project gets the metrics too (needs `pip install trackio`). Empty: none does.",
+    )
+    answers_every: Natural = key(
+        10,
+        "Every so many steps these three also get a table of answers with photograph, text and "
+        "parts of the reward. 0: never.",
+        "steps",
+    )
 
 
 @dataclass(config=RULES)

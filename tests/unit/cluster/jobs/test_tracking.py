@@ -16,6 +16,7 @@ from cluster.jobs.metric_sinks import Tracking
 from geoagent_rl.config import Config, load
 from geoagent_rl.config import rules as config_rules
 from geoagent_rl.types import InfraError, UserError
+from tests.support.monitor_runs import group, photograph
 
 FULL = """
 import resource, sys, time
@@ -54,6 +55,12 @@ class StandIn(types.ModuleType):
 
     def log(self, row, step):
         self.logged.append((step, row))
+
+    def Image(self, picture):
+        return picture.size
+
+    def Table(self, columns, data):
+        return [dict(zip(columns, row, strict=True)) for row in data]
 
     def finish(self):
         self.finished += 1
@@ -103,6 +110,19 @@ def test_wandb_gets_the_rows_where_it_is_asked_for(tmp_path, wandb):
     assert (asked["project"], asked["id"], asked["resume"]) == ("geo", "id", "allow")
     assert asked["config"]["learner"]["kl_beta"] == config.learner.kl_beta
     assert wandb.logged == [(4, {"kl": 0.5})] and wandb.finished == 1
+
+
+def test_wandb_gets_a_table_of_answers_with_photographs(tmp_path, wandb):
+    config = Config()
+    config.run.wandb, config.run.answers_every = "geo", 3
+    tracking = Tracking(config, tmp_path, "id")
+    groups = [group(1, place, photograph(tmp_path), "white plates", 0.5) for place in range(2)]
+    for step in range(1, 7):
+        tracking.write(step, {}, groups)
+    tracking.close()
+    tables = {step: row["answers"] for step, row in wandb.logged if row}
+    assert sorted(tables) == [3, 6] and len(tables[3]) == 2
+    assert tables[3][0]["photograph"] == (256, 192) and "spatial" in tables[3][0]
 
 
 def test_a_wandb_that_does_not_start_is_one_line(tmp_path, wandb):
