@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from typing import Any
 
 import psutil
 
+from geoagent_rl.files import file_at_once
 from geoagent_rl.geo.gazetteer_build import cache_root
 from geoagent_rl.run.directory import run_id_of
 from geoagent_rl.types import UserError
 
 SCALABLE = ("geocoder", "judge")  # services of a run whose replicas can be changed
 AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+CLOCK_S = 5.0  # by which a process' start may seem to move when the clock is set
 
 
 def on_a_cluster() -> bool:
@@ -50,12 +53,14 @@ def wanted_replicas(words: list[str]) -> dict[str, int]:
 @contextlib.contextmanager
 def noted(run_id: str, run_dir: Path, address: str) -> Iterator[None]:
     """Keep the note of a local run while the block runs."""
-    note = {"run_id": run_id, "run_dir": str(run_dir), "address": address, "pid": os.getpid()}
+    note = {"run_id": run_id, "run_dir": str(run_dir), "address": address, **_this_process()}
     note["auth"] = {name: os.environ[name] for name in AUTH if name in os.environ}
     path = cache_root() / "sessions" / f"{run_id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 (with its mode)
+    with (
+        file_at_once(path) as part,
+        open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,  # noqa: PTH123
+    ):
         json.dump(note, file)
     try:
         yield
@@ -63,18 +68,35 @@ def noted(run_id: str, run_dir: Path, address: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+def _this_process() -> dict[str, Any]:
+    """Name it among all of all machines: a pid alone may be another's by now, or elsewhere."""
+    own = psutil.Process()
+    return {"host": platform.node(), "pid": own.pid, "started": own.create_time()}
+
+
+def _goes_on(note: dict[str, Any]) -> bool:
+    try:
+        started: float = psutil.Process(note["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    return bool(abs(started - note.get("started", started)) < CLOCK_S)
+
+
 def notes() -> list[dict[str, Any]]:
-    """Return {run id: directory} of the local runs that are going on; remove what killed ones
-    left."""
+    """Return the notes of this machine's runs that are going on; remove what killed ones left.
+
+    Notes of other machines, with which this one may share the home directory, stay."""
     found = []
     for path in sorted((cache_root() / "sessions").glob("*.json")):
         try:
             note = json.loads(path.read_text())
-            if not psutil.pid_exists(note["pid"]):
-                path.unlink(missing_ok=True)
+            if note.get("host", platform.node()) != platform.node():
                 continue
-            found.append(note)
-        except (OSError, ValueError):  # just written, or just gone
+            if _goes_on(note):
+                found.append(note)
+            else:
+                path.unlink(missing_ok=True)
+        except (OSError, ValueError):  # just gone, or damaged
             continue
     return found
 

@@ -46,11 +46,9 @@ def directory_at_once(path: Path, durable: bool = False, replace: bool = True) -
     try:
         yield part
         if durable:
-            for inside in (*part.rglob("*"), part):
-                flush(inside)
+            flush_below(part)
         if replace or not path.exists():
-            shutil.rmtree(path, ignore_errors=True)
-            part.replace(path)
+            _put_in_place(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     if durable:
@@ -94,6 +92,26 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush_below(folder: Path) -> None:
+    """Put a directory and everything in it on disk."""
+    for inside in (*folder.rglob("*"), folder):
+        flush(inside)
+
+
+def _put_in_place(part: Path, path: Path) -> None:
+    """Give a directory its name; the one that had it goes only when that is done."""
+    old = _aside(path)
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(old)
+    try:
+        part.replace(path)
+    except OSError:
+        if old.exists():
+            old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:

@@ -235,18 +235,24 @@ def serve(
 
 
 class Impatient(H11Protocol):
-    """Closes a connection whose first request has not come whole after HEADERS_S: uvicorn itself
+    """Closes a connection whose next request has not come whole after HEADERS_S: uvicorn itself
     would hold half of one for ever."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self.loop.call_later(HEADERS_S, self.end_if_silent)
+        self.loop.call_later(HEADERS_S, self.end_if_silent, None)
 
-    def end_if_silent(self) -> None:
-        """Say 408 and close, where no request has begun."""
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next one."""
+        answered = self.cycle
+        super().on_response_complete()
+        self.loop.call_later(HEADERS_S, self.end_if_silent, answered)
+
+    def end_if_silent(self, answered: Any) -> None:
+        """Say 408 and close, where no request has begun since the one that was `answered`."""
         begun: Any = self.cycle  # None at first, whatever its declared type says
-        if begun is None and not self.transport.is_closing():
+        if begun is answered and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
             self.transport.close()
 

@@ -34,7 +34,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.files import UNFINISHED, flush, sweep, write_json, write_text
+from geoagent_rl.files import UNFINISHED, flush, flush_below, sweep, write_json, write_text
 from geoagent_rl.run import checkpoints, records
 from geoagent_rl.types import Group, UserError
 
@@ -153,7 +153,9 @@ class RunDir:
         return int(records.last_row(self.path / DONE).get("steps", 0))
 
     def finish(self, steps: int) -> None:
-        """Note that the run has come to its end."""
+        """Note that the run has come to its end, once its policy is on disk."""
+        if (self.path / "policy").is_dir():
+            flush_below(self.path / "policy")
         write_text(self.path / DONE, json.dumps({"steps": steps}) + "\n", durable=True)
 
     def record_step(self, metrics: Mapping[str, Any], groups: Sequence[Group]) -> None:

@@ -31,6 +31,18 @@ def test_what_a_killed_run_left_is_no_live_run(tmp_path):
     assert live.notes() == [] and not (folder / "dead.json").exists()
 
 
+def test_a_note_of_another_machine_or_of_an_earlier_process_with_that_number(tmp_path):
+    with live.noted("abcd", tmp_path, "10.0.0.1:6379"):
+        (file,) = (tmp_path / "cache" / "sessions").iterdir()
+        note = json.loads(file.read_text())
+        elsewhere = file.with_name("elsewhere.json")
+        elsewhere.write_text(json.dumps(note | {"host": "another", "pid": 2**22 + 1}))
+        reused = file.with_name("reused.json")
+        reused.write_text(json.dumps(note | {"started": note["started"] - 1000}))
+        assert live.notes() == [note]
+        assert elsewhere.exists() and not reused.exists()
+
+
 def test_a_run_is_named_by_directory_id_or_not_at_all(tmp_path):
     mine = run_id_of((tmp_path / "mine").resolve())
     runs = {mine: str(tmp_path / "mine"), "ffff": "elsewhere"}

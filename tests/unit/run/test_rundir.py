@@ -1,8 +1,10 @@
 import errno
 import json
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -182,3 +184,13 @@ def test_evaluations_accumulate(tmp_path):
         "base": {"heldout": {"n": 1}, "hidden": {"n": 2}},
         "sft": {"heldout": {"n": 3}},
     }
+
+
+def test_a_run_is_done_only_when_its_policy_is_on_disk(tmp_path, monkeypatch):
+    run, synced = make(tmp_path), []
+    (run.path / "policy").mkdir()
+    (run.path / "policy" / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(os, "fsync", lambda f: synced.append(Path(f"/proc/self/fd/{f}").readlink()))
+    run.finish(3)
+    first = [path.name for path in synced[:2]]
+    assert first == ["model.safetensors", "policy"] and "done.json." in synced[2].name
