@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import sys
@@ -45,6 +46,7 @@ from geoagent_rl.terminal import stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
+DRAIN_S = 5.0  # for the rest of one that is refused
 BODY_S = 60.0  # for one upload to arrive
 HEADERS_S = 10.0  # for the head of a connection's first request
 CONNECTIONS = 512  # at once, half-sent ones included; more get 503
@@ -118,7 +120,8 @@ class Server:
     async def located(self, request: Request) -> tuple[Image.Image, Mapping[str, Any]]:
         """Return the photograph and what the model said about it."""
         check_origin(request)
-        if self.waiting > WAITING:  # before the body is read, let alone decoded
+        if self.waiting > WAITING:  # nothing of the body is kept, let alone decoded
+            await drained(request)
             busy = f"{self.waiting} photographs are waiting; try again later"
             raise HTTPException(429, busy, {"Connection": "close", "Retry-After": "5"})
         self.waiting += 1
@@ -191,6 +194,14 @@ class Server:
             limit = f"the upload is larger than {self.max_bytes / 1e6:g} MB"
             raise HTTPException(413, limit, {"Connection": "close"})
         return body.getvalue()
+
+
+async def drained(request: Request) -> None:
+    """Read on for a moment, so that the client sees the answer and not a broken connection."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in request.stream():
+                pass
 
 
 def check_origin(request: Request) -> None:
