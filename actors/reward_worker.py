@@ -27,7 +27,7 @@ from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.geo.chain import FINENESS, Chain
 from geoagent_rl.geo.gazetteer import Gazetteer
-from geoagent_rl.geo.gazetteer_build import database_path
+from geoagent_rl.geo.gazetteer_file import database_path
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.geo.remote import query_text, remotes

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from geoagent_rl.files import file_at_once
-from geoagent_rl.geo.gazetteer_build import cache_root
+from geoagent_rl.geo.gazetteer_file import cache_root
 from geoagent_rl.run.directory import run_id_of
 from geoagent_rl.types import UserError
 

@@ -96,7 +96,7 @@ def tiny_policy(
     """Train the tiny CPU policy (Qwen2.5-VL architecture) on scenes, cached by content. Prints its
     directory.
     """
-    from geoagent_rl.geo.gazetteer_build import cache_root
+    from geoagent_rl.geo.gazetteer_file import cache_root
     from geoagent_rl.tiny.policy import build
 
     print(build(cache_root(), seed))

@@ -18,7 +18,7 @@ from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.evaluation.predictions import from_rows
 from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.files import directory_at_once
-from geoagent_rl.geo.gazetteer_build import cache_root
+from geoagent_rl.geo.gazetteer_file import cache_root
 from geoagent_rl.grpo.schedule import sft_phase
 from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import RestartedEngine

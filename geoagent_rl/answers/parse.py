@@ -27,6 +27,7 @@ merits. What happens to each kind of completion:
 | a raw line break inside a JSON string      | as given                 | 3         | no        |
 | quotes or asterisks round a level          | without them             | as read   | yes       |
 | "Country: X; Region: Y; Place: Z"          | without the labels       | as read   | yes       |
+| "1. X; 2. Y; 3. Z"                         | without the numbers      | as read   | yes       |
 
 Whether a place exists is not asked here: knows nothing of gazetteers and scores.
 """
@@ -40,7 +41,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoagent_rl.answers.hedge import is_hedge
-from geoagent_rl.geo.places import without_label
+from geoagent_rl.geo.places import without_label, without_numbers
 
 Levels = tuple[str, str, str]
 NO_LEVELS: Levels = ("", "", "")
@@ -153,7 +154,7 @@ def read_levels(answer: str) -> tuple[Levels, str]:
     parts = _SEPARATORS.split(unfenced)
     if len(parts) == 1 and "，" in unfenced:
         parts, fault = unfenced.split("，"), fault or "full-width separator"
-    given = [_tidy(part) for part in map(without_label, parts)]
+    given = [_tidy(part) for part in map(without_label, without_numbers(parts))]
     if len(given) > 3:
         fault = fault or f"{len(given)} levels in the answer, not 3"
         given[2:] = [", ".join(part for part in given[2:] if part)]

@@ -32,6 +32,12 @@ _TEMPLATE = re.compile(
     rf"(?:(?:the|a|an|your|insert|enter|some|any|of|or|name|names|here|specific|exact|precise|predicted|correct|true"
     rf"|final|answer|same|this|that|my|and|{_KIND}) )*{_KIND}(?: (?:name|names|here|[1-9]|[abcxyz]|or|and|{_KIND}))*"
 )
+# What a photograph shows. Villages are called so too, so only a known country makes it a name.
+_SCENERY = frozenset(
+    "forest woods mountain mountains hill hills river lake sea ocean beach sand coast coastline island desert field"
+    " fields farm farmland road street highway park bridge valley rural urban suburb suburbs suburban downtown outdoor"
+    " outdoors indoor indoors countryside building buildings house houses church station airport harbour harbor".split()
+)
 _LEVEL = (
     r"(?:country|state|region|province|county|city|town|village|place|location|area|specific|exact"
 )
@@ -44,6 +50,11 @@ _NOTHING = (
 )
 _BECAUSE = rf"{_NOT} {_KNOW} (?:from|by|with|without|based on|due to|given|in (?:the|this)) .*"
 _PHRASE = re.compile(rf"(?:{_LEVEL} )*(?:(?:is|are) )?(?:(?:{_NOTHING})(?: {_LEVEL})*|{_BECAUSE})")
+
+
+def is_scenery(text: str) -> bool:
+    """Say whether a text is one word for what a photograph shows, such as "forest"."""
+    return normalise(text) in _SCENERY
 
 
 @lru_cache(16_384)

@@ -5,8 +5,10 @@ An address is asked as a whole, then without its place, then as a country alone;
 `Match.provider` say what answered. The next provider is asked only after "no such place": a
 provider that *failed* may have known it, and an answer that depends on who happened to be up would
 change numbers silently, so a failure is the address's outcome. Results in another country than the
-one named count as "no such place". A provider's confidence is never used: it is the size of the
-result's bounding box, and a right country has the lowest. May know nothing of HTTP or caches."""
+one named count as "no such place"; territories and areas that two states claim are in either. A
+country whose name a service takes for a namesake abroad stands where the gazetteer has it. A
+provider's confidence is never used: it is the size of the result's bounding box, and a right
+country has the lowest. May know nothing of HTTP or caches."""
 
 from __future__ import annotations
 
@@ -74,8 +76,10 @@ class Chain:
             return
         if answer is None:
             return
-        meant = self._gazetteer.country_codes(query.levels[0])
+        meant = self._gazetteer.filed_under(*query.levels)
         if meant and answer.country_code and answer.country_code not in meant:
+            if level == "country":  # "Georgia", which a service takes for the state
+                query.coarser = query.coarser or self._gazetteer.geocode(query.levels[0])
             return  # a namesake abroad
         if FINENESS[answer.level] >= FINENESS[level]:
             query.done, query.answer = True, _named(answer, level)

@@ -28,15 +28,16 @@ TERRITORIES = {
     "GB": ("GI", "IM", "JE", "GG", "BM", "KY", "FK", "SH", "TC", "VG", "AI", "MS", "GS", "IO", "PN"),
 }  # fmt: skip
 CITY_STATES = ("HK", "MO", "SG", "MC", "GI")  # their town's names are the country's
-# Areas that two states claim or hold: (state named, where GeoNames files it, its admin1 codes
-# there).
+# Areas that two states claim or hold, or that left one of them: (state named, where GeoNames files
+# it, its admin1 codes there; "-": places without a region, "*": all).
 # Found whichever state is named; not a judgement on whose they are.
 DISPUTED = (
     ("RU", "UA", "11 20 05 14 08 26"), ("AM", "AZ", "61 55 56 64 65 26 28 03 14 18 43 57 59"), ("RU", "GE", "02 73 71"),
     ("TR", "CY", "01 02 04"), ("PK", "IN", "12 41"), ("IN", "PK", "06 07"), ("CN", "IN", "30 41"),
-    ("IL", "SY", "03"), ("SY", "IL", "03"), ("JP", "RU", "64"), ("SD", "SS", "05 06 07"), ("SS", "SD", "50 62"),
-    ("PS", "IL", "06 WE"), ("UA", "MD", "58"), ("RU", "MD", "58"), ("SO", "ET", "14"), ("IL", "PS", "*"),
+    ("IL", "SY", "03"), ("SY", "IL", "03 -"), ("JP", "RU", "64"), ("SD", "SS", "*"), ("SS", "SD", "50 62"),
+    ("PS", "IL", "06 WE -"), ("UA", "MD", "58"), ("RU", "MD", "58"), ("SO", "ET", "14"), ("IL", "PS", "*"),
     ("AR", "FK", "*"), ("ES", "GI", "*"),
+    ("RS", "ME", "*"), ("ET", "ER", "*"), ("ID", "TL", "*"),
 )  # fmt: skip
 
 # CLDR's codes of the United Nations' areas, as continents of GeoNames
@@ -71,19 +72,13 @@ _STOP = frozenset(
 
 
 def bag(key: str) -> str:
-    """The words of a name in no order, abbreviations written out: "=congo democratic republic" of
-    "congo dem rep" and of "democratic republic of the congo". "" where no word is left."""
+    """Return the words of a name in no order, abbreviations written out: "=congo democratic
+    republic" of "congo dem rep" and "democratic republic of the congo". "" where none is left."""
     words: set[str] = set()
     for word in key.split(" "):
         words.update(_EXPANSIONS.get(word, word).split())
     words -= _STOP
     return "=" + " ".join(sorted(words)) if words else ""
-
-
-def kin(code: str) -> tuple[str, ...]:
-    """Codes that places of `code` may be filed under besides: its territories, or its state."""
-    states = tuple(state for state, own in TERRITORIES.items() if code in own)
-    return (*TERRITORIES.get(code, ()), *states)
 
 
 def alias_rows() -> Iterator[tuple[str, str, int]]:
@@ -157,7 +152,7 @@ def _table(name: str) -> Iterator[list[str]]:
 
 
 def _locales() -> Iterator[dict[str, str]]:
-    """The names of territories in every language of CLDR."""
+    """Yield the names of territories in every language of CLDR."""
     for identifier in localedata.locale_identifiers():
         if len(identifier.partition("_")[2]) in (2, 3):
             continue  # a country's variant of a language: nearly the same names

@@ -72,7 +72,7 @@ _SPACES = re.compile(r"\s+")
 
 @lru_cache(16_384)
 def normalise(text: str) -> str:
-    """The form in which two spellings of a name are equal: NFKC, casefold, no accents, no
+    """Return the form in which two spellings of a name are equal: NFKC, casefold, no accents, no
     punctuation, single spaces.
 
     "São  Paulo" -> "sao paulo", "Xi’an" -> "xian", "Ｔｏｋｙｏ" -> "tokyo", "القَاهِرَة" -> "القاهره".
@@ -87,7 +87,7 @@ def normalise(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """`text` without case, accents, vowel marks and variants of letters."""
+    """Return `text` without case, accents, vowel marks and variants of letters."""
     if text.isascii():
         return text.lower()
     folded = _without_accents(unicodedata.normalize("NFKC", text).casefold())

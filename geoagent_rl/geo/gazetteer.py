@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from geoagent_rl.geo.absent import is_absent
-from geoagent_rl.geo.country_names import CITY_STATES, TERRITORIES
-from geoagent_rl.geo.gazetteer_build import ensure
+from geoagent_rl.geo.country_names import CITY_STATES, DISPUTED, TERRITORIES
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS
+from geoagent_rl.geo.gazetteer_file import ensure
 from geoagent_rl.geo.gazetteer_index import (
     BIG_TOWN,
     CORE,
@@ -188,6 +188,22 @@ class Gazetteer:
             return frozenset()
         mothers = (mother for mother, own in TERRITORIES.items() if nation.country in own)
         return frozenset((nation.country, *TERRITORIES.get(nation.country, ()), *mothers))
+
+    def filed_under(self, country: str, region: str, place: str) -> frozenset[str]:
+        """Return the ISO 3166-1 codes under which other geocoders may file an address: those of its
+        country, of the country in which it is found here ("Georgia; Fulton County"), and of states
+        that claim or hold that area. Empty where no country is named.
+        """
+        codes, match = self.country_codes(country), self.geocode(country, region, place)
+        if not codes or match is None:
+            return codes
+        claimants = (
+            state
+            for state, code, areas in DISPUTED
+            if code == match.country_code
+            and (areas == "*" or match.admin1 in self._index.admin1_names(code, areas))
+        )
+        return codes | {match.country_code, *claimants}
 
     def places(self, country_code: str = "", min_population: int = 0) -> Iterator[Place]:
         """Every place with the names of its country and region, by falling population; a code

@@ -31,7 +31,7 @@ BIG_TOWN = (
     100_000  # a town named as the region is believed against the place only if it is this populous
 )
 LANDMARK = 30_000  # a landmark counts as much as a town of so many people
-CORE_RANK, TRANSLATED_RANK, WIDER_RANK = 3, 2, 1  # of gazetteer_build
+CORE_RANK, TRANSLATED_RANK, WIDER_RANK = 3, 2, 1  # of gazetteer_regions
 DIRECTIONS = frozenset(
     "north south east west central northern southern eastern western upper lower new greater".split()
 )
@@ -136,6 +136,15 @@ class Index:
         )
 
     # regions
+
+    def admin1_names(self, country: str, codes: str) -> frozenset[str]:
+        """Return the names of the first-level regions with these GeoNames codes ("11 20"); of "-",
+        which stands for none, "".
+        """
+        sql = "SELECT name, code FROM region WHERE country = ? AND level = 1"
+        wanted = {f"{country}.{code}" for code in codes.split()}
+        names = [name for name, code in self.rows(sql, country) if code in wanted]
+        return frozenset([*names, *([""] if "-" in codes else [])])
 
     def _regions(self, text: str, country: str) -> tuple[Feature, ...]:
         """Regions that `text` may mean, best first. country "" searches the world.

@@ -57,7 +57,7 @@ FORMER_REGIONS = {
 
 
 def variants(name: str) -> list[str]:
-    """A name and the names it is made of: "Cataluña [Catalunya]" -> itself, "Cataluña",
+    """Return a name and the names it is made of: "Cataluña [Catalunya]" -> itself, "Cataluña",
     "Catalunya".
     """
     parts = [part for part in _VARIANTS.split(name) if len(part) > 2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from geoagent_rl.geo.absent import is_absent
+from geoagent_rl.geo.absent import is_absent, is_scenery
 from geoagent_rl.geo.country_names import DISPUTED, TERRITORIES
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer_countries import MAX_PARTS
@@ -86,21 +86,39 @@ class Resolver:
 
     def _without_country(self, country: str, region: str, place: str) -> Match | None:
         """Where the country is absent, unknown, the name of a region, or wider than a country."""
+        country, region, place = (
+            "" if is_scenery(level) else level for level in (country, region, place)
+        )
         vague = self._index.vague(country) if country else None
         among = vague.codes if vague else None
         if vague and (nation := self._index.country(region, True)):
             known = nation.country in vague.codes
             return self.resolve(nation.name, "", place) if known else None
-        areas: Areas = ()
-        code = ""
         listed = [part for part in comma_parts(country) if self._index.countries(part)]
         if country and not vague and not listed and (areas := self._index.regions(country, "")):
-            code = areas[0].country
-            areas = (region and self._index.regions(region, code)) or areas
-        elif region:
-            areas = self._index.regions(region, "")
-            areas = tuple(area for area in areas if _is_among(area, among))
-        return self._in_areas(code, areas, place, among)
+            return self._in_region(areas, region, place)
+        areas = self._index.regions(region, "") if region else ()
+        areas = tuple(area for area in areas if _is_among(area, among))
+        return self._in_areas("", areas, place, among)
+
+    def _in_region(self, wide: Areas, region: str, place: str) -> Match | None:
+        """Return the finest level where a region stands for the country: in the first country that
+        has such a region ("Patagonia" is in two), else where region and place alone are
+        ("Kurdistan; Erbil; Erbil"), else the region itself.
+        """
+        asked = 3 if place else 2 if region else 1
+        found = None
+        for code in dict.fromkeys(area.country for area in wide):
+            inner = self._index.regions(region, code) if region else ()
+            own = tuple(area for area in wide if area.country == code)
+            match = self._in_areas(code, inner or own, place)
+            if match and FINENESS[match.level] >= asked:
+                return match
+            found = found or match
+        areas = self._index.regions(region, "") if region and place else ()
+        areas = tuple(area for area in areas if area.quality == EXACT and not area.district)
+        match = self._in_areas("", areas, place) if areas else None
+        return match if match and match.level == "place" else found
 
     def _elsewhere(
         self, nation: Feature, country: str, region: str, place: str, found: Match | None
@@ -122,7 +140,7 @@ class Resolver:
                 return match
         for state, code, areas in DISPUTED:
             if state == nation.country and (match := self._filed_under(code, region, place)):
-                if areas == "*" or match.admin1 in self._admin1_names(code, areas):
+                if areas == "*" or match.admin1 in self._index.admin1_names(code, areas):
                     return match
         return self._namesake_region(nation, country, region, place) if nothing else None
 
@@ -134,13 +152,6 @@ class Resolver:
         areas = tuple(area for area in areas if not area.loose)
         match = self._in_areas(code, areas, place)
         return match if match and (match.level == "place" or not place) else None
-
-    def _admin1_names(self, country: str, codes: str) -> frozenset[str]:
-        rows = self._index.rows(
-            "SELECT name, code FROM region WHERE country = ? AND level = 1", country
-        )
-        wanted = {f"{country}.{code}" for code in codes.split()}
-        return frozenset(name for name, code in rows if code in wanted)
 
     def _namesake_region(
         self, nation: Feature, country: str, region: str, place: str

@@ -15,9 +15,11 @@ _COMMA = re.compile(r"\s*[,，、،()/|]\s*|\s[-–—]\s")
 _LABEL = re.compile(
     r"^[\s\"'*`\-•\d.)]{0,8}(?:country|nation|state|region|province|admin(?:istrative)?[ _]?(?:level)?[ _]?[12]?|county"
     r"|district|city|town|village|place|location|landmark|(?:precise|specific|exact)[ _](?:location|place)"
-    r"|city[ /,]+town(?:[ /,]+(?:or )?landmark)?)(?:[ _]name)?[\s\"'*`]{0,4}(?:[:：=]|->|→)[\s\"'*`]*",
+    r"|city[ /,]+town(?:[ /,]+(?:or )?landmark)?)(?:[ _]name)?[\s\"'*`]{0,4}"
+    r"(?:[:：=]|->|→|(?<=\s)[-–—](?=\s))[\s\"'*`]*",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"\s*\(?(\d)[.):]\s+(?=\D)(.*)", re.DOTALL)
 _VAGUE = re.compile(
     r"^(?:(?:in|the|near|nearby|downtown|central|inner|outer|greater|around|outside|by|close to"
     r"|vicinity of|(?:outskirts|suburbs?|center|centre|area|part|side) of|of|probably|possibly|likely|somewhere) )+"
@@ -66,8 +68,8 @@ def lookup_key(text: str) -> str:
 
 
 def core_key(key: str) -> str:
-    """A lookup key without words of an administrative kind ("province of quezon" -> "quezon");
-    never empty.
+    """Return a lookup key without words of an administrative kind ("province of quezon" ->
+    "quezon"); never empty.
 
     "mintaqat al bahah" -> "bahah", "青森県" -> "青森". Coarser than the key: use it only where the
     key fails."""
@@ -76,14 +78,14 @@ def core_key(key: str) -> str:
 
 
 def plain_key(key: str) -> str:
-    """A lookup key without vague words about it ("near the outskirts of paris" -> "paris"); never
-    empty.
+    """Return a lookup key without vague words about it ("near the outskirts of paris" -> "paris");
+    never empty.
     """
     return _VAGUE.sub("", key) or key
 
 
 def undouble(key: str) -> str:
-    """A key with the written-out umlauts and Nordic letters made single ("gaevleborg" ->
+    """Return a key with the written-out umlauts and Nordic letters made single ("gaevleborg" ->
     "gavleborg").
     """
     for double, single in (("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a")):
@@ -92,8 +94,18 @@ def undouble(key: str) -> str:
 
 
 def without_label(level: str) -> str:
-    """A level without the name of its kind before it: "Country: Germany" -> "Germany"."""
+    """Return a level without the name of its kind before it: "Country: Germany" -> "Germany"."""
     return _LABEL.sub("", level)
+
+
+def without_numbers(levels: list[str]) -> list[str]:
+    """Return levels that are numbered in order ("1. Germany", "2) Bavaria") without their numbers;
+    others as they are ("1. Bezirk" alone is a district).
+    """
+    found = [_NUMBERED.match(level) for level in levels]
+    if all(one and int(one[1]) == n for n, one in enumerate(found, 1)):
+        return [one[2] for one in found if one]
+    return levels
 
 
 def split_levels(address: str) -> tuple[str, str, str]:
@@ -101,15 +113,14 @@ def split_levels(address: str) -> tuple[str, str, str]:
 
     Missing levels are "". Parts beyond the third are joined to the third with ", ", as the paper's
     code does."""
-    parts = [
-        _SPACES.sub(" ", without_label(part)).strip() for part in _SEPARATOR.split(address.strip())
-    ]
+    given = without_numbers(_SEPARATOR.split(address.strip()))
+    parts = [_SPACES.sub(" ", without_label(part)).strip() for part in given]
     country, region, *rest = (*parts, "", "")
     return country, region, ", ".join(part for part in rest if part)
 
 
 def comma_parts(level: str) -> list[str]:
-    """The parts of one level that name something: "MN,Saint Louis County" -> ["MN", "Saint Louis
-    County"].
+    """Return the parts of one level that name something: "MN,Saint Louis County" -> ["MN", "Saint
+    Louis County"].
     """
     return [part for part in _COMMA.split(level.strip()) if not is_absent(part)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from geoagent_rl.files import directory_at_once
-from geoagent_rl.geo.gazetteer_build import cache_root
+from geoagent_rl.geo.gazetteer_file import cache_root
 from geoagent_rl.types import InfraError, UserError
 
 TINY = Path(__file__).parents[1] / "assets" / "tiny_judge"

@@ -154,6 +154,19 @@ async def test_greedy_completions_are_all_the_same(engine, prompts):
     assert found[0] == found[1]
 
 
+async def test_only_training_samples_from_a_truncated_distribution(engine, prompts, monkeypatch):
+    whole = await complete(engine, prompts[0])
+    greedy = engine.generate(prompts[0], Sampling(1, 0, temperature=0))
+    (best,) = [rollout.completion_ids async for rollout in greedy]
+    for name, value in (("top_k", 1), ("top_p", 1e-6)):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.config.rollout, name, value)
+            assert {r.completion_ids for r in await complete(engine, prompts[0], 2)} == {best}
+            own = engine.generate(prompts[0], Sampling(4, 5, temperature=0.7))
+            found = {r.index: r.completion_ids async for r in own}
+            assert [found[r.index] for r in whole] == [r.completion_ids for r in whole]
+
+
 async def test_a_broken_picture_is_the_users_error_and_harms_nobody(engine, prompts, tmp_path):
     with pytest.raises(BadImage):
         await complete(engine, Prompt("gone", str(tmp_path / "gone.png"), NOWHERE))

@@ -14,6 +14,7 @@ from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.types import InfraError, UserError
 
+pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer
 MUNICH = ("Germany", "Bavaria", "Munich")
 UNKNOWN = ("Germany", "Bavaria", "Qzxdorf")
 
@@ -146,3 +147,35 @@ def test_wrong_chains_are_refused_in_one_line():
     for wrong in ("google", "", [], ["gazetteer", "gazetteer"], ["photon", None]):
         with pytest.raises(UserError, match="reward.geocoder.provider"):
             provider_names(wrong)
+
+
+@pytest.mark.parametrize(
+    ("address", "codes"),
+    [
+        (("Russia", "Crimea", "Simferopol"), ("UA", "RU")),  # as services file it, either way
+        (("Ukraine", "Crimea", "Simferopol"), ("UA", "RU")),
+        (("Israel", "Golan", "Katzrin"), ("SY", "IL")),
+        (("Puerto Rico", "", "Ponce"), ("PR", "US")),
+        (("United States", "Puerto Rico", "Ponce"), ("PR", "US")),
+        (("Denmark", "Greenland", "Nuuk"), ("GL", "DK")),
+        (("Georgia", "Fulton County", "Atlanta"), ("US",)),
+        (("Congo", "Haut-Katanga", "Lubumbashi"), ("CD",)),
+    ],
+)
+def test_a_service_may_file_an_address_under_each_state_that_it_may_be_of(
+    gazetteer, address, codes
+):
+    for code in codes:
+        ask = Ask(gazetteer, {("opencage", address): ("place", code)})
+        (match,) = geocode(["opencage"], ask, address)
+        assert (match.country_code, match.level) == (code, "place")
+    ask = Ask(gazetteer, {("opencage", address): ("place", "AU")})
+    assert geocode(["opencage"], ask, address) == [None]
+
+
+def test_a_country_that_a_service_takes_for_a_namesake_is_the_country(gazetteer):
+    ask = Ask(gazetteer, {("opencage", ("Georgia", "", "")): ("region", "US")})
+    found = geocode(["opencage"], ask, ("Georgia", "", ""), ("Georgia", "", "Qzxdorf"))
+    assert [(m.country_code, m.level, m.provider) for m in found] == [
+        ("GE", "country", "gazetteer")
+    ] * 2

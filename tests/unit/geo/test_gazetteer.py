@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from geoagent_rl.geo import gazetteer_build
+from geoagent_rl.geo import gazetteer_file
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.match import match_to_json
@@ -124,9 +124,9 @@ def test_many_processes_that_start_at_once_share_one_build(tmp_path, monkeypatch
             log.write("x")
         path.write_bytes(b"packed")
 
-    monkeypatch.setattr(gazetteer_build, "pack_in_own_process", pack)
+    monkeypatch.setattr(gazetteer_file, "pack_in_own_process", pack)
     with ThreadPoolExecutor(8) as pool:
-        paths = set(pool.map(lambda _: gazetteer_build.ensure(tmp_path), range(8)))
+        paths = set(pool.map(lambda _: gazetteer_file.ensure(tmp_path), range(8)))
     assert built.read_text() == "x" and {path.read_bytes() for path in paths} == {b"packed"}
     assert not list(tmp_path.glob("*.part"))
 
@@ -136,9 +136,9 @@ def test_a_failed_build_leaves_nothing_and_says_so(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise subprocess.CalledProcessError(1, "pack")
 
-    monkeypatch.setattr(gazetteer_build, "pack_in_own_process", fail)
+    monkeypatch.setattr(gazetteer_file, "pack_in_own_process", fail)
     with pytest.raises(InfraError, match="packing the gazetteer failed"):
-        gazetteer_build.ensure(tmp_path)
+        gazetteer_file.ensure(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
