@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from geoagent_rl.geo.gazetteer_build import CACHE_VARIABLE, cache_root
+from geoagent_rl.geo.gazetteer_file import CACHE_VARIABLE, cache_root
 from geoagent_rl.run.start import holds_a_run
 from tests.benchmarks.faults_run import title
 from tests.benchmarks.soak_plan import NothingThereError, Undo
