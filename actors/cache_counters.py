@@ -91,6 +91,21 @@ def replica_application() -> str:
         return ""
 
 
+def cascade_shares(counters: Mapping[str, int]) -> dict[str, float]:
+    """Return what a cascade of judges has counted (rewards/cascade.py), as shares; only those that
+    have something to be a share of.
+    """
+    shares = {
+        "judge_raised_share": ("cascade_raised", "cascade_verdicts"),
+        "judge_agreement": ("cascade_agreed", "cascade_sampled"),
+    }
+    return {
+        name: counters.get(part, 0) / counters[whole]
+        for name, (part, whole) in shares.items()
+        if counters.get(whole)
+    }
+
+
 def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:
     """cache_hit_share, over all and per kind, from <kind>_hits and <kind>_misses; only of kinds
     that were asked.

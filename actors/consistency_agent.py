@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from actors.gpu_share import hide_others, turn
@@ -39,11 +40,13 @@ class ConsistencyAgent:
             self.engine = start_engine(judge_engine_args(judge, model, dtype))
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.head, self.tail = constant_parts(self.tokenizer)
+        self.name = Path(model).name
         self.room = judge.max_model_len - judge.max_tokens - len(self.head) - len(self.tail)
         self.params = SamplingParams(
             temperature=0,
             max_tokens=judge.max_tokens,
             structured_outputs=StructuredOutputsParams(regex=FORM),
+            logprobs=0 if judge.cascade.enabled else None,  # of the sampled tokens alone
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self.numbers = itertools.count()
@@ -60,7 +63,9 @@ class ConsistencyAgent:
         begin = time.monotonic()
         what = f"the consistency agent's verdict on a {item.stage}"
         try:
-            text, reason = await within(TIMEOUT_S, what, self.complete(self.prompt_ids(item)))
+            text, reason, logprob = await within(
+                TIMEOUT_S, what, self.complete(self.prompt_ids(item))
+            )
         except InfraError:
             self.hung = self.answered < begin  # nobody has had an answer in all that time
             raise
@@ -69,7 +74,7 @@ class ConsistencyAgent:
             conclusion = read_answer(text)
         except ValueError as error:
             raise InfraError(f"{what} ended with {reason!r}: {error}") from None
-        return Verdict(conclusion, time.monotonic() - begin)
+        return Verdict(conclusion, time.monotonic() - begin, self.name, logprob)
 
     def prompt_ids(self, item: JudgeItem) -> list[int]:
         """Return the prompt's ids. The question's characters never become special tokens; a
@@ -81,15 +86,19 @@ class ConsistencyAgent:
             ids = ids[: self.room // 2] + ids[-(self.room - self.room // 2) :]
         return [*self.head, *ids, *self.tail]
 
-    async def complete(self, ids: list[int]) -> tuple[str, str]:
-        """Return the completion of a prompt and why it ended."""
+    async def complete(self, ids: list[int]) -> tuple[str, str, float | None]:
+        """Return the completion of a prompt, why it ended, and the mean log-probability of its
+        tokens (before the grammar), where it is asked for.
+        """
         name = f"judge/{next(self.numbers)}"
         outputs = [
             output
             async for output in self.engine.generate({"prompt_token_ids": ids}, self.params, name)
         ]
         completion = outputs[-1].outputs[0]
-        return completion.text, completion.finish_reason
+        total, tokens = completion.cumulative_logprob, len(completion.token_ids)
+        mean = None if total is None or not tokens else total / tokens
+        return completion.text, completion.finish_reason, mean
 
     async def check_health(self) -> None:
         """Ray Serve replaces a replica for which this raises: vLLM knows whether it is dead, not

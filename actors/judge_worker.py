@@ -1,35 +1,45 @@
-"""The Serve deployment of the consistency agent: its verdicts go through the Redis cache, so each
-is worked out once.
+"""The Serve deployment of the judge: an engine, an endpoint or a cascade of both. Verdicts go
+through the Redis cache, so each is worked out once.
 
-May know nothing of prompts or engines: those are consistency_agent.py's.
-"""
+May know nothing of prompts, engines or HTTP: those are consistency_agent.py's and
+rewards/judge_endpoint.py's."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from actors.cache import Cache, cached_batch, failures_in_place
 from actors.cache_counters import CounterPublisher, replica_application
-from actors.consistency_agent import ConsistencyAgent
+from actors.gpu_share import hide_others
+from actors.shared_rate_limit import SharedRateLimiter
 from geoagent_rl.config.reward import JudgeConfig
+from geoagent_rl.geo.rate_limit import RateLimiter
+from geoagent_rl.rewards.cascade import Cascade
 from geoagent_rl.rewards.consistency_prompt import FORM, messages
+from geoagent_rl.rewards.judge_endpoint import EndpointJudge, endpoint_version
 from geoagent_rl.rewards.judge_models import judge_checkpoint
-from geoagent_rl.rewards.services import JudgeItem, Verdict
+from geoagent_rl.rewards.services import JudgeAgent, JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
 
 class JudgeWorker:
-    """One replica: an agent with its engine, and one connection to the cache."""
+    """One replica: an engine or the endpoint's connections, and one connection to the cache. API
+    keys are read from this process's environment.
+    """
 
     def __init__(self, judge: JudgeConfig, cache_url: str, cache_timeout_s: float):
         self.cache = Cache(cache_url, cache_timeout_s)
         self.publisher = CounterPublisher(self.cache, replica_application())
-        self.agent = ConsistencyAgent(judge)
+        limiter = SharedRateLimiter(self.cache, judge.endpoint.share_without_redis)
+        self.agent = start_judge(judge, limiter, self.cache.counters)
         self.version = verdict_version(judge)
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict | InfraError]:
@@ -43,7 +53,7 @@ class JudgeWorker:
                 *(self.agent.verdict(items[i]) for i in positions), return_exceptions=True
             )
             return [
-                [answer.conclusion, answer.seconds] if isinstance(answer, Verdict) else answer
+                list(dataclasses.astuple(answer)) if isinstance(answer, Verdict) else answer
                 for answer in failures_in_place(found)
             ]
 
@@ -70,18 +80,43 @@ class JudgeWorker:
             self.agent.stop()
 
 
+def start_judge(
+    judge: JudgeConfig, limiter: RateLimiter | None = None, counters: Counter[str] | None = None
+) -> JudgeAgent:
+    """Start the configured judge in this process. Raises UserError for bad settings.
+
+    counters: of a cascade (rewards/cascade.py)."""
+    endpoint = EndpointJudge(judge, os.environ, limiter) if judge.endpoint.url else None
+    if endpoint and not judge.has_engine:
+        hide_others(0)
+        return endpoint
+    from actors.consistency_agent import ConsistencyAgent  # the engine's libraries
+
+    engine = ConsistencyAgent(judge)
+    return Cascade(engine, endpoint, judge.cascade, counters) if endpoint else engine
+
+
 def read_verdict(row: list[Any]) -> Verdict:
     """Read what the cache holds. Raises ValueError or TypeError for what is no Verdict."""
-    conclusion, seconds = row
-    if not isinstance(conclusion, str):
+    conclusion, seconds, by, logprob = row
+    if not isinstance(conclusion, str) or not isinstance(by, str):
         raise ValueError(f"no verdict: {row}")
-    return Verdict(conclusion, float(seconds))
+    return Verdict(conclusion, float(seconds), by, None if logprob is None else float(logprob))
 
 
 def verdict_version(judge: JudgeConfig) -> str:
-    """Names all that a verdict depends on: the model and its weights' file, the prompt, the
-    limits.
+    """Name all that a verdict depends on: the models and their weights' files, the prompt, the
+    limits, and when a cascade asks which.
     """
+    versions = [engine_version(judge)] if judge.has_engine else []
+    versions += [endpoint_version(judge)] if judge.endpoint.url else []
+    if judge.cascade.enabled:
+        versions += [f"{judge.cascade.unsure_below:g}:{judge.cascade.sampled_share:g}"]
+    return "+".join(versions)
+
+
+def engine_version(judge: JudgeConfig) -> str:
+    """Name the model, its weights' file, the prompt and the limits."""
     model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
     directory = Path(model)
     files = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []

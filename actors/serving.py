@@ -24,7 +24,7 @@ from ray.serve.handle import DeploymentHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cache import Cache
-from actors.cache_counters import counter_sums, hit_shares
+from actors.cache_counters import cascade_shares, counter_sums, hit_shares
 from actors.chunking import Chunker
 from actors.redis_server import CacheServer, new_password
 from actors.reward_worker import GeoEmbedWorker
@@ -36,7 +36,7 @@ from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.network import free_port
 from geoagent_rl.plan.nodes import node_options
-from geoagent_rl.rewards import encoder, semantic
+from geoagent_rl.rewards import encoder, judge_endpoint, semantic
 from geoagent_rl.rewards.services import (
     Address,
     JudgeItem,
@@ -99,15 +99,15 @@ class RewardServices:
         await asyncio.gather(self.places.geocode([truth]), self.places.similarities(pairs))
 
     async def cache_metrics(self) -> dict[str, float]:
-        """Hit shares since the last call, up to half a second old; one look-up in Redis, nothing
-        while it is down.
+        """Return the cache's hit shares and a cascade's shares since the last call, up to half a
+        second old; one look-up in Redis, nothing while it is down.
         """
         self._cache = self._cache or Cache(self.cache_url)
         sums = await counter_sums(self._cache, [f"{self.run_id}-{name}" for name in APPLICATIONS])
         if sums is None:
             return {}
         new, self.counted = sums - self.counted, sums
-        return hit_shares(new)
+        return hit_shares(new) | cascade_shares(new)
 
     async def stop(self) -> None:
         """Close the clients, delete the applications, end the embedded Redis. Idempotent."""
@@ -136,6 +136,8 @@ async def start_services(
     a part does not come up, UserError when a setting is at fault."""
     encoder.check(config.reward.encoder.model)
     await remote.check(config.reward.geocoder, os.environ)
+    if judge is None:
+        await judge_endpoint.check(config.judge, os.environ)
     services = await asyncio.to_thread(_start, config, run_id, cache_dir, judge or judge_workers)
     await (
         services.cache_metrics()
@@ -220,7 +222,9 @@ def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
 
 
 def judge_workers(config: Config, cache_url: str) -> serve.Application:
-    """Return the consistency agent as an application: one vLLM engine per replica."""
+    """Return the consistency agent as an application: a vLLM engine per replica, or an endpoint's
+    clients.
+    """
     from actors.judge_worker import JudgeWorker
 
     deployment = serve.deployment(
@@ -229,7 +233,7 @@ def judge_workers(config: Config, cache_url: str) -> serve.Application:
         max_ongoing_requests=ONGOING,
         ray_actor_options={
             "num_cpus": config.judge.cpus_per_replica,
-            "num_gpus": config.judge.gpus_per_replica,
+            "num_gpus": config.judge.engine_gpus,
         },
         health_check_period_s=5.0,
         health_check_timeout_s=20.0,

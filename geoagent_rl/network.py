@@ -1,9 +1,11 @@
-"""Ports of this machine: the listener of each server of ours, and free ports for other servers."""
+"""Ports of this machine: the listener of each server of ours, and free ports for other servers; and
+the addresses of services elsewhere."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import SplitResult, urlsplit
 
 from geoagent_rl.types import UserError
 
@@ -45,6 +47,25 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def service_address(key: str, url: str, secret: bool) -> SplitResult:
+    """Return the parts of a service's address, given under `key`.
+
+    secret: a key is sent there. Raises UserError for what is no address, and for one over which a
+    key would go unencrypted."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # is read, and refused, only now
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise UserError(
+            f"{key}: {url!r} is no address of a service; write https://host or http://host:port"
+        )
+    if secret and parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise UserError(f"{key}: the API key would be readable on its way to {url}; write https://")
+    return parts
 
 
 def hosts_answered(host: str) -> tuple[str, ...]:

@@ -48,6 +48,19 @@ def read_secret(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
+def required_secret(environ: Mapping[str, str], name: str, setting: str) -> str:
+    """Return read_secret's value; `setting` is the key that names it. Raises UserError where it is
+    not set.
+    """
+    key = read_secret(environ, name)
+    if not key:
+        raise UserError(
+            f"{setting} names {name}, which is not set; export it, or {name}_FILE, the path of a file that holds it, "
+            "on every node before Ray starts there"
+        )
+    return key
+
+
 def names_a_secret(name: str) -> bool:
     """Return whether an environment variable of this name probably holds a secret.
 

@@ -21,7 +21,7 @@ JudgeOption = Annotated[
     str,
     typer.Option(
         "--judge",
-        help="none, config (judge.model), tiny, smollm2 or a checkpoint; starts vLLM here.",
+        help="none, config (the judge section), tiny, smollm2 or a checkpoint; starts vLLM here.",
     ),
 ]
 Step = Annotated[int | None, typer.Option("--step", min=1, help="Of a run: one step alone.")]

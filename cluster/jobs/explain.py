@@ -10,21 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from actors.chunking import Chunker
 from geoagent_rl import config as configuration
 from geoagent_rl.config import Config
-from geoagent_rl.config.reward import JudgeConfig
+from geoagent_rl.config.services import CascadeConfig, JudgeConfig, JudgeEndpointConfig
 from geoagent_rl.geo.match import Match
 from geoagent_rl.rewards import encoder
 from geoagent_rl.rewards.explain import Explanation, Line, explain, read_lines
 from geoagent_rl.rewards.local import LocalPlaces
-from geoagent_rl.rewards.services import Address, LevelPair, Similarity
+from geoagent_rl.rewards.services import Address, JudgeAgent, LevelPair, Similarity
 from geoagent_rl.terminal import progress, say
-
-if TYPE_CHECKING:
-    from actors.consistency_agent import ConsistencyAgent  # it loads vLLM
 
 NONE, CONFIGURED = "none", "config"
 LONG = 500  # lines; with more of them the command shows how far it is
@@ -36,7 +32,7 @@ def explain_files(
     """Return the rows of geoagent_rl.rewards.explain for each configuration (None: the defaults),
     of the same completions.
 
-    judge: "none", "config" (judge.model of the first configuration) or a model. Raises UserError
+    judge: "none", "config" (the judge of the first configuration) or a model. Raises UserError
     for a bad line or setting, before anything is loaded."""
     lines = read_lines(file)
     configs = [load(path, overrides) for path in paths]
@@ -57,7 +53,7 @@ async def _explain_all(
     lines: Sequence[Line], configs: Sequence[Config], judge: str
 ) -> list[list[Explanation]]:
     places = [Together(local) for local in LocalPlaces.open(*(config.reward for config in configs))]
-    agent = start_judge(judge, configs[0].judge)
+    agent = chosen_judge(judge, configs[0].judge)
 
     async def one(config: Config, places: Together) -> list[Explanation]:
         with progress("completions") if len(lines) >= LONG else nullcontext(_silent) as advance:
@@ -86,16 +82,18 @@ def stdout_kept_clean() -> Iterator[None]:
         os.close(saved)
 
 
-def start_judge(name: str, config: JudgeConfig) -> ConsistencyAgent | None:
-    """Start the judge's engine here; None where none is asked for."""
+def chosen_judge(name: str, config: JudgeConfig) -> JudgeAgent | None:
+    """Start the judge here, its engine where it has one; None where none is asked for."""
     if name == NONE:
         return None
-    from actors.consistency_agent import ConsistencyAgent
+    from actors.judge_worker import start_judge
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    return ConsistencyAgent(
-        config if name == CONFIGURED else dataclasses.replace(config, model=name)
-    )
+    if name != CONFIGURED:
+        config = dataclasses.replace(
+            config, model=name, endpoint=JudgeEndpointConfig(), cascade=CascadeConfig()
+        )
+    return start_judge(config)
 
 
 class Together:

@@ -123,6 +123,7 @@ def services() -> list[Panel]:
         Panel("Services", "Replicas and nodes", (*(f"replicas_{s}" for s in SERVICES), "nodes")),
         Panel("Services", "Processor and GPUs", ("node_cpu_share", "gpu_share")),
         Panel("Services", "Checkpoints that the disk did not take", ("unsaved_checkpoints",)),
+        Panel("Services", "Judges of a cascade", ("judge_raised_share", "judge_agreement")),
         Panel("Services", "Memory", ("node_memory_gib", "driver_memory_gib", "gpu_memory_gib")),
     ]
 

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from geoagent_rl.config.describe import flat
 from geoagent_rl.config.messages import shown
 from geoagent_rl.config.schema import Config
+from geoagent_rl.network import service_address
 from geoagent_rl.secrets import looks_secret
 from geoagent_rl.types import UserError
 
@@ -20,13 +21,19 @@ REDIS_QUERY = ("db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile
 
 def check_no_secrets(config: Config) -> None:
     """Raise UserError for a value that looks like a key or password; it is not repeated."""
-    names = config.reward.geocoder.opencage.api_key_env
-    if not all(re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) for name in names):
-        raise UserError(
-            "reward.geocoder.opencage.api_key_env holds names of environment variables, in upper "
-            "case, not keys: put the key into OPENCAGE_API_KEY or a file that OPENCAGE_API_KEY_FILE "
-            "names"
-        )
+    for key, names, usual in (
+        (
+            "reward.geocoder.opencage.api_key_env",
+            config.reward.geocoder.opencage.api_key_env,
+            "OPENCAGE_API_KEY",
+        ),
+        ("judge.endpoint.api_key_env", config.judge.endpoint.api_key_env, "JUDGE_API_KEY"),
+    ):
+        if not all(re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) for name in names):
+            raise UserError(
+                f"{key} holds names of environment variables, in upper case, not keys: put the key "
+                f"into {usual} or a file that {usual}_FILE names"
+            )
     cache = "reward.cache.url"  # says more about it
     for key, value in flat(dataclasses.asdict(config)).items():
         if key != cache and isinstance(value, str) and looks_secret(value):
@@ -44,6 +51,9 @@ def check_addresses(config: Config) -> None:
         raise UserError(
             "reward.geocoder.opencage.url: the key would go over http:// unencrypted; use https://"
         )
+    endpoint = config.judge.endpoint
+    if endpoint.url:
+        service_address("judge.endpoint.url", endpoint.url, bool(endpoint.api_key_env))
 
 
 def check_redis(address: str, tls: bool) -> None:

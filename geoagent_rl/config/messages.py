@@ -12,7 +12,11 @@ from pydantic import ValidationError
 from geoagent_rl.config.describe import Schema, at, known_keys
 
 # A value of these may hold a password by mistake: it is not repeated.
-UNSHOWN = ("reward.cache.url", "reward.geocoder.opencage.api_key_env")
+UNSHOWN = (
+    "reward.cache.url",
+    "reward.geocoder.opencage.api_key_env",
+    "judge.endpoint.api_key_env",
+)
 # What JSON schema says of the range of a number.
 LIMITS = {
     "exclusiveMinimum": "greater than",

@@ -27,6 +27,7 @@ def validate(config: Config) -> None:
     check_rewards(config)
     check_spatial(config)
     check_answer(config)
+    check_judge(config)
     check_replicas(config)
     check_learning(config)
     check_gpus(config)
@@ -102,6 +103,14 @@ def check_answer(config: Config) -> None:
             f"policy.answer={config.policy.answer} has no reasoned stages to judge: set "
             "reward.weights.consistency=0"
         )
+
+
+def check_judge(config: Config) -> None:
+    """Check what an endpoint and a cascade need besides."""
+    if config.judge.endpoint.url and not config.judge.endpoint.model:
+        raise UserError("judge.endpoint.url needs judge.endpoint.model, the model's name there")
+    if config.judge.cascade.enabled and not config.judge.endpoint.url:
+        raise UserError("judge.cascade.enabled needs the large judge: set judge.endpoint.url")
 
 
 def check_replicas(config: Config) -> None:

@@ -13,9 +13,11 @@ from geoagent_rl.config.values import (
     Count,
     Natural,
     NotNegative,
+    NotPositive,
     PathText,
     Positive,
     PositiveShare,
+    Share,
     key,
 )
 
@@ -169,8 +171,70 @@ class CacheConfig:
 
 
 @dataclass(config=RULES)
+class JudgeEndpointConfig:
+    """An OpenAI-style endpoint as the judge, with the limits of a remote geocoder."""
+
+    url: str = key(
+        "",
+        "The base of its API, as in http://127.0.0.1:8000/v1. The judge is asked there and no "
+        "engine starts, but for a cascade. Empty: each replica has an engine, with judge.model.",
+    )
+    model: str = key("", "The model's name at the endpoint.")
+    api_key_env: tuple[str, ...] = key(
+        (),
+        "Names of the environment variables that hold its keys, where it needs any. Several keys "
+        "take turns.",
+    )
+    grammar: Literal["structured_outputs", "guided_regex", "none"] = key(
+        "structured_outputs",
+        "The field of a request in which the server takes the regular expression of the answer: "
+        "vLLM's, or that of its older versions. none: the server is only asked for the form.",
+    )
+    rate_per_s: Positive = key(100.0, "Requests per key, over the whole cluster.", "requests/s")
+    daily_budget: Natural = key(
+        0,
+        "Requests per key and UTC day, over the whole cluster. 0: no limit of ours.",
+        "requests",
+    )
+    timeout_s: Positive = key(30.0, "The limit of one HTTP request.", "s")
+    in_flight: Count = key(64, "HTTP requests at once, per replica.", "requests")
+    longest_wait_s: NotNegative = key(
+        30.0,
+        "The longest wait for a turn under rate_per_s or after a Retry-After. After it the "
+        "question is an infra failure.",
+        "s",
+    )
+    share_without_redis: PositiveShare = key(
+        0.1, "Each replica allows itself this share of rate_per_s and daily_budget without Redis."
+    )
+
+
+@dataclass(config=RULES)
+class CascadeConfig:
+    """A small judge first, the large one where it is needed: see rewards/cascade.py."""
+
+    enabled: bool = key(
+        False,
+        "judge.model is asked first, in each replica's engine, and judge.endpoint only where "
+        "judge.model is unsure, and about sampled_share.",
+    )
+    unsure_below: NotPositive = key(
+        -0.02,
+        "judge.model is unsure where the mean log-probability of its answer's tokens is below "
+        "this. `geoagent-rl judge distil` prints the value for a model.",
+        "nats",
+    )
+    sampled_share: Share = key(
+        0.02,
+        "Of all questions so many go to both, whatever judge.model says: judge_agreement is "
+        "measured on them. Which ones follows from the question alone.",
+    )
+
+
+@dataclass(config=RULES)
 class JudgeConfig(Replicas):
-    """The consistency agent, which reads the reasoning. Each replica has an engine of its own."""
+    """The consistency agent, which reads the reasoning: an engine in each replica, an endpoint, or
+    a cascade of both."""
 
     target_ongoing: Positive = key(
         4.0,
@@ -201,3 +265,15 @@ class JudgeConfig(Replicas):
     memory: Positive = key(
         0.7, "The share of GPU memory that the engine takes, or GiB of KV cache on a CPU."
     )
+    endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether each replica starts an engine with judge.model."""
+        return not self.endpoint.url or self.cascade.enabled
+
+    @property
+    def engine_gpus(self) -> float:
+        """GPUs that a replica asks Ray for: none without an engine."""
+        return self.gpus_per_replica if self.has_engine else 0.0

@@ -15,17 +15,19 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 from PIL import Image
 
+from geoagent_rl.chat import Chat, Unanswered
 from geoagent_rl.data.columns import find_column
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.data.tables import header, to_float, whole_rows
+from geoagent_rl.network import service_address
 from geoagent_rl.types import InfraError, UserError
 
 QUESTION = """\
@@ -35,7 +37,6 @@ hardly, a guess among continents; 4-5: a part of the world or some countries; 6-
 region or a city; 10: this very place. Answer with one JSON object and nothing else: {"score": a number from 0 to 10}"""
 SCORE = re.compile(r'"score"\s*:\s*"?(-?\d+(?:\.\d+)?)')
 NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)(?:\s*/\s*10)?[\s.]*")
-RETRIED = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 COLUMNS = {
     "uid": ("uid", "id", "imageid", "key"),
@@ -97,12 +98,12 @@ async def ask_all(
 
     Raises UserError where the endpoint refuses (401, 403, 404, 400), InfraError where it keeps
     failing."""
+    service_address("--endpoint", endpoint.url, bool(endpoint.key))
     known = _kept(kept, endpoint.model)
     todo = [s for s in samples if s.uid not in known]
     kept.parent.mkdir(parents=True, exist_ok=True)
-    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
     slots = asyncio.Semaphore(endpoint.concurrent)
-    async with httpx.AsyncClient(timeout=endpoint.timeout_s, headers=headers) as client:
+    async with aclosing(Chat(endpoint.url, endpoint.key, endpoint.timeout_s)) as chat:
         with kept.open("a", encoding="utf-8") as file:
 
             async def one(sample: Sample) -> None:
@@ -110,7 +111,7 @@ async def ask_all(
                     row = {
                         "uid": sample.uid,
                         "model": endpoint.model,
-                        **await _ask(client, endpoint, sample),
+                        **await _ask(chat, endpoint, sample),
                     }
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()
@@ -137,7 +138,7 @@ def read_score(said: str) -> float | None:
     return score if 0 <= score <= 10 else None
 
 
-async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, sample: Sample) -> dict[str, Any]:
+async def _ask(chat: Chat, endpoint: Endpoint, sample: Sample) -> dict[str, Any]:
     """{score} or {score: None, reason}. An answer without a score is asked for once more."""
     try:
         picture = await asyncio.to_thread(_data_url, sample.image, endpoint.max_pixels)
@@ -151,61 +152,31 @@ async def _ask(client: httpx.AsyncClient, endpoint: Endpoint, sample: Sample) ->
     for temperature in (0.0, 0.7):
         body = {"model": endpoint.model, "messages": [{"role": "user", "content": content}], "max_tokens": 64,
                 "temperature": temperature}  # fmt: skip
-        said = await _post(client, endpoint, body, sample.uid)
+        said = await _repeated(chat, endpoint, body, sample.uid)
         if (score := read_score(said)) is not None:
             return {"score": score}
     return {"score": None, "reason": f"no score in the answer {said[:80]!r}"}
 
 
-async def _post(
-    client: httpx.AsyncClient, endpoint: Endpoint, body: dict[str, Any], uid: str
-) -> str:
+async def _repeated(chat: Chat, endpoint: Endpoint, body: dict[str, Any], uid: str) -> str:
     """Return the text of the model's answer, after repetitions."""
-    url = endpoint.url.rstrip("/") + "/chat/completions"
-    problem = ""
+    problem, pause = "", 0.0
     for attempt in range(endpoint.tries):
-        pause = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
+        await asyncio.sleep(pause)
         try:
-            answer = await client.post(url, json=body)
-        except httpx.InvalidURL as error:
-            raise UserError(f"--endpoint {endpoint.url} is no address: {error}") from None
-        except httpx.UnsupportedProtocol:
-            raise UserError(
-                f"--endpoint {endpoint.url}: give an address as in http://127.0.0.1:8000/v1"
-            ) from None
-        except httpx.HTTPError as error:
-            problem = f"{type(error).__name__} {error}".strip()
-        else:
-            if answer.status_code == 200 and (said := _content(answer)) is not None:
-                return said
-            problem = f"HTTP {answer.status_code}"
-            if answer.status_code != 200 and answer.status_code not in RETRIED:
-                hint = " ".join(answer.text.split())[:200].replace(endpoint.key or "\0", "...")
+            return await chat.ask(body)
+        except Unanswered as error:
+            if error.refused:
                 raise UserError(
-                    f"{endpoint.url} refuses ({problem}: {hint}); check --endpoint, --model and the key"
-                )
-            pause = _retry_after(answer, pause)
-        if attempt + 1 < endpoint.tries:
-            await asyncio.sleep(pause)  # the service's own wish, or backing off
+                    f"{endpoint.url} refuses ({error}: {error.said}); check --endpoint, --model and the key"
+                ) from None
+            problem, wait_s = str(error), error.retry_after
+            # the service's own wish, or backing off
+            pause = FIRST_PAUSE_S * 2**attempt if wait_s is None else wait_s
+            pause = min(pause, LONGEST_PAUSE_S)
     raise InfraError(
         f"{endpoint.url} failed {endpoint.tries} times for {uid} ({problem}); run again to continue"
     )
-
-
-def _content(answer: httpx.Response) -> str | None:
-    """None for an answer that is not of the documented shape."""
-    try:
-        said = answer.json()["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        return None
-    return said if isinstance(said, str) else ""
-
-
-def _retry_after(answer: httpx.Response, otherwise: float) -> float:
-    try:
-        return min(float(answer.headers.get("Retry-After", otherwise)), LONGEST_PAUSE_S)
-    except ValueError:
-        return otherwise
 
 
 def _data_url(image: str, max_pixels: int) -> str:

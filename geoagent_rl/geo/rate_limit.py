@@ -1,22 +1,26 @@
-"""Whose turn it is to ask a remote geocoder: a token bucket, a daily budget and a pause per API
-key.
+"""Whose turn it is to ask a remote service: a token bucket, a daily budget and a pause per API key.
 
-`RateLimiter` is what a geocoder asks before each request; `LocalRateLimiter` counts within this
-process.
+`RateLimiter` is what a service is asked through before each request; `Turns` is one service's keys
+and requests under way; `LocalRateLimiter` counts within this process.
 actors/shared_rate_limit.py counts in Redis for the whole cluster by the same rule. May know nothing
 of HTTP, Redis or where keys come from."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from geoagent_rl.types import InfraError
 
+T = TypeVar("T")
 DAY_S = 86_400.0
+PAUSE_429_S = 1.0  # where a 429 brings no Retry-After
+PAUSE_REFUSED_S = 600.0  # a key that was refused is tried again after this
+RATE_RETRIES = 2  # of one question, besides one try per key
 BURST_S = 1.0  # a bucket that was left alone holds this many seconds' tokens (at least one)
 
 
@@ -131,3 +135,71 @@ def no_turn(why: str, seconds: float, keys: int) -> InfraError:
     return InfraError(
         f"{why}; {'the key is' if keys == 1 else f'the first of {keys} keys is'} free in {seconds:.0f} s"
     )
+
+
+class KeyRests(Exception):
+    """A key must be left alone for `seconds`, for the reason `problem`: the question goes on to the
+    next key.
+    """
+
+    def __init__(self, problem: str, seconds: float):
+        super().__init__(problem)
+        self.problem, self.seconds = problem, seconds
+
+
+class Turns:
+    """Requests to one service: each waits for a turn of one of its keys, and at most `in_flight`
+    are under way.
+
+    service: as messages call it. keys: names of the keys, see `limited_key`."""
+
+    def __init__(
+        self,
+        service: str,
+        keys: Sequence[str],
+        limit: Limit,
+        in_flight: int,
+        limiter: RateLimiter | None = None,
+    ):
+        self._service, self._keys, self._limit = service, keys, limit
+        self._slots = asyncio.Semaphore(in_flight)
+        self._limiter = limiter or LocalRateLimiter()
+
+    async def ask(self, request: Callable[[int], Awaitable[T]]) -> T:
+        """Return what `request`, called with a key's number, returns. Where it raises KeyRests
+        another key or a later time is tried. Raises InfraError when there is no turn in time.
+        """
+        try:
+            async with asyncio.timeout(self._limit.longest_wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise self._failure(
+                f"more than {self._limit.longest_wait_s:g} s of waiting for a free connection"
+            ) from None
+        try:
+            return await self._ask(request)
+        finally:
+            self._slots.release()
+
+    async def _ask(self, request: Callable[[int], Awaitable[T]]) -> T:
+        problem = ""
+        for _ in range(len(self._keys) + RATE_RETRIES):
+            try:
+                i = await self._limiter.take(self._keys, self._limit)
+            except InfraError as error:
+                raise self._failure(str(error)) from None
+            try:
+                return await request(i)
+            except KeyRests as rest:
+                problem = rest.problem
+                await self._limiter.pause(self._keys[i], rest.seconds, problem)
+        raise self._failure(problem)
+
+    def _failure(self, what: str) -> InfraError:
+        return InfraError(f"{self._service}: {what}")
+
+
+def limited_key(service: str, host: str, key: str) -> str:
+    """Name a key in places where the key itself must not appear."""
+    digest = hashlib.sha256("\x1f".join((service, host, key)).encode()).hexdigest()
+    return f"{service}:{digest[:16]}"

@@ -10,8 +10,6 @@ in no message. May know nothing of caches, Redis or the order of providers."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import logging
 import math
@@ -19,7 +17,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus
 from urllib.request import proxy_bypass
 
 from geopy import exc
@@ -30,8 +28,18 @@ from geoagent_rl.geo.chain import Address
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import PROVIDERS, key_names, remote_names
 from geoagent_rl.geo.providers.provider import Provider, Undocumented
-from geoagent_rl.geo.rate_limit import DAY_S, Limit, LocalRateLimiter, RateLimiter
-from geoagent_rl.secrets import read_secret
+from geoagent_rl.geo.rate_limit import (
+    DAY_S,
+    PAUSE_429_S,
+    PAUSE_REFUSED_S,
+    KeyRests,
+    Limit,
+    RateLimiter,
+    Turns,
+    limited_key,
+)
+from geoagent_rl.network import is_loopback, service_address
+from geoagent_rl.secrets import required_secret
 from geoagent_rl.types import InfraError, UserError
 
 # of what is made of an answer: raise it when the same answer gives another Match (cached ones are
@@ -40,9 +48,6 @@ FORMAT = 1
 LONGEST_QUERY = (
     300  # characters; longer ones name no place, and services refuse them as faulty requests
 )
-PAUSE_429_S = 1.0  # where a 429 brings no Retry-After
-PAUSE_REFUSED_S = 600.0  # a key that was refused is tried again after this
-RATE_RETRIES = 2  # of one query, besides one try per key
 PUBLIC_NOMINATIM = "nominatim.openstreetmap.org"
 
 logging.getLogger("geopy").setLevel(logging.WARNING)  # below that it logs whole URLs, with the key
@@ -86,40 +91,38 @@ class Remote:
     ):
         own, self.service = getattr(config, provider), PROVIDERS[provider]
         self.provider = provider
-        self.host, base = _base(f"reward.geocoder.{provider}.url", own.url)
+        self.key_names = key_names(config, provider)
+        self._keys = [
+            required_secret(environ, name, f"reward.geocoder.{provider}.api_key_env")
+            for name in self.key_names
+        ]
+        parts = service_address(f"reward.geocoder.{provider}.url", own.url, bool(self._keys))
+        self.host = parts.netloc + parts.path.rstrip("/")
         self.version = (
             f"{provider}:{self.host}:{config.language}:{FORMAT}"  # of its answers, for a cache
         )
-        self.key_names = key_names(config, provider)
-        self._keys = [
-            _key(environ, name, f"reward.geocoder.{provider}.api_key_env")
-            for name in self.key_names
-        ]
         if self.service.needs_key and not self._keys:
             raise UserError(
                 f"reward.geocoder.{provider}.api_key_env must name an environment variable that holds a key"
-            )
-        if self._keys and base["scheme"] == "http" and not _is_loopback(self.host):
-            raise UserError(
-                f"reward.geocoder.{provider}.url: the API key would be readable on its way to {own.url}; write https://"
             )
         if own.rate_per_s <= 0:
             raise UserError(
                 f"reward.geocoder.{provider}.rate_per_s must be greater than 0, not {own.rate_per_s}"
             )
-        self._limit = Limit(own.rate_per_s, own.daily_budget, config.longest_wait_s)
-        self._limiter = limiter or LocalRateLimiter()
-        self._limited_keys = [_digest(provider, self.host, key) for key in self._keys or [""]]
-        self._slots, self._longest_wait_s = (
-            asyncio.Semaphore(config.in_flight),
-            config.longest_wait_s,
+        self._turns = Turns(
+            f"geocoder {provider} ({self.host})",
+            [limited_key(provider, self.host, key) for key in self._keys or [""]],
+            Limit(own.rate_per_s, own.daily_budget, config.longest_wait_s),
+            config.in_flight,
+            limiter,
         )
         common: dict[str, Any] = {
-            **base,
+            "scheme": parts.scheme,
+            "domain": self.host,
             "timeout": config.timeout_s,
             "user_agent": config.user_agent,
             "proxies": {}
-            if proxy_bypass(self.host.split(":")[0]) or _is_loopback(self.host)
+            if proxy_bypass(self.host.split(":")[0]) or is_loopback(parts.hostname or "")
             else None,
             "adapter_factory": partial(_Documented, self.service),
         }
@@ -141,39 +144,21 @@ class Remote:
         query = query.encode("utf-8", "replace").decode()
         if len(query) > LONGEST_QUERY or not any(map(str.isalnum, query)):
             return None
-        try:
-            async with asyncio.timeout(self._longest_wait_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise self._failure(
-                f"more than {self._longest_wait_s:g} s of waiting for a free connection"
-            ) from None
-        try:
-            return await self._find(query)
-        finally:
-            self._slots.release()
+        return await self._turns.ask(partial(self._request, query))
 
-    async def _find(self, query: str) -> Match | None:
-        problem = ""
-        for _ in range(len(self._geocoders) + RATE_RETRIES):
-            try:
-                i = await self._limiter.take(self._limited_keys, self._limit)
-            except InfraError as error:
-                raise self._failure(str(error)) from None
-            try:
-                return await self._ask(i, query)
-            except exc.GeocoderRateLimited as error:
-                problem, rest_s = "asked to wait (429)", error.retry_after
-                rest_s = PAUSE_429_S if rest_s is None else rest_s
-            except exc.GeocoderQuotaExceeded as error:
-                problem, rest_s = (
-                    f"the quota of {self._name(i)} is used up (402)",
-                    seconds_to_reset(error.__cause__),
-                )
-            except (exc.GeocoderAuthenticationFailure, exc.GeocoderInsufficientPrivileges) as error:
-                problem, rest_s = f"{self._name(i)} is refused ({_code(error)})", PAUSE_REFUSED_S
-            await self._limiter.pause(self._limited_keys[i], rest_s, problem)
-        raise self._failure(problem)
+    async def _request(self, query: str, i: int) -> Match | None:
+        """One request with key i. Raises KeyRests and InfraError."""
+        try:
+            return await self._ask(i, query)
+        except exc.GeocoderRateLimited as error:
+            rest_s = PAUSE_429_S if error.retry_after is None else error.retry_after
+            raise KeyRests("asked to wait (429)", rest_s) from None
+        except exc.GeocoderQuotaExceeded as error:
+            spent = f"the quota of {self._name(i)} is used up (402)"
+            raise KeyRests(spent, seconds_to_reset(error.__cause__)) from None
+        except (exc.GeocoderAuthenticationFailure, exc.GeocoderInsufficientPrivileges) as error:
+            refused = f"{self._name(i)} is refused ({_code(error)})"
+            raise KeyRests(refused, PAUSE_REFUSED_S) from None
 
     async def _ask(self, i: int, query: str) -> Match | None:
         """One request. Raises geopy's errors about the key, and InfraError for all others."""
@@ -274,35 +259,6 @@ def seconds_to_reset(error: BaseException | None) -> float:
         except (ValueError, TypeError, LookupError):
             pass
     return reset - now if now < reset < now + 40 * DAY_S else DAY_S - now % DAY_S
-
-
-def _base(name: str, url: str) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise UserError(
-            f"{name}: {url!r} is no address of a service; write https://host or http://host:port"
-        )
-    host = parts.netloc + parts.path.rstrip("/")
-    return host, {"scheme": parts.scheme, "domain": host}
-
-
-def _key(environ: Mapping[str, str], name: str, setting: str) -> str:
-    key = read_secret(environ, name)
-    if not key:
-        raise UserError(
-            f"{setting} names {name}, which is not set; export it, or {name}_FILE, the path of a file that holds it, "
-            "on every node before Ray starts there"
-        )
-    return key
-
-
-def _digest(*parts: str) -> str:
-    """Names a key in places where the key itself must not appear."""
-    return parts[0] + ":" + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
-
-
-def _is_loopback(host: str) -> bool:
-    return host.split("/")[0].rsplit(":", 1)[0] in ("localhost", "127.0.0.1", "[::1]")
 
 
 def _code(error: BaseException) -> int:

@@ -152,6 +152,16 @@ CACHES: dict[str, tuple[str, str]] = {
     "cache_hit_share": ("share", "reward service items answered from the cache"),
     **{f"cache_hit_share_{k}": ("share", f"{k} items answered from the cache") for k in CACHED},
 }
+JUDGE: dict[str, tuple[str, str]] = {
+    "judge_raised_share": (
+        "share",
+        "verdicts of the step for which a cascade asked the large judge (judge.cascade)",
+    ),
+    "judge_agreement": (
+        "share",
+        "questions that both judges of a cascade were given by sampling and answer alike",
+    ),
+}
 MACHINES: dict[str, tuple[str, str]] = {
     "unsaved_checkpoints": (
         "count",
@@ -167,7 +177,7 @@ MACHINES: dict[str, tuple[str, str]] = {
 }
 SECTIONS = {
     "Progress": PROGRESS, "Rewards": REWARDS, "Samples": SAMPLES, "Learning": LEARNING, "Times": TIMES,
-    "Latencies and queues": LATENCIES, "Caches": CACHES, "Machines": MACHINES,
+    "Latencies and queues": LATENCIES, "Caches": CACHES, "Judge": JUDGE, "Machines": MACHINES,
 }  # fmt: skip
 TABLE = {name: about for section in SECTIONS.values() for name, about in section.items()}
 OF_A_PART = {

@@ -58,7 +58,7 @@ def make_plan(
     memory = {
         ENGINE: engine_memory(config, policy),
         LEARNER: learner_memory(config, policy, lengths),
-        JUDGE: judge_memory(config, judge),
+        JUDGE: judge_memory(config, judge) if config.judge.has_engine else {},
     }
     roles = [role(part, memory.get(part.name, {}), config) for part in parts(config)]
     on_gpus = config.rollout.gpus_per_engine > 0 and config.learner.gpus_per_rank > 0
@@ -180,9 +180,7 @@ def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]
     if part.gpus:
         capacity = gpu(config.placement.gpu).memory_gib * GIB * min(1.0, part.gpus)
         if part.name == LEARNER and config.placement.colocate:
-            capacity = (
-                gpu(config.placement.gpu).memory_gib * GIB * (1 - config.judge.gpus_per_replica)
-            )
+            capacity = gpu(config.placement.gpu).memory_gib * GIB * (1 - config.judge.engine_gpus)
         room = memory.get("kv_cache", 1.0) > 0
         row |= {"capacity": capacity, "fits": used <= capacity + 1 and room}
     return row

@@ -45,7 +45,7 @@ def parts(config: Config, only_learner: bool = False) -> list[Part]:
     found = [
         Part(LEARNER, c.ranks, c.gpus_per_rank, c.cpus_per_rank, *keys("learner", "ranks")),
         Part(ENGINE, r.engines, r.gpus_per_engine, r.cpus_per_engine, *keys("rollout", "engines")),
-        Part(JUDGE, j.replicas, j.gpus_per_replica, j.cpus_per_replica, *keys("judge", "replicas")),
+        Part(JUDGE, j.replicas, j.engine_gpus, j.cpus_per_replica, *keys("judge", "replicas")),
         Part(
             WORKER,
             g.replicas,

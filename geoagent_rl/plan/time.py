@@ -96,6 +96,8 @@ def learner_seconds(config: Config, policy: Architecture, tokens: float, gpu: GP
 def judge_seconds(config: Config, judge: Architecture, calls: float, gpu: GPU) -> float:
     """Return the seconds in which the judges answer `calls` questions."""
     j = config.judge
+    if not j.has_engine:
+        return calls / (j.endpoint.rate_per_s * max(1, len(j.endpoint.api_key_env)))
     if j.gpus_per_replica == 0:
         return 0.0
     gpus, share = j.replicas * j.tensor_parallel, min(1.0, j.gpus_per_replica)

@@ -153,6 +153,7 @@ def outcome(
                 "conclusion": stage.conclusion,
                 "target": target,
                 "judge": None if verdict is None else verdict.conclusion,
+                "judge_by": None if verdict is None else verdict.by,
                 "judge_seconds": None if verdict is None else verdict.seconds,
                 "not_asked": _why_not(target, factor, config) if verdict is None else "",
                 "agree": bool(by),

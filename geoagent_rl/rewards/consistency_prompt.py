@@ -82,7 +82,7 @@ def messages(user: str) -> list[dict[str, str]]:
 
 def read_answer(text: str) -> str:
     """Return the conclusion in an answer of that form; of one that the token limit cut off, the
-    part that is there.
+    part that is there; of a longer one, what the form has room for.
 
     ValueError for anything else.
     """
@@ -92,5 +92,5 @@ def read_answer(text: str) -> str:
         except (json.JSONDecodeError, KeyError, TypeError):
             continue
         if isinstance(conclusion, str):
-            return " ".join(conclusion.split())
+            return " ".join(conclusion[:MAX_CHARS].split())
     raise ValueError(f"not an answer of the agreed form: {text[:200]!r}")

@@ -55,12 +55,15 @@ class JudgeItem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The agent's conclusion ("" or "unknown" when the reasoning supports none) and the seconds it
-    took.
-    """
+    """The agent's conclusion ("" or "unknown" when the reasoning supports none), the seconds it
+    took, and the name of the model that gave it.
+
+    logprob: mean log-probability of the answer's tokens, nats; None where it was not asked for."""
 
     conclusion: str
     seconds: float
+    by: str = ""
+    logprob: float | None = None
 
 
 class Geocoder(Protocol):
@@ -89,6 +92,20 @@ class Judge(Protocol):
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """Return a verdict per item."""
         ...
+
+
+class JudgeAgent(Judge, Protocol):
+    """A judge in this process."""
+
+    async def verdict(self, item: JudgeItem) -> Verdict:
+        """Return the verdict on one item. Raises InfraError."""
+        ...
+
+    async def check_health(self) -> None:
+        """Raise where only another replica helps."""
+
+    def stop(self) -> None:
+        """End its processes. Idempotent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from actors.consistency_agent import ConsistencyAgent
-from geoagent_rl.config.reward import JudgeConfig
+from geoagent_rl.config.services import CascadeConfig, JudgeConfig
 from geoagent_rl.rewards.consistency_prompt import answer
 from geoagent_rl.rewards.services import JudgeItem
 from geoagent_rl.tiny.judge_examples import examples
@@ -57,7 +58,9 @@ NAMES = ["Brazil", "Bavaria", "Paris", "Chile", "Utah"]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tiny():
-    agent = ConsistencyAgent(JudgeConfig(model="tiny", memory=0.2))
+    agent = ConsistencyAgent(
+        JudgeConfig(model="tiny", memory=0.2, cascade=CascadeConfig(enabled=True))
+    )
     yield agent
     agent.stop()
 
@@ -67,6 +70,15 @@ async def test_the_tiny_judge_reads_unseen_scene_reasoning(tiny):
     verdicts = await tiny.judge([item for item, _ in made])
     right = sum(v.conclusion == name for v, (_, name) in zip(verdicts, made, strict=True))
     assert right >= 0.95 * len(made)
+
+
+async def test_the_tiny_judge_is_less_sure_where_it_is_wrong(tiny):
+    made = examples(200, seed=1005, foreign=1.0, other_phrasing=0.5)
+    verdicts = await tiny.judge([item for item, _ in made])
+    right = [v.logprob for v, (_, name) in zip(verdicts, made, strict=True) if v.conclusion == name]
+    wrong = [v.logprob for v, (_, name) in zip(verdicts, made, strict=True) if v.conclusion != name]
+    assert max(right + wrong) <= 0 and {v.by for v in verdicts} == {"tiny_judge"}
+    assert len(wrong) >= 5 and statistics.median(wrong) < statistics.median(right)
 
 
 async def test_verdicts_do_not_depend_on_the_batch(tiny):
@@ -150,12 +162,13 @@ async def test_an_engine_that_hangs_is_replaced_and_one_that_is_only_busy_is_not
         False,
         SimpleNamespace(check_health=AsyncMock()),
     )
+    agent.name = "tiny"
     agent.prompt_ids = lambda item: {"slow": [1], "quick": []}[item.stage]
 
     async def complete(ids):
         if ids:
             await asyncio.Event().wait()
-        return answer("Angola"), "stop"
+        return answer("Angola"), "stop", None
 
     agent.complete = complete
     slow, quick = replace(item, stage="slow"), replace(item, stage="quick")

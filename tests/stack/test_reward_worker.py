@@ -9,12 +9,14 @@ import unicodedata
 
 import pytest
 
-import actors.judge_worker
 from actors.judge_worker import JudgeWorker, verdict_version
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig, SemanticConfig
+from geoagent_rl.config.services import JudgeEndpointConfig
+from geoagent_rl.rewards.consistency_prompt import answer
 from geoagent_rl.rewards.services import JudgeItem, LevelPair, Verdict
 from geoagent_rl.types import InfraError, UserError
+from tests.support.chat_server import chatting
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ class FakeAgent:
 
 
 def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(server, monkeypatch):
-    monkeypatch.setattr(actors.judge_worker, "ConsistencyAgent", FakeAgent)
+    monkeypatch.setattr("actors.consistency_agent.ConsistencyAgent", FakeAgent)
     FakeAgent.asked = []
     items = [JudgeItem("country", (), text) for text in ("a", "broken", "a")] + [
         JudgeItem("region", ("X",), "a")
@@ -115,6 +117,28 @@ def test_verdicts_are_worked_out_once_and_a_failed_one_fails_alone(server, monke
         a, broken, again, region = asyncio.run(ask())
         assert a == again == region == Verdict("A", 0.25) and isinstance(broken, InfraError)
     assert sorted(FakeAgent.asked) == ["a", "a", "broken", "broken"]
+
+
+def test_an_endpoints_verdicts_are_cached_and_its_failures_are_not(server):
+    bodies = []
+
+    def conclude(body):
+        bodies.append(body)
+        return answer("Angola") if len(bodies) > 1 else "It is Angola."
+
+    async def ask(judge):
+        worker = JudgeWorker(judge, server.url, 0.3)
+        found = await worker.judge([JudgeItem("country", (), "The earth is red.")])
+        await worker.cache.close()
+        return found[0]
+
+    with chatting(conclude) as endpoint:
+        judge = JudgeConfig(endpoint=JudgeEndpointConfig(url=endpoint.url, model="m"))
+        garbage, first, cached = (asyncio.run(ask(judge)) for _ in range(3))
+        assert isinstance(garbage, InfraError) and first == cached == Verdict(
+            "Angola", first.seconds
+        )
+        assert len(bodies) == 2
 
 
 def test_a_verdicts_version_names_weights_and_limits(tmp_path):

@@ -34,6 +34,7 @@ class StandInAgent(ConsistencyAgent):
     """
 
     def __init__(self, latency_s=0.0, at_once=1024):
+        self.name = "stand-in"
         self.latency_s, self.slots = latency_s, asyncio.Semaphore(at_once)
         self.trouble, self.asked = "", 0
 
@@ -47,8 +48,8 @@ class StandInAgent(ConsistencyAgent):
         async with self.slots:
             await asyncio.sleep({"slow": SLOW_S, "stuck": 60.0}.get(self.trouble, self.latency_s))
         if self.trouble == "garbage":
-            return '{"verdict": 3', "stop"
-        return answer(item.reasoning.split(":")[0]), "stop"
+            return '{"verdict": 3', "stop", None
+        return answer(item.reasoning.split(":")[0]), "stop", None
 
     async def check_health(self):
         pass

@@ -4,8 +4,6 @@ import asyncio
 import base64
 import io
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
@@ -14,60 +12,24 @@ from geoagent_rl.data import locatability
 from geoagent_rl.data.locatability import Endpoint, ask_all, read_score, read_scores, with_scores
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.types import InfraError, UserError
+from tests.support.chat_server import chatting, said
 
 
-class Vlm:
-    """Says how red a picture is, out of ten. `trouble(n, body)` may return (status, headers, text)
-    for request n.
-    """
-
-    def __init__(self):
-        self.requests, self.keys, self.trouble = [], set(), lambda n, body: None
-        vlm = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                vlm.requests.append((self.path, body))
-                vlm.keys.add(self.headers.get("Authorization"))
-                status, headers, text = vlm.trouble(len(vlm.requests), body) or (
-                    200,
-                    {},
-                    vlm.answer(body),
-                )
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, body):
-        data = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix(
-            "data:image/jpeg;base64,"
-        )
-        image = Image.open(io.BytesIO(base64.b64decode(data)))
-        assert image.width * image.height <= 300_000
-        return said(json.dumps({"score": round(image.getpixel((0, 0))[0] / 20)}))
-
-
-def said(text):
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
+def redness(body):
+    """How red a picture is, out of ten."""
+    data = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix(
+        "data:image/jpeg;base64,"
+    )
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.width * image.height <= 300_000
+    return json.dumps({"score": round(image.getpixel((0, 0))[0] / 20)})
 
 
 @pytest.fixture
 def vlm(monkeypatch):
     monkeypatch.setattr(locatability, "FIRST_PAUSE_S", 0.01)
-    vlm = Vlm()
-    yield vlm
-    vlm.server.shutdown()
-    vlm.server.server_close()
+    with chatting(redness) as server:
+        yield server
 
 
 @pytest.fixture
@@ -88,8 +50,11 @@ def test_every_photograph_is_asked_once_and_a_second_run_asks_nothing(vlm, sampl
     kept = tmp_path / "kept.jsonl"
     scores, missing = ask(samples, vlm, kept)
     assert (scores, missing) == ({str(i): float(i) for i in range(6)}, {})
-    assert len(vlm.requests) == 6 and {path for path, _ in vlm.requests} == {"/v1/chat/completions"}
-    assert vlm.keys == {"Bearer secret-key"} and "secret-key" not in kept.read_text()
+    assert len(vlm.requests) == 6
+    assert {(path, key) for path, _, key in vlm.requests} == {
+        ("/v1/chat/completions", "secret-key")
+    }
+    assert "secret-key" not in kept.read_text()
     assert ask(samples, vlm, kept)[0] == scores and len(vlm.requests) == 6
     with kept.open("a") as file:
         file.write('{"uid": "9", "mod')  # torn by a kill
@@ -111,25 +76,25 @@ def test_passing_trouble_is_waited_out(vlm, samples, tmp_path):
         (200, {}, "<html>"),
         (500, {}, "oops"),
     ]
-    vlm.trouble = lambda n, body: troubles[n - 1] if n <= len(troubles) else None
+    vlm.trouble = lambda n, body, key: troubles[n - 1] if n <= len(troubles) else None
     scores, _ = ask(samples[:1], vlm, tmp_path / "kept.jsonl")
     assert scores == {"0": 0.0} and len(vlm.requests) == 5
 
 
 def test_lasting_trouble_stops_the_run_and_what_was_answered_stays(vlm, samples, tmp_path):
-    vlm.trouble = lambda n, body: (503, {}, "") if n > 3 else None
+    vlm.trouble = lambda n, body, key: (503, {}, "") if n > 3 else None
     with pytest.raises(
         InfraError, match=r"failed 2 times for \d \(HTTP 503\); run again to continue"
     ):
         ask(samples, vlm, tmp_path / "kept.jsonl", tries=2, concurrent=1)
-    vlm.trouble = lambda n, body: None
+    vlm.trouble = lambda n, body, key: None
     before = len(vlm.requests)
     scores, _ = ask(samples, vlm, tmp_path / "kept.jsonl")
     assert len(scores) == 6 and len(vlm.requests) - before == 3
 
 
 def test_a_refusal_is_the_users_to_mend_and_shows_no_key(vlm, samples, tmp_path):
-    vlm.trouble = lambda n, body: (401, {}, "key secret-key is not known")
+    vlm.trouble = lambda n, body, key: (401, {}, "key secret-key is not known")
     with pytest.raises(
         UserError, match="refuses .HTTP 401.*check --endpoint, --model and the key"
     ) as error:
@@ -141,15 +106,13 @@ def test_a_refusal_is_the_users_to_mend_and_shows_no_key(vlm, samples, tmp_path)
 
 
 def test_a_slow_endpoint_is_timed_out(vlm, samples, tmp_path):
-    released = threading.Event()
-    vlm.trouble = lambda n, body: released.wait(20) and None
+    vlm.trouble = lambda n, body, key: ("hang", {}, "")
     with pytest.raises(InfraError, match="Timeout"):
         ask(samples[:1], vlm, tmp_path / "kept.jsonl", tries=1, timeout_s=0.3)
-    released.set()
 
 
 def test_an_answer_without_a_score_is_asked_for_again_and_then_left_open(vlm, samples, tmp_path):
-    vlm.trouble = lambda n, body: (200, {}, said("I cannot tell")) if n <= 3 else None
+    vlm.trouble = lambda n, body, key: (200, {}, said("I cannot tell")) if n <= 3 else None
     (tmp_path / "3.png").write_bytes(b"no image")
     scores, missing = ask(samples[:4], vlm, tmp_path / "kept.jsonl", concurrent=1)
     assert scores == {"1": 1.0, "2": 2.0}  # the second was asked twice
