@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geoagent_rl.answers.parse import parse
+from geoagent_rl.answers.parse import NO_STAGE, parse
 from geoagent_rl.pages.charts import world_map
 from geoagent_rl.pages.rollout_cards import details, distance_km
 from geoagent_rl.rewards.services import LEVELS
@@ -39,6 +39,7 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
             "not_asked": verdict.get("not_asked"),
         }
         for level, stage, verdict in zip(LEVELS, parsed.stages, verdicts, strict=False)
+        if stage != NO_STAGE
     ]
     names = [
         {

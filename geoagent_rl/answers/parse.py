@@ -22,12 +22,17 @@ merits. What happens to each kind of completion:
 | a level that says it is unknown            | "" there                 | as read   | yes       |
 | all levels unknown, or a refusal inside    | ("", "", "")             | as read   | no        |
 | a stage key spelled RegionGuess or so      | as given                 | 3         | no        |
-| a stage or one of its fields missing       | as given                 | ()        | no        |
+| region or place stage missing or half      | as given                 | 3, one "" | no        |
+| the country's stage missing or half        | as given                 | ()        | no        |
+| clues or uncertainty missing               | as given                 | 3         | no        |
 | JSON that does not parse (bare quotes)     | as given                 | ()        | no        |
 | a raw line break inside a JSON string      | as given                 | 3         | no        |
 | quotes or asterisks round a level          | without them             | as read   | yes       |
 | "Country: X; Region: Y; Place: Z"          | without the labels       | as read   | yes       |
 | "1. X; 2. Y; 3. Z"                         | without the numbers      | as read   | yes       |
+
+A stage that is left out has "" and no clues, and earns nothing. Annotators must give the country's
+stage only (paper B.3), so a chain of thought may leave out others: `is_chain`.
 
 Whether a place exists is not asked here: knows nothing of gazetteers and scores.
 """
@@ -78,6 +83,9 @@ class Stage:
     uncertainty: str
 
 
+NO_STAGE = Stage((), "", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What a completion says. `problem` is "" exactly when `format_ok`; otherwise the first fault,
@@ -85,7 +93,7 @@ class Parsed:
     """
 
     levels: Levels  # country, region, place; "" where not given or said to be unknown
-    stages: tuple[Stage, ...]  # the three stages in order, or ()
+    stages: tuple[Stage, ...]  # the three stages in order, NO_STAGE where left out, or ()
     format_ok: bool
     problem: str
     point: tuple[float, float] | None = None  # latitude, longitude in degrees, where given as such
@@ -108,7 +116,7 @@ def parse(text: str) -> Parsed:
 
 def render(stages: Sequence[Stage], levels: Levels) -> str:
     """Return the completion in the exact format; parse() of it gives the same stages and levels
-    back.
+    back. Stages and last levels that are left out are not in it.
     """
     chain = {
         name: {
@@ -118,9 +126,20 @@ def render(stages: Sequence[Stage], levels: Levels) -> str:
             "Uncertainty": stage.uncertainty,
         }
         for name, stage in zip(STAGES, stages, strict=True)
+        if stage != NO_STAGE
     }
     think = json.dumps({"ChainOfThought": chain}, ensure_ascii=False)
-    return f"<think>{think}</think><answer>{'; '.join(levels)}</answer>"
+    return f"<think>{think}</think><answer>{'; '.join(levels).rstrip('; ')}</answer>"
+
+
+def is_chain(text: str) -> bool:
+    """Say whether a text is a chain of thought to learn from: the exact format, of which stages and
+    levels below the country's may be left out.
+    """
+    parsed = parse(text)
+    if parsed.format_ok:
+        return True
+    return bool(parsed.stages and parsed.levels[0]) and text == render(parsed.stages, parsed.levels)
 
 
 def only_blocks(text: str) -> bool:
@@ -234,8 +253,8 @@ def _read_json(think: str) -> tuple[Any, str]:
 
 
 def _read_stages(payload: Any) -> tuple[tuple[Stage, ...], str]:
-    """Return the three stages, or () when one is missing or incomplete, and what is wrong with them
-    ("" if nothing).
+    """Return the three stages, or () without the country's, and what is wrong with them ("" if
+    nothing).
     """
     if not isinstance(payload, dict):
         return (), "no ChainOfThought in <think>"
@@ -247,11 +266,14 @@ def _read_stages(payload: Any) -> tuple[tuple[Stage, ...], str]:
         entry = chain.get(name)
         if entry is None:
             entry, fault = _loosely(chain, spellings), fault or f"stage {name} is not named so"
-        if not isinstance(entry, dict):
-            return (), f"no stage {name}"
-        stage = _read_stage(entry)
-        if not (stage.reasoning and stage.conclusion):
-            return (), f"stage {name} is incomplete"
+        stage = _read_stage(entry) if isinstance(entry, dict) else NO_STAGE
+        if not (isinstance(entry, dict) and stage.reasoning and stage.conclusion):
+            lacking = f"stage {name} is incomplete" if entry else f"no stage {name}"
+            if not stages:
+                return (), lacking
+            fault = lacking if fault == f"stage {name} is not named so" else fault or lacking
+            stages.append(NO_STAGE)
+            continue
         if not (
             isinstance(entry.get("Clues"), list)
             and stage.clues

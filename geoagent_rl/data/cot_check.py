@@ -1,5 +1,5 @@
-"""`data cot-check`: are the chains of thought fit for SFT? Three stages, conclusions that are the
-answer, lengths.
+"""`data cot-check`: are the chains of thought fit for SFT? Conclusions that are the answer, and
+lengths. Stages below the country's may be left out (paper B.3).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from geoagent_rl.answers.parse import UNCERTAINTIES, Parsed, parse
+from geoagent_rl.answers.parse import NO_STAGE, UNCERTAINTIES, Parsed, is_chain, parse
 from geoagent_rl.config.reward import ConsistencyConfig
 from geoagent_rl.data.manifest import Sample
 from geoagent_rl.geo.gazetteer import Gazetteer
@@ -49,12 +49,15 @@ def check_chains(samples: Sequence[Sample], config: ConsistencyConfig | None = N
             faults.setdefault(what, []).append(sample.uid)
         if parsed.stages:
             lengths.append(tuple(len(stage.reasoning) for stage in parsed.stages))
-            uncertainty.update(stage.uncertainty or "(none)" for stage in parsed.stages)
+            given = (stage for stage in parsed.stages if stage != NO_STAGE)
+            uncertainty.update(stage.uncertainty or "(none)" for stage in given)
         if not found:
             passed.append(sample)
     table = np.array(lengths).reshape(-1, 3)
     quantiles = {
-        level: _quantiles(table[:, i], config) for i, level in enumerate(LEVELS) if len(table)
+        level: _quantiles(given, config)
+        for level, given in zip(LEVELS, (column[column > 0] for column in table.T), strict=True)
+        if len(given)
     }
     report = {
         "samples": len(samples), "with_cot": len(chains), "passed": len(passed),
@@ -69,11 +72,13 @@ def _faults(
     sample: Sample, parsed: Parsed, gazetteer: Gazetteer, config: ConsistencyConfig
 ) -> list[str]:
     if not parsed.stages:
-        return [f"no three stages: {parsed.problem}"]
-    found = [] if parsed.format_ok else [f"format: {parsed.problem}"]
+        return [f"no chain: {parsed.problem}"]
+    found = [] if is_chain(sample.cot) else [f"format: {parsed.problem}"]
     truth = (sample.country, sample.region, sample.place)
     for i, level in enumerate(LEVELS):
         wider = parsed.levels[:i]
+        if parsed.stages[i] == NO_STAGE and not parsed.levels[i]:
+            continue  # its author left it out
         if not gazetteer.same_place(level, parsed.stages[i].conclusion, parsed.levels[i], *wider):
             found.append(f"the conclusion on the {level} is not the answer's")
         if truth[i] and not gazetteer.same_place(level, parsed.levels[i], truth[i], *truth[:i]):

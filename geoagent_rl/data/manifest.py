@@ -184,12 +184,16 @@ def check(
     evidence = suspicions(
         [s.lat for s in samples], [s.lon for s in samples], [s.country for s in samples]
     )
-    blank = sum(not (s.country or s.region or s.place) for s in samples)
-    without = (
-        [f"{blank} of {len(samples)} samples have no names; their semantic reward is left out"]
-        if blank
-        else []
-    )
+    without = []
+    if blank := sum(not (s.country or s.region or s.place) for s in samples):
+        without = [
+            f"{blank} of {len(samples)} samples have no names; their semantic reward is left out"
+        ]
+    if some := sum(not (s.country and s.region and s.place) for s in samples) - blank:
+        without += [
+            f"{some} of {len(samples)} samples lack some of their names; rewards leave these levels "
+            "out"
+        ]
     warnings = [*table.warnings, *losses, *without, *evidence]
     counts = {reason: len(found) for reason, found in skipped.items()}
     return Loaded(

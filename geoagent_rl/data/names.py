@@ -1,13 +1,17 @@
-"""Names for photographs that have coordinates and no names at all: those of the nearest town.
+"""Names for photographs that have coordinates and lack some: those of the nearest town.
 
-A row that names a country or a region only keeps its blanks: its author may have known no more,
-and the reward leaves those levels out. Knows no files."""
+A name that is there stays. The others are filled where the nearest town is in the country and
+region named; a row that contradicts its position, or names no country but something finer, is left
+as it is. Knows no files."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
+from geoagent_rl.geo.countries import CountryCodes
+from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.match import Place
 from geoagent_rl.geo.nearest import NearestPlace
 
 LEVELS = ("country", "region", "place")
@@ -16,22 +20,35 @@ Row = MutableMapping[str, Any]
 
 
 def fill_names(rows: Sequence[Row]) -> int:
-    """Fill the names of rows that have none in place, from "lat" and "lon"; returns how many."""
-    nameless = [
+    """Fill the names that rows lack in place, from "lat" and "lon"; return in how many."""
+    lacking = [
         (row, position)
         for row in rows
-        if not any(row.get(level) for level in LEVELS) and (position := _position(row))
+        if not all(row.get(level) for level in LEVELS) and (position := _position(row))
     ]
-    if not nameless:
+    if not lacking:
         return 0
-    nearest = NearestPlace.open()
-    index, km = nearest.find(*zip(*(position for _, position in nameless), strict=True))
-    for (row, _), i, distance in zip(nameless, index, km, strict=True):
-        if i >= 0:
+    nearest, codes, gazetteer = NearestPlace.open(), CountryCodes(), Gazetteer.open()
+    index, km = nearest.find(*zip(*(position for _, position in lacking), strict=True))
+    filled = 0
+    for (row, _), i, distance in zip(lacking, index, km, strict=True):
+        if i >= 0 and _agrees(row, nearest.places[i], codes, gazetteer):
             town = nearest.places[i]
-            row["country"], row["region"] = town.country, town.admin1
-            row["place"] = town.name if distance <= NEAR_KM else ""
-    return int((index >= 0).sum())
+            names = (town.country, town.admin1, town.name if distance <= NEAR_KM else "")
+            gained = {lv: n for lv, n in zip(LEVELS, names, strict=True) if n and not row.get(lv)}
+            row.update(gained)
+            filled += bool(gained)
+    return filled
+
+
+def _agrees(row: Row, town: Place, codes: CountryCodes, gazetteer: Gazetteer) -> bool:
+    """Say whether a town lies in the country and region that a row names, as far as it does."""
+    country, region, place = (str(row.get(level) or "") for level in LEVELS)
+    if not country:
+        return not region and not place
+    if codes(country) != town.country_code:
+        return False
+    return not region or gazetteer.same_place("region", region, town.admin1, country)
 
 
 def _position(row: Row) -> tuple[float, float] | None:

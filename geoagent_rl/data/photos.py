@@ -60,7 +60,7 @@ def table(source: Path) -> Table:
     strange = [name for name in columns if name not in used.values() and name != finer]
     notes: tuple[str, ...] = (f"columns not used: {', '.join(strange)}",) if strange else ()
     if gained:
-        notes += (f"{gained} rows without names got those of the nearest town of GeoNames",)
+        notes += (f"{gained} rows got names that they lacked from the nearest town of GeoNames",)
     return Table(path.parent, rows, warnings, notes)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoagent_rl.answers.parse import parse
+from geoagent_rl.answers.parse import is_chain, parse
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.data.manifest import Sample, load
 from geoagent_rl.data.outside import outside
@@ -125,9 +125,8 @@ def _abroad(samples: Sequence[Sample]) -> list[str]:
 
 def _odd_texts(samples: Sequence[Sample]) -> list[str]:
     reasoned = [s for s in samples if s.cot]
-    faults = [(s.uid, parse(s.cot).problem) for s in reasoned]
     return _some(
-        [f"{uid}: {fault}" for uid, fault in faults if fault],
+        [f"{s.uid}: {parse(s.cot).problem}" for s in reasoned if not is_chain(s.cot)],
         len(reasoned),
         "CoT texts break the format",
     )

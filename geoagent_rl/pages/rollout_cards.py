@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from geoagent_rl.answers.parse import parse
+from geoagent_rl.answers.parse import NO_STAGE, parse
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.locate import SAME
 from geoagent_rl.rewards.services import LEVELS
@@ -141,6 +141,8 @@ def _reasoning(row: RecordedRow) -> str:
     judged = details(row, "consistency").get("stages") or [{}] * 3
     out = []
     for level, stage, verdict in zip(LEVELS, parsed.stages, judged, strict=False):
+        if stage == NO_STAGE:
+            continue
         chips = "".join(f'<span class="chip">{escape(clue)}</span>' for clue in stage.clues)
         judge = ""
         if verdict.get("judge") is not None:

@@ -60,7 +60,7 @@ class Locator:
         """{text, problem, stages: [{clues, reasoning, conclusion, uncertainty}], answer, lat, lon,
         level, name, admin1, country_code, provider} of one upright RGB picture; what the gazetteer
         does not know is None."""
-        from geoagent_rl.answers.parse import parse
+        from geoagent_rl.answers.parse import NO_STAGE, parse
         from geoagent_rl.geo.match import match_to_json
         from geoagent_rl.policy.generate import generate
 
@@ -74,6 +74,7 @@ class Locator:
                 "uncertainty": s.uncertainty,
             }
             for s in parsed.stages
+            if s != NO_STAGE
         ]
         found = match_to_json(
             self.gazetteer.geocode(*parsed.levels) if any(parsed.levels) else None

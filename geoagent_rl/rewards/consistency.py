@@ -90,7 +90,7 @@ def questions(
     for i, (stage, target) in enumerate(zip(stages, targets, strict=True)):
         text = reasoning_text(stage)
         hopeless = _nameless(target, config) or not text or length_factor(len(text), config) == 0.0
-        earlier = tuple(" ".join(s.conclusion.split()) for s in stages[:i])
+        earlier = tuple(" ".join(s.conclusion.split()) for s in stages[:i] if s.conclusion)
         items.append(None if hopeless else JudgeItem(LEVELS[i], earlier, text))
     return tuple(items)
 

@@ -7,7 +7,7 @@ style "tags" only its blocks; `answer_format` is the answer block alone: these t
 
 from __future__ import annotations
 
-from geoagent_rl.answers.parse import Parsed, answer_parts, only_blocks
+from geoagent_rl.answers.parse import NO_STAGE, Parsed, answer_parts, only_blocks
 from geoagent_rl.config.reward import FormatConfig, RewardConfig
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.types import Outcome, Prompt, Rollout
@@ -29,7 +29,10 @@ async def score_answer(
 
 def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:
     """Return how much of the form was kept."""
-    details = {"levels": list(parsed.levels), "stages": len(parsed.stages)}
+    details = {
+        "levels": list(parsed.levels),
+        "stages": sum(stage != NO_STAGE for stage in parsed.stages),
+    }
     if config.style == "tags":
         ok, problem = (
             only_blocks(text),

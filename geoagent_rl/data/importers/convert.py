@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.answers.parse import parse, read_levels, render
+from geoagent_rl.answers.parse import NO_STAGE, parse, read_levels, render
 from geoagent_rl.data.columns import is_missing
 from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
 from geoagent_rl.data.photos import Finder, country_name
@@ -120,23 +120,30 @@ class Converter:
         row["place"] = row["place"] or text(found.get(FINER))
 
     def _cot(self, value: Any, row: dict[str, Any], where: str) -> str:
-        """Return the completion in our exact form; "" where there is none or it cannot be read."""
+        """Return the completion in our exact form, stages that its author left out (paper B.3) left
+        out; "" where there is none or it cannot be read.
+        """
         said = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else text(value)
         if not said:
             return ""
         parsed = parse(said)
         if parsed.format_ok:
             return said.strip()
-        levels = (
-            parsed.levels
-            if any(parsed.levels)
-            else tuple(row[name] for name in ("country", "region", "place"))
-        )
-        if not parsed.stages or not all(levels):
-            why = parsed.problem if not parsed.stages else "no answer of three levels"
+        names = ("country", "region", "place")
+        levels = parsed.levels
+        if parsed.stages and not any(
+            levels
+        ):  # the row's names, as far as the chain argues for them
+            argued = zip(names, parsed.stages, strict=True)
+            country, region, place = (row[n] if stage != NO_STAGE else "" for n, stage in argued)
+            levels = (country, region, place)
+        if not parsed.stages or not levels[0]:
+            why = parsed.problem if not parsed.stages else "no answer that names a country"
             self._remark("CoT texts cannot be read and are left out", where, why)
             return ""
-        for name, level in zip(("country", "region", "place"), levels, strict=True):
+        if NO_STAGE in parsed.stages or not all(levels):
+            self._remark("CoT texts leave out a stage or level", where, parsed.problem)
+        for name, level in zip(names, levels, strict=True):
             row[name] = row[name] or level
         return render(parsed.stages, levels)
 

@@ -32,7 +32,7 @@ class Options:
     mapping: Mapping[str, str] = field(default_factory=dict)  # ours -> theirs
     images: Path | None = None  # folder of the photographs, where it is not the table's
     copy: bool = False  # link or copy photographs into images/ beside the manifest
-    fill_names: bool = True  # rows without any name get those of the nearest town
+    fill_names: bool = True  # rows get names that they lack from the nearest town
     geocode: bool = False  # rows without coordinates get those of their names
     max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 
@@ -169,7 +169,7 @@ def _fill(rows: list[dict[str, Any]], options: Options) -> list[str]:
             f"{found} of {len(lost)} rows without coordinates got those of their names (offline gazetteer)"
         )
     if options.fill_names and (gained := fill_names(rows)):
-        said.append(f"{gained} rows without names got those of the nearest town of GeoNames")
+        said.append(f"{gained} rows got names that they lacked from the nearest town of GeoNames")
     return said
 
 

@@ -5,7 +5,15 @@ import time
 
 import pytest
 
-from geoagent_rl.answers.parse import NO_LEVELS, Stage, parse, read_levels, render
+from geoagent_rl.answers.parse import (
+    NO_LEVELS,
+    NO_STAGE,
+    Stage,
+    is_chain,
+    parse,
+    read_levels,
+    render,
+)
 
 STAGES = (
     Stage(
@@ -78,9 +86,10 @@ def test_the_format_with_whitespace_only_around_it_is_kept(text):
          ("Netherlands", "Noord-Brabant", "'s-Hertogenbosch"), 3, ""),
         (GOOD.replace("RegionalGuess", "ReagionGuess"), LEVELS, 3, "stage RegionalGuess is not named so"),
         (GOOD.replace("RegionalGuess", "RegionGuess"), LEVELS, 3, "stage RegionalGuess is not named so"),
-        (GOOD.replace("RegionalGuess", "Region"), LEVELS, 0, "no stage RegionalGuess"),
+        (GOOD.replace("RegionalGuess", "Region"), LEVELS, 3, "no stage RegionalGuess"),
+        (GOOD.replace("CountryIdentification", "Land"), LEVELS, 0, "no stage CountryIdentification"),
         (GOOD.replace('"Reasoning"', '"reasoning"', 1), LEVELS, 3, "stage CountryIdentification has misspelled fields"),
-        (GOOD.replace('"Conclusion": "Remich"', '"Conclusion": ""'), LEVELS, 0,
+        (GOOD.replace('"Conclusion": "Remich"', '"Conclusion": ""'), LEVELS, 3,
          "stage PreciseLocalization is incomplete"),
         (GOOD.replace('"Low"', '"perhaps"'), LEVELS, 3, "stage CountryIdentification is incomplete"),
         (GOOD.replace('["vineyards"]', "[]"), LEVELS, 3, "stage RegionalGuess is incomplete"),
@@ -94,6 +103,29 @@ def test_outcomes(text, levels, stages, problem):
     parsed = parse(text)
     assert (parsed.levels, len(parsed.stages), parsed.problem) == (levels, stages, problem)
     assert parsed.format_ok is (problem == "")
+
+
+@pytest.mark.parametrize(
+    ("stages", "levels", "answer"),
+    [
+        ((STAGES[0], NO_STAGE, STAGES[2]), LEVELS, "Luxembourg; Grevenmacher; Remich"),
+        ((STAGES[0], NO_STAGE, STAGES[2]), ("Luxembourg", "", "Remich"), "Luxembourg; ; Remich"),
+        ((STAGES[0], STAGES[1], NO_STAGE), ("Luxembourg", "Grevenmacher", ""), "Luxembourg; Grevenmacher"),
+        ((STAGES[0], NO_STAGE, NO_STAGE), ("Luxembourg", "", ""), "Luxembourg"),
+    ],
+)  # fmt: skip
+def test_a_chain_may_leave_out_stages_and_levels_below_the_countrys(stages, levels, answer):
+    text = render(stages, levels)
+    parsed = parse(text)
+    assert (parsed.stages, parsed.levels) == (stages, levels) and f"<answer>{answer}<" in text
+    assert is_chain(text) and not parsed.format_ok and parsed.problem
+
+
+def test_only_the_exact_form_is_a_chain():
+    assert is_chain(GOOD) and is_chain(THINK + ANSWER.replace("Remich", "unknown"))
+    assert not any(map(is_chain, ("", ANSWER, THINK, "Sure! " + GOOD, JSON_ONLY)))
+    assert not is_chain(render((NO_STAGE, *STAGES[1:]), LEVELS))
+    assert not is_chain("Sure! " + render((*STAGES[:2], NO_STAGE), LEVELS))
 
 
 def test_lone_surrogates_and_nul_bytes_do_not_get_through():

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from typer.testing import CliRunner
 
 from cluster.cli.local import app
-from geoagent_rl.answers.parse import Stage, render
+from geoagent_rl.answers.parse import NO_STAGE, Stage, render
 from geoagent_rl.data.contamination import overlap, perceptual_hash, read_side, same_photographs
 from geoagent_rl.data.cot_check import check_chains
 from geoagent_rl.data.manifest import Sample, load
@@ -108,12 +108,21 @@ def test_sound_chains_pass_and_each_fault_has_its_name(chain):
         ),
         (chain(("France", "Normandy", "Paris")), "the answer's region is not the true one"),
         (chain(text="short"), "reasoning on the place is shorter than 90 characters"),
-        (Sample("2", "a.jpg", "", "", "", 0, 0, "Paris, I think"), "no three stages: no tags"),
+        (Sample("2", "a.jpg", "", "", "", 0, 0, "Paris, I think"), "no chain: no tags"),
     ):
         checked = check_chains([sample])
         assert fault in dict(checked.faults) and checked.passed == []
     nothing = check_chains([Sample("3", "a.jpg", "", "", "", 0, 0)])
     assert nothing.report["with_cot"] == 0 and not nothing.faults
+
+
+def test_a_chain_that_leaves_out_a_stage_is_sound_and_its_length_is_not_counted():
+    stage = Stage(("sign",), "x" * 120, "France", "Low")
+    text = render((stage, NO_STAGE, NO_STAGE), ("France", "", ""))
+    checked = check_chains([Sample("1", "a.jpg", "France", "Normandy", "Rouen", 49.4, 1.1, text)])
+    assert (len(checked.passed), checked.faults) == (1, [])
+    assert set(checked.report["reasoning_characters"]) == {"country"}
+    assert checked.report["uncertainty"] == {"Low": 1}
 
 
 def test_rendered_scenes_have_sound_chains(tmp_path):

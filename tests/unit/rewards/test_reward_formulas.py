@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from geoagent_rl import config as configuration
-from geoagent_rl.answers.parse import Parsed, Stage, parse
+from geoagent_rl.answers.parse import NO_STAGE, Parsed, Stage, parse
 from geoagent_rl.config.reward import (
     ConsistencyConfig,
     ExactMatchConfig,
@@ -180,6 +180,26 @@ def test_as_strings_nobody_asks_the_gazetteer_and_hedges_are_asked_about():
 )
 def test_ground_truth_mode(own, judged, truth, score):
     assert consistent(own, judged, truth, against="truth").score == near(score)
+
+
+@pytest.mark.parametrize(
+    ("against", "truth", "score"),
+    [
+        ("own", LEVELS, 0.4),
+        ("truth", ("Germany", "Bavaria", "Munich"), 0.4),
+        ("truth", ("Germany", "", "Munich"), 1.0),  # nothing is lost where the truth lacks it too
+    ],
+)
+def test_a_stage_that_is_left_out_earns_nothing_and_the_others_as_ever(against, truth, score):
+    config = ConsistencyConfig(against=against)
+    stages = (stage("Germany"), NO_STAGE, stage("Munich"))
+    targets = consistency.targets(stages, truth, config)
+    asked = consistency.questions(stages, targets, config)
+    assert [item and item.earlier for item in asked] == [(), None, ("Germany",)]
+    answer = Parsed(LEVELS, stages, False, "no stage RegionalGuess")
+    verdicts = [Verdict("Germany", 0.1), None, Verdict("Munich", 0.1)]
+    found = consistency.outcome(answer, targets, verdicts, (None,) * 3, config)
+    assert found.kind == "score" and found.score == near(score)
 
 
 def test_ground_truth_mode_without_a_true_name_has_nothing_to_judge():
