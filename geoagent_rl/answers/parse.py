@@ -261,7 +261,8 @@ def _read_stages(payload: Any) -> tuple[tuple[Stage, ...], str]:
     chain = payload.get("ChainOfThought", _loosely(payload, ("chainofthought",)) or payload)
     if not isinstance(chain, dict):
         return (), "no ChainOfThought in <think>"
-    stages, fault = [], "" if "ChainOfThought" in payload else "no ChainOfThought in <think>"
+    stages: list[Stage] = []
+    fault = "" if "ChainOfThought" in payload else "no ChainOfThought in <think>"
     for name, spellings in zip(STAGES, _STAGE_KEYS, strict=True):
         entry = chain.get(name)
         if entry is None:
