@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster-demo test quick lint doctor clean
+.PHONY: help setup demo cluster-demo test quick lint docs doctor clean
 
 # Settings, all optional: `make setup EXTRA=gpu`, `make demo ARGS="run.dir=runs/mine"`, `make test ARGS="tests/unit -k geo"`
 PYTHON ?= python3.11
@@ -43,6 +43,9 @@ lint: $(STAMP) ## rules, formatting, types and the layers of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+docs: $(STAMP) ## the documentation as a site, in build/site; fails on any warning
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 doctor: $(STAMP) ## what this machine and environment have, lack and need
 	@$(BIN)/geoagent-rl doctor $(ARGS)

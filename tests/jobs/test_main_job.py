@@ -82,8 +82,8 @@ def test_every_sample_was_scored_by_every_part(run):
 
 
 def test_the_policy_learns(run):
-    """Loose on purpose: half of the demo's steps, one seed. The demo's own figures are in the
-    README.
+    """Loose on purpose: half of the demo's steps, one seed. The demo's own figures are in
+    docs/benchmarks.md.
     """
     steps = [json.loads(line) for line in (run[0] / "metrics.jsonl").read_text().splitlines()]
     totals = [row["reward_total_mean"] for row in steps]

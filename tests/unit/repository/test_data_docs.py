@@ -1,7 +1,7 @@
 """The commands in docs/data.md and docs/evaluation.md run as written, in order, on small data of
 the right layout.
 
-Left out are those that need Ray (`eval run`) or somebody's endpoint; tests of their own run these.
+Left out are blocks with a mark, which tests of their own run (test_doc_commands.py).
 """
 
 import io
@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from cluster.cli.main import app
 from geoagent_rl.answers.parse import STAGES
 from geoagent_rl.tiny.scenes import make
-from tests.support.documents import commands
+from tests.support.documents import SHELLS, blocks
 from tests.support.paths import ROOT
 
-ELSEWHERE = ("eval run", "--endpoint")
+RUN = ("data.md", "evaluation.md")
 
 
 def picture(path, shade, **options):
@@ -87,13 +87,13 @@ def predictions(root):
     )
 
 
-@pytest.mark.parametrize("page", ["data.md", "evaluation.md"])
+@pytest.mark.parametrize("page", RUN)
 def test_documented_commands_run(tmp_path, monkeypatch, page):
     lay_out(tmp_path)
     predictions(tmp_path)
     monkeypatch.chdir(tmp_path)
-    lines = commands((ROOT / "docs" / page).read_text(encoding="utf-8"))
-    ran = [line for line in lines if not any(word in line for word in ELSEWHERE)]
+    found = blocks((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    ran = [line for b in found if b.language in SHELLS and not b.mark for line in b.lines]
     assert len(ran) >= 4
     for line in ran:
         done = CliRunner().invoke(app, shlex.split(line, comments=True)[1:])

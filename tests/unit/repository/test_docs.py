@@ -12,10 +12,9 @@ import typer
 from cluster.cli.main import app
 from geoagent_rl.config import known_keys
 from geoagent_rl.config.reference import reference
-from tests.support.documents import commands
+from tests.support.documents import PAGES, commands
 from tests.support.paths import ROOT
 
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ERRORS = ("NoEngineCompletes", "UserError", "BadImage", "InfraError", "LearnerLost")
 SHOWN = (
     60  # characters of a message that the troubleshooting page must hold; fewer where it is shorter
@@ -28,14 +27,14 @@ def name_of(path: Path) -> str:
     return path.name
 
 
-@pytest.mark.parametrize("path", DOCS, ids=name_of)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_relative_link_leads_to_a_file(path):
     links = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
     local = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     assert not [link for link in local if not (path.parent / link).exists()]
 
 
-@pytest.mark.parametrize("path", DOCS, ids=name_of)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_command_in_the_documentation_parses(path):
     for line in commands(path.read_text(encoding="utf-8")):
         words = shlex.split(line, comments=True)[1:]
