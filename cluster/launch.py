@@ -94,24 +94,26 @@ def connect() -> None:
     """Join the cluster of this job, or start Ray on this machine (its token:
     cluster/__init__.py).
     """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    here: dict[str, Any] = {
+        "address": "local",
+        # parts wait for each other: more of them than cores may run
+        "num_cpus": max(4, os.cpu_count() or 1),
+        "include_dashboard": False,
+        "object_store_memory": 256 * 1024 * 1024,
+    }
     with sigterm_kept():
-        if on_a_cluster():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-            return
         try:
-            ray.init(
-                address="local",
-                # parts wait for each other: more of them than cores may run
-                num_cpus=max(4, os.cpu_count() or 1),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=256 * 1024 * 1024,
-            )
+            ray.init(**quiet, **({} if on_a_cluster() else here))
         except Exception as error:  # failure taxonomy: Ray raises whatever its processes said
+            said = " ".join(str(error).split())[:300]
+            if on_a_cluster():
+                raise InfraError(
+                    f"the Ray cluster cannot be joined: {said}; is RAY_ADDRESS right, and the token?"
+                ) from error
             raise InfraError(
-                f"Ray did not start on this machine: {' '.join(str(error).split())[:300]}; is it "
-                "busy or short of memory? `geoagent-rl doctor` looks"
+                f"Ray did not start on this machine: {said}; is it busy or short of memory? "
+                "`geoagent-rl doctor` looks"
             ) from error
 
 

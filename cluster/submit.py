@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import shlex
-import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 from cluster import use_cluster_token
 from geoagent_rl.config import Config, load
 from geoagent_rl.geo.providers import key_names, remote_names
+from geoagent_rl.network import takes_connections
 from geoagent_rl.secrets import REDIS_PASSWORD, looks_secret, names_a_secret
 from geoagent_rl.types import UserError
 
@@ -186,11 +186,7 @@ def listening(address: str) -> bool:
     """Whether something takes connections at an http(s) address."""
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
-    except OSError:
-        return False
-    return True
+    return takes_connections(parts.hostname or "", port, CONNECT_S)
 
 
 def hand_in(jobs: Any, **job: Any) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,26 @@ def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
         kept.writelines(line for line in lines if wanted(line))
 
 
+def remove_at_once(folder: Path) -> None:
+    """Remove a directory so that nobody meets half of it, also after a power cut."""
+    aside = _aside(folder)
+    folder.replace(aside)
+    flush(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def sweep(path: Path) -> None:
     """Remove what killed writers of `path` left beside it; only where nobody is writing it now."""
-    for part in path.parent.glob(f"{path.name}.*{UNFINISHED}"):
+    _remove(path.parent.glob(f"{path.name}.*{UNFINISHED}"))
+
+
+def sweep_all(folder: Path) -> None:
+    """Remove what killed writers of anything right in `folder` left there."""
+    _remove(folder.glob(f"*{UNFINISHED}"))
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
         shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
 
 

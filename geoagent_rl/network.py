@@ -75,6 +75,15 @@ def hosts_answered(host: str) -> tuple[str, ...]:
     return LOOPBACK if is_loopback(host) else ("*",)
 
 
+def takes_connections(host: str, port: int, seconds: float) -> bool:
+    """Return whether something listens at an address, as far as can be told in so many seconds."""
+    try:
+        socket.create_connection((host, port), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """Return a port of the loopback interface that nobody listens on now."""
     with socket.socket() as probe:

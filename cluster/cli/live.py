@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.data import Json
+from cluster.environment import check_environment
 
 Run = Annotated[
     str,
@@ -63,6 +64,7 @@ def cluster_demo(
 
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):  # of another cluster
         os.environ.pop(name, None)
+    check_environment()
     os.environ.update(guarded())  # before Ray is imported
     from cluster.jobs.cluster_demo import run_cluster_demo
 

@@ -25,6 +25,7 @@ from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
 from cluster.cli.recipes import recipes
 from cluster.cli.reward import reward_app
+from cluster.environment import check_environment
 from cluster.storage import storage_root, with_run_dir
 from geoagent_rl.config import Config, load
 from geoagent_rl.run.start import holds_a_run, resumed_config
@@ -51,8 +52,10 @@ LIBRARIES = "loading Ray, torch and transformers"
 
 def opened(config: Config, comes: str) -> Config:
     """Say where a run goes and what comes, before the libraries are loaded, which takes seconds;
-    return the configuration with that run directory.
+    return the configuration with that run directory. UserError for an environment that would break
+    the start.
     """
+    check_environment(config)
     config = with_run_dir(config)
     say(f"run directory: {config.run.dir}")
     say(f"comes: data, base policy, Ray, engines and rewards, {comes}")

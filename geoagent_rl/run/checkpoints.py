@@ -14,13 +14,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.files import UNFINISHED, directory_at_once, file_at_once, sweep
+from geoagent_rl.files import (
+    UNFINISHED,
+    directory_at_once,
+    file_at_once,
+    remove_at_once,
+    sweep,
+)
 
 Say = Callable[[str], None]
 STATE, BEST = "state.json", "best"
@@ -122,7 +127,7 @@ def tidy(folder: Path, keep: int, best: int | None) -> None:
     there = {step_of(p): p for p in complete(folder)}
     for step, path in list(there.items())[:-keep]:
         if step != best:
-            shutil.rmtree(path)
+            remove_at_once(path)
     link = folder / BEST
     if best not in there:
         return

@@ -34,7 +34,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.files import UNFINISHED, flush, flush_below, sweep, write_json, write_text
+from geoagent_rl.files import flush, flush_below, remove_at_once, sweep_all, write_json, write_text
 from geoagent_rl.run import checkpoints, records
 from geoagent_rl.types import Group, UserError
 
@@ -208,16 +208,17 @@ class RunDir:
         return step, rewards[step]
 
     def truncate(self, step: int) -> None:
-        """Forgets what was recorded after `step`, checkpoints included: a resumed run writes it
-        again.
+        """Forget what was recorded after `step`, checkpoints included, and what killed writers left
+        half: a resumed run writes it again.
         """
-        for path in (self.path / name for name in BY_STEP):
-            sweep(path)
-            records.cut_after(path, step)
+        for folder in (self.path, self.path / "checkpoints", self.path / "predictions"):
+            sweep_all(folder)
+        for name in BY_STEP:
+            records.cut_after(self.path / name, step)
         (self.path / DONE).unlink(missing_ok=True)
-        for path in (self.path / "checkpoints").glob("step-*"):
-            if path.suffix == UNFINISHED or checkpoints.step_of(path) > step:
-                shutil.rmtree(path)
+        for path in checkpoints.complete(self.path / "checkpoints"):
+            if checkpoints.step_of(path) > step:
+                remove_at_once(path)
 
 
 def _settings(text: bytes) -> Any:

@@ -185,8 +185,9 @@ def main() -> None:
         from tests.support.soak_stand_in import StandIn as Chosen
     else:
         from tests.benchmarks.soak_real import Real as Chosen
-    with Chosen() as program:
-        wrong = campaign(program, args.seed, numbers, args.hours * 3600, args.into.resolve())
+    into = args.into.resolve()
+    with Chosen(into) as program:
+        wrong = campaign(program, args.seed, numbers, args.hours * 3600, into)
     sys.exit(bool(wrong))
 
 

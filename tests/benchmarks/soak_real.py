@@ -228,10 +228,13 @@ class Real:
     steps, samples = STEPS, PROMPTS * GROUP
     moments = MOMENTS
 
+    def __init__(self, into: Path) -> None:
+        """into: of the campaign; nothing of it is an input of these runs."""
+        self.space, self.stayed = f"ga-soak-{os.getpid()}", []
+
     def __enter__(self) -> Real:
         self.apart = os.geteuid() == 0
         self.kinds = KINDS | (OWN_GROUND if self.apart else {})
-        self.space, self.stayed = f"ga-soak-{os.getpid()}", []
         self.box = Path(tempfile.mkdtemp(prefix="ga-soak-"))
         self.memory, self.cache = self.box / "shm", self.box / "cache"
         self.disk: Path | None = None  # the directory of the run that is going on
@@ -252,7 +255,8 @@ class Real:
     def __exit__(self, *_: object) -> None:
         if self.apart:
             subprocess.run(["ip", "netns", "del", self.space], check=False)
-            subprocess.run(["umount", "-l", str(self.memory)], check=False)
+            for mounted in filter(None, (self.memory, self.disk)):
+                subprocess.run(["umount", "-l", str(mounted)], check=False)
         shutil.rmtree(self.box, ignore_errors=True)
 
     @contextlib.contextmanager

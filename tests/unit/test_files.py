@@ -49,6 +49,16 @@ def test_a_failed_directory_leaves_the_old_one_and_nothing_beside_it(tmp_path):
     assert (tmp_path / "d" / "a.txt").read_text() == "old" and names(tmp_path) == ["d"]
 
 
+def test_a_directory_is_removed_by_its_name_first(tmp_path, monkeypatch):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.txt").touch()
+    seen = []
+    monkeypatch.setattr(files.shutil, "rmtree", lambda path, **_: seen.append(names(tmp_path)))
+    files.remove_at_once(tmp_path / "d")
+    (left,) = seen[0]
+    assert left.startswith("d.") and left.endswith(files.UNFINISHED)
+
+
 @pytest.mark.parametrize("way", ["file_at_once", "directory_at_once"])
 def test_a_kill_leaves_no_half_and_its_remains_can_be_swept(tmp_path, way):
     target = tmp_path / "target"

@@ -104,6 +104,17 @@ def test_truncate_removes_later_and_torn_checkpoints(tmp_path):
     ]
 
 
+def test_truncate_removes_what_killed_writers_left_of_anything(tmp_path):
+    run = make(tmp_path)
+    (run.path / "predictions").mkdir()
+    (run.path / "checkpoints" / "best.01234567.part").symlink_to("step-000010")
+    for name in ("eval.json.0123abcd.part", "predictions/grpo-eval.jsonl.0123abcd.part"):
+        (run.path / name).write_text("{")
+    (run.path / "policy.0123abcd.part").mkdir()
+    run.truncate(0)
+    assert not list(run.path.rglob("*.part"))
+
+
 def test_the_best_validation_is_the_first_of_the_highest(tmp_path):
     run = make(tmp_path)
     assert run.best() == (None, -math.inf)
