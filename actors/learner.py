@@ -31,9 +31,10 @@ from geoagent_rl.grpo.samples import TrainGroup, TrainSample, token_ids, train_g
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
+from geoagent_rl.policy.families import check_family
 from geoagent_rl.policy.lora import use_fast_adapters
-from geoagent_rl.policy.prompt import banned_ids, completion_ids, probe_ids
-from geoagent_rl.policy.rows import attention_balance
+from geoagent_rl.policy.prompt import banned_ids, completion_ids, load_processor, probe_ids
+from geoagent_rl.policy.rows import attention_balance, head_size
 from geoagent_rl.run.checkpoints import BackgroundWriter
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
@@ -69,7 +70,8 @@ class Learner:
         self.weights_dir = Path(weights_dir) if weights_dir else None
         limit = COLLECTIVE_SHARE * c.timeout_s
         start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
-        self.processor = policy_model.load_processor(model_dir)
+        self.processor = load_processor(model_dir)
+        check_family(self.processor.family, config)
         self.policy = policy_model.load_policy(
             model_dir,
             config.policy.dtype,
@@ -90,7 +92,7 @@ class Learner:
             self.policy,
             self.sharded,
             layout,
-            banned_ids(tokenizer),
+            banned_ids(self.processor),
             tokenizer.pad_token_id,
         )
         self.pictures = Pictures(config, self.processor, self.policy)
@@ -308,7 +310,7 @@ def learner_layout(config: Config, policy: policy_model.Policy, device: torch.de
     rows of least padding under a mask."""
     c, text = config.learner, policy.network.config.text_config
     heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
-    packed = c.share_prompts and flex_works(device, heads, kv_heads, text.hidden_size // heads)
+    packed = c.share_prompts and flex_works(device, heads, kv_heads, head_size(text))
     if packed:
         use_flex(policy.network)
     multiple = BLOCK if packed else GPU_MULTIPLE if device.type == "cuda" else 1

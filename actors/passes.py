@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 
 from actors.deepspeed_engine import ShardedModule
 from geoagent_rl.config import Config
@@ -20,7 +19,7 @@ from geoagent_rl.grpo.batching import Layout, MicroBatch, Row, collate, to_devic
 from geoagent_rl.policy.attention import uses_flex
 from geoagent_rl.policy.model import Policy
 from geoagent_rl.policy.prompt import check_image_tokens
-from geoagent_rl.policy.rows import visible, visible_blocks
+from geoagent_rl.policy.rows import Mask
 
 SUMS = (
     "loss",
@@ -55,7 +54,7 @@ class Inputs:
 
     batch: MicroBatch
     positions: Tensor
-    mask: Tensor | BlockMask | None
+    mask: Mask
 
 
 class Passes:
@@ -92,7 +91,7 @@ class Passes:
         image_token = network.config.image_token_id
         here = collate(rows, images, image_token, self.pad_id, self.layout.multiple)
         if grids is not None:
-            merge = network.config.vision_config.spatial_merge_size
+            merge = self.policy.family.merge(network.config)
             for block in here.blocks:
                 prompt = here.input_ids[block.row, block.start : block.stop]
                 tokens, grid = int((prompt == image_token).sum()), grids[block.image]
@@ -100,8 +99,7 @@ class Passes:
         positions = to_device(self.policy.position_ids(here, grids), device)
         batch = here.to(device)
         flex = self.layout.packed and uses_flex(network)  # packed rows of a CPU have a mask
-        mask = visible_blocks(batch) if flex else visible(batch, network.dtype)
-        return Inputs(batch, positions, mask)
+        return Inputs(batch, positions, self.policy.mask(batch, positions, flex))
 
     def learn(self, rows: Sequence[Row], call: Call) -> None:
         """Add the gradient and the sums of one micro-batch of a call."""

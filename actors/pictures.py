@@ -6,7 +6,6 @@ May know the policy and the pictures' files; nothing of rewards, DeepSpeed or Ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.batching import to_device
 from geoagent_rl.policy.model import Policy
-from geoagent_rl.policy.prompt import EncodedPrompt, encode
+from geoagent_rl.policy.prompt import EncodedPrompt, Processor, encode
 
 KEPT = 128  # encoded pictures; a group's samples and later epochs share them
 
@@ -23,7 +22,7 @@ KEPT = 128  # encoded pictures; a group's samples and later epochs share them
 class Pictures:
     """The pictures of one learner rank."""
 
-    def __init__(self, config: Config, processor: Any, policy: Policy) -> None:
+    def __init__(self, config: Config, processor: Processor, policy: Policy) -> None:
         self.config, self.processor, self.policy = config, processor, policy
         self.kept: dict[str, EncodedPrompt] = {}
 
@@ -44,7 +43,7 @@ class Pictures:
     def look(
         self, images: Sequence[str], device: torch.device
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Grids [n, 3], on the CPU, and frozen vision features [tokens, H] of n images, on
+        """Grids [n, 3], on the CPU, and frozen vision features [tokens, W] of n images, on
         `device`.
         """
         encoded = [self.encoded(image) for image in images]

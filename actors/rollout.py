@@ -26,7 +26,15 @@ from actors.vllm_engine import (
 )
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
-from geoagent_rl.policy.prompt import banned_ids, image_budget, probe_ids, prompt_text
+from geoagent_rl.policy.families import check_family
+from geoagent_rl.policy.prompt import (
+    banned_ids,
+    end_id,
+    image_budget,
+    load_processor,
+    probe_ids,
+    prompt_text,
+)
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, UserError
 
 BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
@@ -71,14 +79,14 @@ class RolloutEngine:
         """
         begin = time.monotonic()
         hide_others(self.config.rollout.gpus_per_engine)
-        from transformers import AutoProcessor
-
-        processor = AutoProcessor.from_pretrained(self.model)
+        processor = load_processor(self.model)
+        check_family(processor.family, self.config)
         self.tokenizer = processor.tokenizer
         policy = self.config.policy
         text = prompt_text(processor, policy.system_prompt, policy.user_prompt)
         self.unexpanded_ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        self.bans = {token: BAN for token in banned_ids(self.tokenizer)}
+        self.bans = {token: BAN for token in banned_ids(processor)}
+        self.end = end_id(processor)
         budget = image_budget(processor, self.config.policy.max_pixels)
         with turn(self.config.rollout.gpus_per_engine):
             self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
@@ -188,6 +196,7 @@ class RolloutEngine:
             top_k=c.top_k if own is None else 0,
             seed=request_seed(sampling.seed, uid, index),
             max_tokens=min(self.config.rollout.max_tokens, room),
+            stop_token_ids=[self.end],
             logprobs=0,  # of the sampled token only
             flat_logprobs=True,
             logit_bias=self.bans | dict.fromkeys(sampling.banned, BAN),

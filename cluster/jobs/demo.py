@@ -21,7 +21,7 @@ from geoagent_rl.data import manifest
 from geoagent_rl.metrics.batch import mean
 from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
-from geoagent_rl.policy.model import load_processor
+from geoagent_rl.policy.prompt import load_processor
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.start import check_new
 from geoagent_rl.terminal import say

@@ -19,7 +19,8 @@ from geoagent_rl.plan import time as plan_time
 from geoagent_rl.plan.gpus import gpu
 from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, judge_memory, learner_memory
 from geoagent_rl.plan.resources import ENGINE, JUDGE, LEARNER, Part, parts
-from geoagent_rl.policy.sizes import Architecture, architecture, judge_architecture
+from geoagent_rl.policy.architecture import Architecture
+from geoagent_rl.policy.sizes import architecture, judge_architecture
 
 PROMPT_CHARS = {
     "tiny": 55,

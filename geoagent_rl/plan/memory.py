@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from geoagent_rl.config import Config
 from geoagent_rl.plan.gpus import gpu
-from geoagent_rl.policy.sizes import BYTES, Architecture
+from geoagent_rl.policy.architecture import BYTES, Architecture
 
 GIB = 2**30
 CONTEXT = int(1.2 * GIB)  # CUDA context, NCCL buffers, captured graphs of one process: an estimate
@@ -93,7 +93,7 @@ def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int
     if a.vision is None:
         return 0.0
     v = a.vision
-    patches = images * max_pixels / v.patch**2
+    patches = images * v.pixels(max_pixels) / v.patch**2
     return (
         patches * (8 * v.hidden + 2 * v.mlp) * BYTES[dtype]
         + patches * 3 * v.temporal * v.patch**2 * 4

@@ -13,7 +13,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.geo.providers import rate_per_s, remote_names
 from geoagent_rl.plan.gpus import GPU
 from geoagent_rl.plan.memory import Lengths
-from geoagent_rl.policy.sizes import Architecture
+from geoagent_rl.policy.architecture import Architecture
 
 JUDGE_PROMPT_NEW, JUDGE_ANSWER = (
     120,

@@ -4,13 +4,11 @@ the engine.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from PIL import Image
 
 from geoagent_rl.policy.model import Policy
-from geoagent_rl.policy.prompt import banned_ids, encode
+from geoagent_rl.policy.prompt import Processor, banned_ids, encode, end_id
 
 SMALL_VOCABULARY = 10_000  # tokens; only tiny policies have fewer
 
@@ -18,7 +16,7 @@ SMALL_VOCABULARY = 10_000  # tokens; only tiny policies have fewer
 @torch.inference_mode()
 def generate(
     policy: Policy,
-    processor: Any,
+    processor: Processor,
     image: Image.Image,
     system: str = "",
     max_tokens: int = 1024,
@@ -46,12 +44,12 @@ def generate(
     out = network.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        mm_token_type_ids=(ids == network.config.image_token_id).long(),
-        pixel_values=prompt.pixel_values.to(device),
-        image_grid_thw=prompt.image_grid_thw.to(device),
+        **policy.family.picture_inputs(
+            ids, prompt.pixel_values.to(device), prompt.image_grid_thw, network.config
+        ),
         max_new_tokens=max_tokens,
-        suppress_tokens=list(banned_ids(tokenizer)),
-        eos_token_id=tokenizer.eos_token_id,
+        suppress_tokens=list(banned_ids(processor)),
+        eos_token_id=end_id(processor),
         pad_token_id=tokenizer.pad_token_id,
         **({"do_sample": False} | sampling),
     )

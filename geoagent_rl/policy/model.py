@@ -1,5 +1,5 @@
-"""The policy network: Qwen2.5-VL, tiny or real, with LoRA on the language model. Loading,
-log-probabilities, saving.
+"""The policy network: a vision-language model of any family (families/), tiny or real, with LoRA on
+the language model. Loading, log-probabilities, saving.
 
 The vision tower is frozen: its features are computed once for an image and shared by all sequences
 and passes that show it. The KL reference is the same network with the adapter switched off. May
@@ -27,38 +27,34 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask
-from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from geoagent_rl.files import directory_at_once
 from geoagent_rl.grpo.batching import MicroBatch
 from geoagent_rl.grpo.logprobs import selective_logprobs
 from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.policy.digest import weights_digest
-from geoagent_rl.policy.rows import row_positions
-from geoagent_rl.policy.vision import image_features
+from geoagent_rl.policy.families import family_named, family_of
+from geoagent_rl.policy.families.family import Family
+from geoagent_rl.policy.rows import Mask
 from geoagent_rl.types import UserError
-
-# The language model's linear layers. The vision tower has layers of the same names, so it is
-# excluded explicitly.
-LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-LORA_EXCLUDED = r".*visual.*"
 
 Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager[Any]]
 
 
 class Policy(nn.Module):
-    """A Qwen2.5-VL (with or without LoRA) that answers one question: how likely are these
+    """A network (with or without LoRA) that answers one question: how likely are these
     completions?
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.family = family_named(self.network.config.model_type, "the policy")
         self.lora_layers = tuple(m for m in model.modules() if isinstance(m, LoraLayer))
 
     @property
-    def network(self) -> Qwen2_5_VLForConditionalGeneration:
+    def network(self) -> Any:
         """The Hugging Face model itself, LoRA layers in place."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
@@ -86,27 +82,24 @@ class Policy(nn.Module):
             self.train(training)
 
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
-        """Features of each image, [tokens of the image, H]. pixel_values: all images' rows; grid:
+        """Features of each image, [tokens of the image, W]. pixel_values: all images' rows; grid:
         [images, 3], on the CPU.
         """
-        return image_features(self.network.model.visual, pixel_values, image_grid_thw)
+        return self.family.image_features(self.network, pixel_values, image_grid_thw)
 
     def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor | None = None) -> Tensor:
-        """Multimodal rotary positions [3, R, L] on the CPU, a prompt's derived by Hugging Face from
-        its ids and grid. image_grid_thw: [images, 3]; None: no images. Both must be on the CPU."""
-        image_token = self.network.config.image_token_id
+        """Rotary positions [R, L] or [axes, R, L] on the CPU. image_grid_thw: [images, 3]; None: no
+        images. Both must be on the CPU."""
+        return self.family.position_ids(self.network, batch, image_grid_thw)
 
-        def of_prompt(ids: Tensor, image: int) -> Tensor:
-            if image_grid_thw is None:
-                return torch.arange(len(ids)).expand(3, -1)
-            positions: Tensor = self.network.model.get_rope_index(
-                ids.unsqueeze(0),
-                mm_token_type_ids=(ids == image_token).long().unsqueeze(0),
-                image_grid_thw=image_grid_thw[image : image + 1],
-            )[0][:, 0]
-            return positions
+    def mask(self, batch: MicroBatch, positions: Tensor, flex: bool = False) -> Mask:
+        """Return which tokens see which, as `forward` takes it. flex: for flex attention.
 
-        return row_positions(batch, of_prompt)
+        batch and positions are on the network's device."""
+        family, network = self.family, self.network
+        if flex:
+            return family.blocks(network.config, batch, positions)
+        return family.mask(network.config, batch, positions, network.dtype)
 
     def forward(
         self,
@@ -115,7 +108,7 @@ class Policy(nn.Module):
         position_ids: Tensor | None,
         temperature: float = 1.0,
         banned: Tensor | None = None,
-        mask: Tensor | BlockMask | None = None,
+        mask: Mask = None,
         reference: bool = False,
         entropy: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -123,19 +116,19 @@ class Policy(nn.Module):
         where it is asked for, detached.
 
         features: of the caller's images, which the batch's blocks refer to; none, and no positions,
-        for texts without images on a CPU. mask: rows.visible or, with flex attention,
-        rows.visible_blocks of the batch; None for rows of one sequence. reference: with the adapter
-        off. Reads nothing back from the device."""
-        if mask is None and not batch.plain:
-            raise ValueError("rows of several completions need a mask")
+        for texts without images on a CPU. mask: `mask` of the batch; None for rows of one sequence
+        where image tokens are causal. reference: with the adapter off. Reads nothing back from the
+        device."""
+        if mask is None and not (batch.plain and (self.family.causal or not features)):
+            raise ValueError("rows of several completions, and images not causal, need a mask")
         network = self.network
+        more: dict[str, Any] = {}
         shown = [features[block.image] for block in batch.blocks] if features else []
         with self.adapter_off() if reference else contextlib.nullcontext():
             inputs = network.get_input_embeddings()(batch.input_ids)
             if shown:
                 values = torch.cat(shown).to(inputs.dtype)
-                inputs = inputs.flatten(0, 1).index_copy(0, batch.image_places, values)
-                inputs = inputs.view(*batch.input_ids.shape, -1)
+                inputs, more = self.family.embed(inputs, values, batch)
             if position_ids is None:
                 position_ids = self.position_ids(batch)
             hidden = network.model.language_model(
@@ -143,6 +136,7 @@ class Policy(nn.Module):
                 attention_mask=mask,
                 position_ids=position_ids,
                 use_cache=False,
+                **more,
             ).last_hidden_state
             logprobs, entropies = selective_logprobs(
                 hidden.flatten(0, 1).index_select(0, batch.places),
@@ -174,22 +168,12 @@ class Policy(nn.Module):
             )[0]
 
 
-def load_processor(model_dir: str) -> Any:
-    """Tokenizer, chat template and image processor of a checkpoint. UserError if the directory
-    holds none.
-    """
+def load_network(model_dir: str, dtype: str = "float32") -> Any:
+    """Return a checkpoint, directory or hub name, in transformers' class of its family. UserError
+    if it cannot be found or its family is not supported."""
+    family_of(model_dir)
     try:
-        return AutoProcessor.from_pretrained(model_dir)
-    except OSError as error:
-        raise UserError(f"no processor in {model_dir}: {str(error).splitlines()[0]}") from None
-
-
-def load_network(model_dir: str, dtype: str = "float32") -> Qwen2_5_VLForConditionalGeneration:
-    """Return a Qwen2.5-VL checkpoint, directory or hub name. UserError if it cannot be found."""
-    try:
-        return Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            model_dir, dtype=getattr(torch, dtype)
-        )
+        return AutoModelForImageTextToText.from_pretrained(model_dir, dtype=getattr(torch, dtype))
     except OSError as error:
         raise UserError(f"no policy model {model_dir}: {str(error).splitlines()[0]}") from None
 
@@ -202,13 +186,16 @@ def load_policy(
     seed: int = 0,
     lora_dropout: float = 0.0,
 ) -> Policy:
-    """Load any Qwen2.5-VL; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals the
-    base at first). lora_dropout: in training mode, the share of its inputs that it does not see.
+    """Load any supported model; lora=(rank, alpha) adds a fresh adapter (B = 0: the policy equals
+    the base at first). lora_dropout: in training mode, the share of its inputs that it does not
+    see.
 
     With LoRA only the adapter trains; without, everything but the vision tower. The adapter is
     initialised from `seed` without touching the global random state."""
     network = load_network(model_dir, dtype)
-    network.model.visual.requires_grad_(False)
+    family = family_named(network.config.model_type, model_dir)
+    for name in family.vision_modules:
+        getattr(network.model, name).requires_grad_(False)
     if gradient_checkpointing:
         network.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -219,8 +206,8 @@ def load_policy(
         r=lora[0],
         lora_alpha=lora[1],
         lora_dropout=lora_dropout,
-        target_modules=LORA_TARGETS,
-        exclude_modules=LORA_EXCLUDED,
+        target_modules=family.lora_targets,
+        exclude_modules=family.lora_excluded,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):
@@ -269,25 +256,25 @@ def merged_tensors(
         yield name.replace(".base_layer.", "."), tensor
 
 
-def checkpoint_name(name: str, hub_names: bool) -> str:
-    """Return the tensor name in the checkpoint of a module name. Hub checkpoints of Qwen2.5-VL keep
-    their older, shorter names."""
-    if not hub_names:
-        return name
-    return name.replace("model.language_model.", "model.", 1).replace("model.visual.", "visual.", 1)
+def checkpoint_name(name: str, family: Family, old: bool) -> str:
+    """Return the tensor name in the checkpoint of a module name. old: in the names that the hub's
+    checkpoints of some families keep."""
+    for module, tensor in family.old_names if old else ():
+        if name.startswith(module):
+            return tensor + name.removeprefix(module)
+    return name
 
 
-def has_hub_names(base: Path) -> bool:
-    """Whether a checkpoint directory names its tensors as the hub does ("visual.…", not
-    "model.visual.…").
+def has_old_names(base: Path, family: Family) -> bool:
+    """Whether a checkpoint directory has the family's older names: the tower's tell ("visual.…",
+    not "model.visual.…").
     """
+    _, tower = family.old_names[0]
     index = base / "model.safetensors.index.json"
     if index.exists():
-        return any(
-            name.startswith("visual.") for name in json.loads(index.read_text())["weight_map"]
-        )
+        return any(name.startswith(tower) for name in json.loads(index.read_text())["weight_map"])
     with safe_open(base / "model.safetensors", framework="pt") as file:
-        return any(name.startswith("visual.") for name in file.keys())
+        return any(name.startswith(tower) for name in file.keys())
 
 
 def save_merged(
@@ -306,11 +293,11 @@ def save_merged(
     base = checkpoint_dir(base_model)
     if Path(out_dir).resolve() == base.resolve():
         raise UserError(f"{out_dir} is the base checkpoint, which is never written over")
-    hub_names = has_hub_names(base)
+    old = has_old_names(base, policy.family)
     tensors = {}
     for name, tensor in merged_tensors(policy, gather):
         if write:
-            tensors[checkpoint_name(name, hub_names)] = tensor.cpu().contiguous()
+            tensors[checkpoint_name(name, policy.family, old)] = tensor.cpu().contiguous()
     if not write:
         return ""
     with directory_at_once(Path(out_dir)) as out:

@@ -1,7 +1,8 @@
 """What the policy is asked: messages, image budget, token ids. The only place that builds prompts.
 
 Engines and learner use the same text and the same budget; the learner trains on the ids that the
-engine reports back. May know nothing of engines."""
+engine reports back. What differs between models is the family's (families/). May know nothing of
+engines."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from geoagent_rl.policy.families import family_of
+from geoagent_rl.policy.families.family import Family
 from geoagent_rl.types import UserError
 
 if TYPE_CHECKING:
@@ -36,31 +39,48 @@ Then answer, on the three levels, separated by semicolons:
 
 SYSTEM_PROMPTS = {"tiny": TINY_SYSTEM, "full": FULL_SYSTEM}
 
-# A policy that samples one of these makes a sequence that no model can replay (image features and
-# tokens differ).
-BANNED_TOKENS = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-
 # The text on which an engine proves that it took new weights: its tokens' log-probabilities at
 # temperature 1, no bans.
 PROBE = "You locate photographs. Where was this photograph taken? Country; Region; Place"
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedPrompt:
-    """A prompt as the model takes it. ids have the image token repeated once per merged patch.
+class Processor:
+    """A checkpoint's processor: transformers' own (tokenizer, chat template, pictures) and the
+    family that says how it is used."""
 
-    pixel_values: float [rows, channels * temporal_patch * patch * patch]; image_grid_thw: int64 [1,
-    3] in patches, with rows = prod(grid)."""
+    own: Any
+    family: Family
+
+    @property
+    def tokenizer(self) -> Any:
+        """Return its tokenizer."""
+        return self.own.tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as the model takes it. ids have the image token repeated once per image feature.
+
+    pixel_values: float, rows of patches or square views, as the family's processor makes them;
+    image_grid_thw: int64 [1, 3], what the picture was cut into (Family.grid)."""
 
     ids: tuple[int, ...]
     pixel_values: Tensor
     image_grid_thw: Tensor
+
+
+def load_processor(model: str) -> Processor:
+    """Return the processor of a checkpoint, directory or hub name. UserError if it holds none, or
+    its family is not supported.
+    """
+    from transformers import AutoProcessor
+
+    family = family_of(model)
+    try:
+        return Processor(AutoProcessor.from_pretrained(model), family)
+    except OSError as error:
+        raise UserError(f"no processor in {model}: {str(error).splitlines()[0]}") from None
 
 
 def messages(system: str, question: str = QUESTION) -> list[dict[str, Any]]:
@@ -72,70 +92,71 @@ def messages(system: str, question: str = QUESTION) -> list[dict[str, Any]]:
     ]
 
 
-def prompt_text(processor: Any, system: str, question: str = QUESTION) -> str:
+def prompt_text(processor: Processor, system: str, question: str = QUESTION) -> str:
     """Return the prompt with one unexpanded image token, ready for the completion.
 
     vLLM takes it together with a PIL image.
     """
-    return str(
-        processor.apply_chat_template(
-            messages(system, question), tokenize=False, add_generation_prompt=True
-        )
-    )
+    asked = messages(system, question)
+    options = {"tokenize": False, "add_generation_prompt": True, **processor.family.chat}
+    return str(processor.own.apply_chat_template(asked, **options))
 
 
-def image_budget(processor: Any, max_pixels: int) -> dict[str, dict[str, int]]:
+def image_budget(processor: Processor, max_pixels: int) -> dict[str, Any]:
     """Keyword arguments that limit the image size, for the processor and for vLLM's
     `mm_processor_kwargs`.
-
-    A checkpoint's own, smaller limit stays: the tiny policy knows only images of its training size.
     """
-    size = dict(processor.image_processor.size)  # both "edges" are areas in pixels
-    largest = min(max_pixels, size["longest_edge"])
-    return {"size": {"shortest_edge": min(size["shortest_edge"], largest), "longest_edge": largest}}
+    return processor.family.image_budget(processor.own, max_pixels)
 
 
-def encode(processor: Any, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
+def encode(processor: Processor, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
     """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about
     `max_pixels`.
 
-    UserError for an image more than 200 times as long as wide, which Qwen2.5-VL cannot take.
+    UserError for an image more than 200 times as long as wide, which Qwen's models cannot take.
     """
     if max(image.size) > 200 * min(image.size):
         size = f"{image.width} x {image.height} pixels"
         raise UserError(
             f"an image of {size} is more than 200 times as long as wide; crop it or leave it out"
         )
-    inputs = processor(
+    inputs = processor.own(
         text=[prompt_text(processor, system)],
         images=[image],
         return_tensors="pt",
+        add_special_tokens=False,  # the template has written them
         **image_budget(processor, max_pixels),
     )
-    return EncodedPrompt(
-        tuple(inputs["input_ids"][0].tolist()), inputs["pixel_values"], inputs["image_grid_thw"]
-    )
+    ids = tuple(inputs["input_ids"][0].tolist())
+    return EncodedPrompt(ids, inputs["pixel_values"], processor.family.grid(processor.own, inputs))
 
 
-def completion_ids(processor: Any, text: str, uid: str = "") -> tuple[int, ...]:
-    """Ids of a full assistant turn, the end token (<|im_end|>) included.
+def completion_ids(processor: Processor, text: str, uid: str = "") -> tuple[int, ...]:
+    """Ids of a full assistant turn, the end token included.
 
     Raises UserError, naming `uid`, for a text with special tokens of the model (<|image_pad|>)."""
     tokenizer = processor.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    special = set(tokenizer.all_special_ids) | set(banned_ids(tokenizer))
+    special = set(tokenizer.all_special_ids) | set(banned_ids(processor))
     if found := special & set(ids):
         token = tokenizer.convert_ids_to_tokens(min(found))
         raise UserError(f"{uid}: the text holds {token}, a special token of the model; remove it")
-    return (*ids, tokenizer.eos_token_id)
+    return (*ids, end_id(processor))
 
 
-def banned_ids(tokenizer: Any) -> tuple[int, ...]:
+def end_id(processor: Processor) -> int:
+    """Id of the token that ends a turn."""
+    found: int = processor.tokenizer.convert_tokens_to_ids(processor.family.end)
+    return found
+
+
+def banned_ids(processor: Processor) -> tuple[int, ...]:
     """Ids that must never be sampled, and that are masked wherever log-probabilities are
-    compared.
+    compared: a sequence with one of them no model can replay (image features and tokens differ).
     """
-    vocabulary = tokenizer.get_vocab()
-    return tuple(sorted(vocabulary[token] for token in BANNED_TOKENS if token in vocabulary))
+    vocabulary = processor.tokenizer.get_vocab()
+    banned = processor.family.banned
+    return tuple(sorted(vocabulary[token] for token in banned if token in vocabulary))
 
 
 def probe_ids(tokenizer: Any) -> tuple[int, ...]:
@@ -144,8 +165,8 @@ def probe_ids(tokenizer: Any) -> tuple[int, ...]:
 
 
 def check_image_tokens(image: str, tokens: int, grid: Tensor, merge: int) -> None:
-    """Raise ValueError unless a prompt's image tokens are as many as the merged patches of its
-    image, grid [3].
+    """Raise ValueError unless a prompt's image tokens are as many as the features of its image,
+    grid [3] (see Family.grid and Family.merge).
     """
     patches = int(grid.prod()) // merge**2
     if tokens != patches:

@@ -38,7 +38,8 @@ class Locator:
 
         from geoagent_rl.geo.gazetteer import Gazetteer
         from geoagent_rl.policy.export import load_checkpoint
-        from geoagent_rl.policy.model import load_policy, load_processor
+        from geoagent_rl.policy.model import load_policy
+        from geoagent_rl.policy.prompt import load_processor
 
         transformers.logging.disable_progress_bar()
         self.model, self.max_tokens = model, max_tokens

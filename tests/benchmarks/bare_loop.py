@@ -16,8 +16,8 @@ from geoagent_rl.grpo.batching import Layout, MicroBatch, collate, micro_batches
 from geoagent_rl.grpo.loss import grpo_losses, unnormalised_loss
 from geoagent_rl.grpo.samples import TrainSample, train_samples
 from geoagent_rl.policy.lora import use_fast_adapters
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, encode
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, encode, load_processor
 from geoagent_rl.policy.rows import attention_balance, visible
 from geoagent_rl.types import Group
 from tests.support import tiny_random
@@ -37,7 +37,7 @@ class BareLoop:
             use_fast_adapters(self.policy.lora_layers)
         self.trainable = [p for p in self.policy.parameters() if p.requires_grad]
         self.adamw = torch.optim.AdamW(self.trainable, lr=config.learner.lr, weight_decay=0.0)
-        self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
+        self.banned = torch.tensor(banned_ids(self.processor))
         self.images: dict[str, EncodedPrompt] = {}
 
     def encoded(self, image: str) -> EncodedPrompt:

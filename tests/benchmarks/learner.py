@@ -37,8 +37,8 @@ from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.batching import Layout, blocks_of
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.grpo.schedule import grpo_phase
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.policy.rows import attention_balance
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth

@@ -60,17 +60,21 @@ class Bare:
 
     def __init__(self, config: Config, model: str) -> None:
         set_environment(cpu=True)
-        from transformers import AutoProcessor
         from vllm import LLM, SamplingParams
 
-        from geoagent_rl.policy.prompt import banned_ids, image_budget, prompt_text
+        from geoagent_rl.policy.prompt import (
+            banned_ids,
+            image_budget,
+            load_processor,
+            prompt_text,
+        )
 
-        processor = AutoProcessor.from_pretrained(model)
+        processor = load_processor(model)
         args = rollout_engine_args(config, model, image_budget(processor, config.policy.max_pixels))
         args.pop("enable_log_requests")
         self.llm = LLM(**args)
         self.text = prompt_text(processor, config.policy.system_prompt)
-        self.bans = {token: -100.0 for token in banned_ids(processor.tokenizer)}
+        self.bans = {token: -100.0 for token in banned_ids(processor)}
         self.make, self.config = SamplingParams, config
 
     def round(self, prompts: list[Prompt], group: int, seeded: bool = True) -> float:

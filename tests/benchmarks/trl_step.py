@@ -48,8 +48,7 @@ from actors.rollout import RolloutEngine
 from geoagent_rl import driver
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import grpo_phase
-from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, load_processor
-from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids
+from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS, banned_ids, load_processor
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.types import Outcome, Prompt, Sampling, ScoredRollout, Truth
 from tests.benchmarks.shapes import demo_policy
@@ -214,14 +213,14 @@ def trl_seconds(
         reward_funcs=lambda completions, **_: [
             reward(turns[-1]["content"]) for turns in completions
         ],
-        args=trl_settings(c, micro, [*banned_ids(processor.tokenizer), *ends], folder),
+        args=trl_settings(c, micro, [*banned_ids(processor), *ends], folder),
         train_dataset=Dataset.from_dict({"prompt": [conversation] * len(rows), "image": pictures}),
-        processing_class=processor,
+        processing_class=processor.own,
         peft_config=LoraConfig(
             r=c.policy.lora_rank,
             lora_alpha=c.policy.lora_alpha,
-            target_modules=LORA_TARGETS,
-            exclude_modules=LORA_EXCLUDED,
+            target_modules=processor.family.lora_targets,
+            exclude_modules=processor.family.lora_excluded,
             task_type="CAUSAL_LM",
         ),
         callbacks=[Clock()],

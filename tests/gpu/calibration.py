@@ -8,7 +8,7 @@ from geoagent_rl.config import Config, load
 from geoagent_rl.plan.gpus import GPUS, gpu
 from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, learner_activations
 from geoagent_rl.plan.time import learner_seconds, rollout_seconds
-from geoagent_rl.policy.sizes import Architecture
+from geoagent_rl.policy.architecture import Architecture
 from tests.gpu.results import ROOT
 from tests.gpu.shapes import SHAPES, shape_of
 

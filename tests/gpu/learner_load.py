@@ -23,8 +23,9 @@ from geoagent_rl.config import Config
 from geoagent_rl.grpo.batching import Layout, Row, micro_batches
 from geoagent_rl.grpo.samples import TrainSample, by_prompt
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
+from geoagent_rl.policy.families import FAMILIES
 from geoagent_rl.policy.lora import use_fast_adapters
-from geoagent_rl.policy.model import LORA_EXCLUDED, LORA_TARGETS, Policy
+from geoagent_rl.policy.model import Policy
 from geoagent_rl.policy.rows import attention_balance
 from tests.gpu.measuring import Mark, device_api, gradient, measure, profiled
 from tests.gpu.random_weights import network_config
@@ -132,7 +133,9 @@ class Load:
                 network_config(self.shape, ids), dtype=BF16
             )
         network.model.visual.requires_grad_(False)
-        lora = LoraConfig(**LORA, target_modules=LORA_TARGETS, exclude_modules=LORA_EXCLUDED)
+        family = FAMILIES["qwen2_5_vl"]
+        targets, others = family.lora_targets, family.lora_excluded
+        lora = LoraConfig(**LORA, target_modules=targets, exclude_modules=others)
         policy = Policy(get_peft_model(network, lora)).train()
         use_fast_adapters(policy.lora_layers)
         if self.flex:

@@ -12,8 +12,8 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from geoagent_rl.config import Config
+from geoagent_rl.policy.architecture import Architecture
 from geoagent_rl.policy.prompt import FULL_SYSTEM, PROBE, TINY_SYSTEM
-from geoagent_rl.policy.sizes import Architecture
 from geoagent_rl.tiny.tokenizer import (
     IMAGE_PAD,
     VIDEO_PAD,

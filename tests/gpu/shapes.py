@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from geoagent_rl.policy.sizes import PUBLISHED, Architecture
+from geoagent_rl.policy.architecture import Architecture
+from geoagent_rl.policy.sizes import PUBLISHED
 
 SHAPES = {"3B": "Qwen2.5-VL-3B", "7B": "Qwen2.5-VL-7B", "tiny": "tiny-policy"}
 

@@ -163,7 +163,7 @@ def test_divergence_banned_tokens_are_outside_the_distribution_here(policy, tmp_
     tokens = model.network.config.image_token_id, processor.tokenizer.pad_token_id
     batch, banned = (
         collate(own_rows(rows), list(pictures), *tokens),
-        banned_ids(processor.tokenizer),
+        banned_ids(processor),
     )
     oracle = ready(policy, tmp_path, [0.0] * 4, temperature=0.7)
     theirs = their_logprobs(oracle, trl_inputs(batch, rows, pictures, *tokens))

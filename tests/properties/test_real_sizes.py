@@ -8,8 +8,8 @@ from PIL import Image
 
 from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.samples import TrainSample
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import encode, load_processor
 from tests.support import tiny_random
 
 SIZES = [(84, 84), (60, 90)]

@@ -20,8 +20,8 @@ from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses,
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.attention import use_flex
 from geoagent_rl.policy.lora import use_fast_adapters
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import banned_ids, encode
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import banned_ids, encode, load_processor
 from geoagent_rl.policy.rows import visible, visible_blocks
 from tests.support import tiny_random
 
@@ -66,7 +66,7 @@ class World:
             self.samples.append(
                 TrainSample(str(i), image, self.prompts[image].ids, ids, rng.gauss(0, 1))
             )
-        self.banned = torch.tensor(banned_ids(self.processor.tokenizer))
+        self.banned = torch.tensor(banned_ids(self.processor))
 
     def logprobs(self, rows, images=("0", "1", "2"), multiple=1, mask=None):
         """(log-probabilities [B, T], batch); the pictures' features are computed in the order

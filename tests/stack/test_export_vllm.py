@@ -16,8 +16,8 @@ from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.generate import generate
-from geoagent_rl.policy.model import Policy, load_network, load_policy, load_processor, save_adapter
-from geoagent_rl.policy.prompt import banned_ids, encode
+from geoagent_rl.policy.model import Policy, load_network, load_policy, save_adapter
+from geoagent_rl.policy.prompt import banned_ids, encode, load_processor
 from geoagent_rl.types import Prompt, Sampling, Truth
 from tests.support import tiny_random
 
@@ -58,7 +58,7 @@ def our_logprobs(policy: Policy, processor, rollout, image: str) -> torch.Tensor
     batch = collate(rows, [image], config.image_token_id, pad)
     features = policy.image_features(prompt.pixel_values, prompt.image_grid_thw)
     positions = policy.position_ids(batch, prompt.image_grid_thw)
-    banned = torch.tensor(banned_ids(processor.tokenizer))
+    banned = torch.tensor(banned_ids(processor))
     return policy(batch, features, positions, 0.7, banned)[0][0].detach()
 
 

@@ -79,8 +79,8 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     from geoagent_rl.grpo.batching import collate, own_rows
     from geoagent_rl.grpo.loss import k3
     from geoagent_rl.grpo.samples import train_samples
-    from geoagent_rl.policy.model import load_policy, load_processor
-    from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
+    from geoagent_rl.policy.model import load_policy
+    from geoagent_rl.policy.prompt import banned_ids, encode, load_processor, probe_ids
 
     model, pictures = place
     processor, policy = load_processor(model), load_policy(model, lora=(8, 16), seed=c.run.seed)
@@ -94,7 +94,7 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     grids = torch.cat([p.image_grid_thw for p in prompts])
     features = policy.image_features(torch.cat([p.pixel_values for p in prompts]), grids)
     inputs = (batch, features, policy.position_ids(batch, grids), c.rollout.temperature)
-    banned = torch.tensor(banned_ids(processor.tokenizer))
+    banned = torch.tensor(banned_ids(processor))
     trainable = [p for p in policy.parameters() if p.requires_grad]
     adamw = torch.optim.AdamW(trainable, lr=c.learner.lr, betas=c.learner.betas, weight_decay=0.0)
     losses = []
@@ -292,8 +292,8 @@ def test_an_importance_correction_weighs_what_the_sampler_saw_otherwise(place, l
 
 def test_a_saved_checkpoint_can_be_exported(place, learners, tmp_path):
     from geoagent_rl.policy.export import export
-    from geoagent_rl.policy.model import load_policy, load_processor
-    from geoagent_rl.policy.prompt import probe_ids
+    from geoagent_rl.policy.model import load_policy
+    from geoagent_rl.policy.prompt import load_processor, probe_ids
 
     learner = learners()
     run(learner, place, 1)

@@ -23,14 +23,8 @@ from geoagent_rl.config import Config
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.plan.estimate import make_plan
-from geoagent_rl.policy.model import (
-    load_network,
-    load_policy,
-    load_processor,
-    save_adapter,
-    save_merged,
-)
-from geoagent_rl.policy.prompt import banned_ids, encode, probe_ids
+from geoagent_rl.policy.model import load_network, load_policy, save_adapter, save_merged
+from geoagent_rl.policy.prompt import banned_ids, encode, load_processor, probe_ids
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, Truth, UserError
 from tests.support import tiny_random
 from tests.support.paths import CONFIGS
@@ -93,7 +87,7 @@ def replay(model: str, rollout: Rollout, picture: str, temperature: float) -> to
             image_grid_thw=prompt.image_grid_thw,
             mm_token_type_ids=types,
         ).logits[0, len(prompt.ids) - 1 : -1]
-    logits[:, list(banned_ids(processor.tokenizer))] = -torch.inf
+    logits[:, list(banned_ids(processor))] = -torch.inf
     return (
         (logits / temperature).log_softmax(-1).gather(1, ids[0, len(prompt.ids) :, None]).squeeze(1)
     )
@@ -113,14 +107,15 @@ async def test_logprobs_are_those_of_the_sampled_distribution(engine, models, pr
 async def test_all_completions_arrive_with_their_facts_and_without_vision_tokens(
     engine, models, prompts
 ):
-    tokenizer = load_processor(models[0]).tokenizer
+    processor = load_processor(models[0])
+    tokenizer = processor.tokenizer
     groups = await asyncio.gather(*(complete(engine, prompt, 16) for prompt in prompts))
     for prompt, group in zip(prompts, groups, strict=True):
         assert [(r.uid, r.index, r.version) for r in group] == [
             (prompt.uid, i, 0) for i in range(16)
         ]
         for rollout in group:
-            assert not set(rollout.completion_ids) & set(banned_ids(tokenizer))
+            assert not set(rollout.completion_ids) & set(banned_ids(processor))
             ended = rollout.completion_ids[-1] in (tokenizer.eos_token_id, tokenizer.pad_token_id)
             assert (
                 ended == (rollout.finish_reason == "stop")

@@ -11,8 +11,7 @@ import torch
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.policy.model import load_processor
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 Place = tuple[str, list[str]]  # checkpoint directory, three pictures

@@ -12,8 +12,8 @@ from datasets import Dataset
 from PIL import Image
 
 from geoagent_rl.grpo.samples import TrainSample
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.policy.rows import visible
 
 warnings.filterwarnings("ignore", module="trl|transformers|torch")
@@ -55,7 +55,7 @@ def trainer(policy, rewards, tmp_path, **settings):
         reward_funcs=rewards,
         args=config,
         train_dataset=Dataset.from_dict({"prompt": ["where?"] * 8}),
-        processing_class=processor,
+        processing_class=processor.own,
     )
 
 

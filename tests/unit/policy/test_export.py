@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from cluster.cli.local import app
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.export import export, find_checkpoint
-from geoagent_rl.policy.model import load_policy, load_processor, save_adapter, save_merged
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.model import load_policy, save_adapter, save_merged
+from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
 
@@ -60,7 +60,7 @@ def test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers(pl
     done = CliRunner().invoke(app, ["export", str(run), str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     plain = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
-    processor = transformers.AutoProcessor.from_pretrained(tmp_path / "out")
+    processor = load_processor(str(tmp_path / "out"))
     picture = open_image(tiny_random.picture(tmp_path / "a.png", 1))
     prompt = encode(processor, picture, "tiny", 200_000)
     assert prompt.ids == encode(load_processor(base), picture, "tiny", 200_000).ids

@@ -8,9 +8,8 @@ from PIL import Image
 
 from geoagent_rl.answers.forms import FORMS
 from geoagent_rl.config import load
-from geoagent_rl.policy.model import load_processor
+from geoagent_rl.policy.families import FAMILIES
 from geoagent_rl.policy.prompt import (
-    BANNED_TOKENS,
     QUESTION,
     SYSTEM_PROMPTS,
     banned_ids,
@@ -18,6 +17,7 @@ from geoagent_rl.policy.prompt import (
     completion_ids,
     encode,
     image_budget,
+    load_processor,
     messages,
     probe_ids,
     prompt_text,
@@ -45,7 +45,7 @@ def test_the_tiny_policy_is_asked_what_it_was_trained_on_and_its_vision_tokens_a
     vision = {
         token for token in tiny_tokenizer.SPECIAL_TOKENS if "vision" in token or "_pad" in token
     }
-    assert len(vision) == 4 and vision <= set(BANNED_TOKENS)
+    assert len(vision) == 4 and vision <= set(FAMILIES["qwen2_5_vl"].banned)
 
 
 def test_prompt_text_has_one_picture_and_waits_for_the_answer(processor):
@@ -119,7 +119,7 @@ def test_completions_end_with_the_end_token_and_bans_are_special(processor):
         ids[-1] == tokenizer.eos_token_id
         and tokenizer.decode(ids, skip_special_tokens=True) == "Köln"
     )
-    banned = tokenizer.convert_ids_to_tokens(banned_ids(tokenizer))
+    banned = tokenizer.convert_ids_to_tokens(banned_ids(processor))
     assert banned == ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
     assert len(probe_ids(tokenizer)) > 10
 

@@ -4,10 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from transformers import AutoProcessor
 
 from geoagent_rl.policy.model import load_policy
-from geoagent_rl.policy.prompt import encode
+from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import scenes
 from geoagent_rl.tiny.scene_draw import draw
@@ -58,7 +57,7 @@ def test_any_change_of_the_recipe_changes_the_name():
 
 
 def test_checkpoint_loads_and_sees_sixteen_image_tokens(built):
-    processor = AutoProcessor.from_pretrained(built)
+    processor = load_processor(str(built))
     policy = load_policy(str(built))
     prompt = encode(processor, draw(scenes.scene_at("heldout", 0, 0)[0]), "tiny", 200_000)
     assert prompt.ids.count(policy.network.config.image_token_id) == 16
@@ -67,6 +66,6 @@ def test_checkpoint_loads_and_sees_sixteen_image_tokens(built):
 
 
 def test_hedges_are_single_tokens_that_no_committed_text_uses(built):
-    tokenizer = AutoProcessor.from_pretrained(built).tokenizer
+    tokenizer = load_processor(str(built)).tokenizer
     assert len(set(tiny.hedge_ids(tokenizer))) == len(hedges()) >= 4
     assert set(hedges()) < set(phrases())

@@ -2,12 +2,15 @@
 never saw.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoagent_rl.policy import prompt
+from geoagent_rl.policy.families import FAMILIES
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.tiny import scenes
 from geoagent_rl.tiny.scene_text import cot
@@ -90,5 +93,6 @@ def test_special_tokens_are_single_and_the_vision_ones_banned(tokenizer):
         [k] for k in range(len(SPECIAL_TOKENS))
     ]
     vision = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    assert set(prompt.banned_ids(tokenizer)) == set(tokenizer.convert_tokens_to_ids(vision))
+    processor = prompt.Processor(SimpleNamespace(tokenizer=tokenizer), FAMILIES["qwen2_5_vl"])
+    assert set(prompt.banned_ids(processor)) == set(tokenizer.convert_tokens_to_ids(vision))
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.pad_token == "<|endoftext|>"

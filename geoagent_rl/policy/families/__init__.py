@@ -1,0 +1,47 @@
+"""The families of policies, by the model_type of a checkpoint's config.json."""
+
+from __future__ import annotations
+
+from geoagent_rl.config import Config
+from geoagent_rl.policy.families.family import Family
+from geoagent_rl.policy.families.qwen2_5_vl import Qwen25VL
+from geoagent_rl.types import UserError
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (Qwen25VL(),)}
+
+
+def family_named(model_type: str, where: str) -> Family:
+    """Return a family. Raises UserError, which names `where`, for one that is not here."""
+    if model_type not in FAMILIES:
+        known = ", ".join(f"{family.title} ({name})" for name, family in FAMILIES.items())
+        raise UserError(
+            f"{where}: a policy of the kind {model_type or 'unnamed'} is not supported; there are {known}"
+        )
+    return FAMILIES[model_type]
+
+
+def family_of(model: str) -> Family:
+    """Return the family of a checkpoint, directory or hub name, by its config.json.
+
+    Raises UserError where there is none or it is not supported."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(model)
+    except OSError as error:
+        raise UserError(f"no policy model {model}: {str(error).splitlines()[0]}") from None
+    return family_named(config.get("model_type", ""), model)
+
+
+def check_family(family: Family, config: Config) -> None:
+    """Raise UserError for settings that the family cannot have."""
+    if config.learner.share_prompts and not family.shares_prompts:
+        raise UserError(
+            f"learner.share_prompts=true: {family.title} has layers that carry a state from token to "
+            "token, so completions behind one prompt would see each other; set it to false"
+        )
+    if config.rollout.gpus_per_engine == 0 and not family.cpu_engine:
+        raise UserError(
+            f"rollout.gpus_per_engine=0: vLLM's attention on CPUs ignores that {family.title}'s image "
+            "tokens see one another, so it would sample from another policy; give it GPUs"
+        )
