@@ -20,11 +20,15 @@ import torch
 from torch import Tensor
 
 from geoagent_rl.policy.digest import read_weights
+from geoagent_rl.policy.families import FAMILIES
 
 PACKED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
+    "in_proj_qkvz": ("in_proj_qkv", "in_proj_z"),
+    "in_proj_ba": ("in_proj_b", "in_proj_a"),
 }
+VISION = {module for family in FAMILIES.values() for module in family.vision_modules}
 ENDS = ("embed_tokens.weight", "lm_head.weight", "norm.weight")  # beside the layers
 
 
@@ -179,7 +183,7 @@ def layer_name(name: str) -> str:
     """Return a tensor's or module's name from "layers." on, which every naming of it shares.
 
     Outside the layers: its last two words; the vision tower's names stay as they are."""
-    if "visual" in name:
+    if any(module in name for module in VISION):
         return name
     before, found, after = name.rpartition("layers.")
     if found and (not before or before.endswith(".")):

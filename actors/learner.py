@@ -31,7 +31,7 @@ from geoagent_rl.grpo.samples import TrainGroup, TrainSample, token_ids, train_g
 from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
-from geoagent_rl.policy.families import check_family
+from geoagent_rl.policy.families import check_learner
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.prompt import banned_ids, completion_ids, load_processor, probe_ids
 from geoagent_rl.policy.rows import attention_balance, head_size
@@ -71,7 +71,7 @@ class Learner:
         limit = COLLECTIVE_SHARE * c.timeout_s
         start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
         self.processor = load_processor(model_dir)
-        check_family(self.processor.family, config)
+        check_learner(self.processor.family, config)
         self.policy = policy_model.load_policy(
             model_dir,
             config.policy.dtype,

@@ -26,7 +26,7 @@ from actors.vllm_engine import (
 )
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
-from geoagent_rl.policy.families import check_family
+from geoagent_rl.policy.families import check_engine
 from geoagent_rl.policy.prompt import (
     banned_ids,
     end_id,
@@ -80,7 +80,7 @@ class RolloutEngine:
         begin = time.monotonic()
         hide_others(self.config.rollout.gpus_per_engine)
         processor = load_processor(self.model)
-        check_family(processor.family, self.config)
+        check_engine(processor.family, self.config)
         self.tokenizer = processor.tokenizer
         policy = self.config.policy
         text = prompt_text(processor, policy.system_prompt, policy.user_prompt)

@@ -14,7 +14,7 @@ from geoagent_rl.files import write_text
 
 LORA = "full fine-tuning (LoRA here)"
 TOOLS = "the tool loop"
-QWEN3 = "its model, Qwen3-VL (Qwen2.5-VL-7B here)"
+EXPERTS = "its model, the mixture of experts Qwen3-VL-30B-A3B (the dense 8B here)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,6 @@ RECIPES = (
         "the follow-up of GeoAgent's authors, code",
         (
             LORA,
-            "its model, Qwen3.5",
             "selection of the data by K samples",
             "a strict form that pays 0 on a refusal",
         ),
@@ -58,10 +57,12 @@ RECIPES = (
         "Geo-ADAPT, stage 2",
         "recipes/geo-adapt.yaml",
         "arXiv 2603.13628, third-party text",
-        (LORA, QWEN3, "its constants (unpublished)", "stage 1 (detector, depth labels)"),
+        (LORA, "its constants (unpublished)", "stage 1 (detector, depth labels)"),
     ),
-    Recipe("geospot a", "recipes/geospot-a.yaml", "code", (QWEN3, "rounding to 1/5000")),
-    Recipe("geospot b", "recipes/geospot-b.yaml", "code", (QWEN3, "forms c to f (several turns)")),
+    Recipe("geospot a", "recipes/geospot-a.yaml", "code", (EXPERTS, "rounding to 1/5000")),
+    Recipe(
+        "geospot b", "recipes/geospot-b.yaml", "code", (EXPERTS, "forms c to f (several turns)")
+    ),
     Recipe(
         "SeekWorld",
         "recipes/seekworld.yaml",
@@ -78,13 +79,13 @@ RECIPES = (
         "REVERSE",
         "recipes/reverse.yaml",
         "arXiv 2605.26861, code",
-        (LORA, QWEN3, TOOLS, "the tool reward, .3 of the total"),
+        (LORA, TOOLS, "the tool reward, .3 of the total"),
     ),
     Recipe(
         "Thinking with Map",
         "recipes/thinking-with-map.yaml",
         "arXiv 2601.05432",
-        (LORA, QWEN3, TOOLS),
+        (LORA, EXPERTS, TOOLS),
     ),
     Recipe(
         "SpotAgent",

@@ -42,9 +42,32 @@ class Vision:
 
 
 @dataclass(frozen=True, slots=True)
+class Recurrent:
+    """The layers of a language model that have a gated delta rule in place of attention.
+
+    layers: how many; key, value: width of all heads; heads: of values."""
+
+    layers: int
+    key: int
+    value: int
+    heads: int
+    conv: int = 4
+
+    def linears(self, hidden: int) -> tuple[tuple[int, int], ...]:
+        """Return (inputs, outputs) of a layer's maps that take an adapter: qkv, z, out."""
+        return ((hidden, 2 * self.key + self.value), (hidden, self.value), (self.value, hidden))
+
+    def other_parameters(self, hidden: int) -> int:
+        """Return all else in a layer: convolution, the maps a and b, decay, steps, norm."""
+        convolution = self.conv * (2 * self.key + self.value)
+        return convolution + 2 * hidden * self.heads + 2 * self.heads + self.value // self.heads
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """The shape of a language model, with a vision tower or without. norms: of width `hidden` in a
-    layer; group: of GPTQ-INT4 weights, 0 where they are not quantised.
+    layer; gated: queries bring a gate of their own width; recurrent: some of the layers; group: of
+    GPTQ-INT4 weights, 0 where they are not quantised.
     """
 
     hidden: int
@@ -58,6 +81,8 @@ class Architecture:
     qkv_bias: bool = True
     qk_norm: bool = False
     norms: int = 2
+    gated: bool = False
+    recurrent: Recurrent | None = None
     vision: Vision | None = None
     group: int = 0
     chars_per_token: float = 4.2  # of English text; Qwen's tokenizer
@@ -67,27 +92,46 @@ class Architecture:
         """(inputs, outputs) of a layer's linear maps: q, k, v, o, gate, up, down. LoRA sits on all
         of them.
         """
-        q, kv, h, f = (
-            self.heads * self.head_dim,
-            self.kv_heads * self.head_dim,
-            self.hidden,
-            self.mlp,
-        )
-        return ((h, q), (h, kv), (h, kv), (q, h), (h, f), (h, f), (f, h))
+        q, kv, h = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden
+        asked = 2 * q if self.gated else q
+        return ((h, asked), (h, kv), (h, kv), (q, h), *self.mlp_linears)
+
+    @property
+    def mlp_linears(self) -> tuple[tuple[int, int], ...]:
+        """(inputs, outputs) of gate, up and down."""
+        h, f = self.hidden, self.mlp
+        return ((h, f), (h, f), (f, h))
+
+    @property
+    def attention_layers(self) -> int:
+        """Return how many layers have attention, and so a key-value cache."""
+        return self.layers - (self.recurrent.layers if self.recurrent else 0)
+
+    @property
+    def all_linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of the linear maps of all layers."""
+        found = list(self.linears) * self.attention_layers
+        if self.recurrent:
+            layer = (*self.recurrent.linears(self.hidden), *self.mlp_linears)
+            found += list(layer) * self.recurrent.layers
+        return found
 
     @property
     def linear_parameters(self) -> int:
         """Return the parameters of the language model's layers, without biases."""
-        return self.layers * sum(i * o for i, o in self.linears)
+        return sum(i * o for i, o in self.all_linears)
 
     @property
     def other_parameters(self) -> int:
         """Embeddings, head, biases and norms of the language model: what GPTQ leaves alone."""
         biases = sum(o for _, o in self.linears[:3]) if self.qkv_bias else 0
-        norms = self.norms * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
+        heads = 2 * self.head_dim if self.qk_norm else 0
+        others = self.recurrent
         return (
             self.vocab * self.hidden * (1 if self.tied else 2)
-            + self.layers * (biases + norms)
+            + self.layers * self.norms * self.hidden
+            + self.attention_layers * (biases + heads)
+            + (others.layers * others.other_parameters(self.hidden) if others else 0)
             + self.hidden
         )
 
@@ -105,18 +149,18 @@ class Architecture:
         zero per group where quantised."""
         if not self.group:
             return self.parameters * BYTES[dtype]
-        per_layer = sum(
-            i * o // 2 + math.ceil(i / self.group) * o * 5 // 2 + 4 * i for i, o in self.linears
+        quantised = sum(
+            i * o // 2 + math.ceil(i / self.group) * o * 5 // 2 + 4 * i for i, o in self.all_linears
         )
-        return self.layers * per_layer + 2 * (self.parameters - self.linear_parameters)
+        return quantised + 2 * (self.parameters - self.linear_parameters)
 
     def lora_parameters(self, rank: int) -> int:
         """Return the number of parameters of an adapter of this rank."""
-        return self.layers * sum(rank * (i + o) for i, o in self.linears)
+        return sum(rank * (i + o) for i, o in self.all_linears)
 
     def kv_bytes(self, dtype: str) -> int:
         """Return the bytes of the key-value cache, per token."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * BYTES[dtype]
+        return 2 * self.attention_layers * self.kv_heads * self.head_dim * BYTES[dtype]
 
     def image_tokens(self, max_pixels: int) -> int:
         """Return the tokens of a photograph that fills the pixel budget (smaller ones have

@@ -269,6 +269,8 @@ def has_old_names(base: Path, family: Family) -> bool:
     """Whether a checkpoint directory has the family's older names: the tower's tell ("visual.…",
     not "model.visual.…").
     """
+    if not family.old_names:
+        return False
     _, tower = family.old_names[0]
     index = base / "model.safetensors.index.json"
     if index.exists():

@@ -137,7 +137,7 @@ def completion_ids(processor: Processor, text: str, uid: str = "") -> tuple[int,
     Raises UserError, naming `uid`, for a text with special tokens of the model (<|image_pad|>)."""
     tokenizer = processor.tokenizer
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    special = set(tokenizer.all_special_ids) | set(banned_ids(processor))
+    special = {*tokenizer.all_special_ids, *banned_ids(processor), end_id(processor)}
     if found := special & set(ids):
         token = tokenizer.convert_ids_to_tokens(min(found))
         raise UserError(f"{uid}: the text holds {token}, a special token of the model; remove it")

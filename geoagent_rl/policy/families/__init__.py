@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from geoagent_rl.config import Config
 from geoagent_rl.policy.families.family import Family
+from geoagent_rl.policy.families.gemma3 import Gemma3
+from geoagent_rl.policy.families.internvl import InternVL
 from geoagent_rl.policy.families.qwen2_5_vl import Qwen25VL
+from geoagent_rl.policy.families.qwen3_5 import Qwen35
+from geoagent_rl.policy.families.qwen3_vl import Qwen3VL
 from geoagent_rl.types import UserError
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (Qwen25VL(),)}
+FAMILIES: dict[str, Family] = {
+    family.model_type: family for family in (Qwen25VL(), Qwen3VL(), Qwen35(), InternVL(), Gemma3())
+}
 
 
 def family_named(model_type: str, where: str) -> Family:
@@ -33,13 +39,17 @@ def family_of(model: str) -> Family:
     return family_named(config.get("model_type", ""), model)
 
 
-def check_family(family: Family, config: Config) -> None:
-    """Raise UserError for settings that the family cannot have."""
+def check_learner(family: Family, config: Config) -> None:
+    """Raise UserError for settings with which the family cannot learn."""
     if config.learner.share_prompts and not family.shares_prompts:
         raise UserError(
             f"learner.share_prompts=true: {family.title} has layers that carry a state from token to "
             "token, so completions behind one prompt would see each other; set it to false"
         )
+
+
+def check_engine(family: Family, config: Config) -> None:
+    """Raise UserError for settings with which the family cannot generate."""
     if config.rollout.gpus_per_engine == 0 and not family.cpu_engine:
         raise UserError(
             f"rollout.gpus_per_engine=0: vLLM's attention on CPUs ignores that {family.title}'s image "
