@@ -120,10 +120,12 @@ class Gemma3(Family):
         window = config.text_config.sliding_window
 
         def full(r: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return sees(r, q, k) & ((q >= k) | (shown[r, q] & shown[r, k]))
+            seen: Tensor = sees(r, q, k) & ((q >= k) | (shown[r, q] & shown[r, k]))
+            return seen
 
         def near(r: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return full(r, q, k) & (positions[r, q] - positions[r, k] < window)
+            seen: Tensor = full(r, q, k) & (positions[r, q] - positions[r, k] < window)
+            return seen
 
         return {
             "full_attention": blocks_where(full, batch),
@@ -133,8 +135,9 @@ class Gemma3(Family):
     def shape(self, config: Mapping[str, Any]) -> Architecture:
         """Take the 4B's values for what is left out."""
         text, vision = TEXT | config["text_config"], TOWER | config["vision_config"]
-        sizes = (vision[name] for name in TOWER)
-        tower = siglip(*sizes, text["hidden_size"], config.get("mm_tokens_per_image", 256))
+        depth, hidden, mlp, side, patch = (vision[name] for name in TOWER)
+        tokens = config.get("mm_tokens_per_image", 256)
+        tower = siglip(depth, hidden, mlp, side, patch, text["hidden_size"], tokens)
         return text_shape(text, tied=True, qkv_bias=False, qk_norm=True, norms=4, vision=tower)
 
 

@@ -48,8 +48,19 @@ def internvl3_5(
     hidden: int, layers: int, heads: int, mlp: int, large: bool = False, tied: bool = False
 ) -> Architecture:
     """Return the shape of a published InternVL3.5, whose language model is a Qwen3."""
-    vision, norms = tower(hidden, large), {"qkv_bias": False, "qk_norm": True}
-    return Architecture(hidden, layers, heads, 8, 128, mlp, 151936, tied, vision=vision, **norms)
+    return Architecture(
+        hidden,
+        layers,
+        heads,
+        8,
+        128,
+        mlp,
+        151936,
+        tied,
+        qkv_bias=False,
+        qk_norm=True,
+        vision=tower(hidden, large),
+    )
 
 
 def tower(out: int, large: bool) -> Vision:

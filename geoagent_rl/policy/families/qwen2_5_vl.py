@@ -5,7 +5,7 @@ Later Qwen families differ in what qwen3_vl.py says."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from geoagent_rl.policy.architecture import Architecture, Vision, text_shape
 from geoagent_rl.policy.families.family import Family
@@ -47,7 +47,10 @@ class Qwen25VL(Family):
         "<|video_pad|>",
     )
     vision_modules = ("visual",)
-    old_names = (("model.visual.", "visual."), ("model.language_model.", "model."))
+    old_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("model.visual.", "visual."),
+        ("model.language_model.", "model."),
+    )
     published = {
         "Qwen2.5-VL-3B": published(2048, 36, 16, 2, 11008, 151936, 3420),
         "Qwen2.5-VL-7B": published(3584, 28, 28, 4, 18944, 152064, 3420),
