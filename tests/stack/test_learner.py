@@ -188,8 +188,8 @@ def test_published_weights_are_the_policy(place, learners):
     """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the
     learner untouched.
     """
-    from geoagent_rl.policy.model import load_adapter, load_policy, load_processor
-    from geoagent_rl.policy.prompt import probe_ids
+    from geoagent_rl.policy.model import load_adapter, load_policy
+    from geoagent_rl.policy.prompt import load_processor, probe_ids
 
     probe = probe_ids(load_processor(place[0]).tokenizer)
     learner = learners()

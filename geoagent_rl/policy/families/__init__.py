@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from geoagent_rl.config import Config
+from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.policy.families.family import Family
 from geoagent_rl.policy.families.gemma3 import Gemma3
 from geoagent_rl.policy.families.internvl import InternVL
@@ -30,10 +33,8 @@ def family_of(model: str) -> Family:
     """Return the family of a checkpoint, directory or hub name, by its config.json.
 
     Raises UserError where there is none or it is not supported."""
-    from transformers import PreTrainedConfig
-
     try:
-        config, _ = PreTrainedConfig.get_config_dict(model)
+        config = json.loads((checkpoint_dir(model) / "config.json").read_text())
     except OSError as error:
         raise UserError(f"no policy model {model}: {str(error).splitlines()[0]}") from None
     return family_named(config.get("model_type", ""), model)
