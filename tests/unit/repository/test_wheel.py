@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import site
 import subprocess
 import sys
 import sysconfig
+import threading
 import zipfile
 from pathlib import Path
 
@@ -49,7 +52,9 @@ def installed(wheel, tmp_path_factory) -> Path:
     call(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=place)
     paths = {"base": str(place), "platbase": str(place)}
     packages = Path(sysconfig.get_path("purelib", "venv", vars=paths))
-    (packages / "borrowed.pth").write_text("\n".join(site.getsitepackages()))
+    # With their own .pth files, one of which mends torchvision (cluster/cli/media_mend.py).
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in site.getsitepackages()]
+    (packages / "borrowed.pth").write_text("".join(lines))
     return place / "bin"
 
 
@@ -78,6 +83,28 @@ def test_commands_work_outside_the_checkout(installed, tmp_path):
     assert found["country_code"] == "DE"
     assert "GLOBE" in call(program, "recipes", cwd=tmp_path, env=env)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_starts_outside_the_checkout(installed, tmp_path):
+    """Its configuration, its places and its scenes are there; tests/jobs runs the rest of it."""
+    few = [f"scenes.{split}=4" for split in ("sft", "train", "heldout", "hidden")]
+    command = [str(installed / "geoagent-rl"), "demo", *few, "run.dir=runs/mine"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=outside(tmp_path), stderr=subprocess.PIPE, text=True
+    ) as process:
+        limit = threading.Timer(100, process.kill)
+        limit.start()
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if re.match(r"reading .*hidden.*: \d", line):
+                process.send_signal(signal.SIGINT)
+                break
+        process.communicate()
+        limit.cancel()
+    assert process.returncode == 130, said
+    assert said[0] == f"run directory: {tmp_path / 'runs' / 'mine'}\n"
+    assert len(list((tmp_path / "runs/mine/data").rglob("*.jpg"))) == 16
 
 
 def test_a_file_of_ones_own_comes_first(installed, tmp_path):
