@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from geoagent_rl.config import Config
-from geoagent_rl.geo.providers import with_keys_there
 from geoagent_rl.types import UserError
 
 VARIABLE = "GEOAGENT_STORAGE"
@@ -48,6 +47,8 @@ def on_storage(config: Config) -> Config:
 
     What names no existing file (hub names, "scenes", "tiny") stays as it is. Raises UserError as
     `with_run_dir` does."""
+    from geoagent_rl.geo.providers import with_keys_there  # loads geopy, later than the first line
+
     config, root = with_run_dir(config), storage_root()
 
     def existing(path: str) -> str:

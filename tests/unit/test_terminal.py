@@ -1,12 +1,19 @@
 """What a long command says while it runs: what begins, that it goes on, how long it took."""
 
+import contextlib
+import os
+import pty
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 
 from geoagent_rl import terminal
 from geoagent_rl.terminal import phase, progress, say
+
+TERMINAL = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
 
 
 @pytest.fixture
@@ -63,3 +70,26 @@ def test_nothing_is_said_twice_where_something_was_said(monkeypatch, capsys):
             advance(step, 10)
             say(f"step {step}")
     assert capsys.readouterr().err == "".join(f"step {step}\n" for step in range(10))
+
+
+def test_in_a_terminal_a_clock_runs_and_lines_stay_above_it():
+    """A real terminal, of this process' own: what it was sent is looked at."""
+    script = (
+        "import time\n"
+        "from geoagent_rl.terminal import phase, progress, say\n"
+        "with phase('loading'):\n    time.sleep(1.3)\n"
+        "with progress('GRPO') as advance:\n    advance(3, 4)\n    say('step 3')\n    time.sleep(0.2)\n"
+    )
+    master, slave = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", script], stderr=slave, env=TERMINAL) as process:
+        os.close(slave)
+        sent = b""
+        with contextlib.suppress(OSError):  # the terminal's other end is closed
+            while data := os.read(master, 65536):
+                sent += data
+        assert process.wait(30) == 0
+    os.close(master)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", sent.decode())
+    assert "0:00:01" in shown and "so far" not in shown
+    assert re.search(r"loading: \d\.\d s", shown) and "3/4" in shown
+    assert re.search(r"[\r\n]step 3\r?\n", shown)  # a line of its own

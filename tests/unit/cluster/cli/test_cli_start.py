@@ -23,6 +23,7 @@ HEAVY = (
     "scipy",
     "starlette",
     "sentence_transformers",
+    "geopy",
 )
 SCRIPT = f"""
 import json, sys
@@ -68,7 +69,7 @@ main.main()
 def test_a_long_command_names_its_run_directory_before_anything_heavy_is_loaded(
     words, module, function, tmp_path
 ):
-    heavy = ("torch", "ray", "vllm", "deepspeed", "transformers")
+    heavy = ("torch", "ray", "vllm", "deepspeed", "transformers", "geopy")
     words = [*words, "--config", str(CONFIGS / "local.yaml")]
     script = FIRST_LINES.format(words=words, module=module, function=function, heavy=heavy)
     done = subprocess.run(
@@ -84,3 +85,10 @@ def test_a_long_command_names_its_run_directory_before_anything_heavy_is_loaded(
 def test_the_version_is_that_of_the_installed_package():
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0 and done.stdout.strip() == f"geoagent-rl {version('geoagent-rl')}"
+
+
+def test_the_shell_completes_commands():
+    words = {"COMP_WORDS": "geoagent-rl tr", "COMP_CWORD": "1"}
+    asked = CliRunner(env={"_GEOAGENT_RL_COMPLETE": "complete_bash", **words})
+    done = asked.invoke(app, [], prog_name="geoagent-rl")
+    assert done.stdout.split() == ["train"]
