@@ -11,17 +11,15 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from actors.gpu_share import hide_others, turn
 from actors.vllm_engine import judge_engine_args, start_engine, within
 from geoagent_rl.config.reward import JudgeConfig
-from geoagent_rl.rewards.consistency_prompt import FORM, messages, question, read_answer
+from geoagent_rl.rewards.consistency_prompt import FORM, constant_parts, question, read_answer
 from geoagent_rl.rewards.judge_models import judge_checkpoint
 from geoagent_rl.rewards.services import JudgeItem, Verdict
 from geoagent_rl.types import InfraError
 
-HERE = "\ue000"  # stands for the question when the constant rest of the prompt is tokenised
 TIMEOUT_S = 120.0  # for one verdict, waiting in the engine's queue included
 
 
@@ -113,14 +111,3 @@ class ConsistencyAgent:
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None
-
-
-def constant_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of everything before and after the question, thinking switched off where the template
-    knows how.
-    """
-    text = tokenizer.apply_chat_template(
-        messages(HERE), tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
-    head, tail = text.split(HERE)
-    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (head, tail))

@@ -20,6 +20,7 @@ from cluster.cli.ablate import ablate
 from cluster.cli.config import config_app
 from cluster.cli.data import Json
 from cluster.cli.evaluation import eval_app
+from cluster.cli.judge import judge_app
 from cluster.cli.live import cluster_demo, scale, status
 from cluster.cli.local import app, run_app
 from cluster.cli.monitor import monitor
@@ -33,6 +34,7 @@ from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import UserError
 
 app.add_typer(reward_app, name="reward")
+app.add_typer(judge_app, name="judge")
 app.add_typer(config_app, name="config")
 app.command()(scale)
 app.command()(status)

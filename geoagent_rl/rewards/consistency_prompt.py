@@ -8,9 +8,11 @@ engines."""
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from geoagent_rl.rewards.services import JudgeItem
 
+HERE = "\ue000"  # stands for the question when the constant rest of the prompt is tokenised
 MAX_CHARS = 48  # of a conclusion; the longest country name of the gazetteer has 44
 
 SYSTEM = """\
@@ -78,6 +80,17 @@ def messages(user: str) -> list[dict[str, str]]:
             {"role": "assistant", "content": answer(conclusion)},
         ]
     return [*messages, {"role": "user", "content": user}]
+
+
+def constant_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of everything before and after the question, thinking switched off where the template
+    knows how.
+    """
+    text = tokenizer.apply_chat_template(
+        messages(HERE), tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    head, tail = text.split(HERE)
+    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (head, tail))
 
 
 def read_answer(text: str) -> str:

@@ -167,7 +167,7 @@ def _summary(changes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     largest = [
         {name: value for name, value in change.items() if name not in inner}
         for change in sorted(changes, key=rank)[:LARGEST]
-        if change["largest_advantage_change"]
+        if change["largest_advantage_change"] > TOLERANCE
     ]
     scored = both("scored")
     means = [total / n if n else None for total, n in zip(both("sums"), scored, strict=True)]

@@ -15,23 +15,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import random
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from geoagent_rl.rewards.consistency_prompt import EXAMPLES, SYSTEM, answer, messages, question
 from geoagent_rl.rewards.judge_models import TINY
+from geoagent_rl.rewards.judge_training import BATCH, Pair, accuracy, batches, encode, fit
 from geoagent_rl.rewards.services import LEVELS
-from geoagent_rl.tiny.judge_examples import Example, examples, world_names
+from geoagent_rl.tiny.judge_examples import examples, world_names
 from geoagent_rl.tiny.scene_text import phrases
 from geoagent_rl.tiny.scene_world import places
 from geoagent_rl.tiny.tokenizer import CHAT_TEMPLATE, IM_END, PAD, SPECIAL_TOKENS, byte_symbols
@@ -45,14 +43,9 @@ FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-Pair = tuple[list[int], list[int]]  # token ids of a prompt and of its answer
 NAME_TOKENS = 1500  # pieces of names, from the names of the whole world
-BATCH, RATE, EASY, HARD = (
-    32,
-    3e-3,
-    300,
-    1500,
-)  # steps with the scenes' names, then with those of the whole world too
+# steps with the scenes' names, then with those of the whole world too
+RATE, EASY, HARD = 3e-3, 300, 1500
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -159,82 +152,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(config).float()
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, made: list[Example]) -> list[Pair]:
-    """Return the ids of each example, in the very form in which the agent asks."""
-    here = "\ue000"
-    text = tokenizer.apply_chat_template(messages(here), tokenize=False, add_generation_prompt=True)
-    head, tail = (tokenizer(part)["input_ids"] for part in text.split(here))
-    pairs = []
-    for item, conclusion in made:
-        asked = tokenizer(question(item), split_special_tokens=True)["input_ids"]
-        pairs.append(
-            (
-                [*head, *asked, *tail],
-                [*tokenizer(answer(conclusion))["input_ids"], tokenizer.eos_token_id],
-            )
-        )
-    return pairs
-
-
-def batches(pairs: list[Pair], seed: int) -> Iterator[list[Pair]]:
-    """Yield batches of similar length, in random order within stretches of 16."""
-    shuffle = random.Random(seed).shuffle
-    for start in range(0, len(pairs), 16 * BATCH):
-        stretch = sorted(
-            pairs[start : start + 16 * BATCH], key=lambda pair: len(pair[0]) + len(pair[1])
-        )
-        cut = [stretch[i : i + BATCH] for i in range(0, len(stretch), BATCH)]
-        shuffle(cut)
-        yield from cut
-
-
-def answer_logits(
-    model: Qwen3ForCausalLM, batch: list[Pair], pad: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return logits [tokens, vocabulary] and targets [tokens] of the answers' tokens, and the row
-    of each.
-    """
-    length = max(len(a) + len(b) for a, b in batch)
-    ids, targets = torch.full((len(batch), length), pad), torch.full((len(batch), length), -1)
-    for i, (asked, answered) in enumerate(batch):
-        ids[i, : len(asked) + len(answered)] = torch.tensor([*asked, *answered])
-        targets[i, len(asked) : len(asked) + len(answered)] = torch.tensor(answered)
-    hidden, targets = model.model(ids).last_hidden_state[:, :-1], targets[:, 1:]
-    kept = targets >= 0
-    return model.lm_head(hidden[kept]), targets[kept], kept.nonzero()[:, 0]
-
-
-@torch.no_grad()
-def accuracy(model: Qwen3ForCausalLM, pairs: list[Pair], pad: int) -> float:
-    """Return the share of answers whose every token is the most likely one."""
-    right = 0
-    for start in range(0, len(pairs), 100):
-        batch = pairs[start : start + 100]
-        logits, targets, rows = answer_logits(model, batch, pad)
-        right += len(batch) - len(set(rows[logits.argmax(-1) != targets].tolist()))
-    return right / len(pairs)
-
-
 def train(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """Train on easy examples, then on hard ones: about 5 minutes on one free core."""
     model = make_model(tokenizer)
     pad = tokenizer.pad_token_id
     easy = encode(tokenizer, examples(EASY * BATCH, seed=1, foreign=0.0, other_phrasing=0.2))
     hard = encode(tokenizer, examples(HARD * BATCH, seed=2))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, RATE, total_steps=EASY + HARD, pct_start=0.05
-    )
-    for step, batch in enumerate((*batches(easy, 1), *batches(hard, 2)), 1):
-        logits, targets, _ = answer_logits(model, batch, pad)
-        loss = cross_entropy(logits, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            print(f"step {step} of {EASY + HARD}: loss {loss.item():.3f}", flush=True)
+    fit(model, [*batches(easy, 1), *batches(hard, 2)], pad, RATE)
     return model
 
 

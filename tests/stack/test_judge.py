@@ -121,7 +121,7 @@ from vllm import LLM, SamplingParams
 from actors import cpu_gptq
 from actors.vllm_engine import judge_engine_args
 from geoagent_rl.config.reward import JudgeConfig
-from geoagent_rl.tiny.judge_build import encode
+from geoagent_rl.rewards.judge_training import encode
 from geoagent_rl.tiny.judge_examples import examples
 from geoagent_rl.rewards.judge_models import TINY
 

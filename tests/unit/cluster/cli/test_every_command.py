@@ -63,6 +63,8 @@ ELSEWHERE = {
     "test_evaluation_with_the_judge_and_going_on_where_it_stopped",
     "predict": "unit/prediction/test_predict.py::"
     "test_the_command_line_locates_a_folder_with_a_real_checkpoint",
+    "judge distil": "unit/rewards/test_distil.py::"
+    "test_the_command_writes_a_judge_that_answers_and_says_what_it_is_worth",
     "export": "unit/policy/test_export.py::"
     "test_the_exported_checkpoint_gives_the_same_answers_in_plain_transformers",
     "monitor": "stack/test_stop_signal.py::test_a_stopped_server_exits_with_130",
