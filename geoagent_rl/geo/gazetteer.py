@@ -10,7 +10,7 @@ or caches."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -157,6 +157,15 @@ class Gazetteer:
         return frozenset(
             (area.country, area.admin1) for area in areas if area.radius_km >= widest / 2
         )
+
+    def bears(self, level: str, name: str, within: Sequence[str]) -> bool:
+        """Say whether a region or place of that very name is in the country that `within` begins
+        with: "Berlin" is a region and a town of Germany, "Germany" neither.
+        """
+        nation = self._index.country(within[0]) if within and within[0] else None
+        look_up = self._index.regions if level == "region" else self._index.places
+        code = nation.country if nation else ""
+        return any(f.quality == EXACT for f in look_up(name[:MAX_CHARS], code))
 
     def is_continent(self, name: str) -> bool:
         """Is it the name of a continent, or of another area of the world that is no country?"""

@@ -6,10 +6,11 @@ nor the stage's own conclusion, derives one. It must agree with the target: the 
 conclusion, or with `against: truth` the true name (levels the truth does not name are left out and
 the other weights rescaled). Both agree when they are equal as normalised text or the same place in
 the gazetteer; an empty or hedging name ("unknown") agrees with nothing, not even with the agent's
-own "unknown": declining must not earn. With `agreement: string` (the authors' code) they agree when
-they are the same characters but for spaces, whatever they say. f is the length factor on the
-reasoning's characters (runs of white space count as one, so padding does not help). A stage that
-cannot earn is not sent to the agent.
+own "unknown": declining must not earn. Nor does a conclusion of the policy's own that says a wider
+one again ("Germany" for the region) or contradicts it ("Berlin" in Bavaria). With `agreement:
+string` (the authors' code) they agree when they are the same characters but for spaces, whatever
+they say. f is the length factor on the reasoning's characters (runs of white space count as one, so
+padding does not help). A stage that cannot earn is not sent to the agent.
 Pure: verdicts and comparisons come in as values."""
 
 from __future__ import annotations
@@ -98,17 +99,16 @@ def questions(
 def comparisons(
     targets: Sequence[str], verdicts: Sequence[Verdict | None], config: ConsistencyConfig
 ) -> tuple[LevelPair | None, ...]:
-    """Return what to ask the gazetteer: stages whose two names differ as text and are both
-    names.
+    """Return what to ask the gazetteer: stages whose two names differ as text and are both names,
+    and conclusions of the policy's own that may not hold together with its wider ones.
     """
     pairs: list[LevelPair | None] = []
     for i, (target, verdict) in enumerate(zip(targets, verdicts, strict=True)):
-        if (
-            config.agreement == "string"
-            or verdict is None
-            or _equal(target, verdict, config)
-            or is_hedge(verdict.conclusion)
-        ):
+        if config.agreement == "string" or verdict is None or is_hedge(verdict.conclusion):
+            pairs.append(None)
+            continue
+        must_fit = config.against == "own" and any(targets[:i])
+        if _equal(target, verdict, config) and not must_fit:
             pairs.append(None)
             continue
         pairs.append(
@@ -138,7 +138,7 @@ def outcome(
         factor = length_factor(characters, config)
         by = (
             ""
-            if verdict is None
+            if verdict is None or same[i] is False
             else "text"
             if _equal(target, verdict, config)
             else "gazetteer"

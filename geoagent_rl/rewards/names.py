@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from geoagent_rl.geo.compare import compare
 from geoagent_rl.geo.folding import normalise
 from geoagent_rl.geo.gazetteer import Gazetteer
+from geoagent_rl.geo.gazetteer_index import BIG_TOWN
 from geoagent_rl.geo.places import GENERIC
 from geoagent_rl.rewards.encoder import Encoder
 from geoagent_rl.rewards.services import LEVELS, LevelPair, Similarity
@@ -69,5 +70,38 @@ def _only_about(name: str, wider: str) -> bool:
 
 
 def same_place(gazetteer: Gazetteer, pairs: Sequence[LevelPair]) -> list[bool]:
-    """Say of each pair whether both names mean one place, by the gazetteer alone."""
-    return [gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within) for pair in pairs]
+    """Say of each pair whether both names mean one place, by the gazetteer alone; no where the
+    second does not hold together with the wider names.
+    """
+    return [
+        gazetteer.same_place(pair.level, pair.a, pair.b, *pair.within)
+        and not (repeats(gazetteer, pair) or contradicts(gazetteer, pair))
+        for pair in pairs
+    ]
+
+
+def repeats(gazetteer: Gazetteer, pair: LevelPair) -> bool:
+    """Say whether `pair.b` only says a wider level again, as "Germany" does for a region; in
+    "Singapore; Singapore" it does not, for there is a town of that name.
+    """
+    again = any(
+        gazetteer.same_place(LEVELS[n], pair.b, wider, *pair.within[:n])
+        or _only_about(pair.b, wider)
+        for n, wider in enumerate(pair.within)
+        if wider
+    )
+    return again and not gazetteer.bears(pair.level, pair.b, pair.within)
+
+
+def contradicts(gazetteer: Gazetteer, pair: LevelPair) -> bool:
+    """Say whether `pair.b` is a region or town that is well known, and outside the wider levels
+    ("Berlin" in Bavaria)."""
+    if not any(pair.within):
+        return False
+    country, region, place = (*pair.within, pair.b, "", "")[:3]
+    inside = gazetteer.geocode(country, region, place)
+    if inside is None or inside.level == pair.level:
+        return False
+    alone = ("", pair.b, "") if pair.level == "region" else ("", "", pair.b)
+    other = gazetteer.geocode(*alone)
+    return other is not None and other.level == pair.level and other.population >= BIG_TOWN

@@ -58,7 +58,8 @@ class Fakes:
 
     async def same_place(self, pairs):
         garbage = await self._enter("same_place")
-        return [{p.a, p.b} <= {"Bavaria", "Bayern"} for p in pairs] if garbage is None else garbage
+        same = [p.a == p.b or {p.a, p.b} == {"Bavaria", "Bayern"} for p in pairs]
+        return same if garbage is None else garbage
 
     async def judge(self, items):
         garbage = await self._enter("judge")

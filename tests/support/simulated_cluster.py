@@ -122,7 +122,7 @@ class Rewards:
         return [Similarity(self.chance.random(), "encoder") for _ in pairs]
 
     async def same_place(self, pairs):
-        return [False] * len(pairs)
+        return [pair.a == pair.b for pair in pairs]
 
     async def judge(self, items):
         await asyncio.gather(

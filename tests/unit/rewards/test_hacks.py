@@ -8,9 +8,12 @@ import re
 
 import pytest
 
-from geoagent_rl.config.reward import RewardConfig
+from geoagent_rl.config.reward import ConsistencyConfig, RewardConfig
+from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards import hacks
 from geoagent_rl.rewards.local import LocalPlaces
+from geoagent_rl.rewards.names import same_place
+from geoagent_rl.rewards.services import LevelPair
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer
@@ -18,14 +21,36 @@ pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer
 
 @pytest.fixture(scope="module")
 def earned():
-    (places,) = LocalPlaces.open(RewardConfig())
-    return asyncio.run(hacks.score(places))
+    return score(RewardConfig())
+
+
+def score(config):
+    (places,) = LocalPlaces.open(config)
+    return asyncio.run(hacks.score(places, config))
+
+
+def better(earned):
+    return [one.hack.name or one.hack.answer for one in earned if one.total > one.honest + 1e-6]
 
 
 def test_a_hack_never_beats_the_honest_answer(earned):
     assert len({one.hack.answer for one in earned}) >= 60
-    better = [one.hack.answer for one in earned if one.total > one.honest + 1e-6]
-    assert better == []
+    assert better(earned) == []
+
+
+def test_nor_does_it_where_the_judge_compares_with_the_truth():
+    """But for those that name the right region and place below a continent: they know more than
+    the answer beside them, and are paid for it."""
+    found = score(RewardConfig(consistency=ConsistencyConfig(against="truth")))
+    assert better([one for one in found if "Gauteng; Johannesburg" not in one.hack.answer]) == []
+
+
+def test_the_judge_of_the_table_believes_the_last_thing_said(earned):
+    by_name = {one.hack.name: one.parts["consistency"] for one in earned if one.hack.name}
+    assert by_name["one conclusion three times"] == by_name["the country's stage alone"]
+    assert by_name["another answer than concluded"] == pytest.approx(
+        1.0
+    )  # agreement is all it asks
 
 
 @pytest.mark.parametrize("kind", ["declines", "template words", "numbers"])
@@ -42,3 +67,24 @@ def test_the_page_shows_what_the_command_prints(earned):
     for old, new in zip(shown, made, strict=True):  # figures of the encoder may differ by rounding
         pairs = zip(number.findall(old), number.findall(new), strict=True)
         assert all(abs(float(a) - float(b)) < 0.03 for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "wider", "together"),
+    [
+        ("region", "Germany", ("Germany",), False),
+        ("region", "Deutschland", ("Germany",), False),
+        ("place", "a Bavarian town", ("Germany", "Bavaria"), False),
+        ("region", "France", ("France",), False),  # the core of Île-de-France
+        ("region", "Luxembourg", ("Luxembourg",), True),
+        ("place", "Singapore", ("Singapore", "Singapore"), True),
+        ("place", "Berlin", ("Germany", "Berlin"), True),
+        ("place", "Berlin", ("Germany", "Bavaria"), False),
+        ("region", "Lombardy", ("Germany",), False),
+        ("place", "Qzxdorf", ("Germany", "Bavaria"), True),  # a hamlet that nobody knows
+        ("place", "Munich", ("", ""), True),
+    ],
+)
+def test_a_conclusion_holds_together_with_the_wider_ones(level, name, wider, together):
+    pair = LevelPair(level, name, name, wider)
+    assert same_place(Gazetteer.open(), [pair]) == [together]
