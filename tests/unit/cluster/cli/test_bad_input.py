@@ -83,12 +83,14 @@ def test_bad_input_is_one_line_that_says_what_to_do(folder, monkeypatch, line, p
     )
 
 
-def test_an_unknown_country_is_noted(folder, monkeypatch, capsys):
-    assert said("data validate good", monkeypatch) == 0
-    assert (
-        "1 of 1 samples name a country that the gazetteer does not know (a: Narnia)"
-        in capsys.readouterr().out
+def test_an_unknown_country_is_noted_and_missing_names_are_a_problem(folder, monkeypatch, capsys):
+    assert said("data validate good", monkeypatch) == 1
+    noted, problem = (
+        "note: 1 of 1 samples name a country that the gazetteer does not know (a: Narnia)",
+        "problem: good: 1 of 1 samples lack some of their names",
     )
+    printed = capsys.readouterr().out
+    assert noted in printed and problem in printed
 
 
 def test_what_the_system_refuses_is_one_line_and_a_trace_with_debug(folder, monkeypatch):
