@@ -118,7 +118,8 @@ def weights_problem(model: Any, path: str) -> str:
         expected = own_share(module, parts)
         found = weight_of(module, expected) if kind == "weight" else getattr(module, kind)
         # as loading rounds; the kernels of some CPUs then keep biases in float32
-        expected = expected.to(module.weight.dtype).to(found.dtype)
+        loaded = getattr(module, "weight", found).dtype
+        expected = expected.to(loaded).to(found.dtype)
         if not torch.equal(found[: len(expected)].cpu(), expected):
             return f"{name} does not hold the {kind} in {path}"
     if tied:

@@ -272,7 +272,11 @@ def test_what_is_not_supported_is_refused_in_one_line(tmp_path):
     config.rollout.gpus_per_engine = 0
     with pytest.raises(UserError, match="Qwen3.5 has layers that carry a state"):
         check_learner(FAMILIES["qwen3_5"], config)
-    config.learner.share_prompts = False
+    config.rollout.swap = "adapter"
+    with pytest.raises(UserError, match="Qwen3.5's adapter cannot be checked; set it to merged"):
+        check_engine(FAMILIES["qwen3_5"], config)
+    config.rollout.swap, config.learner.share_prompts = "merged", False
+    check_engine(FAMILIES["qwen3_5"], config)
     check_learner(FAMILIES["qwen3_5"], config)
     with pytest.raises(UserError, match="Gemma 3's image tokens see one another"):
         check_engine(FAMILIES["gemma3"], config)
@@ -283,7 +287,7 @@ def test_what_is_not_supported_is_refused_in_one_line(tmp_path):
 class Llava(Family):
     """A family of the test's own, as CONTRIBUTING.md says."""
 
-    model_type, title = "llava", "LLaVA"
+    title = "LLaVA"
     banned = ("<IMG_CONTEXT>",)
 
     def image_budget(self, own, max_pixels):

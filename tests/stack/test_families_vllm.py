@@ -12,7 +12,7 @@ from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.families import FAMILIES
-from geoagent_rl.policy.model import Policy, load_policy, save_merged
+from geoagent_rl.policy.model import Policy, load_policy, save_adapter, save_merged
 from geoagent_rl.policy.prompt import banned_ids, encode, end_id, load_processor, probe_ids
 from geoagent_rl.types import PolicyVersion, Prompt, Sampling, Truth, UserError
 from tests.support import tiny_families, tiny_random
@@ -20,11 +20,12 @@ from tests.support import tiny_families, tiny_random
 PIXELS = 10_000
 
 
-def settings() -> Config:
+def settings(kind: str) -> Config:
     c = Config()
-    c.policy.max_pixels, c.rollout.swap, c.rollout.max_tokens = PIXELS, "merged", 24
+    swap = "adapter" if FAMILIES[kind].adapter_swap else "merged"
+    c.policy.max_pixels, c.rollout.swap, c.rollout.max_tokens = PIXELS, swap, 24
     c.rollout.max_model_len, c.rollout.memory, c.rollout.timeout_s = 512, 0.1, 120
-    c.learner.share_prompts = False
+    c.policy.lora_rank, c.rollout.temperature = 8, 0.7
     return c
 
 
@@ -44,35 +45,42 @@ def our_logprobs(policy: Policy, processor, rollout, image: str) -> torch.Tensor
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", [k for k, f in FAMILIES.items() if f.cpu_engine][1:])
-async def test_the_engines_logprobs_are_the_learners_before_and_after_a_swap(kind, tmp_path):
+async def test_the_engines_logprobs_are_the_learners_before_and_after_swaps(kind, tmp_path):
+    """Of the base, of an adapter beside it, of the same merged into it."""
     base = tiny_families.build(kind, tmp_path / "base")
-    policy, processor = load_policy(base, lora=(4, 8)).eval(), load_processor(base)
-    picture = tiny_random.picture(tmp_path / "a.png", 1, (140, 60))
-    c = settings()
-    c.rollout.temperature = 0.7
-    engine = RolloutEngine(c, base)
-    asked = Prompt("a", picture, Truth("", "", "", 0.0, 0.0))
+    policy, processor = load_policy(base, lora=(8, 16)), load_processor(base)
+    asked = tiny_random.picture(tmp_path / "a.png", 1, (140, 60))
+    engine = RolloutEngine(settings(kind), base)
     try:
         await engine.start()
-        for number in range(2):
-            rollouts = [r async for r in engine.generate(asked, Sampling(4, number))]
-            for rollout in rollouts:
-                ours = our_logprobs(policy, processor, rollout, picture)
-                torch.testing.assert_close(torch.tensor(rollout.logprobs), ours, rtol=0, atol=2e-3)
-                assert not set(rollout.completion_ids) & set(banned_ids(processor))
-                assert end_id(processor) not in rollout.completion_ids[:-1]
-            if number == 0:
-                for name, p in policy.named_parameters():
-                    if "lora_B" in name:
-                        torch.nn.init.normal_(p.data, 0, 0.2)
-                digest = save_merged(policy, base, str(tmp_path / "next"))
-                probe = tuple(policy.text_logprobs(probe_ids(processor.tokenizer)).tolist())
-                await engine.swap(PolicyVersion(1, "merged", str(tmp_path / "next"), probe, digest))
+        await compare(engine, policy, processor, asked)
+        for name, p in policy.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(p.data, 0, 0.1)
+        probe = tuple(policy.text_logprobs(probe_ids(processor.tokenizer)).tolist())
+        if FAMILIES[kind].adapter_swap:
+            path = str(tmp_path / "adapter")
+            digest = save_adapter(policy, path)
+            await engine.swap(PolicyVersion(1, "adapter", path, probe, digest))
+            await compare(engine, policy, processor, asked)
+        digest = save_merged(policy, base, str(tmp_path / "next"))
+        await engine.swap(PolicyVersion(2, "merged", str(tmp_path / "next"), probe, digest))
+        await compare(engine, policy, processor, asked)
     finally:
         await engine.stop()
+
+
+async def compare(engine: RolloutEngine, policy: Policy, processor, picture: str) -> None:
+    """Four completions by the engine, replayed by the learner's code."""
+    prompt = Prompt("a", picture, Truth("", "", "", 0.0, 0.0))
+    async for rollout in engine.generate(prompt, Sampling(4, 0)):
+        ours = our_logprobs(policy, processor, rollout, picture)
+        torch.testing.assert_close(torch.tensor(rollout.logprobs), ours, rtol=0, atol=2e-3)
+        assert not set(rollout.completion_ids) & set(banned_ids(processor))
+        assert end_id(processor) not in rollout.completion_ids[:-1]
 
 
 async def test_a_family_that_the_cpu_engine_computes_otherwise_is_refused(tmp_path):
     base = tiny_families.build("gemma3", tmp_path)
     with pytest.raises(UserError, match="Gemma 3's image tokens see one another"):
-        await RolloutEngine(settings(), base).start()
+        await RolloutEngine(settings("gemma3"), base).start()

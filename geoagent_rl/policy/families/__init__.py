@@ -15,7 +15,11 @@ from geoagent_rl.policy.families.qwen3_vl import Qwen3VL
 from geoagent_rl.types import UserError
 
 FAMILIES: dict[str, Family] = {
-    family.model_type: family for family in (Qwen25VL(), Qwen3VL(), Qwen35(), InternVL(), Gemma3())
+    "qwen2_5_vl": Qwen25VL(),
+    "qwen3_vl": Qwen3VL(),
+    "qwen3_5": Qwen35(),
+    "internvl": InternVL(),
+    "gemma3": Gemma3(),
 }
 
 
@@ -51,6 +55,11 @@ def check_learner(family: Family, config: Config) -> None:
 
 def check_engine(family: Family, config: Config) -> None:
     """Raise UserError for settings with which the family cannot generate."""
+    if config.rollout.swap == "adapter" and not family.adapter_swap:
+        raise UserError(
+            f"rollout.swap=adapter: what an engine holds of a {family.title}'s adapter cannot be checked; "
+            "set it to merged"
+        )
     if config.rollout.gpus_per_engine == 0 and not family.cpu_engine:
         raise UserError(
             f"rollout.gpus_per_engine=0: vLLM's attention on CPUs ignores that {family.title}'s image "

@@ -26,7 +26,6 @@ class Family(ABC):
 
     `network` is transformers' model, `own` its processor, `config` the network's configuration."""
 
-    model_type: ClassVar[str]  # in config.json
     title: ClassVar[str]
     banned: ClassVar[tuple[str, ...]]  # what no model can replay when it is sampled
     end: ClassVar[str] = "<|im_end|>"  # of a turn
@@ -51,6 +50,7 @@ class Family(ABC):
     )
     causal: ClassVar[bool] = True  # image tokens too
     shares_prompts: ClassVar[bool] = True  # several completions may stand behind one prompt
+    adapter_swap: ClassVar[bool] = True  # what an engine holds of an adapter can be checked
     cpu_engine: ClassVar[bool] = True  # vLLM's CPU build computes what transformers does
     published: ClassVar[Mapping[str, Architecture]] = {}  # by a part of the checkpoint's name
 

@@ -74,7 +74,6 @@ def published(
 class Gemma3(Family):
     """See the module."""
 
-    model_type = "gemma3"
     title = "Gemma 3"
     banned = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
     end = "<end_of_turn>"  # the tokenizer's own, <eos>, ends a text

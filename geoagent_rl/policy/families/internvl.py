@@ -73,7 +73,6 @@ def tower(out: int, large: bool) -> Vision:
 class InternVL(Family):
     """See the module."""
 
-    model_type = "internvl"
     title = "InternVL3 and 3.5 (-hf)"
     banned = ("<IMG_CONTEXT>", "<img>", "</img>", "<video>")
     published = {

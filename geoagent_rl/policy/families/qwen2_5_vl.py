@@ -37,7 +37,6 @@ def published(
 class Qwen25VL(Family):
     """See the module."""
 
-    model_type = "qwen2_5_vl"
     title = "Qwen2.5-VL"
     banned = (
         "<|vision_start|>",

@@ -54,11 +54,11 @@ def qwen3_5(
 class Qwen35(Qwen3VL):
     """See the module."""
 
-    model_type = "qwen3_5"
     title = "Qwen3.5"
     chat = {"enable_thinking": False}  # our answers open <think> themselves
     adapted = (*Family.adapted, "in_proj_qkv", "in_proj_z", "out_proj")
     shares_prompts = False
+    adapter_swap = False  # vLLM cuts the delta rule's maps in four, the adapter's in two
     published = {
         "Qwen3.5-2B": qwen3_5(
             2048, 24, 8, 2, 6144, 16, qwen3_vision(24, 1024, 4096, 2048, 2304, 0), tied=True

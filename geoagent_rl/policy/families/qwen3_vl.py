@@ -59,7 +59,6 @@ def published(hidden: int, layers: int, heads: int, mlp: int, tied: bool = False
 class Qwen3VL(Qwen25VL):
     """See the module."""
 
-    model_type = "qwen3_vl"
     title = "Qwen3-VL"
     old_names = ()
     published = {

@@ -138,7 +138,43 @@ run = new_run(Path("made"))
 record(run, photograph(Path("made/photos")), range(1, 4))
 assert "3 steps were taken" in write_report(run.path).read_text()
 """
+FAMILY = {
+    "geoagent_rl/policy/families/atlas.py": (
+        NEW,
+        """
+from geoagent_rl.policy.architecture import text_shape
+from geoagent_rl.policy.families.family import Family
+
+class Atlas(Family):
+    title, banned = "Atlas", ("<image>",)
+
+    def image_budget(self, own, max_pixels):
+        return {}
+
+    def shape(self, config):
+        return text_shape(config["text_config"])
+""",
+    ),
+    "geoagent_rl/policy/families/__init__.py": (
+        "FAMILIES: dict[str, Family] = {\n",
+        "from geoagent_rl.policy.families.atlas import Atlas\n"
+        'FAMILIES: dict[str, Family] = {\n    "atlas": Atlas(),\n',
+    ),
+}
+FAMILY_USED = """
+import json
+from pathlib import Path
+from geoagent_rl.policy.families import family_of
+from geoagent_rl.policy.sizes import architecture
+
+text = {"model_type": "qwen3", "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
+text |= {"intermediate_size": 128, "vocab_size": 100}
+Path("made").mkdir()
+Path("made/config.json").write_text(json.dumps({"model_type": "atlas", "text_config": text}))
+assert family_of("made").title == "Atlas" and architecture("made", "policy.model").layers == 2
+"""
 RECIPES = {
+    "a family of policies": (FAMILY, FAMILY_USED),
     "a reward": (REWARD, REWARD_USED),
     "a loss": (LOSS, LOSS_USED),
     "a geocoder": (GEOCODER, GEOCODER_USED),
