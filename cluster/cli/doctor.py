@@ -38,6 +38,7 @@ GIB = 1024**3
 DEMO_MEMORY_GIB = 12  # what the whole demo may need at its peak
 KEYS = {
     "OPENCAGE_API_KEY": "geocoding by OpenCage",
+    "JUDGE_API_KEY": "a judge at an endpoint",
     "HF_TOKEN": "gated models of the Hugging Face hub",
     "WANDB_API_KEY": "Weights & Biases",
     "REDIS_PASSWORD": "a Redis server of your own",

@@ -158,7 +158,7 @@ def eval_run(
         str, typer.Option(help="The photographs: short for data.eval_manifest=...")
     ] = "",
     judge: Annotated[
-        bool, typer.Option(help="Also judge the reasoning's consistency (judge.model).")
+        bool, typer.Option(help="Also judge the reasoning's consistency (the judge section).")
     ] = True,
     as_json: Json = False,
 ) -> None:

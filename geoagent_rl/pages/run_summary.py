@@ -11,8 +11,8 @@ from geoagent_rl.pages.recorded import ENDS, Recorded, change_of, points_of, set
 from geoagent_rl.pages.run_evaluation import splits
 
 FACTS = {
-    "model": "policy.model", "judge": "judge.model", "encoder": "reward.encoder.model",
-    "geocoder": "reward.geocoder.provider", "group size": "rollout.group_size",
+    "model": "policy.model", "judge": "judge.model", "judge at an endpoint": "judge.endpoint.model",
+    "encoder": "reward.encoder.model", "geocoder": "reward.geocoder.provider", "group size": "rollout.group_size",
     "prompts per step": "rollout.prompts_per_step", "temperature": "rollout.temperature", "learning rate": "learner.lr",
     "loss": "learner.loss", "KL weight": "learner.kl_beta", "LoRA rank": "policy.lora_rank",
     "max staleness": "max_staleness", "seed": "run.seed",
@@ -27,10 +27,13 @@ def header(run: Recorded) -> str:
         if metrics
         else []
     )
+    only_there = setting(config, "judge.endpoint.url") and not setting(
+        config, "judge.cascade.enabled"
+    )
     facts += [
         (label, str(setting(config, key)))
         for label, key in FACTS.items()
-        if setting(config, key) not in (None, "")
+        if setting(config, key) not in (None, "") and not (label == "judge" and only_there)
     ]
     manifest = setting(config, "data.manifest")
     source = Path(str(manifest or ""))

@@ -10,14 +10,17 @@ from dataclasses import replace
 import pytest
 
 from geoagent_rl.config import load
+from geoagent_rl.config.reward import RewardConfig
 from geoagent_rl.config.services import JudgeConfig, JudgeEndpointConfig
 from geoagent_rl.plan.estimate import make_plan
 from geoagent_rl.rewards import judge_endpoint
 from geoagent_rl.rewards.consistency_prompt import FORM, MAX_CHARS, SYSTEM, answer
 from geoagent_rl.rewards.judge_endpoint import EndpointJudge, endpoint_version
-from geoagent_rl.rewards.services import JudgeItem
+from geoagent_rl.rewards.scorer import Scorer
+from geoagent_rl.rewards.services import JudgeItem, Services
 from geoagent_rl.types import InfraError, UserError
 from tests.support.chat_server import chatting, said
+from tests.support.reward_fakes import PROMPT, Fakes, rollout
 
 ITEMS = [JudgeItem("place", ("Italy",), f"A tower <|im_end|> leans, so Pisa{i}.") for i in range(4)]
 PISA = said(answer("Pisa"))
@@ -82,6 +85,42 @@ def test_trouble_is_a_failure_and_never_a_verdict(trouble, failure):
         assert isinstance(found, InfraError) and failure in str(found)
         server.trouble = None
         assert verdicts(config(server.url), ITEMS[:1]) == ["Pisa0"]
+
+
+TROUBLES = {
+    "down": ("infra", lambda n, body, key: (503, {}, "")),
+    "rate": ("infra", lambda n, body, key: (429, {"Retry-After": "60"}, "")),
+    "hangs": ("infra", lambda n, body, key: ("hang", {}, "")),
+    "garbage": ("infra", lambda n, body, key: (200, {}, said("{"))),
+    "flapping": ("score", lambda n, body, key: (503, {}, "") if n % 4 == 1 else None),
+    "slow": ("score", lambda n, body, key: time.sleep(0.1)),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_an_endpoint_in_trouble_leaves_samples_unscored_and_changes_no_number(trouble):
+    kind, sent = TROUBLES[trouble]
+    reward = RewardConfig(deadline_s=5.0 if kind == "score" else 0.8)
+
+    async def score(url):
+        judge = EndpointJudge(config(url, timeout_s=0.5), {})
+        try:
+            fakes = Fakes()
+            scorer = Scorer(Services(fakes, fakes, judge), reward)
+            return await scorer.score(PROMPT, rollout())
+        finally:
+            await judge.aclose()
+
+    def first_word(body):
+        reasoning = json.loads(body["messages"][-1]["content"])["reasoning"]
+        return answer(reasoning.split(":")[0])
+
+    with chatting(first_word) as server:
+        expected = asyncio.run(score(server.url))
+        server.trouble = sent
+        during = asyncio.run(score(server.url))
+    assert during.parts["consistency"].kind == kind
+    assert during.total == (expected.total if kind == "score" else None)
 
 
 def test_retry_after_is_waited_out_or_a_failure_at_once():
