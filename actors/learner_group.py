@@ -15,7 +15,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.gpu_share import hide_others, turn
 from actors.processor import set_reproducible_products
@@ -97,12 +96,12 @@ class LearnerGroup:
         phase: Phase,
         weights_dir: str | None,
         name: str,
-        placement: Any = None,
+        places: Sequence[Any] = (),
     ) -> LearnerGroup:
         """Start config.learner.ranks actors named "<name>-<rank>"; ready when it returns.
 
-        placement: a Ray placement group with one bundle per rank, first to last; None: wherever Ray
-        finds room. Raises InfraError when a rank does not come up within learner.timeout_s."""
+        places: Ray's scheduling strategy of each rank, first to last; none: wherever Ray finds
+        room. Raises InfraError when a rank does not come up within learner.timeout_s."""
         c = config.learner
         env = rank_environment(c)
         actors: list[Any] = []
@@ -112,10 +111,8 @@ class LearnerGroup:
                 "num_gpus": c.gpus_per_rank,
                 "runtime_env": {"env_vars": env},
             }
-            if placement is not None:
-                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
-                    placement, placement_group_bundle_index=rank
-                )
+            if places:
+                options["scheduling_strategy"] = places[rank]
             actors.append(
                 ray.remote(LearnerRank)
                 .options(name=f"{name}-{rank}", **options)

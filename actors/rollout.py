@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,13 @@ class RolloutEngine:
         self.idle.set()
         self.open.set()
 
-    async def start(self) -> float:
+    async def start(self, further_gpus: Sequence[str] = ()) -> float:
         """Start vLLM; return seconds. Blocks this process's event loop meanwhile (the engine must
         own it).
-        """
+
+        further_gpus: beside the first, where the engine has a share of several (placement.py)."""
         begin = time.monotonic()
-        hide_others(self.config.rollout.gpus_per_engine)
+        hide_others(self.config.rollout.gpus_per_engine, further_gpus)
         processor = load_processor(self.model)
         check_engine(processor.family, self.config)
         self.tokenizer = processor.tokenizer

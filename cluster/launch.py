@@ -180,7 +180,7 @@ async def starting_engines(
     they are up; stop them at the end."""
     firsts = [start_engine(s, i, model_dir) for i in range(s.config.rollout.engines)]
     engines = [supervised_engine(s, i, model_dir, first) for i, first in enumerate(firsts)]
-    starting = asyncio.gather(*(engine_up(first, s.config) for first in firsts))
+    starting = asyncio.gather(*(engine_up(s, i, first) for i, first in enumerate(firsts)))
     try:
         yield engines, starting
     finally:
@@ -225,7 +225,7 @@ def supervised_engine(s: Session, i: int, model_dir: str, first: RemoteRollout) 
     async def start(life: int) -> RemoteRollout:
         engine = start_engine(s, i, model_dir, life)
         try:
-            await engine_up(engine, s.config)
+            await engine_up(s, i, engine)
         except BaseException:
             await engine.end()
             raise
@@ -248,11 +248,13 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
     return RemoteRollout(actor, rollout.timeout_s)
 
 
-async def engine_up(engine: RemoteRollout, config: Config) -> None:
-    """Wait until it has loaded its model. InfraError or UserError when it does not."""
-    limit_s = GPU_ENGINE_START_S if config.rollout.gpus_per_engine else ENGINE_START_S
+async def engine_up(s: Session, i: int, engine: RemoteRollout) -> None:
+    """Wait until engine number i has loaded its model. InfraError or UserError when it does not."""
+    share = s.config.rollout.gpus_per_engine
+    limit_s = GPU_ENGINE_START_S if share else ENGINE_START_S
     try:
-        await engine.answer(engine.actor.start.remote(), "a rollout engine's start", limit_s)
+        gpus = await s.place.further_gpus(i, share)
+        await engine.answer(engine.actor.start.remote(gpus), "a rollout engine's start", limit_s)
     except (InfraError, UserError):
         raise
     except (
@@ -275,7 +277,7 @@ async def learner(
     folder = str(s.weights_dir) if stage.kind == "grpo" else None
     name = f"learner-{stage.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     with phase(f"starting the learner for {stage.kind.upper()}"):
-        group = await LearnerGroup.start(s.config, model_dir, stage, folder, name, s.place.learner)
+        group = await LearnerGroup.start(s.config, model_dir, stage, folder, name, s.place.ranks)
     try:
         yield group
     finally:

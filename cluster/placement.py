@@ -2,7 +2,8 @@
 cannot be had.
 
 Learner ranks get one placement group (packed on as few nodes as can be), engines another; a bundle
-lies on one node, so an engine's GPUs (tensor parallel) are always together. Judge and reward
+lies on one node, so an engine's GPUs (tensor parallel) are always together. Where they share GPUs
+(placement.colocate) every engine has a group with the ranks on its GPUs. Judge and reward
 workers are Serve replicas, which Serve places and scales by their own options (actors/serving.py);
 here it is only made sure that there is room for them. May know Ray and the configuration; nothing
 of models."""
@@ -26,37 +27,42 @@ from geoagent_rl.types import UserError
 
 RESERVE_S = 10.0  # for what the nodes can hold: longer means that another run has it
 POLL_S = 0.25
+Place = PlacementGroupSchedulingStrategy
 
 
 @dataclass
 class Reservation:
-    """The placement groups of one run; the same one twice where engine and learner share a GPU."""
+    """The placement groups of one run, and the bundles of each rank and engine: an engine that
+    shares several GPUs with ranks has a bundle for each."""
 
-    learner: PlacementGroup
-    engines: PlacementGroup | None  # None: a job that has none
+    groups: list[PlacementGroup]
+    ranks: list[Place]
+    engines: list[list[Place]]
 
     def engine_options(self, i: int) -> dict[str, Any]:
         """Return the Ray actor options of engine number i."""
-        if self.engines is None:
-            raise ValueError("no place is reserved for engines")
-        return {
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(
-                self.engines, placement_group_bundle_index=i
-            )
-        }
+        return {"scheduling_strategy": self.engines[i][0]}
 
-    def groups(self) -> list[PlacementGroup]:
-        """Return the placement groups, each once."""
-        return list(
-            {
-                group.id: group for group in (self.learner, self.engines) if group is not None
-            }.values()
-        )
+    async def further_gpus(self, i: int, share: float) -> list[str]:
+        """Return the GPUs of engine number i beside its first, where it has a share of several: Ray
+        shows an actor only one GPU of which it has a share."""
+        asked = [
+            visible_gpu.options(num_gpus=share, scheduling_strategy=place).remote()
+            for place in self.engines[i][1:]
+        ]
+        return await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in asked))
 
     def release(self) -> None:
         """Give the place back."""
-        for group in self.groups():
+        for group in self.groups:
             remove_placement_group(group)
+
+
+@ray.remote(num_cpus=0)
+def visible_gpu() -> str:
+    """Return the GPU of the bundle that this runs in, as CUDA names it."""
+    gpu: str = ray.get_runtime_context().get_accelerator_ids()["GPU"][0]
+    return gpu
 
 
 async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Reservation:
@@ -72,20 +78,10 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
         stop_applications, run_id
     )  # of an earlier life of this run: they may hold what it needs
     free = ray.available_resources()  # before the groups below hold some of it
-    learner, *others = [[bundle(part)] * part.count for part in asked[:2]]
     if config.placement.colocate and not only_learner:
-        both = {
-            name: learner[0].get(name, 0.0) + others[0][0].get(name, 0.0) for name in ("CPU", "GPU")
-        }
-        shared = group_of([both], f"shared-{run_id}")
-        reservation = Reservation(shared, shared)
+        reservation = shared_places(config, run_id)
     else:
-        ranks = group_of(
-            learner, f"learner-{run_id}"
-        )  # first: they talk most, and engines fill what nodes are left
-        reservation = Reservation(
-            ranks, group_of(others[0], f"engines-{run_id}") if others else None
-        )
+        reservation = separate_places(asked[:2], run_id)
     try:
         await room(reservation, asked, max(RESERVE_S, wait_s), free)
     except BaseException:
@@ -104,7 +100,7 @@ async def room(
     try:
         async with asyncio.timeout(seconds):
             await asyncio.gather(
-                *(asyncio.wrap_future(group.ready().future()) for group in reservation.groups())
+                *(asyncio.wrap_future(group.ready().future()) for group in reservation.groups)
             )
             while lacking(services, ray.available_resources()):  # noqa: ASYNC110 (Ray tells nobody)
                 await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
@@ -139,7 +135,33 @@ def bundle(part: Part) -> dict[str, float]:
     return {"CPU": part.cpus} | ({"GPU": part.gpus} if part.gpus else {})
 
 
-def group_of(bundles: list[dict[str, float]], name: str) -> PlacementGroup:
-    """Ask Ray for a placement group, packed on as few nodes as can be."""
-    group: PlacementGroup = placement_group(bundles, strategy="PACK", name=name)
-    return group
+def separate_places(asked: Sequence[Part], run_id: str) -> Reservation:
+    """Ask for a group of ranks and one of engines, each packed on as few nodes as can be: ranks
+    first, for they talk most, and engines fill what nodes are left."""
+    groups = [
+        placement_group([bundle(part)] * part.count, strategy="PACK", name=f"{name}-{run_id}")
+        for name, part in zip(("learner", "engines"), asked, strict=False)
+    ]
+    ranks, *engines = [
+        [Place(group, placement_group_bundle_index=i) for i in range(part.count)]
+        for group, part in zip(groups, asked, strict=True)
+    ]
+    return Reservation(groups, ranks, [[place] for place in (engines[0] if engines else [])])
+
+
+def shared_places(config: Config, run_id: str) -> Reservation:
+    """Ask for a group for each engine, on one node, with a bundle for each of its GPUs: the
+    engine's share of it and a rank's."""
+    r, c = config.rollout, config.learner
+    gpu = r.gpus_per_engine + c.gpus_per_rank
+    bundles = [{"GPU": gpu, "CPU": c.cpus_per_rank} for _ in range(r.tensor_parallel)]
+    bundles[0]["CPU"] += r.cpus_per_engine
+    groups = [
+        placement_group(bundles, strategy="STRICT_PACK", name=f"shared-{i}-{run_id}")
+        for i in range(r.engines)
+    ]
+    engines = [
+        [Place(group, placement_group_bundle_index=i) for i in range(len(bundles))]
+        for group in groups
+    ]
+    return Reservation(groups, [place for places in engines for place in places], engines)

@@ -53,17 +53,24 @@ def plan(
     nodes: Annotated[
         str, typer.Option(help="Nodes x GPUs that there are, as in 1x8: does the run fit?")
     ] = "",
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            help="Constants from what tests/gpu measured on a card, as docs/gpu.jsonl; default: the package's."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Will it fit: GPU memory per role, bundles, tokens and API calls, cost, step time. Needs no
     cluster.
     """
     from geoagent_rl.geo.providers import with_keys_there
-    from geoagent_rl.plan.estimate import make_plan, show
+    from geoagent_rl.plan.estimate import make_plan
+    from geoagent_rl.plan.text import show
 
     settings = load(config, overrides or [])
     settings.reward.geocoder = with_keys_there(settings.reward.geocoder, os.environ)
-    made = make_plan(settings, completion_tokens, cache_hits, prompts, nodes)
+    made = make_plan(settings, completion_tokens, cache_hits, prompts, nodes, measured)
     print(json.dumps(made, indent=1) if as_json else show(made))
 
 

@@ -18,7 +18,7 @@ from cluster.jobs.metric_sinks import Tracking
 from cluster.launch import Session, Stack, learner
 from cluster.machine_metrics import watched
 from geoagent_rl import driver
-from geoagent_rl.colocate import ColocatedLearner
+from geoagent_rl.colocate import ColocatedLearner, ScorerAfterRollout
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
 from geoagent_rl.data.curriculum import prompt_order, rated
@@ -26,6 +26,7 @@ from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.metrics.batch import mean
 from geoagent_rl.metrics.line import summary_line
+from geoagent_rl.plan.resources import judges_share_gpus
 from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints
@@ -111,7 +112,12 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             await after.save(0)  # what a learner that dies soon goes back to
         try:
             learning = (
-                ColocatedLearner(group, stack.engines[0]) if config.placement.colocate else group
+                ColocatedLearner(group, stack.engines) if config.placement.colocate else group
+            )
+            scorer = (
+                ScorerAfterRollout(stack.scorer, stack.engines)
+                if judges_share_gpus(config)
+                else stack.scorer
             )
             with progress("GRPO", tenths=False) as after.progress:
                 after.progress(first, config.steps)
@@ -119,7 +125,7 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
                     config,
                     work.order,
                     stack.engines,
-                    stack.scorer,
+                    scorer,
                     learning,
                     after.step,
                     first,

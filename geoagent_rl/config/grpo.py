@@ -29,7 +29,12 @@ class RolloutConfig:
 
     engines: Count = key(1, "vLLM engines, each an actor.")
     tensor_parallel: Count = key(1, "GPUs that share one model.", "GPUs")
-    gpus_per_engine: NotNegative = key(0.0, "GPUs that an engine asks Ray for. 0: CPU.", "GPUs")
+    gpus_per_engine: NotNegative = key(
+        0.0,
+        "GPUs that an engine asks Ray for. 0: CPU. With placement.colocate: its share of each of "
+        "its GPUs.",
+        "GPUs",
+    )
     cpus_per_engine: Positive = key(1.0, "CPUs that an engine asks Ray for.", "CPUs")
     group_size: Annotated[int, Field(ge=2)] = key(
         8, "Completions of one prompt (G). Advantages are relative to the group."

@@ -170,7 +170,8 @@ def check_gpus(config: Config) -> None:
         ("rollout", rollout, rollout.gpus_per_engine, "gpus_per_engine"),
         ("judge", judge, judge.gpus_per_replica, "gpus_per_replica"),
     ):
-        if gpus > 0 and section.tensor_parallel != max(1, gpus):
+        shared = section is rollout and placement.colocate  # a share of each of its GPUs
+        if gpus > 0 and not shared and section.tensor_parallel != max(1, gpus):
             raise UserError(
                 f"{name}.{key}={gpus:g} and {name}.tensor_parallel={section.tensor_parallel} do not go together: an "
                 "engine uses as many GPUs as its tensor-parallel degree, or a share of one"
@@ -188,10 +189,12 @@ def check_gpus(config: Config) -> None:
     if not placement.colocate:
         return
     together = rollout.gpus_per_engine + config.learner.gpus_per_rank
-    if rollout.engines != 1 or config.learner.ranks != 1 or not 0 < together <= 1:
+    ranks = rollout.engines * rollout.tensor_parallel
+    if config.learner.ranks != ranks or not 0.5 < together <= 1:
         raise UserError(
-            "placement.colocate puts one engine and one learner rank on one GPU: it needs rollout.engines=1, "
-            "learner.ranks=1, and rollout.gpus_per_engine + learner.gpus_per_rank above 0 and at most 1"
+            "placement.colocate puts a learner rank on every GPU of every engine: it needs learner.ranks = "
+            f"rollout.engines x rollout.tensor_parallel = {ranks} (not {config.learner.ranks}), and shares of a GPU, "
+            f"rollout.gpus_per_engine + learner.gpus_per_rank, above 0.5 and at most 1 (not {together:g})"
         )
     if config.max_staleness > 0:
         raise UserError(

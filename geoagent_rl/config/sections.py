@@ -153,7 +153,8 @@ class PlacementConfig:
 
     colocate: bool = key(
         False,
-        "One engine and one learner rank share a GPU. The engine sleeps while the learner learns.",
+        "Engines and learner ranks share the same GPUs, a rank on each GPU of an engine. Engines "
+        "sleep while the learner learns.",
     )
     wait_s: NotNegative = key(
         0.0,

@@ -8,6 +8,7 @@ Imports neither Ray nor torch."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,26 @@ from geoagent_rl.config import Config
 from geoagent_rl.data.tables import count_rows, whole_rows
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.plan import layout
-from geoagent_rl.plan import time as plan_time
+from geoagent_rl.plan.costs import Costs
 from geoagent_rl.plan.gpus import gpu
-from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, judge_memory, learner_memory
-from geoagent_rl.plan.resources import ENGINE, JUDGE, LEARNER, Part, parts
+from geoagent_rl.plan.memory import (
+    CONTEXT,
+    GIB,
+    Lengths,
+    engine_memory,
+    judge_memory,
+    learner_memory,
+)
+from geoagent_rl.plan.other_layout import other_layout
+from geoagent_rl.plan.resources import (
+    ENGINE,
+    JUDGE,
+    LEARNER,
+    Part,
+    judges_share_gpus,
+    parts,
+)
+from geoagent_rl.plan.schedule import STAGES, step_time
 from geoagent_rl.policy.architecture import Architecture
 from geoagent_rl.policy.sizes import architecture, judge_architecture
 
@@ -35,7 +52,20 @@ JUDGE_PROMPT_TOKENS, JUDGE_ANSWER_TOKENS = (
     420,
     12,
 )  # system prompt, examples, a stage's reasoning; {"conclusion": ...}
-STAGES = 3
+
+
+def capacity_of(part: Part, config: Config, memories: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the bytes of one GPU that a part may take. Engines and ranks that share GPUs leave
+    room for each other: a sleeping engine keeps its context, a waiting rank all but activations."""
+    whole = gpu(config.placement.gpu).memory_gib * GIB
+    if not config.placement.colocate or part.name == JUDGE:
+        return whole * min(1.0, part.gpus)
+    judge = config.judge.memory if judges_share_gpus(config) else 0.0
+    if part.name == LEARNER:
+        return whole * (1 - judge) - CONTEXT
+    passing = ("activations", "vision")
+    resident = sum(v for name, v in memories[LEARNER].items() if name not in passing)
+    return whole * (1 - judge) - resident
 
 
 def make_plan(
@@ -44,10 +74,12 @@ def make_plan(
     cache_hits: float = 0.5,
     prompts: int = 0,
     nodes: str = "",
+    measured: Path | None = None,
 ) -> dict[str, Any]:
     """Return the plan as JSON-able numbers: bytes, tokens, seconds, US dollars. Raises UserError
     for unknown models.
-    """
+
+    measured: a file of measurements whose constants replace the package's (plan/measured.py)."""
     policy = architecture(config.policy.architecture or config.policy.model, "policy.model")
     judge = judge_architecture(config.judge.model)
     lengths = Lengths(
@@ -61,16 +93,15 @@ def make_plan(
         LEARNER: learner_memory(config, policy, lengths),
         JUDGE: judge_memory(config, judge) if config.judge.has_engine else {},
     }
-    roles = [role(part, memory.get(part.name, {}), config) for part in parts(config)]
+    roles = [role(part, config, memory) for part in parts(config)]
     on_gpus = config.rollout.gpus_per_engine > 0 and config.learner.gpus_per_rank > 0
-    time = (
-        plan_time.estimate(config, policy, judge, lengths, step, gpu(config.placement.gpu))
-        if on_gpus
-        else None
-    )
+    card = gpu(config.placement.gpu, measured)
+    costs = Costs(config, policy, judge, card, lengths)
+    time = step_time(costs, step) if on_gpus else None
     return {
         "gpu": config.placement.gpu if on_gpus else None,
         "gpus": layout.describe(config, nodes) if on_gpus else None,
+        "other_layout": other_layout(costs, step) if on_gpus else None,
         "parameters": {
             "policy": policy.parameters,
             "lora": policy.lora_parameters(config.policy.lora_rank),
@@ -163,10 +194,11 @@ def rows(manifest: str) -> int:
 # --- roles, cost, warnings ------------------------------------------------------------------------
 
 
-def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]:
+def role(part: Part, config: Config, memories: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Return a part with its bundle and memory. `fits`: None on CPUs, where memory is the
     machine's.
     """
+    memory = memories.get(part.name, {})
     row = {
         "role": part.name,
         "count": part.count,
@@ -179,9 +211,7 @@ def role(part: Part, memory: dict[str, float], config: Config) -> dict[str, Any]
     used = sum(value for name, value in memory.items() if name != "cache_tokens")
     row |= {"memory": memory, "total": used}
     if part.gpus:
-        capacity = gpu(config.placement.gpu).memory_gib * GIB * min(1.0, part.gpus)
-        if part.name == LEARNER and config.placement.colocate:
-            capacity = gpu(config.placement.gpu).memory_gib * GIB * (1 - config.judge.engine_gpus)
+        capacity = capacity_of(part, config, memories)
         room = memory.get("kv_cache", 1.0) > 0
         row |= {"capacity": capacity, "fits": used <= capacity + 1 and room}
     return row
@@ -228,68 +258,3 @@ def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] |
     if time and time["critical"] in ("geocoder", "judge"):
         found.append(f"the {time['critical']} sets the pace: GPUs wait for it")
     return found
-
-
-def show(plan: dict[str, Any]) -> str:
-    """Return the plan for people."""
-    lines = [f"{'role':<16}{'n':>4}{'GPU':>6}{'CPU':>6}  memory of each GPU (or process), GiB"]
-    for row in plan["roles"]:
-        memory = row.get("memory", {})
-        cells = ", ".join(
-            f"{k.replace('_', ' ')} {size(v)}" for k, v in memory.items() if k != "cache_tokens"
-        )
-        total = size(row["total"]) if memory else ""
-        limit = f" of {row['capacity'] / GIB:.0f}" if "capacity" in row else ""
-        sizes = (
-            f"{total}{limit}: {cells}"
-            if memory
-            else row["nodes"] and f"on nodes with {row['nodes']}"
-        )
-        lines.append(
-            f"{row['role']:<16}{row['count']:>4}{row['gpus']:>6g}{row['cpus']:>6g}  {sizes}".rstrip()
-        )
-        if "cache_tokens" in memory:
-            length = plan["lengths"]["prompt_tokens"] + plan["lengths"]["completion_tokens"]
-            fitting = memory["cache_tokens"] / length if row["role"] == ENGINE else 0
-            more = f", {fitting:,.0f} whole sequences" if fitting else ""
-            lines.append(f"{'':<34}cache holds {memory['cache_tokens']:,} tokens{more}")
-    if plan["gpus"]:
-        lines.append(layout.text(plan["gpus"]))
-    p, s, e, n = plan["parameters"], plan["step"], plan["epoch"], plan["lengths"]
-    lines += [
-        f"policy {p['policy']:,} parameters, LoRA {p['lora']:,} ({p['lora'] / (p['policy'] + p['lora']):.2%})",
-        f"a prompt {n['prompt_tokens']:.0f} tokens, a completion {n['completion_tokens']:.0f}",
-        count_line("step", s),
-        count_line(f"epoch of {e['prompts']:,} prompts in {e['steps']:,} steps", e),
-    ]
-    if g := plan["geocoding"]:
-        lines.append(
-            f"OpenCage: {g['opencage_calls']:,.0f} calls an epoch, {g['opencage_usd']:,.2f} USD, at least "
-            f"{g['days_by_budget']:.1f} days by the daily budget"
-        )
-    if t := plan["time"]:
-        seconds = ", ".join(f"{name} {value:.1f}" for name, value in t["seconds"].items())
-        hours = t["step_seconds"] * e["steps"] / 3600
-        lines.append(
-            f"step {t['step_seconds']:.1f} s ({seconds} s alone), an epoch {hours:.1f} h; critical: {t['critical']}"
-        )
-    else:
-        lines.append("step time: not estimated for CPUs")
-    return "\n".join(lines + [f"warning: {text}" for text in plan["warnings"]])
-
-
-def size(amount: float) -> str:
-    """GiB; small ones in MiB, with the unit."""
-    return f"{amount / GIB:.1f}" if amount >= 0.095 * GIB else f"{amount / 2**20:.1f} MiB"
-
-
-def count_line(what: str, n: dict[str, float]) -> str:
-    """Return one line on the size of a step."""
-    calls = (
-        f", {n['geocoder_calls']:,.0f} geocoder calls (at most {n['geocoder_calls_at_most']:,.0f})"
-    )
-    return (
-        f"{what}: {n['completions']:,} completions, {n['generated_tokens']:,.0f} generated tokens, "
-        f"{n['processed_tokens']:,.0f} learnt from with prompts, {n['judge_calls']:,} judge calls"
-        + (calls if n["geocoder_calls_at_most"] else "")
-    )

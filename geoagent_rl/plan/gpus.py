@@ -7,8 +7,10 @@ Rates: makers' data sheets."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from geoagent_rl.plan.measured import Shares, shares
+from geoagent_rl.plan.measured import measured_rates, packaged, rates, read
+from geoagent_rl.plan.rates import Rates
 from geoagent_rl.types import UserError
 
 
@@ -19,7 +21,7 @@ class GPU:
     memory_gib: float
     gbytes_per_s: float
     tflops: float  # bf16, dense
-    shares: Shares = field(default_factory=Shares)
+    rates: Rates = field(default_factory=Rates)
 
 
 GPUS = {
@@ -34,8 +36,16 @@ GPUS = {
 }
 
 
-def gpu(name: str) -> GPU:
-    """Return the GPU of this name. UserError for an unknown one."""
+SHEETS = {name: (gpu.gbytes_per_s, gpu.tflops) for name, gpu in GPUS.items()}
+
+
+def gpu(name: str, measured: Path | None = None) -> GPU:
+    """Return the GPU of this name with the constants that a file of measurements tells (None: the
+    package's own). UserError for an unknown GPU, and for a file that does not tell of it."""
     if name not in GPUS:
         raise UserError(f"placement.gpu must be one of {', '.join(GPUS)}, not {name}")
-    return replace(GPUS[name], shares=shares(name))
+    known = measured_rates(read(measured), SHEETS) if measured else packaged()
+    if measured and name not in known:
+        cards = ", ".join(known) or "no card that plan knows"
+        raise UserError(f"{measured} has measurements of {cards}, not of placement.gpu={name}")
+    return replace(GPUS[name], rates=rates(name, known))

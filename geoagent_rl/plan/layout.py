@@ -1,7 +1,7 @@
 """Whether a run's GPUs fit on given nodes, and the values to change where they do not. Pure.
 
 A bundle (an engine with all its GPUs, a learner's rank, a judge's replica) lies on one node; so do
-engine and learner where they share a GPU (placement.colocate)."""
+an engine and the ranks on its GPUs where they share them (placement.colocate)."""
 
 from __future__ import annotations
 
@@ -32,52 +32,44 @@ def gpu_parts(config: Config) -> list[Part]:
     return [part for part in parts(config) if part.gpus > 0]
 
 
-def bundles(asked: Sequence[Part], counts: Sequence[int], together: bool) -> list[float]:
-    """Return the GPUs of each bundle. together: engine and learner share one."""
-    shared = [p.gpus for p in asked if together and p.name in (ENGINE, LEARNER)]
-    alone = [
-        part.gpus
-        for part, count in zip(asked, counts, strict=True)
-        for _ in range(count)
-        if not (together and part.name in (ENGINE, LEARNER))
-    ]
-    return alone + ([sum(shared)] if shared else [])
+Bundle = tuple[float, int]  # so much of each of so many GPUs of one node
 
 
-def packs(asked: Sequence[float], nodes: Sequence[int]) -> bool:
+def bundles(asked: Sequence[Part], counts: Sequence[int], config: Config) -> list[Bundle]:
+    """Return what each bundle needs. Engines and ranks that share GPUs are one."""
+    together, found = config.placement.colocate, []
+    for part, count in zip(asked, counts, strict=True):
+        if together and part.name == ENGINE:
+            share = config.rollout.gpus_per_engine + config.learner.gpus_per_rank
+            found += [(share, config.rollout.tensor_parallel)] * count
+        elif not (together and part.name == LEARNER):
+            one = (part.gpus, 1) if part.gpus < 1 else (1.0, round(part.gpus))
+            found += [one] * count
+    return found
+
+
+def packs(asked: Sequence[Bundle], nodes: Sequence[int]) -> bool:
     """Return whether the bundles fit, each on one node: the largest first, where it fits first.
 
     Shares of a GPU lie on one GPU: a node is a row of GPUs of 1."""
     free = [[1.0] * size for size in nodes]
-    for amount in sorted(asked, reverse=True):
+    for share, count in sorted(asked, key=lambda b: (b[0] * b[1], b[0]), reverse=True):
         for node in free:
-            if takes(node, amount):
+            fitting = [i for i, left in enumerate(node) if left >= share - 1e-6]
+            if len(fitting) >= count:
+                for i in fitting[:count]:
+                    node[i] -= share
                 break
         else:
             return False
     return True
 
 
-def takes(node: list[float], amount: float) -> bool:
-    """Take `amount` of a node's GPUs where they are free."""
-    if amount < 1:
-        fitting = [i for i, left in enumerate(node) if left >= amount - 1e-6]
-        if fitting:
-            node[fitting[0]] -= amount
-        return bool(fitting)
-    whole = [i for i, left in enumerate(node) if left == 1.0]
-    if len(whole) < amount:
-        return False
-    for i in whole[: round(amount)]:
-        node[i] = 0.0
-    return True
-
-
 def fewest_nodes(config: Config, size: int = USUAL_NODE) -> int:
     """Return how many nodes of `size` GPUs the run needs; 0 where a bundle is larger than one."""
     asked = gpu_parts(config)
-    needed = bundles(asked, [p.count for p in asked], config.placement.colocate)
-    if any(amount > size for amount in needed):
+    needed = bundles(asked, [p.count for p in asked], config)
+    if any(count > size for _, count in needed):
         return 0
     return next(n for n in itertools.count(1) if packs(needed, [size] * n))
 
@@ -90,10 +82,9 @@ def fitting_values(config: Config, nodes: Sequence[int]) -> list[str] | None:
     learner's ranks: the number of engines changes no result, only time."""
     asked = gpu_parts(config)
     counts = [part.count for part in asked]
-    together = config.placement.colocate
     best: list[int] | None = None
     for tried in itertools.product(*(range(1, count + 1) for count in counts)):
-        if packs(bundles(asked, tried, together), nodes):
+        if paired(config, asked, tried) and packs(bundles(asked, tried, config), nodes):
             candidate = list(tried)
             if best is None or worth(asked, candidate) > worth(asked, best):
                 best = candidate
@@ -104,6 +95,13 @@ def fitting_values(config: Config, nodes: Sequence[int]) -> list[str] | None:
         for part, count in zip(asked, best, strict=True)
         if count != part.count
     ]
+
+
+def paired(config: Config, asked: Sequence[Part], counts: Sequence[int]) -> bool:
+    """Return whether ranks are as many as the engines' GPUs, where they share them."""
+    count = {part.name: n for part, n in zip(asked, counts, strict=True)}
+    ranks = count.get(ENGINE, 0) * config.rollout.tensor_parallel
+    return not config.placement.colocate or count.get(LEARNER) == ranks
 
 
 def worth(asked: Sequence[Part], counts: Sequence[int]) -> tuple[float, int]:

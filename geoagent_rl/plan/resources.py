@@ -42,9 +42,10 @@ def parts(config: Config, only_learner: bool = False) -> list[Part]:
     and reward services.
     """
     r, c, j, g = config.rollout, config.learner, config.judge, config.reward.geocoder
+    engine = r.gpus_per_engine * (r.tensor_parallel if config.placement.colocate else 1)
     found = [
         Part(LEARNER, c.ranks, c.gpus_per_rank, c.cpus_per_rank, *keys("learner", "ranks")),
-        Part(ENGINE, r.engines, r.gpus_per_engine, r.cpus_per_engine, *keys("rollout", "engines")),
+        Part(ENGINE, r.engines, engine, r.cpus_per_engine, *keys("rollout", "engines")),
         Part(JUDGE, j.replicas, j.engine_gpus, j.cpus_per_replica, *keys("judge", "replicas")),
         Part(
             WORKER,
@@ -56,6 +57,11 @@ def parts(config: Config, only_learner: bool = False) -> list[Part]:
         ),
     ]
     return found[:1] if only_learner else found
+
+
+def judges_share_gpus(config: Config) -> bool:
+    """Say whether judges run on the GPUs that engines and ranks share."""
+    return config.placement.colocate and 0 < config.judge.engine_gpus < 1
 
 
 def keys(section: str, many: str) -> tuple[str, str, str]:

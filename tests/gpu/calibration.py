@@ -1,139 +1,157 @@
-"""What a run on a card says about the shares of its data sheet, and what `plan` says of the run."""
+"""What `plan` says of the runs on a card, row by row: measured beside planned."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from geoagent_rl.config import Config, load
-from geoagent_rl.plan.gpus import GPUS, gpu
-from geoagent_rl.plan.memory import GIB, Lengths, engine_memory, learner_activations
-from geoagent_rl.plan.time import learner_seconds, rollout_seconds
-from geoagent_rl.policy.architecture import Architecture
+from geoagent_rl.plan.costs import Costs
+from geoagent_rl.plan.gpus import gpu
+from geoagent_rl.plan.measured import (
+    Row,
+    Run,
+    case,
+    is_packed,
+    mean,
+    plan_name,
+    rows,
+    shape_of,
+    with_adapter,
+)
+from geoagent_rl.plan.memory import (
+    CONTEXT,
+    GIB,
+    Lengths,
+    engine_memory,
+    learner_activations,
+)
+from geoagent_rl.policy.sizes import PUBLISHED
 from tests.gpu.results import ROOT
-from tests.gpu.shapes import SHAPES, shape_of
+from tests.gpu.shapes import SHAPES
 
-Row = dict[str, Any]
-Run = list[Row]  # the rows of one script, the set-up first
-CARDS = {"H100": "H100", "H200": "H200", "A100": "A100-80GB", "L40S": "L40S", "A40": "A40"}
-
-
-def plan_name(card: str) -> str:
-    """Return a card's name in plan/gpus.py; "" for one that it does not know."""
-    return next((known for word, known in CARDS.items() if word in card), "")
+PROMPT = 400  # tokens of a prompt of learner_bench
+FIRST_SLEEP = "the first sleep pins main memory, which stays"
 
 
-def rows(run: Run, section: str) -> list[Row]:
-    return [row for row in run if row["section"] == section and not row.get("failed")]
+@dataclass(frozen=True)
+class Compared:
+    """One number of a run. unusual: why `plan` does not mean this case; "" where it does."""
+
+    what: str
+    measured: float
+    planned: float
+    unit: str
+    unusual: str = ""
 
 
-def case(run: Run, section: str, name: str) -> Row | None:
-    return next((row for row in rows(run, section) if row["case"].startswith(name)), None)
-
-
-def config_of(run: Run) -> Config:
-    """Return the configuration of an engine cycle, as its script made it."""
+def costs_of(run: Run, *more: str) -> Costs:
+    """The cost model of a run's card and shape, with the values of its script."""
     asked = run[0]["asked"]
     values = {
         "placement.gpu": plan_name(run[0]["case"]),
         "policy.model": SHAPES[asked["shape"]],
         "judge.model": "tiny",
-        "rollout.group_size": asked["group"],
-        "rollout.prompts_per_step": asked["prompts"],
-        "rollout.max_tokens": asked["tokens"],
+        "learner.micro_batch_tokens": 16384,
     }
-    overrides = [f"{key}={value}" for key, value in values.items()]
-    return load(ROOT / "configs" / "single-gpu.yaml", overrides + asked["set"])
+    if "group" in asked:
+        values |= {
+            "rollout.group_size": asked["group"],
+            "rollout.prompts_per_step": asked["prompts"],
+            "rollout.max_tokens": asked["tokens"],
+        }
+    words = [f"{key}={value}" for key, value in values.items()] + asked.get("set", [])
+    config: Config = load(ROOT / "configs" / "single-gpu.yaml", [*words, *more])
+    known = case(run, "engine", "known")
+    prompt = known["prompt_tokens"] if known else PROMPT
+    lengths = Lengths(prompt, asked.get("tokens", 600))
+    return Costs(config, shape_of(run), PUBLISHED["Qwen3-4B"], gpu(config.placement.gpu), lengths)
 
 
-def with_adapter(run: Run) -> list[Row]:
-    """Return the cycle's rounds in which an adapter was served: all but the first."""
-    return rows(run, "cycle")[1:]
+def engine_compared(run: Run) -> list[Compared]:
+    """An engine cycle: memory, decoding, adapters, sleep, wake, publishing and swap."""
+    costs, asked = costs_of(run), run[0]["asked"]
+    found, start = [], case(run, "start", "engine")
+    if start is not None:
+        engine = engine_memory(costs.config, costs.policy)
+        whole = sum(value for name, value in engine.items() if name != "cache_tokens") / GIB
+        resident = used_before(run, start)
+        found += [
+            Compared("engine, all of it", start["used_GiB"] - resident, whole, "GiB"),
+            Compared("tokens in its cache", start["kv_tokens"], engine["cache_tokens"], ""),
+        ]
+    sequences, tokens = asked["prompts"] * asked["group"], asked["tokens"]
+    bare = Costs(
+        load(ROOT / "configs" / "single-gpu.yaml", ["rollout.swap=merged"]),
+        costs.policy, costs.judge, costs.gpu, costs.lengths,
+    )  # fmt: skip
+    plain, adapted = (c.decode([tokens] * sequences) for c in (bare, costs))
+    prompts = asked["prompts"] * costs.engine_prompt()
+    for name, planned in (("new pictures", plain + prompts), ("known pictures", plain)):
+        if row := case(run, "engine", name):
+            seconds = row["tokens"] / row["tokens_s"]
+            found.append(Compared(f"generating a step, {name}", seconds, planned, "s"))
+    if slept := case(run, "engine", "slept"):
+        found += [
+            Compared("first sleep", slept["sleep_s"], costs.sleep(), "s", FIRST_SLEEP),
+            Compared("wake", slept["wake_s"], costs.wake(), "s"),
+            Compared("asleep", slept["sleep_GiB"] - run[0]["used_GiB"], CONTEXT / GIB, "GiB"),
+        ]
+    if start is not None and start["eager"] and (rounds := rows(run, "cycle")):
+        eager = "no CUDA graphs, and what is compiled at the first requests"
+        found += [
+            Compared("generating, round 1", rounds[0]["generate_s"], adapted, "s", eager),
+            Compared("sleep, round 1", rounds[0]["sleep_s"], costs.sleep(), "s", FIRST_SLEEP),
+        ]
+    return found + (cycle_compared(run, costs, adapted) if with_adapter(run) else [])
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def cycle_compared(run: Run, costs: Costs, adapted: float) -> list[Compared]:
+    """The rounds in which an adapter was served, on average."""
+    rounds, asked = with_adapter(run), run[0]["asked"]
 
+    def average(name: str) -> float:
+        return mean([row[name] for row in rounds])
 
-def work_of(run: Run) -> tuple[Config, Architecture, Lengths]:
-    """Return an engine cycle's configuration, shape and lengths."""
-    asked, found = run[0]["asked"], case(run, "engine", "known")
-    assert found is not None
-    lengths = Lengths(found["prompt_tokens"], asked["tokens"])
-    return config_of(run), shape_of(asked["shape"]), lengths
-
-
-def engine_constants(run: Run) -> dict[str, float | str]:
-    """Return what an engine cycle shows of its card's shares: see plan/measured.py."""
-    sheet = GPUS[plan_name(run[0]["case"])]
-    config, shape, lengths = work_of(run)
-    known, rounds = case(run, "engine", "known"), with_adapter(run)
-    assert known is not None and rounds
-    asked, sequences = run[0]["asked"], min(config.rollout.max_num_seqs, 64)
-    plain = known["tokens"] / known["tokens_s"]
-    adapter = mean([row["generate_s"] for row in rounds])
-    cache = sequences * (lengths.prompt + lengths.completion / 2) * shape.kv_bytes("bfloat16")
-    read = (shape.weight_bytes("bfloat16") + cache) * asked["tokens"]
-    return {
-        "bandwidth": round(read / (plain * sheet.gbytes_per_s * 1e9), 3),
-        "adapter_cost": round(adapter / plain, 2),
-    }
-
-
-def packed(run: Run) -> list[Row]:
-    """Return a learner bench's packed groups: with recomputation first."""
-    found = [case(run, "micro", name) for name in ("d group, packed", "e as d, no recompute")]
-    return [row for row in found if row is not None]
-
-
-def learner_config(run: Run, row: Row) -> Config:
-    """Return the configuration that `plan` reckons with for a case of a learner bench."""
-    values = {
-        "placement.gpu": plan_name(run[0]["case"]),
-        "policy.model": SHAPES[run[0]["asked"]["shape"]],
-        "policy.gradient_checkpointing": str("no recompute" not in row["case"]).lower(),
-    }
-    overrides = [f"{key}={value}" for key, value in values.items()]
-    return load(ROOT / "configs" / "single-gpu.yaml", overrides)
-
-
-def learner_constants(run: Run) -> dict[str, float | str]:
-    """Return what a learner bench shows: the rate that a packed group reaches."""
-    row = packed(run)[0]
-    sheet = GPUS[plan_name(run[0]["case"])]
-    config, shape = learner_config(run, row), shape_of(run[0]["asked"]["shape"])
-    ideal = learner_seconds(config, shape, row["tokens"], sheet) * sheet.shares.learn
-    return {"learn": round(1e3 * ideal / row["total_ms"], 3)}
-
-
-def engine_compared(run: Run) -> list[tuple[str, float, float, str]]:
-    """Return (what, measured, planned, unit) of an engine cycle."""
-    config, shape, lengths = work_of(run)
-    card, rounds = gpu(config.placement.gpu), with_adapter(run)
-    start = case(run, "start", "engine")
-    assert start is not None and rounds
-    engine = engine_memory(config, shape)
-    whole = sum(value for name, value in engine.items() if name != "cache_tokens")
-    generated = mean([row["generate_s"] for row in rounds])
-    planned = rollout_seconds(config, shape, lengths, card)
+    published = mean([row["metrics"]["publish_seconds"] for row in rounds])
+    old = "the learner of that commit: masked rows, PEFT's adapters, pictures again"
+    learnt = asked["prompts"] * (costs.lengths.prompt + asked["group"] * asked["tokens"])
+    completion = asked["prompts"] * asked["group"] * asked["tokens"]
+    learning = costs.learn(learnt, completion) + costs.host(asked["prompts"])
     return [
-        ("engine, all of it", start["used_GiB"] - run[0]["used_GiB"], whole / GIB, "GiB"),
-        ("tokens in its cache", start["kv_tokens"], engine["cache_tokens"], ""),
-        ("generating a step, with the adapter", generated, planned, "s"),
+        Compared("generating a step, with the adapter", average("generate_s"), adapted, "s"),
+        Compared("sleep", average("sleep_s"), costs.sleep(), "s"),
+        Compared("publishing", published, costs.publish(), "s"),
+        Compared("optimizer", average("step_s") - published, costs.optimizer(), "s"),
+        Compared("wake and swap", average("swap_s"), costs.wake() + costs.swap(), "s"),
+        Compared("learning from a step", average("accumulate_s"), learning, "s", old),
     ]
 
 
-def learner_compared(run: Run) -> list[tuple[str, float, float, str]]:
-    """Return (what, measured, planned, unit) of a learner bench. It holds no optimizer's state."""
-    shape, found = shape_of(run[0]["asked"]["shape"]), []
-    for row in packed(run):
-        config = learner_config(run, row)
-        recompute = config.policy.gradient_checkpointing
-        lora = 4 * shape.lora_parameters(config.policy.lora_rank)
-        activations = learner_activations(shape, row["tokens"], "bfloat16", recompute)
-        memory = shape.weight_bytes("bfloat16") + 2 * lora + activations
-        seconds = learner_seconds(config, shape, row["tokens"], gpu(config.placement.gpu))
+def used_before(run: Run, start: Row) -> float:
+    """GiB that were in use as the engine started."""
+    return float(run[max(0, run.index(start) - 1)]["used_GiB"])
+
+
+def learner_compared(run: Run) -> list[Compared]:
+    """A learner bench, which holds no optimizer's state: peak memory and time of each case."""
+    found: list[Compared] = []
+    for row in (row for row in rows(run, "micro") if "mfu" in row):
+        recompute = "no recompute" not in row["case"]
+        costs = costs_of(run, f"policy.gradient_checkpointing={str(recompute).lower()}")
+        lora = 4 * costs.policy.lora_parameters(costs.config.policy.lora_rank)
+        batches, tokens = len(row["rows"]), sum(row["padded"])
+        widest = max(row["padded"])
+        held = costs.policy.weight_bytes("bfloat16") + 2 * lora
+        memory = held + learner_activations(costs.policy, widest, "bfloat16", recompute)
+        seconds = costs.learn(tokens, row["completion_tokens"]) + costs.host(batches)
+        unusual = "" if is_packed(row) else "not the learner's form on a GPU"
         found += [
-            (f"{row['case']}: peak", row["peak_GiB"], memory / GIB, "GiB"),
-            (f"{row['case']}: time", row["total_ms"] / 1e3, seconds, "s"),
+            Compared(f"{row['case']}: peak", row["peak_GiB"], memory / GIB, "GiB", unusual),
+            Compared(f"{row['case']}: time", row["total_ms"] / 1e3, seconds, "s", unusual),
         ]
+    if vision := case(run, "vision", "8 of"):
+        costs = costs_of(run, "policy.max_pixels=199920")  # 30 x 34 patches
+        found.append(
+            Compared("vision tower, 8 pictures", vision["tower_ms"] / 1e3, costs.look(8), "s")
+        )
     return found

@@ -12,14 +12,8 @@ import json
 import sys
 from pathlib import Path
 
-from tests.gpu.calibration import (
-    Run,
-    engine_constants,
-    learner_constants,
-    packed,
-    plan_name,
-    with_adapter,
-)
+from geoagent_rl.plan.gpus import SHEETS
+from geoagent_rl.plan.measured import Run, measured_rates, read
 from tests.gpu.report_tables import engine_parts, judge_part, learner_parts, runs_table
 
 TEXT = Path(__file__).with_name("report.md")
@@ -32,42 +26,15 @@ def main(argv: list[str] | None = None) -> int:
     asked = parser.parse_args(argv)
     runs = [run for file in asked.files for run in read(file)]
     if asked.constants:
-        print(json.dumps(all_constants(runs), indent=1, sort_keys=True))
+        print(json.dumps(measured_rates(runs, SHEETS), indent=1, sort_keys=True))
     else:
         sys.stdout.write(page(runs))
     return 0
 
 
-def read(file: Path) -> list[Run]:
-    """Return the runs in a file: each begins with its set-up."""
-    runs: list[Run] = []
-    for line in file.read_text().splitlines():
-        row = json.loads(line)
-        if row["section"] == "set-up":
-            runs.append([])
-        runs[-1].append(row)
-    return runs
-
-
 def of_script(runs: list[Run], script: str) -> list[Run]:
     """Return a script's runs on GPUs."""
     return [run for run in runs if run[0]["script"] == script and run[0]["case"] != "CPU"]
-
-
-def all_constants(runs: list[Run]) -> dict[str, dict[str, float | str]]:
-    """Return the constants of each card that `plan` knows: of its newest complete runs."""
-    found: dict[str, dict[str, float | str]] = {}
-    for run in sorted(runs, key=lambda run: run[0]["date"]):
-        name = plan_name(run[0]["case"])
-        values: dict[str, float | str] = {}
-        if with_adapter(run):
-            values = engine_constants(run)
-        elif packed(run):
-            values = learner_constants(run)
-        if name and values:
-            source = f"{run[0]['case']}, {run[0]['date'][:10]}"
-            found[name] = found.get(name, {}) | values | {"source": source}
-    return found
 
 
 def page(runs: list[Run]) -> str:

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.gpu.calibration import (
-    Row,
-    Run,
-    case,
-    engine_compared,
-    learner_compared,
-    rows,
-    with_adapter,
-)
+from geoagent_rl.plan.measured import Row, Run, case, rows, with_adapter
+from tests.gpu.calibration import Compared, engine_compared, learner_compared
 
 NOT_RUN = "*Not run yet.*"
 
@@ -58,7 +51,7 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def engine_parts(runs: list[Run]) -> str:
-    parts = [engine_part(run) for run in runs if rows(run, "engine") or rows(run, "precision")]
+    parts = [engine_part(run) for run in runs if rows(run, "engine") or rows(run, "cycle")]
     return "\n\n".join(parts) or NOT_RUN
 
 
@@ -74,14 +67,24 @@ def engine_part(run: Run) -> str:
         found.append(precision_table(precision))
     if refused := rows(run, "refused"):
         found.append(table(("weights", "refused"), [(r["case"], r["refused"]) for r in refused]))
-    if rows(run, "engine") and with_adapter(run):
-        found.append(plan_table(engine_compared(run)))
+    if compared := engine_compared(run):
+        found.append(plan_table(compared))
     return "\n\n".join(found)
 
 
-def plan_table(compared: list[tuple[str, float, float, str]]) -> str:
-    body = [(w, f"{m:,.4g} {u}", f"{p:,.4g} {u}", m / p) for w, m, p, u in compared]
-    return table(("against `plan`", "measured", "planned", "ratio"), body)
+def plan_table(compared: list[Compared]) -> str:
+    """Every number that `plan` has an opinion on, the unusual ones with the reason why they are."""
+    body = [
+        (
+            c.what,
+            f"{c.measured:,.4g} {c.unit}",
+            f"{c.planned:,.4g} {c.unit}",
+            c.measured / c.planned,
+            c.unusual,
+        )
+        for c in compared
+    ]
+    return table(("against `plan`", "measured", "planned", "ratio", "not what is planned"), body)
 
 
 def speed_table(run: Run) -> str:
@@ -162,7 +165,8 @@ def learner_part(run: Run) -> str:
         head = ("a micro-batch", "ms", "completion tokens/s", "share of ceiling", "peak GiB")
         cells = ("total_ms", "completion_tokens_s", "mfu", "peak_GiB")
         found.append(table(head, [[row["case"], *(row[c] for c in cells)] for row in micro]))
-        found.append(plan_table(learner_compared(run)))
+    if compared := learner_compared(run):
+        found.append(plan_table(compared))
     if trl := rows(run, "trl"):
         head = ("a group, vision included", "ours, ms", "TRL's loss, ms", "TRL / ours", "cosine")
         body = [

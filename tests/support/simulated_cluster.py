@@ -1,19 +1,33 @@
 """Engines, reward services and a learner that only take time, for the real driver and the real
 scorer.
 
-The times are assumptions about hardware (see Hardware), not measurements: what is real here is the
-schedule."""
+Times are those of the cost model that `plan` has (geoagent_rl/plan/costs.py); what is real here is
+the schedule: the driver, the scorer, who learns what and how rows are filled."""
 
 import asyncio
+import heapq
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
+from actors.learner_group import groups_together
+from geoagent_rl import config as configuration
 from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.grpo.balance import assign
+from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens, row_length
+from geoagent_rl.grpo.samples import train_samples
+from geoagent_rl.plan.costs import PACKED_ROWS, Costs
+from geoagent_rl.plan.gpus import gpu
+from geoagent_rl.plan.memory import Lengths
+from geoagent_rl.plan.resources import judges_share_gpus
+from geoagent_rl.plan.schedule import SIGMA
+from geoagent_rl.policy.sizes import architecture, judge_architecture
 from geoagent_rl.rewards.services import Services, Similarity, Verdict
 from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, Sampling, Truth
+from tests.support.paths import CONFIGS
 from tests.support.reward_fakes import completion
 
 TEXT = completion()
@@ -27,29 +41,42 @@ PLACE = SimpleNamespace(
     country_code="DE",
     provider="simulated",
 )
+LENGTHS = Lengths(400.0, 600.0)  # tokens of a prompt and, on average, of a completion
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """Seconds and sizes of a 7B policy with LoRA on 80 GB GPUs, assumed."""
+class Latency:
+    """How long reward services take, assumed. judge_s: of a question, None: as the cost model says
+    of the configuration's judges."""
 
-    engines: int = 4
-    slots: int = 64  # sequences at once in an engine (rollout.max_num_seqs)
-    prefill_s: float = 0.3
-    token_s: float = 0.025  # per token of one sequence
-    tokens: tuple[float, float] = (400.0, 0.35)  # of a completion: median and sigma of a log-normal
-    longest: int = 1024  # rollout.max_tokens
-    geocode_s: tuple[float, float] = (0.3, 0.2)  # mean and standard deviation
-    geocode_workers: int = 8
-    geocode_in_flight: int = 32  # of one worker
-    judge_s: float = 1.2  # for one of a sample's three stages
-    judge_replicas: int = 12
-    judge_slots: int = 64
-    learner_ranks: int = 4
-    learned_tokens_per_s: float = 2000.0  # of one rank: forward, backward and reference
-    prompt_tokens: int = 450  # image and text
-    step_s: float = 1.5  # optimizer and publishing
-    swap_s: float = 1.0
+    geocode_s: tuple[float, float] = (0.02, 0.0)  # mean and standard deviation
+    geocode_at_once: int = 256
+    judge_s: float | None = None
+    judge_at_once: int = 768
+
+
+# services at the other end of a network: geocoding 300 +- 200 ms, 1.2 s for a judge's answer
+REMOTE = Latency((0.3, 0.2), judge_s=1.2)
+FREE = Latency((0.0, 0.0), judge_s=0.0)
+
+
+def pools_of(prompts: int, staleness: int, steps: int, ranks: int = 4) -> Costs:
+    """The cost model of 4 engines and some ranks with GPUs of their own, and judges elsewhere."""
+    words = "placement.colocate=false rollout.engines=4 rollout.tensor_parallel=1 "
+    words += "rollout.gpus_per_engine=1 rollout.memory=0.7 rollout.swap=adapter "
+    words += "learner.gpus_per_rank=1 judge.replicas=1 judge.gpus_per_replica=1"
+    asked = {"rollout.prompts_per_step": prompts, "max_staleness": staleness, "steps": steps}
+    asked["learner.ranks"] = ranks
+    return costs_of(*words.split(), *(f"{key}={value}" for key, value in asked.items()))
+
+
+def costs_of(*overrides: str, lengths: Lengths = LENGTHS, measured: Path | None = None) -> Costs:
+    """The cost model of paper-8x80gb.yaml, with overrides, on H100s."""
+    asked = ["data.manifest=x", "placement.gpu=H100", *overrides]
+    config = configuration.load(CONFIGS / "paper-8x80gb.yaml", asked)
+    policy = architecture(config.policy.architecture or config.policy.model, "policy.model")
+    judge = judge_architecture(config.judge.model)
+    return Costs(config, policy, judge, gpu(config.placement.gpu, measured), lengths)
 
 
 def prompt_at(i: int) -> Prompt:
@@ -57,36 +84,86 @@ def prompt_at(i: int) -> Prompt:
 
 
 class Engine:
-    """Continuous batching: a sequence takes a slot for its prefill and its tokens."""
+    """Continuous batching: every sequence under way gets a token in each step, which takes what the
+    cost model says of that many."""
 
-    under_way = 0
+    def __init__(self, costs: Costs) -> None:
+        self.costs, self.version, self.up, self.under_way = costs, 0, True, 0
+        self.running: list[tuple[float, int, asyncio.Future]] = []  # (step of its end, ...) heap
+        self.waiting: list[tuple[int, asyncio.Future]] = []
+        self.at, self.number, self.produced = 0.0, 0, 0.0
+        self.news, self.turn = asyncio.Event(), asyncio.Lock()
+        self.blocked_until, self.busy_s, self.asleep = 0.0, 0.0, False
+        self.loop = asyncio.get_running_loop()
+        self.decoding = self.loop.create_task(self.decode())
 
-    def __init__(self, hardware: Hardware) -> None:
-        self.hardware, self.version, self.up = hardware, 0, True
-        self.slots = asyncio.Semaphore(hardware.slots)
-        self.busy_s = 0.0  # slot-seconds
+    async def decode(self):
+        limit = self.costs.config.rollout.max_num_seqs
+        while True:
+            while self.waiting and len(self.running) < limit:
+                length, future = self.waiting.pop(0)
+                self.number += 1
+                heapq.heappush(self.running, (self.at + length, self.number, future))
+            self.news.clear()
+            if not self.running:
+                await self.news.wait()
+                continue
+            count, steps = len(self.running), self.running[0][0] - self.at
+            cached = count * self.costs.lengths.prompt + self.produced + count * steps / 2
+            token = self.costs.engine_token(count, cached)
+            begin = self.loop.time()
+            blocked = max(0.0, self.blocked_until - begin)
+            try:
+                await asyncio.wait_for(self.news.wait(), blocked + steps * token)
+                done = min(steps, max(0.0, self.loop.time() - begin - blocked) / token)
+            except TimeoutError:
+                done = steps
+            self.busy_s += self.loop.time() - begin
+            self.at += done
+            self.produced += done * count
+            while self.running and self.running[0][0] <= self.at + 1e-6:
+                self.produced -= self.produced / len(self.running)
+                heapq.heappop(self.running)[2].set_result(None)
+
+    def block(self, seconds: float) -> None:
+        """Others have its GPUs for a while."""
+        self.blocked_until = max(self.blocked_until, self.loop.time() + seconds)
+        self.news.set()
 
     async def complete(self, uid, index, seed, asked):
-        h, chance = self.hardware, random.Random(f"{seed}/{index}")
-        length = min(h.longest, round(h.tokens[0] * math.exp(chance.gauss(0, h.tokens[1]))))
-        version = self.version
-        async with self.slots:
-            seconds = h.prefill_s + h.token_s * length
-            self.busy_s += seconds
-            await asyncio.sleep(seconds)
-        spans = {"submitted": asked, "generated": asyncio.get_running_loop().time()}
-        return Rollout(uid, index, (1,), (2,) * length, (), TEXT, "stop", version, spans)
+        r, chance = self.costs.config.rollout, random.Random(f"{seed}/{index}")
+        median = self.costs.lengths.completion * math.exp(-(SIGMA**2) / 2)
+        length = max(1, min(r.max_tokens, round(median * math.exp(chance.gauss(0, SIGMA)))))
+        version, ended = self.version, self.loop.create_future()
+        self.waiting.append((length, ended))
+        self.news.set()
+        await ended
+        self.under_way -= 1
+        spans = {"submitted": asked, "generated": self.loop.time()}
+        prompt = (1,) * round(self.costs.lengths.prompt)
+        return Rollout(uid, index, prompt, (2,) * length, (), TEXT, "stop", version, spans)
 
     async def generate(self, prompt, sampling):
-        asked = asyncio.get_running_loop().time()
+        assert not self.asleep
+        asked = self.loop.time()
+        self.under_way += sampling.n
+        async with self.turn:
+            seconds = self.costs.engine_prompt()
+            self.block(seconds)
+            await asyncio.sleep(seconds)
         work = [self.complete(prompt.uid, i, sampling.seed, asked) for i in range(sampling.n)]
         for finished in asyncio.as_completed(work):
             yield await finished
 
+    async def sleep(self):
+        await asyncio.sleep(self.costs.sleep())
+        self.asleep = True
+
     async def swap(self, version):
-        await asyncio.sleep(self.hardware.swap_s)
-        self.version = version.number
-        return self.hardware.swap_s
+        begin = self.loop.time()
+        await asyncio.sleep(self.costs.swap() + (self.costs.wake() if self.asleep else 0.0))
+        self.version, self.asleep = version.number, False
+        return self.loop.time() - begin
 
     async def ready(self):
         pass
@@ -98,24 +175,60 @@ class Engine:
         raise problem
 
 
-class Rewards:
-    """Geocoder, semantic service and judge, each with so many answers under way at once."""
+class Judge:
+    """One replica: answers what has come meanwhile in one batch, at most so many at once. engine:
+    whose GPUs it shares, which stands still meanwhile."""
 
-    def __init__(self, hardware: Hardware, seed: int = 0) -> None:
-        self.hardware, self.chance = hardware, random.Random(seed)
-        self.geocoders = asyncio.Semaphore(hardware.geocode_workers * hardware.geocode_in_flight)
-        self.judges = asyncio.Semaphore(hardware.judge_replicas * hardware.judge_slots)
-        self.busy_s = {"geocode": 0.0, "judge": 0.0}
+    def __init__(self, costs: Costs, engine: Engine | None) -> None:
+        self.costs, self.engine, self.busy_s, self.under_way = costs, engine, 0.0, 0
+        self.asked: list[asyncio.Future] = []
+        self.news, self.loop = asyncio.Event(), asyncio.get_running_loop()
+        self.answering = self.loop.create_task(self.answer())
+
+    async def answer(self):
+        while True:
+            await self.news.wait()
+            most = self.costs.config.judge.max_num_seqs
+            batch, self.asked = self.asked[:most], self.asked[most:]
+            seconds = self.costs.judge_batch(len(batch))
+            if self.engine is not None:
+                self.engine.block(seconds)
+            self.busy_s += seconds
+            await asyncio.sleep(seconds)
+            self.under_way -= len(batch)
+            for future in batch:
+                future.set_result(None)
+            if not self.asked:
+                self.news.clear()
+
+    def ask(self, count: int) -> list[asyncio.Future]:
+        futures = [self.loop.create_future() for _ in range(count)]
+        self.asked += futures
+        self.under_way += count
+        self.news.set()
+        return futures
+
+
+class Rewards:
+    """Geocoder, semantic service and judge."""
+
+    def __init__(self, costs: Costs, latency: Latency, engines=(), seed: int = 0) -> None:
+        j, parallel = costs.config.judge, costs.config.rollout.tensor_parallel
+        self.costs, self.latency, self.chance = costs, latency, random.Random(seed)
+        self.geocoders = asyncio.Semaphore(latency.geocode_at_once)
+        self.judges_at_once = asyncio.Semaphore(latency.judge_at_once)
+        shared = judges_share_gpus(costs.config)
+        of = [engines[i // parallel] if shared else None for i in range(j.replicas)]
+        self.judges = [Judge(costs, engine) for engine in of] if latency.judge_s is None else []
         self.services = Services(self, self, self)
 
-    async def take(self, kind, room, seconds):
+    async def take(self, room, seconds):
         async with room:
-            self.busy_s[kind] += seconds
             await asyncio.sleep(seconds)
 
     async def geocode(self, addresses):
-        times = [max(0.02, self.chance.gauss(*self.hardware.geocode_s)) for _ in addresses]
-        await asyncio.gather(*(self.take("geocode", self.geocoders, seconds) for seconds in times))
+        times = [max(0.0, self.chance.gauss(*self.latency.geocode_s)) for _ in addresses]
+        await asyncio.gather(*(self.take(self.geocoders, seconds) for seconds in times))
         return [PLACE] * len(addresses)
 
     async def similarities(self, pairs):
@@ -125,29 +238,73 @@ class Rewards:
         return [pair.a == pair.b for pair in pairs]
 
     async def judge(self, items):
-        await asyncio.gather(
-            *(self.take("judge", self.judges, self.hardware.judge_s) for _ in items)
-        )
+        if self.latency.judge_s is not None:
+            each = (self.take(self.judges_at_once, self.latency.judge_s) for _ in items)
+            await asyncio.gather(*each)
+        else:
+            await asyncio.sleep(self.costs.gpu.rates.call_s)
+            least = min(self.judges, key=lambda judge: judge.under_way)
+            await asyncio.gather(*least.ask(len(items)))
         return [Verdict(item.reasoning.split(":")[0], 0.0) for item in items]
 
 
 class Learner:
-    def __init__(self, hardware: Hardware) -> None:
-        self.hardware, self.number, self.busy_s, self.samples = hardware, 0, 0.0, 0
-        self.turn = asyncio.Lock()
+    """Ranks that each have a queue of calls and wait for one another at the step only."""
+
+    def __init__(self, costs: Costs, further_passes: int = 0) -> None:
+        c, packed = costs.config.learner, PACKED_ROWS
+        self.passes = 1 + further_passes / costs.passes
+        self.costs, self.number, self.samples = costs, 0, 0
+        self.layout = Layout(c.micro_batch_tokens, costs.balance, c.share_prompts, True, packed)
+        self.together, self.waiting, self.groups = groups_together(costs.config), [], 0
+        self.loads, self.free = [0.0] * c.ranks, [0.0] * c.ranks
+        self.busy, self.looked = [0.0] * c.ranks, [set() for _ in range(c.ranks)]
+        self.loop = asyncio.get_running_loop()
 
     async def accumulate(self, group):
-        h = self.hardware
-        tokens = sum(h.prompt_tokens + len(s.rollout.completion_ids) for s in group.samples)
-        self.busy_s += (seconds := tokens / (h.learner_ranks * h.learned_tokens_per_s))
         self.samples += len(group.samples)
-        async with self.turn:
-            await asyncio.sleep(seconds)
+        self.waiting.append(train_samples(group))
+        if len(self.waiting) >= self.together:
+            await self.learn()
+
+    async def learn(self):
+        groups, self.waiting = self.waiting, []
+        samples = [s for group in groups for s in group]
+        self.groups += len(groups)
+        last = self.groups >= self.costs.config.rollout.prompts_per_step
+        before = self.loads
+        shares, self.loads = assign(
+            samples, before, self.layout.balance, self.layout.share, cut=last
+        )
+        now = self.loop.time() + self.costs.handout(len(samples))
+        for rank, share in enumerate(shares):
+            seconds = self.seconds(rank, share, self.loads[rank] - before[rank])
+            self.busy[rank] += seconds
+            self.free[rank] = max(self.free[rank], now) + seconds
+        await asyncio.sleep(max(self.free) - self.loop.time())
+
+    def seconds(self, rank, share, load):
+        if not share:
+            return 0.0
+        batches = micro_batches(share, self.layout)
+        padded = sum(padded_tokens(rows, self.layout) for rows in batches)
+        blocks = sum(row_length(row) for rows in batches for row in rows)
+        again = blocks - sum(len(s.completion_ids) for s in share)
+        again -= sum({s.image: len(s.prompt_ids) for s in share}.values())
+        completion = sum(len(s.completion_ids) for s in share)
+        new = {s.image for s in share} - self.looked[rank]
+        self.looked[rank] |= new
+        learning = self.costs.learn(load + padded - blocks + again, completion)
+        passing = learning + self.costs.host(len(batches))
+        return self.passes * passing + self.costs.look(len(new))
 
     async def step(self):
-        self.number += 1
-        self.busy_s += self.hardware.step_s
-        await asyncio.sleep(self.hardware.step_s)
+        if self.waiting:
+            await self.learn()
+        await asyncio.sleep(self.costs.reduce() + self.costs.optimizer() + self.costs.publish())
+        self.number, self.groups = self.number + 1, 0
+        self.loads = [0.0] * len(self.loads)
+        self.looked = [set() for _ in self.looked]
         return PolicyVersion(self.number, "adapter", ""), {}
 
 

@@ -38,7 +38,7 @@ class Engine:
     def __init__(self, config, model):
         pass
 
-    async def start(self):
+    async def start(self, further_gpus=()):
         return 0.0
 
     async def where(self):

@@ -7,15 +7,17 @@ import yaml
 
 from geoagent_rl.config import load
 from geoagent_rl.config.describe import flat
-from geoagent_rl.plan.estimate import make_plan, show
+from geoagent_rl.plan.estimate import make_plan
 from geoagent_rl.plan.layout import fewest_nodes, fitting_values, node_sizes, packs
+from geoagent_rl.plan.text import show
 from geoagent_rl.types import UserError
 from tests.support.paths import CONFIGS
 
 SIZES = {  # where paper-NxGB.yaml may differ from paper.yaml
     "run.dir", "placement.gpu", "placement.colocate", "rollout.engines", "rollout.max_num_seqs",
-    "rollout.memory", "rollout.gpus_per_engine", "learner.ranks", "learner.gpus_per_rank",
-    "learner.micro_batch_tokens", "judge.gpus_per_replica", "judge.memory", "judge.max_model_len",
+    "rollout.memory", "rollout.gpus_per_engine", "rollout.tensor_parallel", "rollout.swap",
+    "learner.ranks", "learner.gpus_per_rank", "learner.micro_batch_tokens", "judge.replicas",
+    "judge.gpus_per_replica", "judge.memory", "judge.max_model_len",
     "judge.max_num_seqs",
 }  # fmt: skip
 
@@ -63,9 +65,10 @@ def test_fewer_engines_are_advised_before_fewer_ranks():
 
 
 def test_a_bundle_lies_on_one_node_and_a_share_on_one_gpu():
-    assert packs([4.0, 2.0], [4, 4]) and not packs([4.0], [3, 3])
-    assert packs([0.6, 0.4], [1]) and not packs([0.6, 0.6], [1]) and packs([0.6, 0.6], [2])
-    assert not packs([1.0, 0.1], [1])
+    assert packs([(1, 4), (1, 2)], [4, 4]) and not packs([(1, 4)], [3, 3])
+    assert packs([(0.6, 1), (0.4, 1)], [1]) and packs([(0.6, 1), (0.6, 1)], [2])
+    assert not packs([(0.6, 1), (0.6, 1)], [1]) and not packs([(1, 1), (0.1, 1)], [1])
+    assert packs([(0.7, 2), (0.3, 1), (0.3, 1)], [2]) and not packs([(0.7, 2)], [1, 1])
     wide = load(
         CONFIGS / "paper.yaml", ["rollout.gpus_per_engine=16", "rollout.tensor_parallel=16"]
     )

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from geoagent_rl.config import load
-from geoagent_rl.plan.estimate import PROMPT_CHARS, SCENES_COT_CHARS, make_plan, show
+from geoagent_rl.plan.estimate import PROMPT_CHARS, SCENES_COT_CHARS, make_plan
 from geoagent_rl.plan.memory import GIB
+from geoagent_rl.plan.text import show
 from geoagent_rl.policy.prompt import QUESTION, SYSTEM_PROMPTS
 from geoagent_rl.tiny.scene_text import cot
 from geoagent_rl.tiny.scenes import ANNOTATORS, scene_at

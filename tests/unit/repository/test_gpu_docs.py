@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from geoagent_rl.plan.gpus import GPUS, gpu
-from geoagent_rl.plan.measured import FILE, Shares
-from tests.gpu.calibration import engine_compared, learner_compared, packed, with_adapter
-from tests.gpu.report import all_constants, of_script, page, read
+from geoagent_rl.plan.gpus import GPUS, SHEETS, gpu
+from geoagent_rl.plan.measured import FILE, measured_rates, read
+from geoagent_rl.plan.rates import Rates, table
+from geoagent_rl.types import UserError
+from tests.gpu.calibration import Compared, engine_compared, learner_compared
+from tests.gpu.report import of_script, page
 from tests.support.paths import ROOT
 
 DATA = ROOT / "docs" / "gpu.jsonl"
@@ -26,18 +28,47 @@ def test_the_page_is_made_from_the_data(runs):
 
 
 def test_the_plans_constants_are_made_from_the_data(runs):
-    assert json.loads(FILE.read_text()) == all_constants(runs)
+    assert json.loads(FILE.read_text()) == measured_rates(runs, SHEETS)
 
 
-def test_a_plan_agrees_with_what_was_measured(runs):
-    cycles = [run for run in of_script(runs, "engine_cycle") if with_adapter(run)]
-    learners = [run for run in of_script(runs, "learner_bench") if packed(run)]
-    rows = engine_compared(cycles[-1]) + learner_compared(learners[-1])
-    for what, measured, planned, unit in rows:
-        limit = TIME if unit == "s" else MEMORY
-        assert planned == pytest.approx(measured, rel=limit), what
+def compared(runs) -> list[Compared]:
+    cycles = [row for run in of_script(runs, "engine_cycle") for row in engine_compared(run)]
+    return cycles + [r for run in of_script(runs, "learner_bench") for r in learner_compared(run)]
+
+
+def test_a_plan_agrees_with_everything_that_was_measured(runs):
+    rows = [row for row in compared(runs) if not row.unusual]
+    assert {row.unit for row in rows} == {"s", "GiB", ""} and len(rows) > 20
+    for row in rows:
+        limit = TIME if row.unit == "s" else MEMORY
+        assert row.planned == pytest.approx(row.measured, rel=limit), row.what
+
+
+def test_the_page_has_the_cases_that_plan_does_not_mean_with_the_reason(runs):
+    shown = page(runs)
+    unusual = [row for row in compared(runs) if row.unusual]
+    assert unusual and all(row.what in shown and row.unusual in shown for row in unusual)
 
 
 def test_a_card_without_measurements_has_the_estimates():
-    assert gpu("A40").shares == Shares() and gpu("H100").shares.source
-    assert all(0 < gpu(name).shares.learn < 1 for name in GPUS)
+    assert gpu("A40").rates == Rates() and gpu("H100").rates.source
+    assert all(0 < gpu(name).rates.learn < 1 for name in GPUS)
+
+
+def test_another_file_replaces_the_constants_and_must_be_of_the_card(runs, tmp_path):
+    slower = tmp_path / "slower.jsonl"
+    rows = [json.loads(line) for line in DATA.read_text().splitlines()]
+    for row in rows:
+        if row["section"] == "ceilings":
+            row["copy_TB_s"] /= 2
+    slower.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert gpu("H100", slower).rates.read == pytest.approx(gpu("H100").rates.read / 2, rel=0.01)
+    with pytest.raises(UserError, match="measurements of H100, not of placement.gpu=A40"):
+        gpu("A40", slower)
+    slower.write_text("not rows\n")
+    with pytest.raises(UserError, match="not a file of GPU measurements"):
+        gpu("H100", slower)
+
+
+def test_the_page_on_plans_has_the_constants():
+    assert table(gpu("H100").rates) in (ROOT / "docs" / "plan.md").read_text()
