@@ -4,9 +4,9 @@ costs.
     python -m tests.benchmarks.balance [tokens] [padding] [handout] [--rollouts RUN/rollouts.jsonl]
 
 Without an argument: all three, one JSON object a line. `tokens` and `padding` are counts, with the
-lengths of a recorded run or log-normal ones (mean 600, at most 1,024, behind prompts of 400) and
-the costs of Qwen2.5-VL-7B. `handout` is the driver's CPU seconds on real Ray: its calls go to two
-actors that do nothing, as many as there are ranks."""
+lengths of a recorded run, stretched to a mean of 600, or log-normal ones (mean 600, at most 1,024),
+behind prompts of 400, and the costs of Qwen2.5-VL-7B. `handout` is the driver's CPU seconds on real
+Ray: its calls go to two actors that do nothing, as many as there are ranks."""
 
 from __future__ import annotations
 
@@ -28,27 +28,29 @@ from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.types import Group, Prompt, Rollout, ScoredRollout, Truth
 
-BALANCE, PROMPT, STEPS = 32_512, 400, 20
+BALANCE, PROMPT, MEAN, STEPS = 32_512, 400, 600, 20
 SHAPES = ((1, 8, 8), (2, 8, 8), (4, 8, 8), (8, 8, 8), (28, 128, 16), (64, 128, 16))
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
 LAYOUTS = {"packed": (True, 128), "masked": (False, 8)}
 
 
 class Lengths:
-    """Lengths of completions: a recorded run's, by group, or drawn."""
+    """Lengths of completions: a recorded run's, by group and stretched, or drawn."""
 
     def __init__(self, rollouts: Path | None) -> None:
         self.rng = random.Random(0)
         self.recorded: dict[tuple[int, str], list[int]] = defaultdict(list)
         for line in rollouts.read_text().splitlines() if rollouts else []:
             row = json.loads(line)
-            self.recorded[row["step"], row["prompt"]].append(row["tokens"])
+            self.recorded[row["step"], row["uid"]].append(row["tokens"])
+        sizes = [n for group in self.recorded.values() for n in group]
+        self.stretch = MEAN * len(sizes) / max(1, sum(sizes))
 
     def group(self, size: int) -> list[int]:
         if self.recorded:
             chosen = self.rng.choice(list(self.recorded.values()))
-            return [self.rng.choice(chosen) for _ in range(size)]
-        drawn = (600 * self.rng.lognormvariate(-0.06, 0.35) for _ in range(size))
+            return [max(1, round(self.stretch * self.rng.choice(chosen))) for _ in range(size)]
+        drawn = (MEAN * self.rng.lognormvariate(-0.06, 0.35) for _ in range(size))
         return [max(1, min(1024, int(n))) for n in drawn]
 
     def steps(self, prompts: int, size: int) -> Iterator[list[list[TrainSample]]]:

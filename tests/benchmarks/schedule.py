@@ -44,9 +44,11 @@ LARGE = "rollout.prompts_per_step=128 rollout.group_size=16"
 ALL_64 = f"{LARGE} rollout.engines=16 learner.ranks=64 judge.replicas=64"
 PEERS = "learner.share_prompts=false"
 HYBRID, SERIAL = "hybrid, as verl", "serial, as the authors"
+MEANWHILE = "the same, judges answer during the rollout"
 LAYOUTS = {
     8: {
         "all take turns (paper-8x80gb.yaml)": "",
+        MEANWHILE: "",
         "the same, an engine on every GPU": "rollout.engines=8 rollout.tensor_parallel=1",
         "pools: 3 engines, 4 ranks, 1 judge": f"{POOLS} {ONE_GPU} rollout.engines=3 "
         "learner.ranks=4 judge.replicas=1",
@@ -57,6 +59,7 @@ LAYOUTS = {
     },
     64: {
         "all take turns": ALL_64,
+        MEANWHILE: ALL_64,
         "pools: 28 engines, 28 ranks, 8 judges": f"{LARGE} {POOLS} {ONE_GPU} rollout.engines=28 "
         "learner.ranks=28 judge.replicas=8",
         "pools: 24 engines, 26 ranks, 14 judges, one step ahead": f"{LARGE} {POOLS} {ONE_GPU} "
@@ -78,8 +81,8 @@ class Simulated:
     busy_s: float = 0.0  # of the busiest GPU: T*
 
 
-async def streamed(costs: Costs) -> Simulated:
-    """The driver as it is."""
+async def streamed(costs: Costs, judges_wait: bool = True) -> Simulated:
+    """The driver as it is. judges_wait: for the end of the rollout, where they share its GPUs."""
     config, rows = costs.config, []
     engines = [Engine(costs) for _ in range(config.rollout.engines)]
     rewards, learner = Rewards(costs, Latency(), engines), Learner(costs)
@@ -87,12 +90,12 @@ async def streamed(costs: Costs) -> Simulated:
     async def on_step(step: int, metrics: dict[str, Any], groups: Any) -> None:
         rows.append(metrics)
 
-    scorer = Scorer(rewards.services, config.reward)
+    scorer, shared = Scorer(rewards.services, config.reward), judges_share_gpus(config)
     await driver.train(
         config,
         prompt_at,
         engines,
-        ScorerAfterRollout(scorer, engines) if judges_share_gpus(config) else scorer,
+        ScorerAfterRollout(scorer, engines) if shared and judges_wait else scorer,
         ColocatedLearner(learner, engines) if config.placement.colocate else learner,
         on_step,
     )
@@ -136,8 +139,9 @@ def busiest(costs: Costs, engines: list[Engine], judges: list[Judge], learner: L
 def simulate(name: str, overrides: str, measured: Path | None) -> Simulated:
     """One layout by its name."""
     costs = costs_of(f"steps={STEPS}", *overrides.split(), measured=measured)
-    work = batched(costs, name == SERIAL) if name in (HYBRID, SERIAL) else streamed(costs)
-    return virtual_time.run(work)
+    if name in (HYBRID, SERIAL):
+        return virtual_time.run(batched(costs, name == SERIAL))
+    return virtual_time.run(streamed(costs, judges_wait=name != MEANWHILE))
 
 
 def planned(costs: Costs) -> dict[str, Any]:
@@ -156,7 +160,8 @@ def show(gpus: int, found: dict[str, Simulated]) -> None:
     print("|---|---|---|---|---|---|")
     for name, s in found.items():
         where = ", ".join(f"{part} {seconds:.1f}" for part, seconds in s.parts.items())
-        plan = f"{planned(s.costs)['step_seconds']:.1f}" if s.parts else ""
+        known = s.parts and name != MEANWHILE
+        plan = f"{planned(s.costs)['step_seconds']:.1f}" if known else ""
         print(
             f"| {name} | {s.step_s:.1f} | {plan} | {s.busy_s:.1f} | {s.busy_s / s.step_s:.2f} "
             f"| {where} |"

@@ -3,7 +3,7 @@ GPUs taking turns is quicker than the schedules of others."""
 
 import pytest
 
-from tests.benchmarks.schedule import HYBRID, LAYOUTS, SERIAL, planned, simulate
+from tests.benchmarks.schedule import HYBRID, LAYOUTS, MEANWHILE, SERIAL, planned, simulate
 from tests.support.simulated_cluster import costs_of
 
 OURS = next(iter(LAYOUTS[8]))
@@ -22,7 +22,7 @@ def test_a_step_of_eight_gpus_takes_at_most_nine_seconds(eight):
 
 
 def test_the_plan_says_what_the_driver_does(eight):
-    streamed = {name: s for name, s in eight.items() if s.parts}
+    streamed = {name: s for name, s in eight.items() if s.parts and name != MEANWHILE}
     assert len(streamed) == 4
     for name, s in streamed.items():
         assert planned(s.costs)["step_seconds"] == pytest.approx(s.step_s, rel=0.15), name

@@ -201,6 +201,15 @@ def test_what_cannot_be_placed_is_refused_in_seconds(beside, config, words, says
     assert bool(said) == (says != ("",))
 
 
+def test_a_rank_is_on_every_gpu_of_an_engine_that_shares_them(beside):
+    words = ["data.manifest=x", "policy.model=nowhere", "rollout.tensor_parallel=2"]
+    said = ask(beside[0], shared=[*words, "learner.ranks=4", "judge.replicas=2"])
+    engines = [[(e["node"], gpu) for gpu in e["sees"]] for e in said["engines"]]
+    ranks = [(r["node"], *r["gpus"]) for r in said["ranks"]]
+    assert [len(gpus) for gpus in engines] == [2, 2]
+    assert ranks == engines[0] + engines[1] and len(set(ranks)) == 4
+
+
 def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(
     here, beside, storage, tmp_path
 ):

@@ -118,7 +118,7 @@ class Engine:
                 done = min(steps, max(0.0, self.loop.time() - begin - blocked) / token)
             except TimeoutError:
                 done = steps
-            self.busy_s += self.loop.time() - begin
+            self.busy_s += done * token
             self.at += done
             self.produced += done * count
             while self.running and self.running[0][0] <= self.at + 1e-6:
@@ -149,6 +149,7 @@ class Engine:
         self.under_way += sampling.n
         async with self.turn:
             seconds = self.costs.engine_prompt()
+            self.busy_s += seconds
             self.block(seconds)
             await asyncio.sleep(seconds)
         work = [self.complete(prompt.uid, i, sampling.seed, asked) for i in range(sampling.n)]

@@ -8,6 +8,7 @@ the tests."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ import actors.judge_worker
 import actors.learner_group
 import cluster.launch
 import cluster.placement
+from actors.gpu_share import hide_others
 from cluster.launch import learner, running_stack, session
 from cluster.placement import reserve
 from geoagent_rl.config import load
@@ -36,13 +38,14 @@ def here():
 
 class Engine:
     def __init__(self, config, model):
-        pass
+        self.share = config.rollout.gpus_per_engine
 
     async def start(self, further_gpus=()):
+        hide_others(self.share, further_gpus)
         return 0.0
 
     async def where(self):
-        return here()
+        return here() | {"sees": os.environ["CUDA_VISIBLE_DEVICES"].split(",")}
 
     async def stop(self):
         pass
@@ -89,6 +92,23 @@ async def refusal(config, run_id):
         return str(error), time.monotonic() - begin
 
 
+async def shared_gpus(s, config):
+    """Where engines and ranks are that share GPUs."""
+    place = await reserve(config, "shared")
+    s = dataclasses.replace(s, config=config, run_id="shared", place=place)
+    try:
+        engines = [cluster.launch.start_engine(s, i, "nowhere") for i in range(2)]
+        for i, engine in enumerate(engines):
+            await cluster.launch.engine_up(s, i, engine)
+        async with learner(s, "nowhere", grpo_phase(config)) as group:
+            refs = [actor.call.remote("where") for actor in group.actors]
+            ranks = await asyncio.gather(*(asyncio.wrap_future(ref.future()) for ref in refs))
+        seen = await asyncio.gather(*(engine.actor.where.remote() for engine in engines))
+        return {"engines": seen, "ranks": ranks}
+    finally:
+        place.release()
+
+
 async def layout(stack, group, services):
     refs = [actor.call.remote("where") for actor in group.actors]
     workers = list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=500)
@@ -121,7 +141,10 @@ async def main(folder, words):
             cluster.placement.RESERVE_S = 2.0
             while line := await loop.run_in_executor(None, sys.stdin.readline):
                 asked = json.loads(line)
-                if "geocode" in asked:
+                if "shared" in asked:
+                    config = load(Path("configs/paper-8x80gb.yaml"), asked["shared"])
+                    say(await shared_gpus(s, config))
+                elif "geocode" in asked:
                     (match,) = await services.geocoder.geocode([tuple(asked["geocode"])])
                     say(match.name)
                 else:

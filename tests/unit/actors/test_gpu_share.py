@@ -23,6 +23,12 @@ def test_a_process_without_gpus_sees_none(monkeypatch):
     assert os.environ[VISIBLE] == ""
 
 
+def test_an_engine_with_shares_of_several_gpus_sees_all_of_them(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "4")
+    hide_others(0.4, ["5", "7"])
+    assert os.environ[VISIBLE] == "4,5,7"
+
+
 HOLD = """
 import sys
 from actors.gpu_share import turn
@@ -32,11 +38,15 @@ with turn(float(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize(("gpus", "waits"), [(0.4, True), (1.0, False), (0.0, False)])
-def test_shares_of_one_gpu_are_used_in_turn(gpus, waits, monkeypatch, tmp_path):
-    monkeypatch.setenv(VISIBLE, "3")
+@pytest.mark.parametrize(
+    ("gpus", "seen", "waits"),
+    [(0.4, "3", True), (0.4, "2,3", True), (0.4, "2", False), (1.0, "3", False), (0.0, "3", False)],
+)
+def test_shares_of_one_gpu_are_used_in_turn(gpus, seen, waits, monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, seen)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment[VISIBLE] = "3"
     command = [sys.executable, "-c", HOLD, str(gpus)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **pipes) as other:
