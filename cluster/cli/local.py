@@ -126,7 +126,8 @@ def export(
     from geoagent_rl.policy.export import export as merge
     from geoagent_rl.prediction.hub import push as upload
 
-    checkpoint = merge(source, out, base)
+    with phase(f"merging {source}"):
+        checkpoint = merge(source, out, base)
     (out / "README.md").write_text(model_card(checkpoint, push or out.name), encoding="utf-8")
     print(f"{out}: {checkpoint} merged", file=sys.stderr)
     if push:

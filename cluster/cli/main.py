@@ -29,6 +29,7 @@ from cluster.cli.reward import reward_app
 from cluster.environment import check_environment
 from cluster.storage import storage_root, with_run_dir
 from geoagent_rl.config import Config, load
+from geoagent_rl.metrics.line import duration
 from geoagent_rl.run.start import holds_a_run, resumed_config
 from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import UserError
@@ -63,6 +64,17 @@ def opened(config: Config, comes: str) -> Config:
     say(f"comes: data, base policy, Ray, engines and rewards, {comes}")
     say(f"watch: geoagent-rl monitor {shlex.quote(config.run.dir)}")
     return config
+
+
+def say_expected(config: Config) -> None:
+    """Say how long GRPO will take by `geoagent-rl plan`, where that knows the model and the GPU."""
+    from geoagent_rl.plan.estimate import make_plan
+
+    with contextlib.suppress(UserError):
+        time = make_plan(config)["time"]
+        if time:
+            total = duration(config.steps * time["step_seconds"])
+            say(f"expected: {total}, an estimate (geoagent-rl plan); the live line knows better")
 
 
 @app.command()
@@ -141,6 +153,8 @@ def train(
         file = resumed_config(words, storage_root())
     settings = load(file, words)
     settings = opened(settings, f"GRPO of {settings.steps} steps, report")
+    if settings.rollout.gpus_per_engine:
+        say_expected(settings)
     with phase(LIBRARIES):
         from cluster.jobs.train import run_train_job
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster.cli.data import Json
+from geoagent_rl.terminal import phase
+
+if TYPE_CHECKING:
+    from geoagent_rl.prediction.locator import Locator
 
 Model = Annotated[
     str,
@@ -30,18 +34,31 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Locate photographs: the reasoning, the answer, its coordinates and the matched level."""
-    from geoagent_rl.prediction.locator import Locator, predict_image, show_prediction
+    from geoagent_rl.data.images import open_image
+    from geoagent_rl.prediction.folder import check_out, photographs, predict_folder
+    from geoagent_rl.prediction.locator import show_prediction
 
     if path.is_dir():
-        from geoagent_rl.prediction.folder import check_out, photographs, predict_folder
-
         target = check_out(out)
         photographs(path)
-        written, bad = predict_folder(path, target, Locator(chosen(model), max_tokens).locate)
+        written, bad = predict_folder(path, target, loaded(chosen(model), max_tokens).locate)
         print(f"{target}: {written} rows written, {bad} of them photographs that cannot be read")
         return
-    row = predict_image(path, chosen(model), max_tokens)
+    picture = open_image(path)
+    checkpoint = chosen(model)
+    locator = loaded(checkpoint, max_tokens)
+    with phase(f"locating {path}"):
+        found = locator.locate(picture)
+    row = {"image": str(path), "model": str(checkpoint), **found}
     print(json.dumps(row, ensure_ascii=False) if as_json else show_prediction(row))
+
+
+def loaded(model: Path, max_tokens: int) -> Locator:
+    """Return the policy, loaded while a line says so: torch alone takes seconds."""
+    from geoagent_rl.prediction.locator import Locator
+
+    with phase(f"loading {model}"):
+        return Locator(model, max_tokens)
 
 
 def serve_model(

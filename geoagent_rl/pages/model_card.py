@@ -17,7 +17,13 @@ from geoagent_rl.run.checkpoints import state_of
 from geoagent_rl.run.directory import CONFIG, RunDir
 from geoagent_rl.run.start import settings_of
 
-STAGES = {"base": "base", "sft": "after SFT", "grpo": "after GRPO", "eval": "evaluated"}
+STAGES = {
+    "base": "before SFT",
+    "sft": "after SFT",
+    "sft_no_hedge": "after SFT, hedges banned (control)",
+    "grpo": "after GRPO",
+    "eval": "evaluated",
+}
 OF_THE_MACHINE = ("run.", "placement.", "reward.cache.")  # settings that say nothing of the model
 USE = """from transformers import AutoModelForImageTextToText, AutoProcessor
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import transformers
+
 from geoagent_rl.policy.model import Policy, load_adapter, load_policy, save_merged
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import UserError
@@ -24,6 +26,7 @@ def export(source: Path, out: Path, base: str = "") -> Path:
     if out.exists():
         raise UserError(f"{out} exists already; give the name of a new directory")
     checkpoint = find_checkpoint(source)
+    transformers.logging.disable_progress_bar()
     policy, base = load_checkpoint(checkpoint, base)
     save_merged(policy, base, str(out))
     return checkpoint

@@ -2,8 +2,8 @@
 matched.
 
 Runs a checkpoint in this process with transformers, on a GPU where torch sees one; needs no
-cluster. `Locator` is the model, loaded once; `predict_image`, prediction/folder.py and
-prediction/server.py are ways to ask it."""
+cluster. `Locator` is the model, loaded once; prediction/folder.py and prediction/server.py ask it.
+"""
 
 from __future__ import annotations
 
@@ -88,17 +88,6 @@ class Locator:
             "answer": answer,
             **found,
         }
-
-
-def predict_image(image: Path, model: Path, max_tokens: int = 1024) -> dict[str, Any]:
-    """{image, model, ...} with what Locator.locate says.
-
-    Raises BadImage (a UserError) for a missing or broken photograph, UserError for a directory
-    without a checkpoint."""
-    from geoagent_rl.data.images import open_image
-
-    picture = open_image(image)
-    return {"image": str(image), "model": str(model), **Locator(model, max_tokens).locate(picture)}
 
 
 def show_prediction(row: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.prediction.page import SCRIPT, page
-from geoagent_rl.terminal import stop_with_130
+from geoagent_rl.terminal import phase, stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
@@ -234,7 +234,8 @@ def serve(
 
     stop_with_130()
     listener = listen(host, port)
-    locator = Locator(model, max_tokens)
+    with phase(f"loading {model}"):
+        locator = Locator(model, max_tokens)
     server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)
     if not is_loopback(host):
         print(

@@ -34,6 +34,19 @@ def test_every_relative_link_leads_to_a_file(path):
     assert not [link for link in local if not (path.parent / link).exists()]
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site name them."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_link_into_a_page_leads_to_a_heading(path):
+    links = re.findall(r"\]\(([\w./-]*\.md)#([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    assert not [f"{page}#{to}" for page, to in links if to not in headings(path.parent / page)]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_command_in_the_documentation_parses(path):
     for line in commands(path.read_text(encoding="utf-8")):

@@ -10,7 +10,11 @@ from importlib.metadata import version
 import pytest
 from typer.testing import CliRunner
 
+from cluster.cli import main
 from cluster.cli.main import app
+from geoagent_rl.config import load
+from geoagent_rl.metrics.line import duration
+from geoagent_rl.plan.estimate import make_plan
 from tests.support.paths import CONFIGS
 
 HEAVY = (
@@ -80,6 +84,16 @@ def test_a_long_command_names_its_run_directory_before_anything_heavy_is_loaded(
     assert any("geoagent-rl monitor" in line for line in lines)
     assert "[]" in done.stdout + done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_on_gpus_says_how_long_it_is_expected_to_take(capsys):
+    config = load(CONFIGS / "paper-8x80gb.yaml", ["steps=100"])
+    main.say_expected(config)
+    seconds = 100 * make_plan(config)["time"]["step_seconds"]
+    assert f"expected: {duration(seconds)}" in capsys.readouterr().err
+    config.policy.architecture = config.policy.model = "unknown"
+    main.say_expected(config)
+    assert "expected" not in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_installed_package():
