@@ -79,7 +79,8 @@ def test_a_tutorial_runs_as_written(path, folder, monkeypatch):
                 words = shlex.split(line.removeprefix("PYTHONPATH=. "), comments=True)
                 assert words[0] == "geoagent-rl", line
                 done = CliRunner().invoke(app, words[1:])
-                assert done.exit_code == 0, (line, done.output, done.exception)
+                allowed = (0, 1) if "data validate" in line else (0,)  # 1: it found something
+                assert done.exit_code in allowed, (line, done.output, done.exception)
                 ran += 1
     assert ran >= 1
     if path.stem == "eight-gpus":
