@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from geoagent_rl.answers.parse import parse
 from geoagent_rl.rewards.cascade import alike, is_unsure
 from geoagent_rl.rewards.consistency import questions
 from geoagent_rl.rewards.consistency_prompt import FORM, answer, question
-from geoagent_rl.rewards.judge_training import BATCH, Said, answers, batches, encode, fit
+from geoagent_rl.rewards.judge_training import Pair, Said, answers, batches, encode, fit
 from geoagent_rl.rewards.recorded import RecordedRun, open_run
 from geoagent_rl.rewards.services import JudgeItem
 from geoagent_rl.run.records import Row
@@ -139,9 +140,7 @@ def distil(
     """
     parts = {name: list(part.values()) for name, part in found.parts.items()}
     pairs = encode(tokenizer, [(one.item, one.conclusion) for one in parts["train"]])
-    epochs = math.ceil(steps * BATCH / len(pairs))
-    work = [batch for epoch in range(epochs + 1) for batch in batches(pairs, epoch)][:steps]
-    fit(model, work, tokenizer.pad_token_id, rate)
+    fit(model, list(epochs(pairs, steps)), tokenizer.pad_token_id, rate)
     round_to_bfloat16(model)
     choose, measure = parts["choose"], found.to_measure()
     said = answers(model, tokenizer, [one.item for one in choose])
@@ -151,6 +150,13 @@ def distil(
     )
     counts = {"recorded": found.recorded} | {name: len(part) for name, part in parts.items()}
     return counts | measured(found, final, unsure_below)
+
+
+def epochs(pairs: Sequence[Pair], steps: int) -> Iterator[list[Pair]]:
+    """Yield so many batches, over and over the pairs, in another order each time."""
+    orders = (random.Random(epoch).sample(pairs, len(pairs)) for epoch in itertools.count())
+    again = itertools.chain.from_iterable(map(batches, orders, itertools.count()))
+    return itertools.islice(again, steps)
 
 
 def round_to_bfloat16(model: Any) -> None:

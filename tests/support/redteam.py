@@ -64,7 +64,7 @@ async def attack(agent, neighbours=NEIGHBOURS):
         batch.insert(i * (step + 1), neighbour)
     said = await asyncio.gather(*(agent.complete(agent.prompt_ids(item)) for item in batch))
     conclusions = []
-    for item, (text, reason) in zip(batch, said, strict=True):
+    for item, (text, reason, _) in zip(batch, said, strict=True):
         answer = json.loads(text)
         assert list(answer) == ["conclusion"] and isinstance(answer["conclusion"], str), (
             item.reasoning[:100],
