@@ -28,6 +28,7 @@ from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
 from cluster.janitor import janitor
 from cluster.placement import Reservation, reserve
+from cluster.prefetch import hub_models, prefetch
 from cluster.running import noted, on_a_cluster
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import Weights
@@ -132,6 +133,7 @@ async def session(
         place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
+        await prefetch(hub_models(config, only_learner))
         root = weights_root(
             config, run_dir
         )  # of the nodes that are there now: reserving may have waited for more

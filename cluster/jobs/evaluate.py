@@ -116,7 +116,9 @@ async def predict(
     def keep(row: Prediction) -> None:
         run.append(FILE, [row])
 
-    async with session(config, run.path) as s:
+    # a judge that is not asked is not downloaded
+    needed = config.judge if judge else dataclasses.replace(config.judge, model="tiny")
+    async with session(dataclasses.replace(config, judge=needed), run.path) as s:
         checkpoint = model or await starting_policy(s, run, base)
         if judge:
             async with running_stack(s, checkpoint) as stack:

@@ -1,5 +1,6 @@
-"""A server that plays the part of the Hugging Face Hub's documented HTTP API which an upload uses:
-repositories, preupload, Git LFS in one PUT, commits. It keeps what it is given."""
+"""A server that plays the part of the Hugging Face Hub's documented HTTP API which an upload uses,
+repositories, preupload, Git LFS in one PUT, commits; and which a download uses. It keeps what it
+is given."""
 
 from __future__ import annotations
 
@@ -23,7 +24,20 @@ class Hub:
         self.created: dict[str, dict[str, Any]] = {}
         self.blobs: dict[str, bytes] = {}
         self.files: dict[tuple[str, str], bytes] = {}
+        self.given: list[str] = []  # what was asked for, in order
         self.address = ""
+
+    def info(self, repo: str) -> tuple[int, dict[str, Any]]:
+        files = {path: data for (name, path), data in self.files.items() if name == repo}
+        siblings = [{"rfilename": path, "size": len(data)} for path, data in files.items()]
+        found = {"id": repo, "modelId": repo, "sha": "1" * 40, "siblings": siblings}
+        return (200, found) if files else (404, {"error": repo})
+
+    def tree(self, repo: str) -> list[dict[str, Any]]:
+        files = {path: data for (name, path), data in self.files.items() if name == repo}
+        oid = {path: hashlib.sha1(data).hexdigest() for path, data in files.items()}
+        row = {"type": "file"}
+        return [row | {"path": p, "size": len(d), "oid": oid[p]} for p, d in files.items()]
 
     def post(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if path == "/api/validate-yaml":
@@ -88,9 +102,33 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.answer(200, {})
 
         def do_GET(self) -> None:
-            self.answer(404, {"error": self.path})
+            path = self.path.split("?")[0]
+            if found := re.fullmatch(r"/api/models/(.+)/tree/[^/]+", path):
+                self.answer(200, hub.tree(found[1]))
+            elif found := re.fullmatch(r"/api/models/(.+?)(/revision/[^/]+)?", path):
+                self.answer(*hub.info(found[1]))
+            else:
+                self.give(path, with_bytes=True)
 
-        def answer(self, status: int, said: dict[str, Any]) -> None:
+        def do_HEAD(self) -> None:
+            self.give(self.path, with_bytes=False)
+
+        def give(self, path: str, with_bytes: bool) -> None:
+            found = re.fullmatch(r"/(.+)/resolve/[^/]+/(.+)", path)
+            data = hub.files.get((found[1], found[2])) if found else None
+            if data is None:
+                return self.answer(404, {"error": path})
+            hub.given.append(path)
+            self.send_response(200)
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "1" * 40)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if with_bytes:
+                self.wfile.write(data)
+            return None
+
+        def answer(self, status: int, said: Any) -> None:
             data = json.dumps(said).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterator
 
 import grpc
 import httpx
 import psutil
 
 WAIT_S = 3.0
-# Read and write: what a dashboard, a job server and an agent offer
+Address = tuple[str, int]
+# What a dashboard, a job server and an agent take.
 PATHS = (
     ("GET", "/api/jobs/"),
     ("POST", "/api/jobs/"),
     ("POST", "/api/job_agent/jobs/"),
     ("GET", "/api/v0/actors"),
     ("GET", "/nodes?view=summary"),
-    ("GET", "/"),
+    ("GET", "/metrics"),
 )
-# Of Ray's head, of a node's manager and of a worker: each is refused before it is looked at.
+# Of Ray's head, of a node's manager and of a worker: refused before it is looked at.
 CALLS = (
     "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
     "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
@@ -28,71 +30,58 @@ CALLS = (
     "/ray.rpc.CoreWorkerService/PushTask",
     "/ray.rpc.RayletDriver/Init",
 )
-REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)  # speaks no gRPC
 
 
-def listening(root: int) -> dict[int, str]:
-    """Return the TCP ports on which a process or any below it listens, with its command."""
+def listening(root: int) -> dict[Address, str]:
+    """Return the TCP addresses at which a process or any below it listens, with its command."""
     found = {}
-    tree = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
-    for process in tree:
+    for process in (psutil.Process(root), *psutil.Process(root).children(recursive=True)):
         with contextlib.suppress(psutil.Error):
             for link in process.net_connections("tcp"):
                 if link.status == psutil.CONN_LISTEN:
-                    found[link.laddr.port] = " ".join(process.cmdline())[:120]
+                    ip, port = link.laddr
+                    ip = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(ip, ip)
+                    found[ip, port] = " ".join(process.cmdline())[:100]
     return found
 
 
-def gives_away(port: int) -> list[str]:
-    """Return what the port answers, over HTTP, gRPC and Redis' protocol, without being refused."""
-    return [*over_http(port), *over_grpc(port), *over_redis(port)]
+def answers(address: Address) -> dict[str, str]:
+    """Return {what was asked: what was answered}, over HTTP, gRPC and Redis' protocol."""
+    return {**dict(over_http(address)), **dict(over_grpc(address)), **dict(over_redis(address))}
 
 
-def over_http(port: int) -> list[str]:
-    """By requests to PATHS; those that end in an error of the connection are refused."""
-    found = []
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S, trust_env=False) as web:
+def over_http(address: Address) -> Iterator[tuple[str, str]]:
+    """By requests to PATHS; an error of the connection is no answer."""
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    with httpx.Client(base_url=f"http://{host}:{address[1]}", timeout=WAIT_S, trust_env=False) as c:
         for method, path in PATHS:
-            with contextlib.suppress(httpx.HTTPError):
-                body = {"entrypoint": "true"} if method == "POST" else None
-                code = web.request(method, path, json=body).status_code
-                if code < 400:
-                    found.append(f"{method} {path}: {code}")
-                if code >= 400 and code not in (401, 403, 404, 405):
-                    found.append(f"{method} {path}: {code}, which is no refusal")
-    return found
-
-
-def over_grpc(port: int) -> list[str]:
-    """By calls without a token."""
-    found = []
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        for call in CALLS:
-            ask = channel.unary_unary(call, None, None)
+            body = {"entrypoint": "true"} if method == "POST" else None
             try:
-                found.append(f"{call}: {len(ask(b'', timeout=WAIT_S))} bytes")
+                yield f"{method} {path}", str(c.request(method, path, json=body).status_code)
+            except httpx.HTTPError:
+                return
+
+
+def over_grpc(address: Address) -> Iterator[tuple[str, str]]:
+    """By calls without a token."""
+    with grpc.insecure_channel(
+        f"ipv{6 if ':' in address[0] else 4}:{address[0]}:{address[1]}"
+    ) as c:
+        for call in CALLS:
+            try:
+                c.unary_unary(call, None, None)(b"", timeout=WAIT_S)
+                yield call, "answered"
             except grpc.RpcError as error:
-                spoken = error.code() not in (
-                    *REFUSED,
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    grpc.StatusCode.UNIMPLEMENTED,
-                )
-                if spoken:
-                    found.append(f"{call}: {error.code().name} {str(error.details())[:80]}")
-                if error.code() in (
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                ):
-                    break  # speaks no gRPC
-    return found
+                if error.code() in SILENT:
+                    return
+                yield call, error.code().name
 
 
-def over_redis(port: int) -> list[str]:
+def over_redis(address: Address) -> Iterator[tuple[str, str]]:
     """By a command without a password."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), WAIT_S) as s:
-        s.settimeout(WAIT_S)
-        s.sendall(b"PING\r\n")
-        if s.recv(100).startswith(b"+PONG"):
-            return ["Redis answers"]
-    return []
+    with contextlib.suppress(OSError), socket.create_connection(address, WAIT_S) as link:
+        link.settimeout(WAIT_S)
+        link.sendall(b"PING\r\n")
+        if (said := link.recv(100)).startswith((b"+", b"-NOAUTH")):
+            yield "PING", said.decode().split()[0]

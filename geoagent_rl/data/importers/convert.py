@@ -20,6 +20,7 @@ from geoagent_rl.answers.parse import NO_STAGE, parse, read_levels, render
 from geoagent_rl.data.columns import is_missing
 from geoagent_rl.data.importers.kinds import ANSWER, FINER, POSITION, SCENES, Kind
 from geoagent_rl.data.photos import Finder, country_name
+from geoagent_rl.files import UNFINISHED
 from geoagent_rl.geo.coordinates import read_pair
 
 TEXTS = ("country", "region", "place", "source", "licence", "split")
@@ -188,7 +189,11 @@ class Converter:
         )
         path = self.folder / "images" / f"{stem}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        if not path.exists() or path.read_bytes() != data:
+            # aside: the old name may be a hard link to somebody's original
+            aside = path.with_name(f"{path.name}{UNFINISHED}")
+            aside.write_bytes(data)
+            aside.replace(path)
         return path.relative_to(self.folder).as_posix()
 
     def _near(self, path: Path) -> str:

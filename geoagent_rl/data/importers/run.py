@@ -37,6 +37,13 @@ class Options:
     max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 
 
+def _check_own_input(source: Path, out: Path) -> None:
+    """Refuse to write a manifest over what is being read; over an earlier one is all right."""
+    inside = out.resolve().is_relative_to(source.resolve()) and out.stem != "manifest"
+    if source.resolve() == out.resolve() or (out.exists() and inside):
+        raise UserError(f"{out} is a part of {source}, which is being read; write it elsewhere")
+
+
 def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded:
     """Write the manifest `out` and return what became of every row. Raises UserError where none is
     left.
@@ -44,6 +51,7 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     if not source.exists():
         raise UserError(f"there is no file or folder {source}")
     manifest.check_name(out)
+    _check_own_input(source, out)
     kind, rows = _open(source, options)
     if kind.name == "photos" and _reads_itself(source, options):
         return import_photos(source, out, options.copy, options.max_image_megapixels)

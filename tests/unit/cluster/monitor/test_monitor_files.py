@@ -32,6 +32,28 @@ def test_only_whole_new_lines_are_taken(tmp_path):
     assert shown == {"kl": [[1], [0.5]], "loss": [[3], [1.23457]]}
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"metrics.jsonl": b'\0\0\0\n{"step"', "config.yaml": b"\xff{", "eval.json": b"["},
+        {"metrics.jsonl": b"[1]\nnull\n7\n", "config.yaml": b"- a\n", "rollouts.jsonl": b"\0\n"},
+        {"metrics.jsonl": b'{"step": "x", "reward_total_mean": []}\n', "config.yaml": b""},
+    ],
+)
+def test_one_damaged_run_among_ten_is_listed_with_the_others(tmp_path, harm):
+    for i in range(10):
+        run = new_run(tmp_path, f"run{i}")
+        run.append("metrics.jsonl", [{"step": 3, "reward_total_mean": 0.5}])
+    for name, data in harm.items():
+        (run.path / name).write_bytes(data)
+    seen = Runs(tmp_path / "runs")
+    listed = {row["name"]: row["step"] for row in json.loads(json.dumps(seen.listed()))}
+    assert len(listed) == 10 and all(listed[f"run{i}"] == 3 for i in range(9))
+    assert "spatial" in seen.parts()
+    assert seen.get("run9").series(["loss"], 1, "")["curves"]["loss"] == [[], []]
+    assert seen.get("run9").page("newest", None, "", False, 0)["rows"] == []
+
+
 def test_a_reward_of_the_user_s_own_is_shown_like_a_built_in_one(tmp_path):
     run = new_run(tmp_path)
     run.append("metrics.jsonl", [{"step": 1, "reward_spatial_mean": 0.5}])
