@@ -95,11 +95,17 @@ def messages(system: str, question: str = QUESTION) -> list[dict[str, Any]]:
 def prompt_text(processor: Processor, system: str, question: str = QUESTION) -> str:
     """Return the prompt with one unexpanded image token, ready for the completion.
 
-    vLLM takes it together with a PIL image.
+    vLLM takes it together with a PIL image. UserError where the template opens the answer's
+    <think>, as those of "Thinking" checkpoints do.
     """
     asked = messages(system, question)
     options = {"tokenize": False, "add_generation_prompt": True, **processor.family.chat}
-    return str(processor.own.apply_chat_template(asked, **options))
+    text = str(processor.own.apply_chat_template(asked, **options))
+    if text.rstrip().endswith("<think>"):
+        raise UserError(
+            "policy.model: its chat template opens <think> itself, as answers do here; take the Instruct checkpoint"
+        )
+    return text
 
 
 def image_budget(processor: Processor, max_pixels: int) -> dict[str, Any]:

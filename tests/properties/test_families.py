@@ -250,6 +250,11 @@ def test_a_prompt_ends_where_the_answer_begins(world):
     """Answers open their own <think>: a template that opens one too has closed it again."""
     text = prompt_text(world.processor, "tiny")
     assert text.count("<think>") == text.count("</think>") and text.endswith("\n")
+    kept = world.processor.own.chat_template
+    world.processor.own.chat_template = kept.replace("</think>", "").rstrip("\n") + "<think>\n"
+    with pytest.raises(UserError, match="take the Instruct checkpoint"):
+        prompt_text(world.processor, "tiny")
+    world.processor.own.chat_template = kept
 
 
 def test_plans_know_the_sizes(world):
