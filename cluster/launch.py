@@ -130,7 +130,8 @@ async def session(
         with phase("joining the Ray cluster" if on_a_cluster() else "starting Ray"):
             connect()
         run_id = run_id_of(run_dir)
-        place = await reserve(config, run_id, only_learner)
+        with phase("reserving CPUs and GPUs"):
+            place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
         await prefetch(hub_models(config, only_learner))

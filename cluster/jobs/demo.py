@@ -24,7 +24,7 @@ from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.prompt import load_processor
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.start import check_new
-from geoagent_rl.terminal import say
+from geoagent_rl.terminal import phase, say
 from geoagent_rl.tiny import policy as tiny
 from geoagent_rl.types import PolicyVersion
 
@@ -46,7 +46,8 @@ def run_demo(config: Config, photos: str) -> None:
         scenes = ("sft", "train", "heldout", "hidden")
         splits |= {split: dataset(config, run, SCENES, split) for split in scenes}
         tables = run_until_done(demo(config, run, splits, tiny_base(config)))
-        report = write_report(run.path)
+        with phase("writing the report"):
+            report = write_report(run.path)
         run.finish(config.steps)
     print(table_text(tables))
     print(learning_text(run, tables))
@@ -76,7 +77,8 @@ async def demo(
             await test("base")
             sft = run.path / "policy-sft"
             await cold_start(s, run, base, splits["sft"], sft)
-            await take(stack, str(sft))
+            with phase("giving the engines the policy after SFT"):
+                await take(stack, str(sft))
             await test("sft")
             await test("sft_no_hedge", tiny.hedge_ids(load_processor(str(sft)).tokenizer))
             await reinforce(s, stack, run, str(sft), splits["train"], splits["heldout"])

@@ -57,7 +57,8 @@ async def reinforce(
     prompts, plan = [x.prompt() for x in samples], s.config.curriculum
     order = prompt_order(rated(samples, plan.by), s.config.run.seed, plan)
     base = checkpoint_dir(model_dir)
-    origin = await asyncio.to_thread(origin_of, prompts, s.config.run.seed, base)
+    with phase("digests of prompts and base weights"):
+        origin = await asyncio.to_thread(origin_of, prompts, s.config.run.seed, base)
     work = Work(stack, run, model_dir, prompts, order, held, origin, accept)
 
     async def attempt(life: int) -> None:
@@ -87,7 +88,8 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
     async with learner(s, work.model_dir, stage, life) as group, watched(s.run_id) as load:
         first, prompt = await restore(group, run, work) if resume else (0, 0)
         if first or life or stack.model_dir != work.model_dir:
-            await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
+            with phase("giving the engines the learner's weights"):
+                await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         if config.reward.geocoder.prewarm:
             truths = (prompt.truth.levels for prompt in work.prompts)
             with phase("asking the reward services about all truths"):

@@ -32,7 +32,7 @@ from geoagent_rl.run.start import (
     nothing_left,
     settings_of,
 )
-from geoagent_rl.terminal import say
+from geoagent_rl.terminal import phase, say
 
 
 def run_sft_job(config: Config) -> None:
@@ -89,7 +89,8 @@ def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
                         await measure(s.config, stack, run, "grpo", "eval", held)
 
         run_until_done(work())
-        report = write_report(run.path)
+        with phase("writing the report"):
+            report = write_report(run.path)
         run.finish(config.steps)
     say(f"policy: {run.path / 'policy'}\nreport: {report}\n{closing(run.path)}")
 
