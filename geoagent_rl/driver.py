@@ -132,7 +132,7 @@ async def train(
     futile, alone = 0, asyncio.Lock()
     try:
         for step in range(first_step, config.steps):
-            clock = StepClock(start=time.monotonic())
+            clock = StepClock(time.monotonic(), shared=config.placement.colocate)
             groups: list[Group] = []
             while wanted := still_wanted(groups, config.rollout):
                 while len(running) < groups_under_way(

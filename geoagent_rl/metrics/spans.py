@@ -16,10 +16,12 @@ Interval = tuple[float, float]
 
 @dataclass
 class StepClock:
-    """Event spans of one step. Intervals are (start, end)."""
+    """Event spans of one step. Intervals are (start, end). shared: engines and learner have the
+    same GPUs, and so cannot work at the same time."""
 
     start: float
     end: float = 0.0
+    shared: bool = False
     learning: list[Interval] = field(default_factory=list)
     swapping: list[Interval] = field(default_factory=list)
 
@@ -77,7 +79,8 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
     idle = gaps(working, window)
     exposed = overlap(idle, union(waits_for_rewards(groups), window))
     wall = clock.end - clock.start
-    bound = max(length(generating), length(scoring), learning)
+    gpus = length(generating) + learning if clock.shared else max(length(generating), learning)
+    bound = max(gpus, length(scoring))
     return {
         "step_seconds": wall,
         "rollout_busy_seconds": length(generating),

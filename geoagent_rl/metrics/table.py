@@ -119,7 +119,8 @@ TIMES: dict[str, tuple[str, str]] = {
     ),
     "bound_seconds": (
         "s",
-        "T* = max(rollout, reward, learn busy): the step cannot be shorter with these parts",
+        "T* = max(rollout, reward, learn busy), rollout + learn where they share GPUs: the step "
+        "cannot be shorter with these parts",
     ),
     "efficiency": ("share", "T* / wall time of the step"),
     "save_seconds": (

@@ -8,7 +8,6 @@ Imports neither Ray nor torch."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,11 @@ from geoagent_rl.data.tables import count_rows, whole_rows
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.plan import layout
 from geoagent_rl.plan.costs import Costs
+from geoagent_rl.plan.fit import Memories, capacity_of, fits, memories, total_of
 from geoagent_rl.plan.gpus import gpu
-from geoagent_rl.plan.memory import (
-    CONTEXT,
-    GIB,
-    Lengths,
-    engine_memory,
-    judge_memory,
-    learner_memory,
-)
+from geoagent_rl.plan.memory import GIB, Lengths
 from geoagent_rl.plan.other_layout import other_layout
-from geoagent_rl.plan.resources import (
-    ENGINE,
-    JUDGE,
-    LEARNER,
-    Part,
-    judges_share_gpus,
-    parts,
-)
+from geoagent_rl.plan.resources import Part, parts
 from geoagent_rl.plan.schedule import STAGES, step_time
 from geoagent_rl.policy.architecture import Architecture
 from geoagent_rl.policy.sizes import architecture, judge_architecture
@@ -52,20 +38,6 @@ JUDGE_PROMPT_TOKENS, JUDGE_ANSWER_TOKENS = (
     420,
     12,
 )  # system prompt, examples, a stage's reasoning; {"conclusion": ...}
-
-
-def capacity_of(part: Part, config: Config, memories: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the bytes of one GPU that a part may take. Engines and ranks that share GPUs leave
-    room for each other: a sleeping engine keeps its context, a waiting rank all but activations."""
-    whole = gpu(config.placement.gpu).memory_gib * GIB
-    if not config.placement.colocate or part.name == JUDGE:
-        return whole * min(1.0, part.gpus)
-    judge = config.judge.memory if judges_share_gpus(config) else 0.0
-    if part.name == LEARNER:
-        return whole * (1 - judge) - CONTEXT
-    passing = ("activations", "vision")
-    resident = sum(v for name, v in memories[LEARNER].items() if name not in passing)
-    return whole * (1 - judge) - resident
 
 
 def make_plan(
@@ -88,11 +60,7 @@ def make_plan(
     epoch = prompts or rows(config.data.manifest) or config.steps * config.rollout.prompts_per_step
     step = work(config, lengths, cache_hits)
     steps = math.ceil(epoch / config.rollout.prompts_per_step)
-    memory = {
-        ENGINE: engine_memory(config, policy),
-        LEARNER: learner_memory(config, policy, lengths),
-        JUDGE: judge_memory(config, judge) if config.judge.has_engine else {},
-    }
+    memory = memories(config, policy, judge, lengths)
     roles = [role(part, config, memory) for part in parts(config)]
     on_gpus = config.rollout.gpus_per_engine > 0 and config.learner.gpus_per_rank > 0
     card = gpu(config.placement.gpu, measured)
@@ -194,11 +162,11 @@ def rows(manifest: str) -> int:
 # --- roles, cost, warnings ------------------------------------------------------------------------
 
 
-def role(part: Part, config: Config, memories: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def role(part: Part, config: Config, of: Memories) -> dict[str, Any]:
     """Return a part with its bundle and memory. `fits`: None on CPUs, where memory is the
     machine's.
     """
-    memory = memories.get(part.name, {})
+    memory = of.get(part.name, {})
     row = {
         "role": part.name,
         "count": part.count,
@@ -208,12 +176,12 @@ def role(part: Part, config: Config, memories: Mapping[str, Mapping[str, float]]
     }
     if not memory:
         return row
-    used = sum(value for name, value in memory.items() if name != "cache_tokens")
-    row |= {"memory": memory, "total": used}
+    row |= {"memory": memory, "total": total_of(memory)}
     if part.gpus:
-        capacity = capacity_of(part, config, memories)
-        room = memory.get("kv_cache", 1.0) > 0
-        row |= {"capacity": capacity, "fits": used <= capacity + 1 and room}
+        row |= {
+            "capacity": capacity_of(part, config, of),
+            "fits": fits(part, config, of),
+        }
     return row
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from geoagent_rl.config import Config
 from geoagent_rl.plan.costs import Costs
+from geoagent_rl.plan.fit import fits, memories
 from geoagent_rl.plan.layout import gpu_parts
-from geoagent_rl.plan.memory import engine_memory
 from geoagent_rl.plan.schedule import step_time
 
 PARALLEL = (1, 2, 4)  # GPUs of an engine
@@ -27,7 +27,8 @@ def other_layout(costs: Costs, step: dict[str, float]) -> dict[str, Any] | None:
     kind = separate if config.placement.colocate else colocated
     best: dict[str, Any] | None = None
     for tried in kind(config, total):
-        if engine_memory(tried, costs.policy)["kv_cache"] <= 0:
+        needed = memories(tried, costs.policy, costs.judge, costs.lengths)
+        if not all(fits(part, tried, needed) for part in gpu_parts(tried)):
             continue
         time = step_time(replace(costs, config=tried), step)
         if best is None or time["step_seconds"] < best["step_seconds"]:

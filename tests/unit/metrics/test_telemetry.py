@@ -56,6 +56,8 @@ def test_reward_exposed_is_idle_time_with_a_generated_and_unscored_group():
     assert row["rollout_wait_seconds"] == 4.0
     assert row["learn_busy_seconds"] == 2.0 and row["swap_seconds"] == 1.0
     assert row["bound_seconds"] == 4.0 and row["efficiency"] == 0.4
+    clock.shared = True  # the same GPUs cannot generate and learn at once
+    assert time_metrics(clock, [group((4.0, 7.0, 0.0))])["bound_seconds"] == 6.0
 
 
 def test_scoring_behind_a_busy_learner_is_not_exposed():

@@ -133,3 +133,27 @@ def test_the_command_needs_neither_ray_nor_torch():
     done = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parent, timeout=25)
     assert done.stderr.splitlines()[-1] == "[]"
     assert row(json.loads(done.stdout), "rollout engine")["total"] < 48 * GIB
+
+
+@pytest.mark.parametrize("name", ["paper-8x80gb", "paper-4x80gb"])
+def test_the_other_layout_that_is_named_fits_and_takes_what_is_said(name):
+    plan = planned(name, nodes="")
+    other = plan["other_layout"]
+    tried = planned(name, *other["values"], nodes=f"1x{name[6]}")
+    assert tried["time"]["step_seconds"] == pytest.approx(other["step_seconds"])
+    assert tried["gpus"]["fits"] and all(row["fits"] for row in tried["roles"] if row["gpus"])
+    colocated = plan["time"] if name == "paper-8x80gb" else other
+    pools = other if name == "paper-8x80gb" else plan["time"]
+    assert colocated["step_seconds"] < pools["step_seconds"]
+    assert "quicker: colocated" in show(plan)
+
+
+def test_a_layout_that_does_not_fit_is_not_proposed():
+    assert planned("paper")["other_layout"] is None  # engine, rank and judge on 44.5 GiB
+    assert planned("paper", "max_staleness=1")["other_layout"] is None
+
+
+def test_the_terms_add_up_to_the_step():
+    time = planned("paper-8x80gb")["time"]
+    assert sum(time["terms"].values()) == pytest.approx(time["step_seconds"])
+    assert min(time["terms"].values()) >= 0 and time["terms"]["decode"] > 0
