@@ -21,7 +21,7 @@ from cluster.jobs.grpo import reinforce
 from cluster.jobs.stages import cold_start, dataset, measure, starting_base
 from cluster.launch import Session, Stack, run_until_done, running_stack, session
 from geoagent_rl.config import Config, load
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.ablations import AblationRow
 from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report

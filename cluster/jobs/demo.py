@@ -18,6 +18,7 @@ from cluster.launch import Stack, run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.metrics.batch import mean
 from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
@@ -56,7 +57,7 @@ def run_demo(config: Config, photos: str) -> None:
 
 
 async def demo(
-    config: Config, run: RunDir, splits: dict[str, list[manifest.Sample]], base: str
+    config: Config, run: RunDir, splits: dict[str, list[Sample]], base: str
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """{(stage, split): evaluation table}. splits: sft, train, heldout, hidden and perhaps
     photos.

@@ -23,7 +23,7 @@ from cluster.launch import run_until_done, running_stack, session, starting_engi
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import RewardConfig, Weights
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction
 from geoagent_rl.evaluation.predictions import from_rows
 from geoagent_rl.evaluation.summary import summarise

@@ -20,8 +20,8 @@ from cluster.machine_metrics import watched
 from geoagent_rl import driver
 from geoagent_rl.colocate import ColocatedLearner, ScorerAfterRollout
 from geoagent_rl.config import Config
-from geoagent_rl.data import manifest
 from geoagent_rl.data.curriculum import prompt_order, rated
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
 from geoagent_rl.metrics.batch import mean
@@ -43,8 +43,8 @@ async def reinforce(
     stack: Stack,
     run: RunDir,
     model_dir: str,
-    samples: Sequence[manifest.Sample],
-    held: Sequence[manifest.Sample] = (),
+    samples: Sequence[Sample],
+    held: Sequence[Sample] = (),
     resume: bool = False,
     accept: bool = False,
 ) -> None:
@@ -76,7 +76,7 @@ class Work:
     model_dir: str
     prompts: Sequence[Prompt]
     order: Callable[[int], Prompt]
-    held: Sequence[manifest.Sample]
+    held: Sequence[Sample]
     origin: Mapping[str, str]
     accept: bool
 
@@ -181,7 +181,7 @@ class AfterStep:
     stack: Stack
     run: RunDir
     group: LearnerGroup
-    validation: Sequence[manifest.Sample]
+    validation: Sequence[Sample]
     load: Mapping[str, float]  # what the machines are doing
     tracking: Tracking
     origin: Mapping[str, str]  # digests that its checkpoints keep: run/origin.py

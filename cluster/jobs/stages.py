@@ -14,6 +14,7 @@ from cluster.launch import Session, Stack, learner
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.evaluation.predictions import from_rows
 from geoagent_rl.evaluation.summary import summarise
@@ -31,7 +32,7 @@ from geoagent_rl.types import Sampling, UserError
 SCENES = "scenes"  # as a manifest: rendered on the spot
 
 
-def dataset(config: Config, run: RunDir, path: str, split: str) -> list[manifest.Sample]:
+def dataset(config: Config, run: RunDir, path: str, split: str) -> list[Sample]:
     """Return the samples at `path`; "scenes" renders split "sft", "train", "heldout" or
     "hidden".
     """
@@ -113,7 +114,7 @@ async def starting_policy(s: Session, run: RunDir, base: str) -> str:
 
 
 async def cold_start(
-    s: Session, run: RunDir, model_dir: str, samples: Sequence[manifest.Sample], out: Path
+    s: Session, run: RunDir, model_dir: str, samples: Sequence[Sample], out: Path
 ) -> None:
     """Step II: LoRA SFT on the samples that have a CoT; writes the merged checkpoint to `out`."""
     c = s.config.sft
@@ -139,7 +140,7 @@ async def predict_on(
     config: Config,
     engines: Sequence[RestartedEngine],
     scorer: Scorer,
-    samples: Sequence[manifest.Sample],
+    samples: Sequence[Sample],
     keep: Callable[[Prediction], None],
     temperature: float | None = None,
     banned: tuple[int, ...] = (),
@@ -167,7 +168,7 @@ async def measure(
     run: RunDir,
     stage: str,
     split: str,
-    samples: Sequence[manifest.Sample],
+    samples: Sequence[Sample],
     temperature: float | None = None,
     banned: tuple[int, ...] = (),
 ) -> dict[str, Any]:

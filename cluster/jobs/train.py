@@ -19,7 +19,7 @@ from cluster.jobs.stages import (
 from cluster.launch import run_until_done, running_stack, session
 from cluster.storage import on_storage
 from geoagent_rl.config import Config
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.run import checkpoints

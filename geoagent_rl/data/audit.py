@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from geoagent_rl.data.manifest import Sample
 from geoagent_rl.data.outside import Outside, outside
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.geo.match import Match
 

@@ -21,6 +21,9 @@ ALIASES = {
     "source": ("source", "labelsource"),
     "licence": ("licence", "license"),
     "split": ("split",),
+    "domain": ("domain",),
+    "difficulty": ("difficulty",),
+    "entities": ("entities",),
 }
 FINER_PLACE = ("subregion", "county", "admin2")  # stand in for a blank place
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from geoagent_rl.answers.parse import NO_STAGE, UNCERTAINTIES, Parsed, is_chain, parse
 from geoagent_rl.config.reward import ConsistencyConfig
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards.services import LEVELS
 

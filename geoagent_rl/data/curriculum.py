@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from geoagent_rl.config.sections import CurriculumConfig
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.types import Prompt, UserError
 
 

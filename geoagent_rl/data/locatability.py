@@ -25,7 +25,7 @@ from PIL import Image
 from geoagent_rl.chat import Chat, Unanswered
 from geoagent_rl.data.columns import find_column
 from geoagent_rl.data.images import BadImage, open_image
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.data.tables import header, to_float, whole_rows
 from geoagent_rl.network import service_address
 from geoagent_rl.types import InfraError, UserError

@@ -44,61 +44,35 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unicodedata import normalize
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoagent_rl.data import photos
-from geoagent_rl.data.columns import is_missing
-from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, check_image
+from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS
+from geoagent_rl.data.sample import (
+    COLUMNS,
+    NUMBERS,
+    OUT_OF_RANGE,
+    Fault,
+    Sample,
+    Skip,
+    read_sample,
+    text_of,
+)
 from geoagent_rl.data.tables import Table, header, whole_rows
 from geoagent_rl.files import file_at_once
-from geoagent_rl.geo.coordinates import read_degrees
 from geoagent_rl.geo.suspect import suspicions
-from geoagent_rl.types import Prompt, Truth, UserError
+from geoagent_rl.types import UserError
 
 log = logging.getLogger(__name__)
-OUT_OF_RANGE = "coordinates out of range"
+LACKING = "lack some of their names; rewards leave these levels out"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One row. `image` is an absolute path whose header has been checked; texts are "" where
-    absent.
-    """
-
-    uid: str
-    image: str
-    country: str
-    region: str
-    place: str
-    lat: float
-    lon: float
-    cot: str = ""
-    locatability: float | None = None
-    scene: str = ""
-    source: str = ""
-    licence: str = ""
-    split: str = ""
-    domain: str = ""
-    difficulty: float | None = None
-    entities: str = ""
-
-    def prompt(self) -> Prompt:
-        """Return what the policy is asked about this photograph."""
-        truth = Truth(self.country, self.region, self.place, self.lat, self.lon)
-        columns = {"domain": self.domain, "entities": self.entities}
-        return Prompt(self.uid, self.image, truth, {k: v for k, v in columns.items() if v})
-
-
-NUMBERS = ("lat", "lon", "locatability", "difficulty")
-COLUMNS = tuple(field.name for field in fields(Sample))
+FILES = ("manifest.parquet", "manifest.jsonl")  # of a folder; the first that is there
 NEEDED = ("uid", "image", "lat", "lon")
 SCHEMA = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS])
 
@@ -157,16 +131,16 @@ def check(
     skipped: dict[str, list[str]] = {}
     root = table.root.resolve()
     for number, row in table.rows:
-        uid = _text(row.get("uid"))
+        uid = text_of(row.get("uid"))
         where = f"{path}, row {number}" + (f" ({uid})" if uid else "")
         try:
             if uid and seen.setdefault(uid, number) != number:
-                raise _Fault(
+                raise Fault(
                     "uid used twice",
                     f"{where}: uid appears in row {seen[uid]} too; make uids unique",
                 )
-            samples.append(_sample(row, root, where, max_image_megapixels))
-        except _Fault as fault:
+            samples.append(read_sample(row, root, where, max_image_megapixels))
+        except Fault as fault:
             if not lenient:
                 advice = (
                     f"; {_whole_table(table) or 'correct it'}"
@@ -175,7 +149,7 @@ def check(
                 )
                 raise UserError(f"{fault}{advice}") from None
             skipped.setdefault(fault.reason, []).append(str(fault).removeprefix(f"{path}, "))
-        except _Skip as skip:
+        except Skip as skip:
             skipped.setdefault(skip.reason, []).append(f"row {number}: {skip}")
     losses = [f"{len(found)} of {len(table.rows)} rows skipped, {reason} (first: {found[0]})"
               for reason, found in skipped.items()]  # fmt: skip
@@ -190,10 +164,7 @@ def check(
             f"{blank} of {len(samples)} samples have no names; their semantic reward is left out"
         ]
     if some := sum(not (s.country and s.region and s.place) for s in samples) - blank:
-        without += [
-            f"{some} of {len(samples)} samples lack some of their names; rewards leave these levels "
-            "out"
-        ]
+        without += [f"{some} of {len(samples)} samples {LACKING}"]
     warnings = [*table.warnings, *losses, *without, *evidence]
     counts = {reason: len(found) for reason, found in skipped.items()}
     return Loaded(
@@ -250,92 +221,6 @@ def _whole_table(table: Table) -> str:
     return "; ".join(suspicions(lats, lons))
 
 
-class _Skip(Exception):
-    """What is wrong with one row, which is left out; `reason` is counted."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
-class _Fault(_Skip):
-    """What puts the whole table in doubt."""
-
-
-def _sample(row: dict[str, Any], root: Path, where: str, max_megapixels: float | None) -> Sample:
-    texts = {name: _text(row.get(name)) for name in COLUMNS if name not in NUMBERS}
-    for name in ("uid", "image"):
-        if not texts[name]:
-            raise _Fault(f"{name} is empty", f"{where}: {name} is empty; fill it or remove the row")
-    lat, lon = (
-        _degrees(row.get("lat"), "lat", 90, where),
-        _degrees(row.get("lon"), "lon", 180, where),
-    )
-    locatability, difficulty = (
-        _number(row.get(name), name, where) for name in ("locatability", "difficulty")
-    )
-    texts["image"] = _confined(texts["image"], root, where)
-    try:
-        if max_megapixels is not None:
-            check_image(texts["image"], max_megapixels)
-    except BadImage as error:
-        raise _Skip(f"image {error.kind}", str(error)) from None
-    if lat is None or lon is None:
-        raise _Skip("no coordinates", "lat or lon is blank")
-    return Sample(lat=lat, lon=lon, locatability=locatability, difficulty=difficulty, **texts)
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value).encode("utf-8", "replace").decode("utf-8").strip()
-
-
-def _number(value: Any, name: str, where: str) -> float | None:
-    if is_missing(value):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number) or isinstance(value, bool):
-        raise _Fault(
-            f"{name} is not a number",
-            f"{where}: {name} is {str(value)[:40]!r}, not a number; correct it",
-        )
-    return number
-
-
-def _degrees(value: Any, name: str, limit: float, where: str) -> float | None:
-    degrees = None if is_missing(value) else read_degrees(value, name)
-    if degrees is None and not is_missing(value):
-        raise _Fault(
-            f"{name} is not a number",
-            f"{where}: {name} is {str(value)[:40]!r}, not a number of degrees; correct it",
-        )
-    if degrees is not None and abs(degrees) > limit:
-        raise _Fault(OUT_OF_RANGE, f"{where}: {name} {degrees:g} is outside -{limit}..{limit}")
-    return degrees
-
-
-def _confined(image: str, root: Path, where: str) -> str:
-    try:
-        path = (root / image).resolve()
-        if not path.exists():  # macOS writes letters with marks as two characters, others as one
-            forms = (root / normalize(form, image) for form in ("NFC", "NFD"))
-            path = next((found.resolve() for found in forms if found.exists()), path)
-    except (OSError, ValueError, RuntimeError):  # too long, NUL byte, circle of links
-        raise _Fault(
-            "image path unusable", f"{where}: {image[:80]!r} is not a path; correct it"
-        ) from None
-    if not path.is_relative_to(root):
-        hint = (
-            f"{where}: image {image!r} is outside {root}; keep the photographs beside the manifest"
-        )
-        raise _Fault("image outside the folder", hint)
-    return str(path)
-
-
 def _relative(sample: Sample, root: Path) -> str:
     path = Path(sample.image).resolve()
     if not path.is_relative_to(root):
@@ -347,7 +232,7 @@ def _relative(sample: Sample, root: Path) -> str:
 
 def _table(path: Path) -> Table:
     if path.is_dir():
-        for name in ("manifest.parquet", "manifest.jsonl"):
+        for name in FILES:
             if (path / name).is_file():
                 return _table(path / name)
         return photos.table(path)

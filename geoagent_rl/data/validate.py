@@ -13,8 +13,9 @@ from pathlib import Path
 
 from geoagent_rl.answers.parse import is_chain, parse
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
-from geoagent_rl.data.manifest import Sample, load
+from geoagent_rl.data.manifest import LACKING, load
 from geoagent_rl.data.outside import outside
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.geo.countries import CountryCodes
 from geoagent_rl.types import UserError
 
@@ -42,8 +43,10 @@ def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIX
     except UserError as error:
         return Report([f"problem: {error}"])
     samples = loaded.samples
+    # far from every town there may be no name of a place, which is no fault of the data
+    lacking = [warning for warning in loaded.warnings if warning.endswith(LACKING)]
     problems = [
-        *loaded.warnings,
+        *(warning for warning in loaded.warnings if warning not in lacking),
         *_undecodable(samples, max_image_megapixels),
         *_same_files(samples),
         *_odd_texts(samples),
@@ -55,6 +58,7 @@ def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIX
     strange = [f"{s.uid}: {s.country}" for s in samples if s.country and not code_of(s.country)]
     notes = [
         *loaded.notes,
+        *lacking,
         *_some(blank, len(samples), "samples have no country"),
         *_some(strange, len(samples), "samples name a country that the gazetteer does not know"),
     ]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.config import RolloutConfig
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.rewards.services import LEVELS

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from geoagent_rl.data import manifest
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.tiny.scene_draw import draw
 from geoagent_rl.tiny.scene_text import Annotator, cot
 from geoagent_rl.tiny.scene_world import Place, Scene, places, sample_scene
@@ -64,8 +65,8 @@ def make(
     return manifest.write(folder / "manifest.parquet", samples)
 
 
-def _sample(uid: str, image: Path, place: Place, text: str, split: str) -> manifest.Sample:
-    return manifest.Sample(
+def _sample(uid: str, image: Path, place: Place, text: str, split: str) -> Sample:
+    return Sample(
         uid=uid,
         image=str(image),
         country=place.country,

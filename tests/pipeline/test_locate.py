@@ -12,7 +12,7 @@ from cluster.jobs.evaluate import open_file
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config, RolloutConfig, load
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import locate, medoid
 from geoagent_rl.evaluation.predictions import from_rows, read_predictions
 from geoagent_rl.evaluation.summary import summarise

@@ -23,7 +23,7 @@ from geoagent_rl.data.photos import Finder, country_name
 from geoagent_rl.files import UNFINISHED
 from geoagent_rl.geo.coordinates import read_pair
 
-TEXTS = ("country", "region", "place", "source", "licence", "split")
+TEXTS = ("country", "region", "place", "source", "licence", "split", "domain", "entities")
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
          (b"MM\0*", ".tif"))  # fmt: skip
 TAGS = re.compile(r"</?answer>")
@@ -70,6 +70,7 @@ class Converter:
         lat, lon = self._position(found.get(POSITION), where)
         row["lat"], row["lon"] = number(found.get("lat", lat)), number(found.get("lon", lon))
         row["locatability"] = number(found.get("locatability"))
+        row["difficulty"] = number(found.get("difficulty"))
         scene = text(found.get("scene"))
         row["scene"] = SCENES.get(scene, scene)
         row["source"], row["licence"] = (

@@ -15,7 +15,6 @@ from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, SUFFIXES
 from geoagent_rl.data.importers.convert import Bad, Converter
 from geoagent_rl.data.importers.exif import exif_rows
 from geoagent_rl.data.importers.files import RawRow, data_files, raw_rows
-from geoagent_rl.data.importers.folder import import_photos
 from geoagent_rl.data.importers.kinds import POSITION, Kind, columns_of, kind_of
 from geoagent_rl.data.names import fill_names
 from geoagent_rl.data.photos import Finder
@@ -53,8 +52,6 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     manifest.check_name(out)
     _check_own_input(source, out)
     kind, rows = _open(source, options)
-    if kind.name == "photos" and _reads_itself(source, options):
-        return import_photos(source, out, options.copy, options.max_image_megapixels)
     root = options.images or (source if source.is_dir() else source.parent)
     columns, rows = _columns(kind, rows, options.mapping)
     absent = set() if POSITION in columns else {"lat", "lon"} - set(columns)
@@ -93,8 +90,9 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
 
 def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
     kind_of(options.kind, (), "")  # refuses a name that no kind has
-    if _has_manifest(source) and options.kind in ("auto", "photos"):
-        return kind_of("photos", (), ""), iter(())
+    own = next((p for name in manifest.FILES if (p := source / name).is_file()), None)
+    if own and options.kind in ("auto", "photos"):
+        return kind_of("photos", (), ""), raw_rows([own])
     try:
         files = [] if options.kind == "exif" else data_files(source)
     except UserError:
@@ -106,23 +104,6 @@ def _open(source: Path, options: Options) -> tuple[Kind, Iterator[RawRow]]:
     rows = raw_rows(files)
     first, rows = _peek(rows)
     return kind_of(options.kind, first, files[0].name), rows
-
-
-def _has_manifest(source: Path) -> bool:
-    return source.is_dir() and any(
-        (source / name).is_file() for name in ("manifest.parquet", "manifest.jsonl")
-    )
-
-
-def _reads_itself(source: Path, options: Options) -> bool:
-    """Return whether this is a manifest, or a CSV with photographs beside it, which is accepted as
-    it is wherever a manifest is."""
-    if _has_manifest(source):
-        return True
-    tables = data_files(source)
-    alone = len(tables) == 1 or any(path.name == "metadata.csv" for path in tables)
-    plain = not options.mapping and options.images is None
-    return plain and alone and tables[0].suffix == ".csv"
 
 
 def _peek(rows: Iterator[RawRow]) -> tuple[list[str], Iterator[RawRow]]:

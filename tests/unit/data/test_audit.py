@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cluster.cli.data import data_app
 from geoagent_rl.data import manifest
 from geoagent_rl.data.audit import abroad, audit, show
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.geo.match import Match
 
 MUNICH = Match(48.137, 11.575, "place", "Munich", "Bavaria", "DE")

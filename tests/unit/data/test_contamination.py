@@ -15,7 +15,8 @@ from cluster.cli.local import app
 from geoagent_rl.answers.parse import NO_STAGE, Stage, render
 from geoagent_rl.data.contamination import overlap, perceptual_hash, read_side, same_photographs
 from geoagent_rl.data.cot_check import check_chains
-from geoagent_rl.data.manifest import Sample, load
+from geoagent_rl.data.manifest import load
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.tiny.scenes import make
 

@@ -12,13 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from geoagent_rl.answers.parse import STAGES, is_chain, parse
+from geoagent_rl.answers.parse import STAGES, parse
 from geoagent_rl.data.importers.kinds import read_mapping
 from geoagent_rl.data.importers.run import Options, import_dataset
 from geoagent_rl.data.importers.swift import export_swift
 from geoagent_rl.data.manifest import load, read
-from geoagent_rl.data.names import fill_names
-from geoagent_rl.data.validate import validate
 from geoagent_rl.types import UserError
 
 LONG = "The script on the signs, the plates and the poles all belong to this place and to no other in the world."
@@ -127,53 +125,6 @@ def test_a_chain_of_thought_in_columns_of_its_own_and_without_final_answer(tmp_p
                 tmp_path / "m.jsonl",
                 Options("geoseek", read_mapping([item])),
             )
-
-
-@pytest.mark.parametrize(
-    ("given", "final", "levels"),
-    [
-        (("Peru", None, "Lima"), "Peru; Lima; Lima", ("Peru", "Lima", "Lima")),
-        (("Peru", None, "Lima"), "Peru; ; Lima", ("Peru", "", "Lima")),
-        (("Peru", "Lima", None), "Peru; Lima", ("Peru", "Lima", "")),
-        (("Peru", None, None), None, ("Peru", "", "")),
-    ],
-)
-def test_a_chain_with_optional_stages_is_kept_without_them(tmp_path, given, final, levels):
-    row = {"image": {"bytes": jpeg(3)}, "uid": "1", "country": "Peru", "region": "Lima", "place": "Lima",
-           "lat": -12.0, "lon": -77.0}  # fmt: skip
-    row["cot"] = chain(*given, answer=False) | ({"FinalAnswer": final} if final else {})
-    for name, conclusion in zip(STAGES, given, strict=True):
-        if conclusion is None:
-            del row["cot"]["ChainOfThought"][name]
-    row["cot"] = json.dumps(row["cot"])
-    write_parquet(tmp_path / "p.parquet", [row])
-    loaded = import_dataset(tmp_path / "p.parquet", tmp_path / "m.jsonl", Options())
-    (sample,) = loaded.samples
-    parsed = parse(sample.cot)
-    assert is_chain(sample.cot) and parsed.levels == levels
-    assert [s.conclusion for s in parsed.stages] == [conclusion or "" for conclusion in given]
-    assert any("1 CoT texts leave out a stage or level" in line for line in loaded.warnings)
-    assert not any(
-        "CoT" in line for line in validate(tmp_path / "m.jsonl").lines if "problem" in line
-    )
-
-
-@pytest.mark.parametrize(
-    ("names", "filled"),
-    [
-        (("", "", ""), ("France", "Normandy", "Rouen")),
-        (("France", "", ""), ("France", "Normandy", "Rouen")),
-        (("Frankreich", "Normandie", ""), ("Frankreich", "Normandie", "Rouen")),
-        (("France", "", "Rive droite"), ("France", "Normandy", "Rive droite")),
-        (("Spain", "", ""), ("Spain", "", "")),  # it lies elsewhere: a problem, not a blank
-        (("France", "Brittany", ""), ("France", "Brittany", "")),
-        (("", "Normandy", ""), ("", "Normandy", "")),
-    ],
-)
-def test_names_that_a_row_lacks_are_those_of_the_nearest_town_if_it_agrees(names, filled):
-    row = dict(zip(("country", "region", "place"), names, strict=True), lat=49.4431, lon=1.0993)
-    assert fill_names([row]) == (names != filled)
-    assert (row["country"], row["region"], row["place"]) == filled
 
 
 @pytest.mark.parametrize(

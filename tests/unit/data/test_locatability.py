@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoagent_rl.data import locatability
 from geoagent_rl.data.locatability import Endpoint, ask_all, read_score, read_scores, with_scores
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.types import InfraError, UserError
 from tests.support.chat_server import chatting, said
 

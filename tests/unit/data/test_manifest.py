@@ -14,7 +14,8 @@ from PIL import Image
 
 from geoagent_rl.data import manifest
 from geoagent_rl.data.images import BadImage, check_image, open_image
-from geoagent_rl.data.manifest import Sample, load, read, write
+from geoagent_rl.data.manifest import load, read, write
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.types import Prompt, Truth, UserError
 
 

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from geoagent_rl.data.importers.folder import import_photos
+from geoagent_rl.data.importers.run import Options, import_dataset
 from geoagent_rl.data.manifest import load, read
 from geoagent_rl.data.photos import country_name
 from geoagent_rl.types import UserError
@@ -98,12 +98,26 @@ def test_a_folder_with_nothing_in_it(tmp_path):
 
 def test_import_writes_a_manifest_beside_the_photographs_or_copies_them(folder, tmp_path):
     root = folder("file,lat,lon,country\na.jpg,48,11,DEU\n", "a.jpg")
-    import_photos(root, root / "manifest.parquet")
+    import_dataset(root, root / "manifest.parquet", Options())
     assert read(root)[0].country == "Germany"
     with pytest.raises(UserError, match="outside"):
-        import_photos(root, tmp_path / "elsewhere/manifest.jsonl")
-    import_photos(root, tmp_path / "elsewhere/manifest.jsonl", copy=True)
-    assert read(tmp_path / "elsewhere")[0].image == str(tmp_path / "elsewhere/images/000000_a.jpg")
+        import_dataset(root, tmp_path / "elsewhere/manifest.jsonl", Options())
+    import_dataset(root, tmp_path / "elsewhere/manifest.jsonl", Options(copy=True))
+    assert read(tmp_path / "elsewhere")[0].image == str(tmp_path / "elsewhere/images/a.jpg")
+
+
+def test_a_folder_read_as_it_is_and_its_import_are_the_same_rows(folder):
+    """Also the import of what was imported; a bad row stops the one and is counted by the other."""
+    csv = "file,lat,lon,country,state,city,domain,difficulty,entities\n"
+    row = "a.jpg,48.14,11.58,DEU,Bavaria,Munich,street,0.5,tram;church\n"
+    root = folder(csv + row, "a.jpg", "b.jpg")
+    as_it_is = read(root)
+    (root / "photos.csv").write_text(csv + row + "b.jpg,91,11,DEU,,,,,\n")
+    loaded = import_dataset(root, root / "manifest.jsonl", Options())
+    assert loaded.samples == as_it_is and loaded.skipped == {"coordinates out of range": 1}
+    assert (as_it_is[0].domain, as_it_is[0].difficulty) == ("street", 0.5)
+    again = import_dataset(root, root / "manifest.parquet", Options())
+    assert again.samples == as_it_is == read(root)
 
 
 def test_country_codes_become_names_and_names_stay():

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from geoagent_rl.data import manifest
-from geoagent_rl.data.manifest import Sample
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.data.validate import show, validate
 
 pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer

@@ -14,6 +14,7 @@ from cluster import running
 from geoagent_rl import config as configuration
 from geoagent_rl import files
 from geoagent_rl.data import manifest
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.pages.page import write_page
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import MARK, RunDir
@@ -21,7 +22,7 @@ from geoagent_rl.types import UserError
 from tests.support.full_disk import FullDisk, files_below
 
 CONFIG = configuration.load(None, ["data.manifest=x"])
-SAMPLE = manifest.Sample("a", "a.png", "Japan", "", "", 35.7, 139.7)
+SAMPLE = Sample("a", "a.png", "Japan", "", "", 35.7, 139.7)
 BIG = "x" * 30_000  # more than one write
 
 
