@@ -26,6 +26,8 @@ from geoagent_rl.types import InfraError, UserError
 SILENT_S = 4.0  # a log never says nothing for longer while something starts
 START_S = 120.0  # from then on it is no start any more, and a line is due less often
 SILENT_LATER_S = 30.0
+# What is printed on standard output meanwhile stays there: it may be a result in a pipe.
+ON_STDERR: dict[str, Any] = {"console": Console(stderr=True), "redirect_stdout": False}
 _said_at = [0.0]  # time.monotonic() of the last line
 
 
@@ -104,7 +106,7 @@ def phase(what: str) -> Iterator[None]:
     with contextlib.ExitStack() as shown:
         if sys.stderr.isatty():
             columns = SpinnerColumn(), TextColumn(what), TimeElapsedColumn()
-            clock = Progress(*columns, console=Console(stderr=True), transient=True)
+            clock = Progress(*columns, transient=True, **ON_STDERR)
             clock.add_task(what)
             shown.enter_context(clock)
         else:
@@ -125,7 +127,7 @@ class progress:
         self.state = what
         times = TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn()
         columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), *times
-        self.bar = Progress(*columns, console=Console(stderr=True))
+        self.bar = Progress(*columns, **ON_STDERR)
         self.task = self.bar.add_task(what, total=None)
         self.lines = contextlib.ExitStack()
 

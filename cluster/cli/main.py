@@ -87,6 +87,8 @@ def demo(
 ) -> None:
     """Do the main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
     settings = opened(load(config, overrides or []), "scenes, SFT, GRPO, evaluation, report")
+    if not overrides:
+        say("expected: 6 to 10 minutes on two cores (docs/benchmarks.md)")
     with phase(LIBRARIES):
         from cluster.jobs.demo import run_demo
 

@@ -45,10 +45,12 @@ def run(spoken) -> tuple[Path, str]:
 
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_demo_is_never_silent_for_long(spoken):
-    """Loose, for loaded machines; tests/benchmarks/start.py measures."""
+    """Loose, for loaded machines: lines are due after 4 s, in a phase of over two minutes after 30.
+    tests/benchmarks/start.py measures.
+    """
     lines = spoken[2]
     assert lines[0][1].startswith("run directory: ")
-    assert longest_silence(lines)[0] < 20, longest_silence(lines)
+    assert longest_silence(lines)[0] < 45, longest_silence(lines)
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
