@@ -151,12 +151,15 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 def compare(
     a: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run directory.")],
     b: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two runs: settings, curves, and evaluations with paired 95 % intervals."""
-    from geoagent_rl.pages.run_comparison import compare_runs, show_runs
+    """Compare two runs: settings, curves, evaluations with paired 95 % intervals, samples."""
+    from geoagent_rl.pages.run_comparison import compare_runs, show_runs, write_comparison
 
     table = compare_runs((a, b))
+    if html:
+        write_comparison(html, (a, b), table)
     print(json.dumps(table) if as_json else show_runs(table))
 
 

@@ -12,6 +12,8 @@ from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.terminal import stop_with_130
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from cluster.monitor.runs import Runs
 
 STOP_S = 1  # for answers under way when the monitor ends
@@ -51,6 +53,7 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
+    from cluster.monitor.access import Guarded, new_token
     from cluster.monitor.attached import Attached
     from cluster.monitor.server import application
 
@@ -58,13 +61,16 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     listener = listen(host, port)
     attached = Attached("" if attach == "auto" else attach) if attach else None
     url = url_of(host, listener)
+    app: ASGIApp = application(runs, attached, hosts_answered(host))
     if not is_loopback(host):
+        token = new_token()
+        app, url = Guarded(app, token), f"{url}/?token={token}"
         print(
-            f"warning: whoever reaches {url} can see these runs and their photographs",
+            "warning: other machines reach this monitor, without encryption; the address below "
+            "carries its token",
             file=sys.stderr,
         )
     print(f"{url}  (Ctrl-C ends it)", flush=True)
-    app = application(runs, attached, hosts_answered(host))
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_S
     )

@@ -1,7 +1,7 @@
 """One rollout as the page shows it: reasoning by stage with the judge's words, answer and truth,
 score parts, a map.
 
-Everything is plain data; the page writes it as text. The map is SVG of our own making with every
+Everything is plain data; the page writes it as text. The map is HTML of our own making with every
 text escaped."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoagent_rl.answers.parse import NO_STAGE, parse
-from geoagent_rl.pages.charts import world_map
+from geoagent_rl.pages.maps import place_map, world_map
 from geoagent_rl.pages.rollout_cards import details, distance_km
 from geoagent_rl.rewards.services import LEVELS
 
@@ -62,7 +62,18 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
         "parts": [
             part(name, outcome, weights) for name, outcome in (row.get("parts") or {}).items()
         ],
-        **map_of(row),
+        "map": map_of(row),
+    }
+
+
+def brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one answer of a group, as it stands beside the others."""
+    parsed = parse(str(row.get("text", "")))
+    return {
+        **{name: row.get(name) for name in ("at", "index", "total", "advantage", "tokens")},
+        "levels": parsed.levels,
+        "distance_km": distance_km(row),
+        "parts": {name: part.get("score") for name, part in (row.get("parts") or {}).items()},
     }
 
 
@@ -79,14 +90,13 @@ def part(name: str, outcome: Mapping[str, Any], weights: Mapping[str, float]) ->
     return {"name": name, "weight": weights.get(name), **about, **times, "details": more}
 
 
-def map_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """{"map": SVG or "", "located": whether the answer has a place on it}."""
+def map_of(row: Mapping[str, Any]) -> str:
+    """Return the map of truth and answer, or of the truth alone; "" where none has coordinates."""
     truth, found = row.get("truth", {}), details(row, "spatial")
     if truth.get("lat") is None or truth.get("lon") is None:
-        return {"map": "", "located": False}
+        return ""
     true = (truth["lat"], truth["lon"])
-    located = found.get("lat") is not None
-    guess = (found["lat"], found["lon"]) if located else true
     hover = ", ".join(str(truth[level]) for level in reversed(LEVELS) if truth.get(level))
-    hover += f" → {found.get('name', '')}" if located else ""
-    return {"map": world_map([(true, guess, hover)]), "located": located}
+    if found.get("lat") is None:
+        return place_map(true, hover, "map of the true place", true=True, note="answer not located")
+    return world_map([(true, (found["lat"], found["lon"]), f"{hover} → {found.get('name', '')}")])

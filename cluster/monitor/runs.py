@@ -11,6 +11,7 @@ import io
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +20,27 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from cluster.monitor.state import alerts, log_lines, status_of, step_seconds
 from cluster.monitor.tail import Rollouts, Steps
 from geoagent_rl.config.reward import Weights
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
+from geoagent_rl.files import write_text
+from geoagent_rl.metrics.line import summary_line
 from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.rollout_cards import weights_of
-from geoagent_rl.run.records import last_row
+from geoagent_rl.run.records import last_row, read_rows
 from geoagent_rl.types import UserError
 
 PAGE = 24
 DEPTH = 3  # folders below the one given in which runs are looked for
-LIVE_S = 120.0  # a run that wrote a step within this time is said to be going on
+NOTE = "note.txt"  # what somebody wrote about a run in the monitor
+LONGEST_NOTE = 2000  # characters
+LOG = 400  # steps that the log shows
 SKIPPED = ("checkpoints", "policy", "policy-sft", "data", "cache", "tensorboard", "wandb")
 BUILT_IN = tuple(field.name for field in dataclasses.fields(Weights))  # parts of the reward
+# Of a run's configuration and of its last step: columns of the table of runs.
+TABLED = ("policy.model", "learner.loss", "learner.lr", "rollout.group_size", "run.seed")
+SUMMED = ("reward_total_mean", "validation_reward", "kl", "zero_variance_share", "step_seconds")
 SORTS = ("newest", "oldest", "best", "worst")
 
 
@@ -72,15 +81,73 @@ class Run:
         return times[0] if times else 0.0
 
     def series(self, names: list[str], smooth: int, known: str) -> dict[str, Any]:
-        """{state, curves: {name: [steps, values]}}, as drawn; {state} alone while that is `known`
-        already.
+        """{state, seconds, curves: {name: [steps, smooth values, values]}}, as drawn; {state} alone
+        while that is `known` already. seconds: [steps, how long the run had taken].
         """
         self.steps.refresh()
         inode = self.steps.path.stat().st_ino if self.steps.path.exists() else 0
         state = f"{inode}-{self.steps.generation}-{self.steps.rows}-{smooth}"
         if state == known:
             return {"state": state}
-        return {"state": state, "curves": {name: self.steps.curve(name, smooth) for name in names}}
+        curves = {name: self.steps.curve(name, smooth) for name in names}
+        return {"state": state, "seconds": self.steps.elapsed(), "curves": curves}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the list and the table of runs show."""
+        last = last_row(self.steps.path)
+        step, whole = int(last.get("step", 0)), self.setting("steps")
+        status = status_of(self.path, step)
+        if status == "running":
+            self.steps.refresh()
+        each = step_seconds(self.steps) if status == "running" else math.nan
+        left = each * max(int(whole) - step, 0) if isinstance(whole, int) else math.nan
+        settings = {key: self.setting(key) for key in TABLED}
+        return {
+            "status": status,
+            "step": step,
+            "steps": whole,
+            "eta_seconds": left,
+            "written": self.written,
+            "path": str(self.path),
+            "note": self.note,
+            "settings": settings,
+            "last": {key: last[key] for key in SUMMED if key in last},
+        }
+
+    def checks(self) -> list[dict[str, str]]:
+        """Return what is looked at (state.alerts)."""
+        self.steps.refresh()
+        status = status_of(self.path, self.steps.rows)
+        return alerts(self.steps, status, self.written, self.setting)
+
+    @property
+    def note(self) -> str:
+        """What somebody wrote about the run; "" where nobody did."""
+        try:
+            return (self.path / NOTE).read_text(encoding="utf-8", errors="replace")[:LONGEST_NOTE]
+        except OSError:
+            return ""
+
+    def write_note(self, text: str) -> None:
+        """Keep a note. OSError where the directory is not ours to write."""
+        write_text(self.path / NOTE, text[:LONGEST_NOTE])
+
+    def log(self) -> dict[str, Any]:
+        """Return the lines that the run printed of its last steps, and the prompts it dropped."""
+        rows = list(deque(read_rows(self.steps.path), LOG))
+        dropped = list(deque(read_rows(self.path / "dropped.jsonl"), LOG))
+        return {
+            "lines": log_lines(rows, summary_line, self.setting("steps") or 0),
+            "dropped": dropped,
+        }
+
+    def group(self, at: int) -> list[dict[str, Any]]:
+        """Return the answers to one prompt of which the row at `at` is one, in their order; the
+        row alone before its neighbours are indexed. Raises IndexError where no row begins.
+        """
+        self.rollouts.row(at)
+        offsets = self.rollouts.group(at) or [at]
+        return [{"at": place} | self.rollouts.row(place) for place in offsets]
 
     def page(
         self, sort: str, step: int | None, text: str, failed: bool, page: int
@@ -201,13 +268,7 @@ class Runs:
 
     def listed(self) -> list[dict[str, Any]]:
         """Return a summary of every run, newest first."""
-        out = []
-        for name, run in self.all().items():
-            last = last_row(run.steps.path)
-            live = time.time() - run.written < LIVE_S and not (run.path / "report.html").exists()
-            row = {"name": name, "live": live, "written": run.written, "path": str(run.path)}
-            out.append(row | {"step": last.get("step", 0), "reward": last.get("reward_total_mean")})
-        return out
+        return [{"name": name} | run.summary() for name, run in self.all().items()]
 
     def _search(self) -> Iterator[tuple[str, Path]]:
         for folder, below, files in os.walk(self.folder):

@@ -7,6 +7,7 @@ live run (attached.py)."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -25,15 +27,24 @@ from starlette.routing import Route
 
 from cluster.monitor.attached import Attached
 from cluster.monitor.panels import described
-from cluster.monitor.rollout_view import view
+from cluster.monitor.rollout_view import brief, view
 from cluster.monitor.runs import SORTS, Run, Runs
+from geoagent_rl.config import Config, flat, to_yaml
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.metrics.table import is_metric
 from geoagent_rl.network import LOOPBACK
+from geoagent_rl.pages.page import ASSETS
+from geoagent_rl.run.directory import CONFIG, RunDir
+from geoagent_rl.run.start import settings_of
 from geoagent_rl.types import UserError
 
 STATIC = Path(__file__).parent / "static"
-FILES = frozenset(path.name for path in STATIC.iterdir())
+SHARED = (
+    ASSETS / "pages" / "map.css",
+    ASSETS / "pages" / "map.js",
+    ASSETS / "natural_earth" / "world.json",
+)
+FILES = {path.name: path for path in (*STATIC.iterdir(), *SHARED)}
 LONGEST = {"small": 240, "large": 1200}  # pixels
 MOST_REPLICAS = 10_000
 POLICY = (
@@ -68,7 +79,12 @@ class Pages:
             "/api/series": self.series,
             "/api/rollouts": self.rollouts,
             "/api/rollout": self.rollout,
+            "/api/group": self.group,
             "/api/image": self.image,
+            "/api/alerts": lambda request: answer(self.run(request).checks()),
+            "/api/log": lambda request: answer(self.run(request).log()),
+            "/api/evaluation": lambda request: answer(RunDir(self.run(request).path).evaluations()),
+            "/api/config": lambda request: answer(settings(self.run(request))),
             "/api/cluster": lambda _: answer(
                 self.attached.seen if self.attached else {"attached": False}
             ),
@@ -78,7 +94,8 @@ class Pages:
             "/d-solo/{uid}/{rest:path}": self.dashboard,
         }
         routes = [Route(path, handler, methods=["GET"]) for path, handler in get.items()]
-        return [*routes, Route("/api/scale", self.scale, methods=["POST"])]
+        changes = {"/api/scale": self.scale, "/api/note": self.note}
+        return [*routes, *(Route(path, f, methods=["POST"]) for path, f in changes.items())]
 
     def listed(self, _: Request) -> Response:
         """Answer with the runs and the parts of their rewards: the page asks for the panels again
@@ -101,7 +118,7 @@ class Pages:
         name = request.path_params["name"]
         if name not in FILES:
             raise HTTPException(404, "no such file")
-        return FileResponse(STATIC / name, headers=HEADERS)
+        return FileResponse(FILES[name], headers=HEADERS)
 
     def dashboard(self, request: Request) -> Response:
         """Answer what the Ray dashboard frames as a Grafana dashboard (kiosk) or panel; who follows
@@ -150,6 +167,15 @@ class Pages:
             raise HTTPException(404, "no such rollout") from None
         return answer(view(row, run.weights))
 
+    def group(self, request: Request) -> Response:
+        """Answer the answers to one prompt, side by side."""
+        run, at = self.run(request), number(request.query_params.get("at"), -1)
+        try:
+            rows = run.group(at)
+        except IndexError:
+            raise HTTPException(404, "no such rollout") from None
+        return answer([brief(row) for row in rows])
+
     def image(self, request: Request) -> Response:
         """Answer a rollout's photograph as JPEG."""
         run, asked = self.run(request), request.query_params
@@ -164,10 +190,23 @@ class Pages:
             headers=HEADERS | {"Cache-Control": "private, max-age=600"},
         )
 
+    async def note(self, request: Request) -> Response:
+        """{run, text}: what somebody wants to remember of a run, kept in its directory."""
+        own_page(request)
+        try:
+            asked = await request.json()
+            run, text = self.runs.get(str(asked["run"])), str(asked["text"])
+        except (ValueError, KeyError, TypeError):
+            raise HTTPException(400, "give run and text") from None
+        try:
+            await asyncio.to_thread(run.write_note, text)
+        except OSError as error:
+            raise HTTPException(409, f"the note was not kept: {error.strerror}") from None
+        return answer({})
+
     async def scale(self, request: Request) -> Response:
-        """{run, service, replicas}. The header is one that a form of another page cannot send."""
-        if request.headers.get("X-GeoAgent") != "scale":
-            raise HTTPException(403, "only the monitor's own page may scale")
+        """{run, service, replicas}."""
+        own_page(request)
         try:
             asked = await request.json()
             run, service, replicas = (
@@ -209,6 +248,19 @@ def application(
     return Starlette(
         routes=Pages(runs, attached).routes(), middleware=[guard], exception_handlers=handlers
     )
+
+
+def own_page(request: Request) -> None:
+    """Refuse what a form of another page can send: the header is one that it cannot."""
+    if request.headers.get("X-GeoAgent") != "monitor":
+        raise HTTPException(403, "only the monitor's own page may change something")
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Return {settings, defaults} of a run, by dotted key."""
+    default = flat(yaml.safe_load(to_yaml(Config())))
+    found = settings_of(run.path / CONFIG)
+    return {"settings": found, "defaults": {key: default.get(key) for key in found}}
 
 
 def refused(_: Request, error: HTTPException) -> Response:

@@ -7,6 +7,7 @@ complete."""
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import math
@@ -107,14 +108,30 @@ class Steps(LineFile):
                 self.rows += len(some)
 
     def curve(self, name: str, smooth: int = 1) -> list[list[float]]:
-        """Return [steps, values] as drawn: numbers only, averaged over `smooth` steps, at most
-        POINTS points, six digits."""
+        """Return [steps, averages, values] as drawn: numbers only, averages over `smooth` steps, at
+        most POINTS points, six digits; no values where nothing is averaged."""
         x, y = (np.array(self.columns.get(key, ())) for key in ("step", name))
         if not len(y):
-            return [[], []]
+            return [[], [], []]
         known = np.isfinite(x) & np.isfinite(y)
-        x, y = thinned(x[known]), thinned(smoothed(y[known], smooth))
-        return [np.round(x, 1).tolist(), [float(f"{value:.6g}") for value in y]]
+        x, y = x[known], y[known]
+        drawn = [thinned(smoothed(y, smooth)), thinned(y)] if smooth > 1 else [thinned(y), y[:0]]
+        return [np.round(thinned(x), 1).tolist(), *(list(map(_six_digits, v)) for v in drawn)]
+
+    def elapsed(self) -> list[list[float]]:
+        """Return [steps, seconds that the run had taken by then], thinned as curves are."""
+        x = np.array(self.columns.get("step", ()))
+        spent = np.zeros(len(x))
+        for name in ("step_seconds", "save_seconds", "validation_seconds"):
+            if name in self.columns:
+                spent += np.nan_to_num(np.array(self.columns[name]))
+        known = np.isfinite(x)
+        x, spent = thinned(x[known]), thinned(np.cumsum(spent)[known])
+        return [np.round(x, 1).tolist(), np.round(spent, 1).tolist()]
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -193,6 +210,23 @@ class Rollouts(LineFile):
         if row is None:
             raise IndexError(at)
         return row
+
+    def group(self, at: int) -> list[int]:
+        """Return where the rows of one group begin; a file holds them one after another, and their
+        `index` rises. [] where the row at `at` is not indexed yet."""
+        i = bisect.bisect_left(self.offsets, at)
+        if i == len(self.offsets) or self.offsets[i] != at:
+            return []
+        first = last = i
+        while first > 0 and self._neighbours(first - 1, first):
+            first -= 1
+        while last + 1 < len(self.offsets) and self._neighbours(last, last + 1):
+            last += 1
+        return list(self.offsets[first : last + 1])
+
+    def _neighbours(self, a: int, b: int) -> bool:
+        same = self.steps[a] == self.steps[b] and self.uids[a] == self.uids[b]
+        return same and self.row(self.offsets[a])["index"] < self.row(self.offsets[b])["index"]
 
     def last(self, count: int) -> list[int]:
         """Return where the last `count` rows begin, the newest first; fewer where they are long.

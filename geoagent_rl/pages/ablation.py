@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from geoagent_rl.evaluation.ablations import COLUMNS
 from geoagent_rl.pages.charts import number, ticks
-from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.page import asset, write_page
 
 Outcome = Mapping[str, Any]
 EXTRA = {
@@ -68,7 +67,7 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
 
 def picture(outcome: Outcome) -> str:
     """Return the figure as a file of its own, with the report's light colours."""
-    css = (files("geoagent_rl") / "assets" / "report.css").read_text(encoding="utf-8")
+    css = asset("page.css")
     light = (
         css[: css.index("@media")] + "svg { background: #fff; font-family: system-ui, sans-serif; }"
     )

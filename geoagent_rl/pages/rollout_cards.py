@@ -19,7 +19,7 @@ from geoagent_rl.evaluation.locate import SAME
 from geoagent_rl.rewards.services import LEVELS
 
 RecordedRow = Mapping[str, Any]  # a line of rollouts.jsonl or metrics.jsonl
-PART_COLORS = 8  # in report.css
+PART_COLORS = 8  # in page.css
 THUMBNAIL = 480  # pixels, longest side
 
 

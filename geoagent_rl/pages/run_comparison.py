@@ -1,22 +1,26 @@
 """Two runs side by side: settings that differ, the ends of their curves, paired differences of
-their evaluations.
+their evaluations, and the photographs on which they differ; as figures, text and a page.
 
 Evaluations are compared where both runs have kept predictions of the same name (RUN/predictions/),
 on the photographs that both have, with A's GeoScore scale. The first run is A, the second B."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from geoagent_rl.config import Config, flat, to_yaml
-from geoagent_rl.evaluation.predictions import from_rows
-from geoagent_rl.evaluation.summary import compare
+from geoagent_rl.evaluation.predictions import Predictions, from_rows
+from geoagent_rl.evaluation.summary import MEASURES, compare
 from geoagent_rl.evaluation.text import show_comparison
 from geoagent_rl.metrics.table import is_metric
+from geoagent_rl.pages.charts import curves
+from geoagent_rl.pages.page import render, whole, write_page
 from geoagent_rl.pages.recorded import ENDS, change_of, points_of
 from geoagent_rl.run.directory import CONFIG, RunDir
 from geoagent_rl.run.start import HARMLESS, settings_of
@@ -24,6 +28,9 @@ from geoagent_rl.types import UserError
 
 NAMES = ("A", "B")
 EVALUATED = "predictions.jsonl"  # of `eval run`
+SAMPLES = 20  # photographs that are listed of an evaluation
+LOST_KM = 20_038.0  # half of the Earth's circumference
+COLORS = ("var(--total)", "var(--part-0)")
 SHOWN = (  # of the metrics, in a terminal, beside the mean of every part of the reward
     *("reward_total_mean", "validation_reward", "zero_variance_share", "unscorable_share"),
     *("data_failure_share", "truncated_share", "completion_tokens_mean", "kl", "entropy"),
@@ -32,7 +39,7 @@ SHOWN = (  # of the metrics, in a terminal, beside the mean of every part of the
 
 
 def compare_runs(paths: tuple[Path, Path]) -> dict[str, Any]:
-    """Return {runs, steps, settings, curves, evaluations, not_compared} of two run directories.
+    """Return {runs, steps, settings, curves, evaluations, samples, not_compared} of two runs.
 
     settings: {key: [A, B]} that differ. curves: {metric: [[first, last] of A, of B]}, means of
     the first and last 5 steps, None where a run has none. evaluations: {name: summary.compare}.
@@ -43,13 +50,14 @@ def compare_runs(paths: tuple[Path, Path]) -> dict[str, Any]:
             raise UserError(f"{path} holds no {CONFIG}; give two run directories")
     runs = [RunDir(path) for path in paths]
     rows = [run.rows("metrics.jsonl") for run in runs]
-    evaluations, not_compared = _evaluations(paths)
+    evaluations, samples, not_compared = _evaluations(paths)
     return {
         "runs": [str(path) for path in paths],
         "steps": [len(found) for found in rows],
         "settings": _settings(paths),
         "curves": _curves(rows),
         "evaluations": evaluations,
+        "samples": samples,
         "not_compared": not_compared,
     }
 
@@ -72,9 +80,12 @@ def _curves(rows: list[list[dict[str, Any]]]) -> dict[str, list[Any]]:
     return {name: both for name, both in changes.items() if any(both)}
 
 
-def _evaluations(paths: tuple[Path, Path]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return ({name: comparison}, {name: why there is none}) of the predictions of both runs."""
+def _evaluations(
+    paths: tuple[Path, Path],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Return ({name: comparison}, {name: samples}, {name: why there is none}) of both runs."""
     found: dict[str, Any] = {}
+    samples: dict[str, Any] = {}
     not_compared: dict[str, str] = {}
     default = Config().eval.geoscore_scale_km
     scale_km = float(settings_of(paths[0] / CONFIG).get("eval.geoscore_scale_km", default))
@@ -83,15 +94,46 @@ def _evaluations(paths: tuple[Path, Path]) -> tuple[dict[str, Any], dict[str, st
         if name not in a or name not in b:
             not_compared[name.stem] = f"only {NAMES[name in b]} has kept predictions"
             continue
-        systems = [
-            from_rows(called, RunDir(file.parent).rows(file.name))
-            for called, file in zip(NAMES, (a[name], b[name]), strict=True)
-        ]
+        rows = [RunDir(file.parent).rows(file.name) for file in (a[name], b[name])]
+        systems = [from_rows(called, own) for called, own in zip(NAMES, rows, strict=True)]
         try:
             found[name.stem] = compare(systems, scale_km)
         except UserError as error:
             not_compared[name.stem] = str(error)
-    return found, not_compared
+        else:
+            samples[name.stem] = _samples(systems, rows)
+    return found, samples, not_compared
+
+
+def _samples(
+    systems: Sequence[Predictions], rows: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return {uid, truth, answers: [A, B], km: [A, B]} of the SAMPLES largest differences of the
+    distance, half of them where A is better; an answer that was not located is LOST_KM off."""
+    km = [
+        {uid: float(d) for uid, d in zip(system.uids, system.km, strict=True)} for system in systems
+    ]
+    said = [{str(row["uid"]): row for row in own} for own in rows]
+    off = {
+        uid: [min(one[uid], LOST_KM) if math.isfinite(one[uid]) else LOST_KM for one in km]
+        for uid in km[0].keys() & km[1].keys()
+    }
+    order = sorted(off, key=lambda uid: (off[uid][0] - off[uid][1], uid))
+    worse = [uid for uid in order[: SAMPLES // 2] if off[uid][0] < off[uid][1]]
+    better = [uid for uid in order[::-1][: SAMPLES // 2] if off[uid][0] > off[uid][1]]
+    return [
+        {
+            "uid": uid,
+            "truth": ", ".join(
+                str(said[0][uid][level])
+                for level in ("place", "region", "country")
+                if said[0].get(uid, {}).get(level)
+            ),
+            "answers": [str(own.get(uid, {}).get("answer") or "") for own in said],
+            "km": [one[uid] if math.isfinite(one[uid]) else None for one in km],
+        }
+        for uid in (*better, *worse)
+    ]
 
 
 def _files(path: Path) -> list[Path]:
@@ -115,6 +157,49 @@ def show_runs(table: Mapping[str, Any]) -> str:
         lines += ["", f"evaluation {name}:", *show_comparison(found)]
     lines += [f"evaluation {name}: {why}" for name, why in table["not_compared"].items()]
     return "\n".join(lines)
+
+
+def write_comparison(path: Path, paths: tuple[Path, Path], table: Mapping[str, Any]) -> None:
+    """Write the comparison as a page."""
+    rows = [RunDir(run).rows("metrics.jsonl") for run in paths]
+    shown = [name for name in table["curves"] if name in SHOWN or _is_part(name)]
+    body = render(
+        "comparison.html",
+        runs=list(zip(NAMES, table["runs"], table["steps"], strict=True)),
+        colors=COLORS,
+        settings=[(key, *map(str, both)) for key, both in table["settings"].items()],
+        curves=[
+            (
+                name.replace("_", " "),
+                [_ends(end).strip() for end in table["curves"][name]],
+                _drawn(name, rows),
+            )
+            for name in shown
+        ],
+        evaluations=table["evaluations"],
+        kilometres=MEASURES[:-1],
+        samples={
+            name: [
+                (one["uid"], one["truth"], *_answered(one, 0), *_answered(one, 1))
+                for one in samples
+            ]
+            for name, samples in table["samples"].items()
+        },
+        not_compared=table["not_compared"],
+    )
+    write_page(path, "GeoAgent-RL · two runs compared", [body])
+
+
+def _drawn(name: str, rows: Sequence[Sequence[Mapping[str, Any]]]) -> Markup:
+    lines = [
+        (called, points_of(own, name), color)
+        for called, own, color in zip(NAMES, rows, COLORS, strict=True)
+    ]
+    return curves(lines, name.replace("_", " "), floor=0.0)
+
+
+def _answered(sample: Mapping[str, Any], side: int) -> tuple[str, str]:
+    return sample["answers"][side] or "–", whole(sample["km"][side])
 
 
 def _is_part(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geoagent_rl.pages.charts import world_map
+from geoagent_rl.pages.maps import world_map
 from geoagent_rl.pages.recorded import Recorded
 from geoagent_rl.pages.rollout_cards import card, choose, details, distance_km, weights_of
 
@@ -11,11 +11,13 @@ MAP_PAIRS = 200
 
 def places(run: Recorded) -> str:
     """Return the map of where the last steps' answers lie."""
-    late = run.late
-    pairs, seen = [], set()
-    for row in reversed(late):
+    pairs, answers, seen = [], [], set()
+    for row in reversed(run.late):
         found, truth = details(row, "spatial"), row["truth"]
-        if row["uid"] in seen or distance_km(row) is None or found.get("lat") is None:
+        if distance_km(row) is None or found.get("lat") is None:
+            continue
+        answers.append((found["lat"], found["lon"]))
+        if row["uid"] in seen:
             continue
         seen.add(row["uid"])
         name = ", ".join(n for n in (truth["place"], truth["region"], truth["country"]) if n)
@@ -24,10 +26,12 @@ def places(run: Recorded) -> str:
     if not pairs:
         return ""
     pairs = pairs[:MAP_PAIRS]
-    note = f"One rollout for each of {len(pairs)} photographs of the last steps. Grey dots: cities."
-    legend = '<i class="key truth"></i>true place<i class="key guess"></i>where the answer lies, joined by a line'
-    caption = f'<p class="muted small">{note}{legend}</p>'
-    return f'<h2>True and predicted places</h2><div class="card">{world_map(pairs)}{caption}</div>'
+    note = (
+        f"one rollout for each of {len(pairs)} photographs of the last steps; "
+        f"density: all {len(answers):,} answers"
+    )
+    drawn = world_map(pairs, note=note, answers=answers)
+    return f'<h2>True and predicted places</h2><div class="card">{drawn}</div>'
 
 
 def cards(run: Recorded) -> str:

@@ -17,7 +17,8 @@ from geoagent_rl.data.draw import Draw
 from geoagent_rl.data.sampling import cell_centre
 from geoagent_rl.files import write_json
 from geoagent_rl.geo.countries import Country
-from geoagent_rl.pages.charts import cell_map, number
+from geoagent_rl.pages.charts import number
+from geoagent_rl.pages.maps import cell_map
 from geoagent_rl.pages.page import write_page
 
 ABOUT = (

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import io
 import sys
 import tempfile
@@ -41,7 +40,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
-from geoagent_rl.prediction.page import SCRIPT, page
+from geoagent_rl.pages.page import script_hash
+from geoagent_rl.prediction.page import page, script
 from geoagent_rl.terminal import phase, stop_with_130
 
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
@@ -107,9 +107,8 @@ class Server:
 
     def html(self, text: str, status: int = 200) -> Response:
         """Return a page with headers that forbid everything it does not need."""
-        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
         policy = (
-            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script_hash(script())}; "
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         )
         headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}

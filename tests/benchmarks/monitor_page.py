@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from playwright.sync_api import Page, expect, sync_playwright
+
 from tests.support.chromium import HELP, find
-from tests.support.devtools import Browser, Page
 from tests.support.monitor_runs import new_run, photograph, record
 from tests.support.program import PROGRAM
 
@@ -51,10 +53,10 @@ def long_run(folder: Path, steps: int, rollouts: int) -> Path:
 
 
 def timed(page: Page, url: str, condition: str) -> float:
-    page.open("about:blank")
+    page.goto("about:blank")
     begin = time.monotonic()
-    page.open(url)
-    page.wait(condition, 60)
+    page.goto(url)
+    page.wait_for_function(condition, timeout=60_000)
     return time.monotonic() - begin
 
 
@@ -71,33 +73,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ga-bench-", ignore_cleanup_errors=True) as name:
         run = long_run(Path(name), asked.steps, asked.rollouts)
         sizes = {file.name: round(file.stat().st_size / 1e6) for file in run.glob("*.jsonl")}
-        browser = Browser(find() or sys.exit(HELP), Path(name) / "profile")
-        try:
+        with sync_playwright() as playwright:
+            chromium = {"executable_path": find() or sys.exit(HELP), "args": ["--no-sandbox"]}
+            browser = playwright.chromium.launch(**chromium)
             for _ in range(asked.repeats):
-                command = [
-                    PROGRAM,
-                    "monitor",
-                    str(run),
-                    "--port",
-                    "0",
-                ]
+                command = [PROGRAM, "monitor", str(run), "--port", "0"]
                 monitor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-                url, page = monitor.stdout.readline().split()[0], browser.page()
+                url, page = monitor.stdout.readline().split()[0], browser.new_page()
                 row = {"steps": asked.steps, "rollouts": asked.rollouts, "megabytes": sizes}
-                drawn = "document.body.dataset.ready == 'Rewards' && document.querySelectorAll('.line').length > 5"
+                drawn = "document.querySelectorAll('figure[data-lines]').length > 3"
                 row["curves_s"] = round(timed(page, url, drawn), 2)
                 shown = "document.querySelector('article')?.dataset.at"
                 row["rollouts_s"] = round(timed(page, f"{url}/#tab=Rollouts", shown), 2)
-                page.wait(
-                    "document.querySelector('[role=status]').innerText.match(/of [0-9,]+$/)", 60
-                )
-                row["indexed"] = page.text("[role=status]")
+                indexed = page.locator(".rollouts [role=status]")
+                expect(indexed).to_have_text(re.compile("of [0-9,]+$"), timeout=60_000)
+                row["indexed"] = indexed.inner_text()
                 print(json.dumps(row), flush=True)
                 page.close()
                 monitor.send_signal(signal.SIGINT)
                 monitor.wait(20)
-        finally:
-            browser.stop()
+            browser.close()
 
 
 if __name__ == "__main__":

@@ -1,37 +1,89 @@
-"""One Chromium for all browser tests, and the monitor as a user starts it."""
+"""A Chromium for the browser tests, driven by Playwright, and the monitor as a user starts it."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
-import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support import program
 from tests.support.chromium import HELP, find
-from tests.support.devtools import Browser, Page
 
 STOP_S = 20
+WAIT_MS = 30_000  # for anything that a page should come to show
+COLOURS = 200  # of a picture: few, so that it is small
+# A frame of another site is a process of its own, as at a user's; little /dev/shm, no GPU.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--site-per-process",
+)
 
 
-@pytest.fixture(scope="session")
-def browser():
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for each file: Playwright's loop may not run beside that of other files' tests."""
     path = find()
     if path is None:
         pytest.fail(HELP, pytrace=False)
-    with tempfile.TemporaryDirectory(prefix="ga-chromium-", ignore_cleanup_errors=True) as profile:
-        running = Browser(path, Path(profile))
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield running
-        running.stop()
+        running.close()
 
 
 @pytest.fixture
-def page(browser) -> Page:
-    opened = browser.page()
+def page(browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT_MS)
     yield opened
-    opened.close()
+    context.close()
+
+
+@pytest.fixture
+def errors(page) -> list[str]:
+    """What the page's scripts threw and what its content policy refused."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda said: found.append(said.text) if said.type == "error" else None)
+    return found
+
+
+@pytest.fixture(scope="session")
+def faults() -> Callable[[Page], list[str]]:
+    """Serious and critical faults that axe-core finds in what a page shows."""
+
+    def find(page: Page) -> list[str]:
+        found = Axe().run(page).response["violations"]
+        return [
+            f"{fault['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+            for fault in found
+            if fault["impact"] in ("serious", "critical")
+            for node in fault["nodes"]
+        ]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def narrow() -> Callable[[Page], bool]:
+    """Whether nothing of a page is wider than a phone's screen."""
+
+    def fits(page: Page) -> bool:
+        page.set_viewport_size({"width": 390, "height": 844})
+        return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    return fits
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +106,15 @@ def monitor():
 
 
 @pytest.fixture(scope="session")
-def screenshots(tmp_path_factory) -> Path:
-    """Where pictures go: GEOAGENT_SCREENSHOTS (docs, to make the documentation's anew) or a
-    temporary folder.
+def photograph(tmp_path_factory) -> Callable[[Page, str], None]:
+    """Keeps a picture of what a page shows, in GEOAGENT_SCREENSHOTS (docs, to make the
+    documentation's anew) or a temporary folder.
     """
     named = os.environ.get("GEOAGENT_SCREENSHOTS")
-    return Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+
+    def keep(page: Page, name: str) -> None:
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+
+    return keep

@@ -1,13 +1,15 @@
-"""The monitor in a real Chromium: it opens, moves while a run goes, shows a rollout, and runs
-nothing a model wrote.
+"""The monitor in a real Chromium: every view opens, curves move and zoom, a rollout and its group
+are shown, and nothing runs that a model wrote.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 
 import pytest
+from playwright.sync_api import expect
 
 from cluster.monitor.panels import panels
 from geoagent_rl import driver
@@ -15,12 +17,17 @@ from geoagent_rl.config import load
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 from tests.support.monitor_runs import EVIL, Joined, new_run, photograph, record, served
 
-TABS = list(dict.fromkeys(panel.tab for panel in panels(())))
-LAST = "document.querySelector('#panel-total-reward output').innerText"
+CURVES = list(dict.fromkeys(panel.tab for panel in panels(())))
+TABS = ["Runs", *CURVES, "Rollouts", "Evaluation", "Configuration", "Log", "Alerts", "Cluster"]
 
 
-def ready(tab: str) -> str:
-    return f"document.body.dataset.ready == {tab!r}"
+def ready(page, tab):
+    expect(page.locator("body")).to_have_attribute("data-ready", tab, timeout=30_000)
+
+
+def open_tab(page, tab):
+    page.get_by_role("tab", name=tab, exact=True).click()
+    ready(page, tab)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("monitor")
     photo = photograph(folder / "photos")
     record(new_run(folder, "first"), photo, range(1, 61), words=EVIL, rise=40)
-    record(new_run(folder, "second"), photo, range(1, 41), words="Moss on the roofs", rise=15)
+    second = new_run(folder, "second", steps=80)
+    record(second, photo, range(1, 41), words="Moss on the roofs", rise=15)
+    second.record_eval(
+        "sft", "heldout", {"n": 10, "failed": 0, "hit": {"25": 0.5}, "geoscore": 4000.4}
+    )
     return folder
 
 
@@ -38,96 +49,176 @@ def url(monitor, folder):
     return monitor(str(folder / "runs"), "--port", "0")
 
 
-def test_every_view_opens_with_the_newest_run_and_without_an_error(page, url, screenshots):
-    page.open(url)
-    page.wait(ready("Rewards"))
-    assert page.text("#runs input:checked + span b") == "second"
-    for number, tab in enumerate([*TABS, "Rollouts", "Cluster"], 1):
-        page.press(str(number))
-        page.wait(
-            f"{ready(tab)} && document.querySelector('[aria-selected=true]').innerText.startsWith({tab!r})"
-        )
-    page.press("1")
-    page.wait("document.querySelectorAll('figure:not([hidden]) .line').length > 10")
-    assert page.errors == []
-    page.photograph(screenshots / "monitor.png")
+def test_every_view_opens_by_key_without_an_error_and_without_a_serious_fault(
+    page, errors, url, faults
+):
+    page.goto(url)
+    ready(page, "Rewards")
+    expect(page.locator("#runs input:checked + span b")).to_have_text("second")
+    expect(page.locator("figure:not([hidden])[data-lines]").first).to_be_visible()
+    found = {}
+    for number, tab in enumerate(TABS, 1):
+        if number <= 9:
+            page.keyboard.press(str(number))
+        else:
+            page.get_by_role("tab", name=tab, exact=True).click()
+        ready(page, tab)
+        expect(page.locator("[role=tab][aria-selected=true]")).to_contain_text(tab)
+        if tab not in CURVES[1:]:
+            found[tab] = faults(page)
+            page.keyboard.press("t")
+            found[f"{tab}, other theme"] = faults(page)
+            page.keyboard.press("t")
+    assert {tab: some for tab, some in found.items() if some} == {}
+    assert errors == []
 
 
-def test_runs_are_compared_and_curves_are_read_with_the_keyboard(page, url):
-    page.open(f"{url}/#tab=Rewards&runs=second|first&smooth=1")
-    page.wait("document.querySelectorAll('#panel-total-reward g .line').length == 2")
-    lines = "[...document.querySelectorAll('#panel-total-reward g .line')]"
-    dashes = page.run(f"{lines}.map((line) => getComputedStyle(line).strokeDasharray)")
-    assert len(set(dashes)) == 2  # told apart without colour
-    page.press("c")
-    for _ in range(2):
-        page.press("Home")
-        page.press("ArrowRight")
-    assert page.run(LAST).startswith("step 2: second ") and "first" in page.run(LAST)
-    page.click("#panel-reward-by-component [aria-pressed=false]")
-    page.wait("document.querySelectorAll('#panel-reward-by-component g .line').length == 2")
+def test_what_the_run_does_and_what_is_wrong_with_it_stands_above_every_view(page, url):
+    page.goto(url)
+    ready(page, "Rewards")
+    expect(page.locator("#status")).to_contain_text("crashed")
+    expect(page.locator("#status")).to_contain_text("step 40 of 80")
+    open_tab(page, "Alerts")
+    expect(page.locator("tr", has_text="KL to the reference")).to_contain_text("fine")
 
 
-def test_a_rollout_opens_with_picture_reasoning_map_and_scores(page, url, screenshots):
-    page.open(f"{url}/#tab=Rollouts&runs=second")
-    page.wait("document.querySelectorAll('.list [role=option]').length == 24")
-    page.press("j")
-    second = page.run("document.querySelectorAll('.list [role=option]')[1].dataset.at")
-    page.wait(f"document.querySelector('article').dataset.at == {second!r}")
-    page.wait("document.querySelector('article img').naturalWidth > 0")
-    text = page.text("article")
+def test_runs_are_compared_and_curves_are_read_and_zoomed_with_the_keyboard(page, url):
+    page.goto(f"{url}/#tab=Rewards&runs=second|first&smooth=1")
+    total = page.locator("#panel-total-reward")
+    expect(total).to_have_attribute("data-lines", "2")
+    page.keyboard.press("c")
+    for key in ("Home", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(total.locator("output")).to_have_text(re.compile("step 2: second .* first "))
+    page.keyboard.press("+")
+    expect(total).to_have_attribute("data-zoomed", re.compile(r"\d"))
+    total.get_by_role("button", name="zoom out").click()
+    expect(total).to_have_attribute("data-zoomed", "")
+    page.locator("#panel-reward-by-component [aria-pressed=false]").first.click()
+    expect(page.locator("#panel-reward-by-component")).to_have_attribute("data-lines", "2")
+
+
+def test_a_curve_zooms_by_dragging_and_shows_wall_time_and_logarithms(page, errors, url):
+    page.goto(f"{url}/#tab=Learning&runs=second")
+    kl = page.locator("#panel-kl-to-the-reference")
+    kl.scroll_into_view_if_needed()
+    expect(kl).to_have_attribute("data-points", "40")
+    box = kl.locator(".u-over").bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] * 0.3, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=4)
+    page.mouse.up()
+    expect(kl).to_have_attribute("data-zoomed", re.compile(r"\d"))
+    kl.get_by_role("button", name="logarithmic").click()
+    expect(kl.get_by_role("button", name="logarithmic")).to_have_attribute("aria-pressed", "true")
+    page.get_by_label("Over").select_option("time")
+    expect(kl.locator(".plot")).to_have_attribute("aria-label", re.compile("by time"))
+    page.keyboard.press("c")
+    kl.locator(".plot").focus()
+    page.keyboard.press("End")
+    expect(kl.locator("output")).to_contain_text("after 1:20 min")  # 40 steps of 2 s
+    assert errors == []
+
+
+def test_the_table_of_runs_is_filtered_sorted_and_keeps_notes(page, url, folder):
+    page.goto(f"{url}/#tab=Runs")
+    rows = page.locator("table.runs tbody tr")
+    expect(rows).to_have_count(2)
+    page.get_by_role("button", name="step", exact=True).click()
+    expect(rows.first).to_contain_text("first")  # 60 steps
+    note = page.get_by_label("note on second")
+    note.fill("the better one")
+    note.blur()
+    expect(page.get_by_label("note on second")).to_have_attribute("data-kept", "yes")
+    assert (folder / "runs" / "second" / "note.txt").read_text() == "the better one"
+    page.get_by_label("Filter runs").fill("better")
+    expect(rows).to_have_count(1)
+
+
+def test_configurations_stand_side_by_side_where_they_differ(page, url):
+    page.goto(f"{url}/#tab=Configuration&runs=first|second")
+    shown = page.locator(".settings tbody tr")
+    expect(shown.filter(has_text="steps")).to_contain_text("80")
+    page.get_by_label("only what differs").uncheck()
+    expect(shown.filter(has_text="rollout.group_size")).to_be_visible()
+    open_tab(page, "Evaluation")
+    expect(page.locator("main")).to_contain_text("50.0 %")
+    open_tab(page, "Log")
+    expect(page.locator("main pre").first).to_contain_text("step 60/")
+
+
+def test_a_rollout_opens_with_picture_reasoning_map_scores_and_its_group(page, url):
+    page.goto(f"{url}/#tab=Rollouts&runs=second")
+    cards = page.locator(".list [role=option]")
+    expect(cards).to_have_count(24)
+    page.keyboard.press("j")
+    article = page.locator("article")
+    expect(article).to_have_attribute("data-at", cards.nth(1).get_attribute("data-at"))
+    page.wait_for_function("document.querySelector('article img').naturalWidth > 0")
     for said in (
-        "policy version 39",
-        "country: Germany",
-        "Moss on the roofs leads to",
-        "✗ disagrees",
-        "judge derives",
-        "304 km away",
-        "spatial",
-        "München",
+        *("policy version 39", "country: Germany", "Moss on the roofs leads to", "✗ disagrees"),
+        *("judge derives", "304 km away", "spatial", "München", "The 4 answers to this prompt"),
     ):
-        assert said in text
-    assert page.run("document.querySelectorAll('.map circle').length") == 2
-    whole = page.run("document.querySelector('.map').getAttribute('viewBox')")
-    page.press("z")
-    assert page.run("document.querySelector('.map').getAttribute('viewBox')") != whole
-    page.photograph(screenshots / "monitor-rollout.png")
-    page.run("document.querySelector('.filters [type=checkbox]').click()")
-    page.wait("document.querySelector('[role=status]').innerText.includes('of 80')")
+        expect(article).to_contain_text(said)
+    drawn = page.locator(".world svg")
+    expect(drawn.locator("circle")).to_have_count(2)
+    assert drawn.locator("use").first.evaluate("use => use.getBoundingClientRect().width > 100")
+    whole = drawn.get_attribute("viewBox")
+    page.keyboard.press("z")
+    expect(drawn).not_to_have_attribute("viewBox", whole)
+    expect(page.locator(".group thead th")).to_have_count(4)
+    page.locator(".group thead button").first.click()
+    expect(page.locator(".group [aria-current]")).to_have_text("#0")
+    page.get_by_label("failures only").check()
+    expect(page.locator(".rollouts [role=status]")).to_contain_text("of 80")
 
 
-def test_nothing_that_a_model_wrote_becomes_part_of_the_page(page, url):
-    page.open(f"{url}/#tab=Rollouts&runs=first")
-    page.wait("document.querySelector('article pre')?.textContent.includes('<script>')")
-    assert "<script>window.hacked" in page.text("article")
-    assert page.run("window.hacked") is None
-    assert page.run("document.querySelectorAll('main script, main img[src=x]').length") == 0
+def test_nothing_that_a_model_wrote_becomes_part_of_the_page(page, errors, url):
+    page.goto(f"{url}/#tab=Rollouts&runs=first")
+    expect(page.locator("article pre")).to_contain_text("<script>window.hacked")
+    assert page.evaluate("window.hacked") is None
+    expect(page.locator("main script, main img[src=x]")).to_have_count(0)
     # Were it to become part of the page all the same, the page's own policy would still not let it
     # run.
-    page.run(f"document.querySelector('main').insertAdjacentHTML('beforeend', {EVIL!r})")
-    page.wait("document.querySelector('main img[src=x]').complete")
-    assert page.run("window.hacked") is None
-    assert any("Content Security Policy" in error for error in page.errors)
+    page.evaluate(
+        "evil => document.querySelector('main').insertAdjacentHTML('beforeend', evil)", EVIL
+    )
+    page.wait_for_function("document.querySelector('main img[src=x]').complete")
+    assert page.evaluate("window.hacked") is None
+    assert any("Content Security Policy" in error for error in errors)
 
 
-def test_the_buttons_change_the_number_of_replicas(page, folder):
+def test_the_buttons_change_the_number_of_replicas(page, errors, folder):
     joined = Joined()
     with served(folder / "runs", joined) as port:
-        page.open(f"http://127.0.0.1:{port}/#tab=Cluster")
-        page.wait("document.querySelector('main').innerText.includes('rollout-abc-0')")
-        assert page.run("document.getElementById('scale-judge-−').disabled")  # the last one stays
-        page.run("document.getElementById('scale-judge-+').focus()")
-        page.press("Enter")
-        page.wait("document.querySelector('main').innerText.includes('2 running')")
-        assert page.run("document.activeElement.id") == "scale-judge-+"
-        assert joined.asked == [("judge", 2)] and page.errors == []
+        page.goto(f"http://127.0.0.1:{port}/#tab=Cluster")
+        expect(page.locator("main")).to_contain_text("rollout-abc-0")
+        expect(page.get_by_label("judge: 0 replicas")).to_be_disabled()  # the last one stays
+        page.locator("[id='scale-judge-+']").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_contain_text("2 running")
+        assert page.evaluate("document.activeElement.id") == "scale-judge-+"
+        assert joined.asked == [("judge", 2)] and errors == []
 
 
-def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
+def test_without_a_run_the_page_says_what_starts_one(page, errors, monitor, tmp_path, faults):
+    page.goto(monitor(str(tmp_path), "--port", "0"))
+    expect(page.locator("main")).to_contain_text("geoagent-rl demo")
+    assert faults(page) == [] and errors == []
+
+
+@pytest.mark.parametrize("tab", ["Runs", "Rewards", "Rollouts", "Configuration", "Alerts"])
+def test_the_page_fits_a_phone(page, url, tab, narrow):
+    page.goto(f"{url}/#tab={tab}&runs=second")
+    ready(page, tab)
+    assert narrow(page)
+
+
+def test_curves_move_while_a_run_goes(page, errors, monitor, tmp_path):
     run = new_run(tmp_path, "going")
-    url = monitor(str(run.path), "--port", "0")
-    page.open(url)
-    page.wait("document.querySelector('#runs b')?.innerText == 'going'")
+    page.goto(monitor(str(run.path), "--port", "0"))
+    expect(page.locator("#runs b")).to_have_text("going")
     config = load(
         None, ["steps=400", "data.manifest=x", "rollout.prompts_per_step=2", "rollout.group_size=4"]
     )
@@ -142,19 +233,18 @@ def test_curves_move_while_a_run_goes(page, monitor, tmp_path):
         work = driver.train(
             config, prompt_at, [FakeEngine(0.05)], FakeScorer(0.01), FakeLearner(0.02), on_step
         )
-        with pytest.raises(asyncio.CancelledError):
+        with run.exclusive(), pytest.raises(asyncio.CancelledError):
             asyncio.run(work)
 
     training = threading.Thread(target=train)
     training.start()
     try:
-        page.wait("document.querySelector('#panel-total-reward g .line')")
-        first = page.run("document.querySelector('#panel-total-reward g .line').getAttribute('d')")
-        page.wait(
-            f"document.querySelector('#panel-total-reward g .line').getAttribute('d') != {first!r}"
-        )
-        assert "going on" in page.text("#runs")
+        total = page.locator("#panel-total-reward")
+        expect(total).to_have_attribute("data-points", re.compile(r"[1-9]"))
+        first = total.get_attribute("data-points")
+        expect(total).not_to_have_attribute("data-points", first)
+        expect(page.locator("#status")).to_contain_text("running")
     finally:
         stop.set()
         training.join(30)
-    assert not training.is_alive() and page.errors == []
+    assert not training.is_alive() and errors == []

@@ -5,13 +5,13 @@ With GEOAGENT_MODEL (a trained checkpoint) the answers are its own, for the docu
 """
 
 import base64
-import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
 import uvicorn
+from playwright.sync_api import expect
 
 from geoagent_rl.data import manifest
 from geoagent_rl.network import listen
@@ -58,44 +58,44 @@ def photo(tmp_path_factory) -> Path:
 
 def drop(page, data: bytes) -> None:
     """Lets go of a file over the drop zone, as a person does with a mouse."""
-    page.run(
-        f"""(() => {{
-            const bytes = Uint8Array.from(atob({json.dumps(base64.b64encode(data).decode())}), c => c.charCodeAt(0));
+    page.evaluate(
+        """text => {
+            const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
             const carried = new DataTransfer();
-            carried.items.add(new File([bytes], "photo.jpg", {{type: "image/jpeg"}}));
+            carried.items.add(new File([bytes], "photo.jpg", {type: "image/jpeg"}));
             document.getElementById("drop").dispatchEvent(
-                new DragEvent("drop", {{dataTransfer: carried, bubbles: true, cancelable: true}}));
-        }})()"""
+                new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }""",
+        base64.b64encode(data).decode(),
     )
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(
-    page, address, photo, screenshots
+    page, errors, address, photo, photograph, faults, narrow, theme
 ):
-    page.open(address)
-    page.wait("document.querySelector('#drop') !== null")
+    page.emulate_media(color_scheme=theme)
+    page.goto(address)
+    assert faults(page) == []
     drop(page, photo.read_bytes())
-    page.wait("document.querySelector('.answer') !== null", 60)
-    assert page.run("document.querySelectorAll('.stage').length") == 3
-    assert (
-        page.wait("document.querySelector('.rollout img').naturalWidth") == 168
-    )  # the photograph itself
-    mark = page.run("document.querySelector('svg .guess').getBoundingClientRect().width")
-    assert mark > 2 and page.run("document.title").startswith("GeoAgent-RL")
-    assert page.run("[...document.scripts].length") == 1 and page.errors == []
-    page.send(
-        "Emulation.setDeviceMetricsOverride",
-        width=1180,
-        height=1345,
-        deviceScaleFactor=1,
-        mobile=False,
-    )
-    page.photograph(screenshots / "predict.png")
+    expect(page.locator(".answer")).to_be_visible(timeout=60_000)
+    expect(page.locator(".stage")).to_have_count(3)
+    assert page.locator(".rollout img").evaluate("img => img.naturalWidth") == 168
+    drawn = page.locator(".world svg")
+    assert drawn.locator(".guess").bounding_box()["width"] > 2
+    whole = drawn.get_attribute("viewBox")
+    page.get_by_role("button", name="zoom in").click()
+    expect(drawn).not_to_have_attribute("viewBox", whole)
+    assert page.title().startswith("GeoAgent-RL") and len(page.locator("script").all()) == 1
+    assert faults(page) == [] and errors == []
+    if theme == "light":
+        page.set_viewport_size({"width": 1180, "height": 1345})
+        photograph(page, "predict.png")
+    assert narrow(page)
 
 
 def test_what_is_no_photograph_is_refused_on_the_page(page, address):
-    page.open(address)
-    page.wait("document.querySelector('#drop') !== null")
+    page.goto(address)
     drop(page, b"no image")
-    assert "not a readable image" in page.wait("document.querySelector('[role=alert]')?.innerText")
-    assert page.run("document.querySelector('#photo') !== null")  # another can be tried at once
+    expect(page.get_by_role("alert")).to_contain_text("not a readable image")
+    expect(page.locator("#photo")).to_be_attached()  # another can be tried at once

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from geoagent_rl.network import free_port
-from tests.support.monitor_runs import new_run, photograph, record
+from tests.support.monitor_runs import new_run, record
+from tests.support.monitor_runs import photograph as picture_of_a_street
 
 START_S, STOP_S = 120.0, 20.0
 # ports that another Ray on this machine has by default
@@ -33,14 +35,16 @@ tracking.write(7, {"reward_total_mean": 1.25, "kl": float("nan")})
 print("written", flush=True)
 sys.stdin.read()
 """
-FRAME = "document.querySelector('iframe[title^={}]')"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dashboard")
     record(
-        new_run(folder, "on-the-cluster"), photograph(folder / "photos"), range(1, 61), words="Alps"
+        new_run(folder, "on-the-cluster"),
+        picture_of_a_street(folder / "photos"),
+        range(1, 61),
+        words="Alps",
     )
     return folder
 
@@ -104,21 +108,18 @@ def until(found, seconds: float):
 
 
 @pytest.mark.timeout(240)
-def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, screenshots):
-    page.open(f"{head['dashboard-port']}/#/metrics")
-    inside = f"{FRAME.format('Core')}"
-    page.wait(f"{inside}?.src.includes('/d/rayDefaultDashboard/')", 60)
-    framed = page.frame("/d/rayDefaultDashboard/")
-    framed.wait("document.querySelectorAll('figure:not([hidden]) .line').length > 5", 30)
-    assert "on-the-cluster, step 60" in framed.text("main")
-    page.photograph(screenshots / "ray-dashboard.png")
-    page.open(f"{head['dashboard-port']}/#/overview")
-    page.wait(f"{FRAME.format('Cluster')}?.src.includes('panelId=41')", 60)
+def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photograph):
+    page.goto(f"{head['dashboard-port']}/#/metrics")
+    framed = page.frame_locator("iframe[src*='/d/rayDefaultDashboard/']").first
+    drawn = "figure:not([hidden])[data-lines]"
+    expect(framed.locator(drawn).nth(5)).to_be_attached(timeout=90_000)
+    expect(framed.locator("main")).to_contain_text("on-the-cluster, step 60")
+    photograph(page, "ray-dashboard.png")
+    page.goto(f"{head['dashboard-port']}/#/overview")
     for panel in ("panelId=41", "panelId=24"):
-        page.frame(panel).wait(
-            "document.querySelectorAll('figure:not([hidden]) .line').length > 0", 30
-        )
-    page.photograph(screenshots / "ray-overview.png")
+        framed = page.frame_locator(f"iframe[src*='{panel}']").first
+        expect(framed.locator(drawn).first).to_be_attached(timeout=90_000)
+    photograph(page, "ray-overview.png")
 
 
 @pytest.mark.timeout(240)

@@ -1,15 +1,17 @@
-// The page: which view, which runs, how smooth; all of it also in the address, so that a link shows the same.
+// The page: which view, which runs, how smooth, over what; all of it also in the address, so that a link shows the same.
 
-import { sample, STYLES } from "./chart.js";
 import { Cluster } from "./cluster.js";
 import { Curves } from "./curves.js";
-import { ask, el, number, show } from "./dom.js";
+import { ask, el, show } from "./dom.js";
 import { Rollouts } from "./rollouts.js";
+import { drawRuns, drawStatus, nothing } from "./side.js";
+import { RunTable } from "./table.js";
+import { Alerts, Evaluation, Log, Settings } from "./tables.js";
 
 const EVERY_MS = 2000;
 const SMOOTH = { 1: "not", 5: "5 steps", 21: "21 steps", 101: "101 steps" };
 const page = (id) => document.getElementById(id);
-const state = { tab: "Rewards", runs: [], smooth: 5, ...fromAddress() };
+const state = { tab: "Rewards", runs: [], smooth: 5, axis: "step", ...fromAddress() };
 const views = {};
 let described, runs = [];
 
@@ -19,11 +21,12 @@ function fromAddress() {
   if (given.get("tab")) out.tab = given.get("tab");
   if (given.get("runs")) out.runs = given.get("runs").split("|");
   if (given.get("smooth") in SMOOTH) out.smooth = Number(given.get("smooth"));
+  if (given.get("axis") === "time") out.axis = "time";
   return out;
 }
 
 function remember() {
-  const now = new URLSearchParams({ tab: state.tab, runs: state.runs.join("|"), smooth: state.smooth });
+  const now = new URLSearchParams({ tab: state.tab, runs: state.runs.join("|"), smooth: state.smooth, axis: state.axis });
   history.replaceState(null, "", `#${now}`);
 }
 
@@ -37,7 +40,8 @@ function drawTabs() {
   page("tabs").replaceChildren(...Object.keys(views).map((name, i) => el("button", {
     type: "button", role: "tab", id: `tab-${name}`, "aria-selected": String(name === state.tab), "aria-controls": "main",
     tabindex: name === state.tab ? "0" : "-1", on: { click: () => choose(name), keydown: (event) => arrow(event, i) },
-  }, name, el("kbd", {}, i + 1))));
+  }, name, i < 9 ? el("kbd", { "aria-hidden": "true" }, i + 1) : null)));
+  page(`tab-${state.tab}`).scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function arrow(event, i) {
@@ -55,25 +59,6 @@ function choose(name) {
   page("main").setAttribute("aria-labelledby", `tab-${name}`);
   page("main").replaceChildren(views[name].node);
   return refresh();
-}
-
-function drawRuns() {
-  const chosen = selected(), compare = chosen.length > 1;
-  const drawn = JSON.stringify([runs.map((run) => [run.name, run.step, run.live, run.reward]), chosen]);
-  if (drawn === drawRuns.last) return;
-  drawRuns.last = drawn;
-  const focused = document.activeElement?.value;
-  page("runs").replaceChildren(...runs.map((run) => {
-    const at = chosen.indexOf(run.name);
-    const box = el("input", { type: "checkbox", value: run.name, checked: at >= 0, on: { change: () => toggle(run.name) } });
-    const said = `step ${number(run.step)}` + (run.reward === null ? "" : `, reward ${number(run.reward)}`);
-    return el("label", { class: "run", title: run.path }, box,
-      compare && at >= 0 ? sample(at % STYLES) : null,
-      el("span", {}, el("b", {}, run.name), run.live ? el("em", { class: "live" }, "going on") : null,
-        el("small", { class: "muted" }, said)));
-  }));
-  if (focused) [...page("runs").querySelectorAll("input")].find((box) => box.value === focused)?.focus();
-  if (!runs.length) page("runs").replaceChildren(el("p", { class: "muted small" }, "none yet: they appear here when they start"));
 }
 
 function toggle(name) {
@@ -105,9 +90,12 @@ async function once() {
     const found = await ask("/api/runs");
     runs = found.runs;
     page("folder").textContent = found.folder;
-    drawRuns();
+    drawRuns(runs, selected(), toggle);
     if (String(found.parts) !== String(described.parts)) await describe(); // a run that scores another reward
-    if (runs.length) await views[state.tab].refresh(selected(), state.smooth);
+    const needed = state.tab !== "Cluster", view = runs.length || !needed ? views[state.tab].node : nothing(found.folder);
+    if (page("main").firstChild !== view) page("main").replaceChildren(view);
+    if (runs.length || !needed) await views[state.tab].refresh(selected(), state, runs);
+    if (runs.length) await drawStatus(runs.find((run) => run.name === selected()[0]), () => choose("Alerts"));
     show("");
     document.body.dataset.ready = state.tab;
   } catch (error) {
@@ -118,13 +106,14 @@ async function once() {
 function theme(next) {
   document.documentElement.dataset.theme = next;
   localStorage.setItem("theme", next);
+  document.dispatchEvent(new Event("theme"));
 }
 
 function keys(event) {
   const typing = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (typing || event.ctrlKey || event.altKey || event.metaKey || page("keys").open) return;
   const names = Object.keys(views);
-  if (event.key >= "1" && event.key <= String(names.length)) choose(names[event.key - 1]);
+  if (event.key >= "1" && event.key <= "9") choose(names[event.key - 1]);
   else if (event.key === "r") page("runs").querySelector("input")?.focus();
   else if (event.key === "c") page("main").querySelector("figure:not([hidden]) .plot")?.focus();
   else if (event.key === "t") page("theme").click();
@@ -143,17 +132,24 @@ async function describe() {
   }
 }
 
-async function start() {
+function controls() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   theme(localStorage.getItem("theme") ?? dark);
   page("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
   page("help").addEventListener("click", () => page("keys").showModal());
   page("smooth").append(...Object.entries(SMOOTH).map(([value, name]) => el("option", { value, selected: Number(value) === state.smooth }, name)));
   page("smooth").addEventListener("change", (event) => { state.smooth = Number(event.target.value); remember(); refresh(); });
+  page("axis").value = state.axis;
+  page("axis").addEventListener("change", (event) => { state.axis = event.target.value; remember(); refresh(); });
+  page("side").open = innerWidth > 900;
   document.addEventListener("keydown", keys);
+}
+
+async function start() {
+  controls();
+  views.Runs = new RunTable(toggle);
   await describe();
-  views.Rollouts = new Rollouts();
-  views.Cluster = new Cluster();
+  Object.assign(views, { Rollouts: new Rollouts(), Evaluation: new Evaluation(), Configuration: new Settings(), Log: new Log(), Alerts: new Alerts(), Cluster: new Cluster() });
   await choose(state.tab in views ? state.tab : "Rewards");
   setInterval(() => document.hidden || refresh(), EVERY_MS);
 }

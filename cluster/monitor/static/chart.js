@@ -1,143 +1,177 @@
-// One panel: a line chart with a step axis, drawn as SVG. Lines differ in colour (Okabe-Ito), dash and marker.
+// One panel: lines over steps or wall time, drawn by uPlot (uplot.min.js). Lines differ in colour (Okabe-Ito) and dash.
+// Drag to zoom, double-click for the whole; the same by keys, and values read out as text.
 
-import { el, svg, number } from "./dom.js";
+import { el, svg, number, duration } from "./dom.js";
 
-const LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 24, MARKERS = 7;
-export const STYLES = 7;
-const MARKS = [
-  (x, y) => svg("circle", { cx: x, cy: y, r: 3.2 }),
-  (x, y) => svg("path", { d: `M${x - 3} ${y - 3}h6v6h-6z` }),
-  (x, y) => svg("path", { d: `M${x} ${y - 4}l4 7h-8z` }),
-  (x, y) => svg("path", { d: `M${x} ${y - 4.4}l4 4.4l-4 4.4l-4 -4.4z` }),
-  (x, y) => svg("path", { d: `M${x - 3.4} ${y - 3.4}l6.8 6.8m0 -6.8l-6.8 6.8`, class: "stroke" }),
-  (x, y) => svg("path", { d: `M${x - 4} ${y}h8m-4 -4v8`, class: "stroke" }),
-  (x, y) => svg("path", { d: `M${x} ${y + 4}l4 -7h-8z` }),
-];
+const DASHES = [[], [8, 4], [2.5, 3], [10, 3, 2, 3], [1.5, 4], [14, 5], [5, 2]];
+export const STYLES = DASHES.length;
+const MINUTES = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800];
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1000000];
 
 export function sample(style) {
   return svg("svg", { class: `key s${style}`, viewBox: "0 0 30 10", "aria-hidden": "true" },
-    svg("path", { class: "line", d: "M0 5H30" }), MARKS[style](15, 5));
+    svg("path", { d: "M0 5H30", "stroke-dasharray": DASHES[style].join(" ") || null }));
 }
 
-export function ticks(low, high, about) {
-  if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) { const half = 0.5 * (Math.abs(low) || 1); low -= half; high += half; }
-  const raw = (high - low) / about, unit = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * unit).find((s) => s >= raw * 0.999);
-  const out = [];
-  for (let i = Math.floor(low / step + 1e-9); i <= Math.ceil(high / step - 1e-9); i++) out.push(Number((i * step).toPrecision(12)));
-  return out;
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const clear = (name, share) => () => `color-mix(in srgb, ${colour(name)} ${share}%, transparent)`;
+
+// Where an axis of values begins and ends: what cannot be negative starts at 0 where the data are near it.
+export function span(low, high, share) {
+  if (low === null || low === undefined || !Number.isFinite(low)) return [0, 1];
+  if (low === high) {
+    if (low === 0) return [0, 1];
+    return low > 0 ? [0, share ? Math.min(1, low * 2) : low * 2] : [low * 2, 0];
+  }
+  const room = 0.06 * (high - low);
+  const bottom = low >= 0 && low < 0.6 * high ? 0 : low - room;
+  const top = share && low >= 0 && high <= 1 ? Math.min(1, high + room) : high + room;
+  return [low >= 0 ? Math.max(0, bottom) : bottom, top];
 }
 
 export class Chart {
-  // lines: [{label, style, points: [[x, y], ..], band: [points of the lows, of the highs] or null}].
+  // unit: of the values. A share is shown in percent.
   constructor(title, unit, wide) {
     this.title = title;
+    this.share = unit === "share";
     this.readout = el("output", { class: "readout", "aria-live": "polite" });
     this.plot = el("div", { class: "plot", tabindex: "0", role: "img" });
     this.legend = el("div", { class: "legend" });
+    this.log = el("button", { type: "button", class: "small", "aria-pressed": "false", "aria-label": `${title}: logarithmic axis`, on: { click: () => this.turn() } }, "log");
+    this.whole = el("button", { type: "button", class: "small", hidden: true, on: { click: () => this.zoom(null) } }, "zoom out");
     this.figure = el("figure", { class: wide ? "card wide" : "card" },
-      el("figcaption", {}, el("h3", {}, title), el("span", { class: "muted small" }, unit)),
+      el("figcaption", {}, el("h2", {}, title), el("span", { class: "tools" }, el("span", { class: "muted small" }, unit), this.whole, this.log)),
       this.legend, this.plot, this.readout);
     this.plot.addEventListener("keydown", (event) => this.key(event));
-    this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerleave", () => this.mark(null));
+    document.addEventListener("theme", () => this.chart?.redraw());
     new ResizeObserver(() => this.draw()).observe(this.plot);
     new IntersectionObserver(([seen]) => { this.seen = seen.isIntersecting; this.draw(); }, { rootMargin: "300px" }).observe(this.plot);
     this.lines = [];
+    this.at = null;
   }
 
-  set(lines) {
+  // lines: [{label, style, x, y, raw, low, high}], arrays of numbers; raw, low and high may be null. axis: step or time.
+  set(lines, axis) {
+    if (axis !== this.axis) this.zoomed = null;
     this.lines = lines;
+    this.axis = axis;
     this.draw();
   }
 
   // Only what can be seen, or soon; and only what has changed since.
   draw() {
     const width = this.plot.clientWidth, height = this.plot.clientHeight;
-    if (!width || !this.seen || (this.drawn === this.lines && this.size === `${width} ${height}`)) return;
+    if (!width || !this.seen) return;
+    if (this.drawn === this.lines) {
+      if (this.chart && this.chart.width !== width) this.chart.setSize({ width, height });
+      return;
+    }
     this.drawn = this.lines;
-    this.size = `${width} ${height}`;
-    const drawn = this.lines.filter((l) => l.points.length);
-    this.shown = drawn;
-    if (!drawn.length) {
-      this.plot.replaceChildren(el("p", { class: "muted small" }, "nothing recorded"));
-      return;
-    }
-    const bands = drawn.filter((l) => l.band).map((l) => l.band);
-    const all = [...drawn.map((l) => l.points), ...bands.flat()];
-    const [x0, x1] = range(all.map((p) => [p[0][0], p.at(-1)[0]]).flat());
-    const [y0, y1] = range(all.flatMap((p) => range(p.map((q) => q[1]))));
-    const ys = ticks(Math.min(y0, y0 >= 0 && y0 < 0.6 * y1 ? 0 : y0), y1, 4);
-    const xs = ticks(x0, Math.max(x1, x0 + 1), Math.max(2, width / 90)).filter((x) => x >= x0 && x <= x1 && Number.isInteger(x));
-    this.x = (x) => LEFT + ((x - x0) / Math.max(x1 - x0, 1)) * (width - LEFT - RIGHT);
-    this.y = (y) => height - BOTTOM - ((y - ys[0]) / (ys.at(-1) - ys[0])) * (height - TOP - BOTTOM);
-    this.back = (px) => x0 + ((px - LEFT) / (width - LEFT - RIGHT)) * Math.max(x1 - x0, 1);
-    const path = (points) => "M" + points.map(([x, y]) => `${this.x(x).toFixed(1)} ${this.y(y).toFixed(1)}`).join("L");
-    this.cursor = svg("path", { class: "cursor" });
-    this.plot.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" },
-      ys.map((y) => [svg("path", { class: "grid", d: `M${LEFT} ${this.y(y)}H${width - RIGHT}` }),
-        svg("text", { x: LEFT - 6, y: this.y(y) + 4, "text-anchor": "end" }, number(y))]).flat(),
-      xs.map((x) => svg("text", { x: this.x(x), y: height - 6, "text-anchor": "middle" }, number(x))),
-      bands.map(([low, high], i) => svg("path", { class: `band s${drawn.filter((l) => l.band)[i].style}`, d: `${path(low)}L${path([...high].reverse()).slice(1)}Z` })),
-      drawn.map((l) => svg("g", { class: `s${l.style}` }, svg("path", { class: "line", d: path(l.points) }), this.markers(l))),
-      this.cursor));
-    const ends = drawn.map((l) => `${l.label}: from ${number(l.points[0][1])} to ${number(l.points.at(-1)[1])}`).join("; ");
-    this.plot.setAttribute("aria-label", `${this.title} by step. ${ends}`);
-    this.mark(this.at ?? null);
+    this.shown = this.lines.filter((line) => line.x.length);
+    this.figure.dataset.lines = this.shown.length;
+    this.chart?.destroy();
+    this.chart = null;
+    if (!this.shown.length) return this.plot.replaceChildren(el("p", { class: "muted small" }, "nothing recorded"));
+    this.log.hidden = !this.shown.some((line) => line.y.some((y) => y > 0));
+    this.data = joined(this.shown, this.log.getAttribute("aria-pressed") === "true");
+    this.figure.dataset.points = this.data[0].length;
+    this.chart = new uPlot(this.options(width, height), this.data, this.plot);
+    this.plot.replaceChildren(this.chart.root);
+    if (this.zoomed) this.chart.setScale("x", this.zoomed);
+    const ends = this.shown.map((line) => `${line.label}: from ${this.number(line.y[0])} to ${this.number(line.y.at(-1))}`).join("; ");
+    this.plot.setAttribute("aria-label", `${this.title} by ${this.axis}. ${ends}`);
+    this.mark(this.at);
   }
 
-  markers(line) {
-    const n = Math.min(MARKERS, line.points.length), out = [];
-    for (let i = 0; i < n; i++) {
-      const [x, y] = line.points[n === 1 ? 0 : Math.round((i * (line.points.length - 1)) / (n - 1))];
-      out.push(MARKS[line.style](Number(this.x(x).toFixed(1)), Number(this.y(y).toFixed(1))));
-    }
-    return out;
+  options(width, height) {
+    const log = this.log.getAttribute("aria-pressed") === "true", time = this.axis === "time";
+    const axis = { stroke: () => colour("--muted"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const bands = [];
+    const series = this.shown.flatMap((line, i) => {
+      const name = `--s${line.style}`, hidden = { stroke: "transparent", width: 0, points: { show: false }, spanGaps: true };
+      bands.push({ series: [i * 4 + 4, i * 4 + 3], fill: clear(name, 16) });
+      const points = { show: line.x.length < 3, size: 6 };
+      return [
+        { stroke: clear(name, 38), width: 1, spanGaps: true, points: { show: false } },
+        { label: line.label, stroke: () => colour(name), width: 2, dash: DASHES[line.style], spanGaps: true, points },
+        hidden, hidden];
+    });
+    return {
+      width, height, padding: [8, 10, 0, 0], legend: { show: false }, series: [{}, ...series], bands,
+      scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+        y: log ? { distr: 3 } : { range: (_, low, high) => span(low, high, this.share) } },
+      axes: [{ ...axis, size: 26, gap: 3, space: time ? 70 : 55, incrs: time ? MINUTES : WHOLE, values: (_, at) => at.map((x) => (time ? duration(x) : number(x))) },
+        { ...axis, size: 54, gap: 4, space: 32, values: (_, at) => at.map((y) => (y === null ? "" : this.number(y))) }],
+      cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
+      hooks: { setCursor: [(u) => u.cursor.idx !== null && u.cursor.event && this.mark(u.cursor.idx)], setScale: [(u, key) => key === "x" && this.scaled(u)] },
+    };
   }
 
-  // The step that is read out: null for the last of each line.
+  number(value) {
+    return this.share && value !== null && value !== undefined && !Number.isNaN(value) ? `${number(100 * value)} %` : number(value);
+  }
+
+  scaled(u) {
+    const { min, max } = u.scales.x, x = u.data[0];
+    this.zoomed = min > x[0] || max < x.at(-1) ? { min, max } : null;
+    this.whole.hidden = !this.zoomed;
+    this.figure.dataset.zoomed = this.zoomed ? `${min} ${max}` : "";
+  }
+
+  zoom(to) {
+    const x = this.data[0];
+    this.chart?.setScale("x", to ?? { min: x[0], max: x.at(-1) });
+  }
+
+  turn() {
+    this.log.setAttribute("aria-pressed", String(this.log.getAttribute("aria-pressed") !== "true"));
+    this.drawn = null;
+    this.draw();
+  }
+
+  // The place in the data that is read out: null for the last of each line.
   mark(at) {
-    this.at = at;
-    if (!this.shown?.length) return;
-    if (at === null) {
-      this.cursor.setAttribute("d", "");
-      const ends = this.shown.map((l) => `${l.label} ${number(l.points.at(-1)[1])}`);
-      this.readout.textContent = `last: ${ends.join(" · ")}`;
+    this.at = at === null ? null : Math.min(Math.max(at, 0), this.data[0].length - 1);
+    if (!this.chart) return;
+    if (this.at === null) {
+      this.readout.textContent = `last: ${this.shown.map((line) => `${line.label} ${this.number(line.y.at(-1))}`).join(" · ")}`;
       return;
     }
-    this.cursor.setAttribute("d", `M${this.x(at).toFixed(1)} ${TOP}V${this.plot.clientHeight - BOTTOM}`);
-    const values = this.shown.map((l) => `${l.label} ${number(nearest(l.points, at)[1])}`);
-    this.readout.textContent = `step ${number(Math.round(at))}: ${values.join(" · ")}`;
-  }
-
-  point(event) {
-    if (!this.shown?.length) return;
-    const box = this.plot.getBoundingClientRect();
-    this.mark(nearest(this.shown[0].points, this.back(event.clientX - box.left))[0]);
+    const x = this.data[0][this.at], where = this.axis === "time" ? `after ${duration(x)}` : `step ${number(Math.round(x))}`;
+    const values = this.shown.map((line, i) => `${line.label} ${this.number(near(this.data[i * 4 + 2], this.at))}`);
+    this.readout.textContent = `${where}: ${values.join(" · ")}`;
   }
 
   key(event) {
     const moves = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
-    if (!(event.key in moves) || !this.shown?.length) return;
+    if (!this.chart || event.ctrlKey || event.metaKey) return;
+    const x = this.data[0], { min, max } = this.chart.scales.x;
+    if (event.key in moves) {
+      const now = this.at ?? x.length;
+      this.mark(Math.min(Math.max(now + moves[event.key] * (event.shiftKey ? 10 : 1), 0), x.length - 1));
+      this.chart.setCursor({ left: this.chart.valToPos(x[this.at], "x"), top: 20 }, false);
+    } else if (event.key === "+" || event.key === "-") {
+      const middle = this.at === null ? (min + max) / 2 : x[this.at], half = ((max - min) / 2) * (event.key === "+" ? 0.5 : 2);
+      this.zoom({ min: Math.max(middle - half, x[0]), max: Math.min(middle + half, x.at(-1)) });
+    } else if (event.key === "0") this.zoom(null);
+    else return;
     event.preventDefault();
-    const points = this.shown[0].points;
-    const now = this.at === null ? points.length : points.indexOf(nearest(points, this.at));
-    const next = now + moves[event.key] * (event.shiftKey ? 10 : 1);
-    this.mark(points[Math.min(Math.max(next, 0), points.length - 1)][0]);
+    event.stopPropagation();
   }
 }
 
-function range(values) {
-  let low = Infinity, high = -Infinity;
-  for (const value of values) { if (value < low) low = value; if (value > high) high = value; }
-  return [low, high];
+// The columns that uPlot takes: x, then raw, smooth, low and high of each line.
+function joined(lines, log) {
+  const shown = (values) => (log ? values.map((y) => (y > 0 ? y : null)) : values);
+  return uPlot.join(lines.map((line) => {
+    const none = line.x.map(() => null);
+    return [line.x, ...[line.raw ?? none, line.y, line.low ?? none, line.high ?? none].map(shown)];
+  }));
 }
 
-function nearest(points, x) {
-  let low = 0, high = points.length - 1;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (points[middle][0] < x) low = middle; else high = middle;
-  }
-  return Math.abs(points[low][0] - x) <= Math.abs(points[high][0] - x) ? points[low] : points[high];
+// The value at a place, or the nearest before it, or after it.
+function near(values, at) {
+  for (let i = at; i >= 0; i--) if (values[i] !== null && values[i] !== undefined) return values[i];
+  return values.find((value) => value !== null && value !== undefined) ?? null;
 }

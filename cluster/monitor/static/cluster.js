@@ -1,6 +1,6 @@
 // The live run that the monitor is attached to: nodes, actors, replicas, with buttons that change how many there are.
 
-import { ask, el, number, show } from "./dom.js";
+import { ask, change, el, number, show, table } from "./dom.js";
 
 const HOW = "Not attached to a live run. Start the monitor with --attach to see nodes, actors and replicas here and to change the number of replicas; the Services view has the curves of every run.";
 
@@ -40,9 +40,8 @@ export class Cluster {
   }
 
   async scale(run, service, replicas) {
-    const body = JSON.stringify({ run, service, replicas });
     try {
-      await ask("/api/scale", {}, { method: "POST", headers: { "Content-Type": "application/json", "X-GeoAgent": "scale" }, body });
+      await change("/api/scale", { run, service, replicas });
       await this.refresh();
     } catch (error) {
       show(error.message);
@@ -52,9 +51,4 @@ export class Cluster {
 
 function counts(replicas) {
   return Object.entries(replicas).map(([state, n]) => `${n} ${state.toLowerCase()}`).join(", ") || "none";
-}
-
-function table(heads, rows) {
-  return el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell))))));
 }

@@ -8,25 +8,26 @@ export class Curves {
   constructor(described, panels) {
     this.described = described;
     this.names = [...new Set(panels.flatMap((p) => [...p.metrics, ...p.band]))];
-    this.data = new Map(); // run -> {state, curves: {metric: points}}
+    this.data = new Map(); // run -> {state, seconds, curves: {metric: [steps, averages, values]}}
     this.panels = panels.map((p) => new PanelView(described, p));
-    this.node = el("div", { class: "panels" }, this.panels.map((p) => p.chart.figure));
+    this.empty = el("p", { class: "card", hidden: true }, "No step is recorded yet: the first rewards appear here when the first optimizer step has ended.");
+    this.node = el("div", {}, this.empty, el("div", { class: "panels" }, this.panels.map((p) => p.chart.figure)));
   }
 
-  async refresh(runs, smooth) {
-    await Promise.all(runs.map((run) => this.fetch(run, smooth)));
-    const now = runs.map((run) => `${run} ${this.data.get(run).state}`).join();
+  // shown: {smooth, axis}.
+  async refresh(runs, shown) {
+    await Promise.all(runs.map((run) => this.fetch(run, shown.smooth)));
+    const now = runs.map((run) => `${run} ${this.data.get(run).state}`).join() + shown.axis;
     if (now === this.drawn) return;
     this.drawn = now;
-    for (const panel of this.panels) panel.draw(runs, this.data);
+    for (const panel of this.panels) panel.draw(runs, this.data, shown.axis);
+    this.empty.hidden = this.panels.some((panel) => !panel.chart.figure.hidden);
   }
 
   async fetch(run, smooth) {
     const known = this.data.get(run)?.state;
-    const { state, curves } = await ask("/api/series", { run, names: this.names.join(","), smooth, known });
-    if (state === known) return;
-    const points = ([name, [xs, ys]]) => [name, xs.map((x, i) => [x, ys[i]])];
-    this.data.set(run, { state, curves: Object.fromEntries(Object.entries(curves).map(points)) });
+    const found = await ask("/api/series", { run, names: this.names.join(","), smooth, known });
+    if (found.state !== known) this.data.set(run, found);
   }
 }
 
@@ -43,29 +44,26 @@ class PanelView {
     this.chosen = 0; // the metric shown when runs are compared
   }
 
-  draw(runs, data) {
+  draw(runs, data, axis) {
     const known = this.panel.metrics.map((name, i) => i).filter((i) => runs.some((run) => has(data.get(run), this.panel.metrics[i])));
     this.chart.figure.hidden = known.length === 0;
     if (!known.length) return;
     const compare = runs.length > 1;
     if (!known.includes(this.chosen)) this.chosen = known[0];
-    this.drawLegend(known, compare, () => this.draw(runs, data));
-    const lines = [];
-    runs.forEach((run, r) => {
-      const curves = data.get(run).curves;
-      for (const i of compare ? [this.chosen] : known.filter((i) => !this.hidden.has(i))) {
-        const name = this.panel.metrics[i];
-        if (!has(data.get(run), name)) continue;
-        const band = !compare && i === known[0] && this.panel.band.length && this.panel.band.every((b) => curves[b]?.length);
-        lines.push({
-          label: compare ? run : this.labels[i],
-          style: compare ? r % STYLES : this.style(i),
-          points: curves[name],
-          band: band ? this.panel.band.map((b) => curves[b]) : null,
-        });
-      }
-    });
-    this.chart.set(lines);
+    this.drawLegend(known, compare, () => this.draw(runs, data, axis));
+    const lines = runs.flatMap((run, r) => (compare ? [this.chosen] : known.filter((i) => !this.hidden.has(i)))
+      .filter((i) => has(data.get(run), this.panel.metrics[i]))
+      .map((i) => this.line(data.get(run), i, axis, {
+        label: compare ? run : this.labels[i], style: compare ? r % STYLES : this.style(i), band: !compare && i === known[0] })));
+    this.chart.set(lines, axis);
+  }
+
+  line(found, i, axis, { label, style, band }) {
+    const [steps, y, raw] = found.curves[this.panel.metrics[i]];
+    const [low, high] = band ? this.panel.band.map((name) => found.curves[name]) : [];
+    const alike = [low, high].every((curve) => curve?.[0].length === steps.length);
+    const x = axis === "time" ? steps.map((step) => at(found.seconds, step)) : steps;
+    return { label, style, x, y, raw: raw.length ? raw : null, low: alike ? low[1] : null, high: alike ? high[1] : null };
   }
 
   drawLegend(known, compare, redraw) {
@@ -91,7 +89,16 @@ class PanelView {
   }
 }
 
-const has = (known, name) => known.curves[name]?.length > 0;
+const has = (known, name) => known.curves[name]?.[0].length > 0;
+
+// What a step-by-step record says at a step, between its points in a straight line.
+function at([steps, values], step) {
+  let high = steps.findIndex((known) => known >= step);
+  if (high < 0) return values.at(-1);
+  if (steps[high] === step || high === 0) return values[high];
+  const share = (step - steps[high - 1]) / (steps[high] - steps[high - 1]);
+  return values[high - 1] + share * (values[high] - values[high - 1]);
+}
 
 function partOf(name, parts) {
   return parts.findLastIndex((part) => name.includes(`_${part}_`) || name.endsWith(`_${part}`));

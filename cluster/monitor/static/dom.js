@@ -38,3 +38,23 @@ export function number(value, digits = 3) {
   if (size >= 1e5 || size < 1e-4) return value.toExponential(1);
   return Number(value.toPrecision(digits)).toLocaleString("en", { maximumFractionDigits: 6 });
 }
+
+// A change: the header is one that a form of another page cannot send.
+export function change(path, asked) {
+  return ask(path, {}, { method: "POST", headers: { "Content-Type": "application/json", "X-GeoAgent": "monitor" }, body: JSON.stringify(asked) });
+}
+
+export function table(heads, rows) {
+  return el("table", {}, el("thead", {}, el("tr", {}, heads.map((head) => el(head ? "th" : "td", head ? { scope: "col" } : {}, head)))),
+    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", {}, cell))))));
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
+  const whole = Math.round(seconds), two = (n) => String(n).padStart(2, "0");
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return whole % 60 ? `${Math.floor(whole / 60)}:${two(whole % 60)} min` : `${whole / 60} min`;
+  return whole < 172800 ? `${Math.floor(whole / 3600)}:${two(Math.floor((whole % 3600) / 60))} h` : `${(whole / 86400).toFixed(1)} d`;
+}
+
+export const status = (name) => el("em", { class: `status ${name}` }, name);

@@ -3,7 +3,7 @@
 import { Curves } from "./curves.js";
 import { ask, el, show } from "./dom.js";
 
-const EVERY_MS = 5000, SMOOTH = 5;
+const EVERY_MS = 5000, SHOWN = { smooth: 5, axis: "step" };
 // The two panels that the dashboard's Overview shows: "Cluster utilization" and "Node count".
 const OVERVIEW = { 41: "total-reward", 24: "step-time-and-t" };
 const asked = new URLSearchParams(location.search);
@@ -22,7 +22,7 @@ async function start() {
       const { runs } = await ask("/api/runs");
       if (runs.length) {
         name.textContent = `${runs[0].name}, step ${runs[0].step}`;
-        await curves.refresh([runs[0].name], SMOOTH);
+        await curves.refresh([runs[0].name], SHOWN);
       }
       show("");
     } catch (error) {

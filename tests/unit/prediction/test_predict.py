@@ -206,7 +206,7 @@ def test_the_page_takes_a_form_and_shows_what_the_model_wrote_as_text_only(serve
     assert (
         "data:image/jpeg;base64," in text and "48.1000, 11.6000 (region:" in text and "<svg" in text
     )
-    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    scripts = re.findall(r'<script type="module">(.*?)</script>', text, re.DOTALL)
     (script,) = scripts  # the page's own, and the only one that its policy lets run
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = headers["Content-Security-Policy"]

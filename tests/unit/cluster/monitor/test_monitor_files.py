@@ -24,12 +24,12 @@ def test_only_whole_new_lines_are_taken(tmp_path):
     assert steps.rows == 0  # not there yet
     file.write_text('{"step": 1, "kl": 0.5}\n{"step": 2, "lo')
     steps.refresh()
-    assert steps.rows == 1 and steps.curve("kl") == [[1], [0.5]]
+    assert steps.rows == 1 and steps.curve("kl") == [[1], [0.5], []]
     with file.open("a") as more:
         more.write('ss": NaN}\n\0\0\n{"step": 3, "loss": 1.23456789}\n')
     steps.refresh()
     shown = {name: steps.curve(name) for name in ("kl", "loss")}
-    assert shown == {"kl": [[1], [0.5]], "loss": [[3], [1.23457]]}
+    assert shown == {"kl": [[1], [0.5], []], "loss": [[3], [1.23457], []]}
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_a_reward_of_the_user_s_own_is_shown_like_a_built_in_one(tmp_path):
     rows = [{"step": s, "reward_near_mean": s / 4, "latency_near_q50": 0.1} for s in (2, 3)]
     run.append("metrics.jsonl", [*rows, {"step": 4, "reward_near_mean": 1, "words": "x"}])
     steps.refresh()
-    assert steps.curve("reward_near_mean") == [[2, 3, 4], [0.5, 0.75, 1.0]]
-    assert steps.curve("reward_spatial_mean") == [[1], [0.5]]
-    assert steps.curve("latency_near_q50")[0] == [2, 3] and steps.curve("words") == [[], []]
+    assert steps.curve("reward_near_mean") == [[2, 3, 4], [0.5, 0.75, 1.0], []]
+    assert steps.curve("reward_spatial_mean") == [[1], [0.5], []]
+    assert steps.curve("latency_near_q50")[0] == [2, 3] and steps.curve("words") == [[], [], []]
     assert seen.parts()[-1] == "near"
     page = described(seen.parts())
     shown = {panel["title"]: panel["metrics"] for panel in page["panels"]}
@@ -120,6 +120,34 @@ def test_the_quick_index_says_what_the_rows_say(tmp_path):
                 )
                 assert (step, uid) == (3, "photo-5")
                 assert total == value["total"] or (value["total"] is None and total != total)
+
+
+def test_raw_values_come_with_averages_and_wall_time_counts_everything(tmp_path):
+    run = new_run(tmp_path)
+    rows = [
+        {"step": s, "kl": float(s % 2), "step_seconds": 2.0, "save_seconds": 1.0} for s in (1, 2, 3)
+    ]
+    run.append("metrics.jsonl", rows)
+    found = Run(run.path).series(["kl"], 5, "")
+    assert found["curves"]["kl"] == [[1, 2, 3], [1.0, 0.666667, 1.0], [1.0, 0.0, 1.0]]
+    assert found["seconds"] == [[1, 2, 3], [3.0, 6.0, 9.0]]
+
+
+def test_a_group_is_the_answers_to_one_prompt_even_where_a_prompt_comes_twice(tmp_path):
+    run = new_run(tmp_path)
+    twice = [
+        group(1, 7, tmp_path, "", 0.5),
+        group(1, 7, tmp_path, "", 0.5),
+        group(2, 7, tmp_path, "", 0.5),
+    ]
+    for step, one in zip((1, 1, 2), twice, strict=True):
+        run.append("rollouts.jsonl", rollout_rows(step, one))
+    seen = Run(run.path)
+    rows = list(reversed(seen.rollouts.last(12)))
+    assert [row["index"] for row in seen.group(rows[5])] == [1]  # nothing is indexed yet
+    seen.rollouts.refresh(10.0)
+    assert [row["at"] for row in seen.group(rows[5])] == rows[4:8]
+    assert [row["at"] for row in seen.group(rows[8])] == rows[8:]
 
 
 def test_rollouts_are_paged_sorted_and_searched(tmp_path):
@@ -224,9 +252,8 @@ def test_runs_are_found_below_the_folder_newest_first(tmp_path):
     assert [row["written"] for row in rows] == sorted(
         (row["written"] for row in rows), reverse=True
     )
-    assert {row["step"] for row in rows if row["name"] != "just-started"} == {2} and all(
-        row["live"] for row in rows
-    )
+    found = {row["name"]: (row["step"], row["status"]) for row in rows}
+    assert found.pop("just-started") == (0, "begun") and set(found.values()) == {(2, "crashed")}
     assert [row["name"] for row in Runs(tmp_path / "runs" / "old").listed()] == ["old"]
     with pytest.raises(UserError, match="no folder"):
         Runs(tmp_path / "nowhere")

@@ -70,11 +70,34 @@ def test_only_the_page_itself_changes_the_number_of_replicas(ask, joined):
     assert ask("/api/scale", "GET").status == 405
     for wrong in ({"run": "other"}, {"service": "x"}, {"replicas": 0}, {"replicas": "many"}):
         mine = json.dumps({**json.loads(body), **wrong})
-        assert ask("/api/scale", "POST", mine, X_GeoAgent="scale").status == 400
-    assert ask("/api/scale", "POST", "no json", X_GeoAgent="scale").status == 400
+        assert ask("/api/scale", "POST", mine, X_GeoAgent="monitor").status == 400
+    assert ask("/api/scale", "POST", "no json", X_GeoAgent="monitor").status == 400
     assert joined.asked == []
-    assert ask("/api/scale", "POST", body, X_GeoAgent="scale").status == 200
+    assert ask("/api/scale", "POST", body, X_GeoAgent="monitor").status == 200
     assert joined.asked == [("judge", 3)]
+
+
+def test_a_note_is_kept_with_the_run_and_only_the_page_writes_it(ask):
+    body = json.dumps({"run": "a", "text": "the first try <b>"})
+    assert ask("/api/note", "POST", body).status == 403
+    assert ask("/api/note", "POST", '{"run": "a"}', X_GeoAgent="monitor").status == 400
+    assert (
+        ask("/api/note", "POST", body.replace('"a"', '"../a"'), X_GeoAgent="monitor").status == 400
+    )
+    assert ask("/api/note", "POST", body, X_GeoAgent="monitor").status == 200
+    assert ask("/api/runs").json["runs"][0]["note"] == "the first try <b>"
+
+
+def test_configuration_log_and_group_of_a_run(ask):
+    found = ask("/api/config?run=a").json
+    assert found["settings"]["data.manifest"].endswith("photos") and "steps" in found["defaults"]
+    assert found["settings"].keys() == found["defaults"].keys()
+    assert len(ask("/api/log?run=a").json["lines"]) == 3
+    at = ask("/api/rollouts?run=a").json["rows"][0]["at"]
+    answers = ask(f"/api/group?run=a&at={at}").json
+    assert [one["index"] for one in answers] == [0, 1, 2, 3]
+    assert abs(sum(one["advantage"] for one in answers)) < 1e-9
+    assert ask("/api/group?run=a&at=3").status == 404
 
 
 def test_answers_are_json_whatever_a_model_wrote(ask):
