@@ -10,7 +10,7 @@ import fcntl
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -161,7 +161,7 @@ def _stalled(steps: Steps, status: str, written: float) -> Alert:
     return Alert(name, "bad" if silent > limit else "ok", says, advice)
 
 
-def log_lines(rows: list[Mapping[str, Any]], line: Callable[..., str], steps: int) -> list[str]:
+def log_lines(rows: Sequence[Mapping[str, Any]], line: Callable[..., str], steps: int) -> list[str]:
     """Return the line that the run printed of each step; a row that lacks something is left out."""
     out = []
     for row in rows:

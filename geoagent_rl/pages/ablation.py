@@ -4,14 +4,15 @@ paper beside ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from geoagent_rl.evaluation.ablations import COLUMNS
 from geoagent_rl.pages.charts import number, ticks
-from geoagent_rl.pages.page import asset, write_page
+from geoagent_rl.pages.page import asset, render, write_page
 
 Outcome = Mapping[str, Any]
 EXTRA = {
@@ -54,25 +55,20 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
     about = (
         f"Held-out photographs, seeds {', '.join(map(str, seeds))}; ± is the {outcome['interval']}."
     )
-    body = [
-        f'<h1>{escape(title)}</h1><p class="muted">{escape(about)} The paper\'s figures are of GeoSeek-Val.</p>',
-        f'<div class="card wide"><h3>Hit rate within 200 km, percent</h3>{figure(outcome)}</div>',
-        *(
-            f'<div class="card wide"><h3>{escape(head)}</h3>{_html(*table)}</div>'
-            for head, table in tables.items()
-        ),
-    ]
-    write_page(path, title, body)
+    shown = [(head, *table, _texts(*table)) for head, table in tables.items()]
+    drawn = figure(outcome)
+    body = render("ablation.html", title=title, about=about, figure=drawn, tables=shown)
+    write_page(path, title, [body])
 
 
 def picture(outcome: Outcome) -> str:
     """Return the figure as a file of its own, with the report's light colours."""
-    css = asset("page.css")
+    css = str(asset("page.css"))
     light = (
         css[: css.index("@media")] + "svg { background: #fff; font-family: system-ui, sans-serif; }"
     )
     drawing = "\n".join(line for line in css.splitlines() if line.startswith("svg ."))
-    opening, rest = figure(outcome).split(">", 1)
+    opening, rest = str(figure(outcome)).strip().split(">", 1)
     opening = opening.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     return f"{opening}><style>{light}{drawing}</style>{rest}"
 
@@ -113,60 +109,78 @@ def _claims(outcome: Outcome) -> Table:
     return heads, lines
 
 
-def figure(outcome: Outcome, column: str = "region") -> str:
+def figure(outcome: Outcome, column: str = "region") -> Markup:
     """Two panels on the same rows: ours (mean, interval, a dot for each seed) and the paper's. Own
     scale each.
     """
     rows = outcome["rows"]
-    height = TOP + ROW * len(rows) + 26
-    width = LABEL + 2 * PANEL + GAP + 20
-    parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{column} hit rate by ablation row">'
-    ]
     ours = [values[column] for row in rows for values in row["by_seed"].values()]
     ours += [min(row["mean"][column] + (row["half_width"][column] or 0.0), 100.0) for row in rows]
     theirs = [row["paper"][column] for row in rows if row["paper"]]
-    for i, (left, values, head) in enumerate(
-        ((LABEL, ours, "ours"), (LABEL + PANEL + GAP, theirs, "the paper"))
-    ):
-        marks = ticks(0, max([*values, 1.0]), 5)
-        parts.append(f'<text class="tick" x="{left}" y="14">{head}</text>')
-        for mark in marks:
-            x = left + mark / marks[-1] * PANEL
-            parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{height - 22}"/>')
-            parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{height - 6}" text-anchor="middle">{number(mark)}</text>'
-            )
-        for place, row in enumerate(rows):
-            y = TOP + ROW * (place + 0.5)
-            if i == 0:
-                parts.append(f'<text class="tick" x="{LABEL - 12}" y="{y + 4:.1f}" text-anchor="end">'
-                             f'{escape(row["title"])}</text>')  # fmt: skip
-                parts.append(_ours(row, column, left, y, marks[-1]))
-            elif row["paper"]:
-                x = left + row["paper"][column] / marks[-1] * PANEL
-                parts.append(f'<circle class="guess" cx="{x:.1f}" cy="{y:.1f}" r="5">'
-                             f'<title>{escape(row["title"])}: {row["paper"][column]}</title></circle>')  # fmt: skip
-    return "".join(parts) + "</svg>"
+    panels = (
+        _panel(LABEL, "ours", "truth", ours, rows, column, _ours),
+        _panel(LABEL + PANEL + GAP, "the paper", "guess", theirs, rows, column, _theirs),
+    )
+    return render(
+        "ablation_figure.html",
+        width=LABEL + 2 * PANEL + GAP + 20,
+        height=TOP + ROW * len(rows) + 26,
+        top=TOP,
+        label=f"{column} hit rate by ablation row",
+        panels=panels,
+    )
 
 
-def _ours(row: Outcome, column: str, left: float, y: float, most: float) -> str:
+At = Callable[[float], float]
+
+
+def _panel(
+    left: float,
+    head: str,
+    kind: str,
+    values: Sequence[float],
+    rows: Sequence[Outcome],
+    column: str,
+    drawn: Callable[[Outcome, str, At], dict[str, Any]],
+) -> dict[str, Any]:
+    marks = ticks(0, max([*values, 1.0]), 5)
+
     def at(value: float) -> float:
-        return left + min(max(value, 0.0), most) / most * PANEL
+        return round(left + min(max(value, 0.0), marks[-1]) / marks[-1] * PANEL, 1)
 
+    found = [(TOP + ROW * (place + 0.5), row) for place, row in enumerate(rows)]
+    shown = [
+        {"y": y, **drawn(row, column, at)} for y, row in found if kind == "truth" or row["paper"]
+    ]
+    return {
+        "left": left,
+        "head": head,
+        "kind": kind,
+        "marks": [(at(mark), number(mark)) for mark in marks],
+        "rows": shown,
+    }
+
+
+def _ours(row: Outcome, column: str, at: At) -> dict[str, Any]:
     mean, half = row["mean"][column], row["half_width"][column]
-    parts = []
-    if half is not None:
-        span = f"M{at(mean - half):.1f} {y:.1f}H{at(mean + half):.1f}"
-        parts.append(f'<path class="smooth" style="--c:var(--accent)" d="{span}"/>')
-    for seed, values in row["by_seed"].items():
-        title = f"<title>seed {escape(seed)}: {values[column]:.1f}</title>"
-        parts.append(f'<circle class="raw" style="--c:var(--ink)" cx="{at(values[column]):.1f}" cy="{y:.1f}" r="3">'
-                     f"{title}</circle>")  # fmt: skip
-    shown = f"{row['title']}: {mean:.1f}" + ("" if half is None else f" ± {half:.1f}")
-    title = f"<title>{escape(shown)}</title>"
-    parts.append(f'<circle class="truth" cx="{at(mean):.1f}" cy="{y:.1f}" r="5">{title}</circle>')
-    return "".join(parts)
+    said = f"{row['title']}: {mean:.1f}" + ("" if half is None else f" ± {half:.1f}")
+    seeds = row["by_seed"].items()
+    return {
+        "title": row["title"],
+        "span": None if half is None else (at(mean - half), at(mean + half)),
+        "seeds": [(at(values[column]), f"seed {s}: {values[column]:.1f}") for s, values in seeds],
+        "point": (at(mean), said),
+    }
+
+
+def _theirs(row: Outcome, column: str, at: At) -> dict[str, Any]:
+    value = row["paper"][column]
+    return {
+        "title": "",
+        "span": None,
+        "seeds": (),
+        "point": (at(value), f"{row['title']}: {value}"),
+    }
 
 
 def _with_interval(row: Outcome, column: str) -> str:
@@ -185,17 +199,6 @@ def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
 
 
-def _html(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns of figures stand to the right, others to the left."""
-    texts = [not any(line[i][:1] in "+-–0123456789" for line in lines) for i in range(len(heads))]
-
-    def row(kind: str, cells: Sequence[str]) -> str:
-        tags = (f"<{kind}{' class=text' if text else ''}>" for text in texts)
-        return "".join(
-            f"{tag}{escape(cell)}</{kind}>" for tag, cell in zip(tags, cells, strict=True)
-        )
-
-    body = "".join(f"<tr>{row('td', line)}</tr>" for line in lines)
-    return (
-        f'<div class="scroll"><table class="wrap"><tr>{row("th", heads)}</tr>{body}</table></div>'
-    )
+def _texts(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Return which columns are words: they stand to the left, columns of figures to the right."""
+    return [not any(line[i][:1] in "+-–0123456789" for line in lines) for i in range(len(heads))]

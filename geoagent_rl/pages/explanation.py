@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.page import render, write_page
 from geoagent_rl.pages.rollout_cards import card
 
 Explanation = Mapping[str, Any]  # of rewards.explain; a part of one has the same form
@@ -46,28 +45,18 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Explanation]) -> 
         if scored
         else "none scorable"
     )
-    note = (
-        "" if any(row["parts"]["consistency"]["judged"] for row in rows) else "; no judge was asked"
-    )
-    body = [
-        f'<h1>Rewards of {escape(source.name)}</h1><p class="muted">{len(rows)} completions, {mean}{note}.</p>'
-    ]
+    cards = []
     for row in rows[:CARDS]:
         parts = {name: {**part, "details": part} for name, part in row["parts"].items()}
-        shown = {
-            "uid": row["uid"],
-            "text": row["completion"],
-            "truth": row["truth"],
-            "total": row["total"],
-        }
-        body.append(card(f"line {row['line']}", shown | {"parts": parts}, row["weights"]))
-        how = f"<summary>how it came about</summary><pre>{escape(show(row))}</pre>"
-        body.append(f'<details class="wide">{how}</details>')
-    if len(rows) > CARDS:
-        body.append(
-            f'<p class="muted">{len(rows) - CARDS} more are left out to keep the page light.</p>'
+        shown = {key: row[key] for key in ("uid", "truth", "total")} | {"text": row["completion"]}
+        cards.append(
+            (card(f"line {row['line']}", shown | {"parts": parts}, row["weights"]), show(row))
         )
-    write_page(path, f"Rewards of {source.name}", body)
+    judged = any(row["parts"]["consistency"]["judged"] for row in rows)
+    body = render(
+        "explanation.html", name=source.name, count=len(rows), mean=mean, judged=judged, cards=cards
+    )
+    write_page(path, f"Rewards of {source.name}", [body])
 
 
 def show_comparison(table: Explanation) -> str:

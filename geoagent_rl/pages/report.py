@@ -1,4 +1,4 @@
-"""report.html of a run directory: one self-contained file that opens offline and needs no script.
+"""report.html of a run directory: one self-contained file that opens offline.
 
 A section is a function of what the run has recorded, in a file of its own, and an entry of
 SECTIONS. What is absent is left out. All texts are untrusted and escaped; a content policy forbids
@@ -7,11 +7,10 @@ any outside request."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 
 from geoagent_rl.pages import run_curves, run_evaluation, run_rollouts, run_summary
-from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.page import render, write_page
 from geoagent_rl.pages.recorded import Recorded, read
 
 
@@ -20,8 +19,7 @@ def configuration(run: Recorded) -> str:
     path = run.path / "config.yaml"
     if not path.is_file():
         return ""
-    text = escape(path.read_text(encoding="utf-8"))
-    return f"<h2>Configuration</h2><details><summary>config.yaml as it ran</summary><pre>{text}</pre></details>"
+    return render("run_configuration.html", text=path.read_text(encoding="utf-8"))
 
 
 SECTIONS: dict[str, Callable[[Recorded], str]] = {

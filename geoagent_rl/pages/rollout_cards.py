@@ -1,8 +1,7 @@
 """Cards of sample rollouts for the report: picture, reasoning by stage, answer, true place, score
 parts with reasons.
 
-Works on rows of rollouts.jsonl. Everything in them is untrusted (the model wrote it) and is escaped
-here."""
+Works on rows of rollouts.jsonl. Everything in them is untrusted: the model wrote it."""
 
 from __future__ import annotations
 
@@ -10,12 +9,15 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import asdict
 from typing import Any
 
-from geoagent_rl.answers.parse import NO_STAGE, parse
+from markupsafe import Markup
+
+from geoagent_rl.answers.parse import NO_STAGE, Stage, parse
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.locate import SAME
+from geoagent_rl.pages.page import render
 from geoagent_rl.rewards.services import LEVELS
 
 RecordedRow = Mapping[str, Any]  # a line of rollouts.jsonl or metrics.jsonl
@@ -60,30 +62,43 @@ def choose(
     return sorted(chosen, key=lambda pair: order.index(pair[0]))
 
 
-def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> str:
+def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> Markup:
     """Return one rollout as HTML: photograph, reasoning, parts of the reward."""
-    total, advantage = row.get("total"), row.get("advantage")
-    step = f"step {row['step']}" if "step" in row else ""
-    head = [f'<span class="tag">{escape(label)}</span>', step, f"{escape(str(row.get('uid')))}"]
-    head.append("not scorable" if total is None else f"reward {total:.2f}")
-    head.append("" if advantage is None else f"advantage {advantage:+.2f}")
-    seen = picture(row["image"]) if "image" in row else ""
-    return (
-        f'<div class="card rollout"><div>{seen}{_parts(row, weights)}</div>'
-        f'<div><p class="muted small">{" · ".join(h for h in head if h)}</p>{_places(row)}{_reasoning(row)}</div></div>'
+    total, advantage, text = row.get("total"), row.get("advantage"), row.get("text", "")
+    facts = [
+        f"step {row['step']}" if "step" in row else "",
+        str(row.get("uid")),
+        "not scorable" if total is None else f"reward {total:.2f}",
+        "" if advantage is None else f"advantage {advantage:+.2f}",
+    ]
+    picture, no_picture = photograph(row["image"]) if "image" in row else ("", "")
+    parsed = parse(text)
+    return render(
+        "card.html",
+        label=label,
+        uid=row.get("uid"),
+        facts=[fact for fact in facts if fact],
+        picture=picture,
+        no_picture=no_picture,
+        parts=_parts(row, weights),
+        places=_places(row, parsed.levels),
+        away=_away(row),
+        stages=_stages(row, parsed.stages),
+        problem=parsed.problem,
+        text=text,
     )
 
 
-def picture(path: str) -> str:
-    """Return the photograph as an inline JPEG thumbnail, or a box that says why not."""
+def photograph(path: str) -> tuple[str, str]:
+    """Return (the photograph as a data URI of a JPEG thumbnail, ""), or ("", why there is none)."""
     try:
         image = open_image(path)
     except BadImage as error:
-        return f'<div class="noimage">no picture ({escape(error.kind)})</div>'
+        return "", error.kind
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=88)
-    return f'<img alt="photograph" src="data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}", ""
 
 
 def part_color(i: int) -> str:
@@ -109,81 +124,49 @@ def details(row: RecordedRow, part: str) -> Mapping[str, Any]:
     return (row.get("parts", {}).get(part) or {}).get("details") or {}
 
 
-def _places(row: RecordedRow) -> str:
-    answer, truth = parse(row.get("text", "")).levels, row.get("truth", {})
+def _places(row: RecordedRow, answer: Sequence[str]) -> list[tuple[str, str, str, bool | None]]:
+    """Return (level, answer, truth, whether it is right; None where one of the two is missing)."""
+    truth = row.get("truth", {})
     similar = {
         r.get("level"): r.get("similarity") for r in details(row, "semantic").get("levels", ())
     }
-    lines = []
-    for i, level in enumerate(LEVELS):
-        true, said = truth.get(level, ""), answer[i]
-        mark = ""
-        if true and said:
-            right = (similar.get(level) or 0) >= SAME
-            mark = '<b class="yes">✓</b>' if right else '<b class="no">✗</b>'
-        cells = f"<td>{escape(said) or '–'} {mark}</td><td>{escape(true) or '–'}</td>"
-        lines.append(f"<tr><th>{level.capitalize()}</th>{cells}</tr>")
+    out: list[tuple[str, str, str, bool | None]] = []
+    for level, said in zip(LEVELS, answer, strict=False):
+        true = truth.get(level, "")
+        right = (similar.get(level) or 0) >= SAME if true and said else None
+        out.append((level, said, true, right))
+    return out
+
+
+def _away(row: RecordedRow) -> str:
     far, matched = distance_km(row), details(row, "spatial").get("level", "")
-    away = (
-        "answer not located"
-        if far is None
-        else f"{far:,.0f} km away (matched as {escape(str(matched))})"
-    )
-    return (
-        f'<table class="places"><tr><th></th><th>answer</th><th>true place</th></tr>{"".join(lines)}'
-        f"<tr><th>Distance</th><td colspan=2>{away}</td></tr></table>"
-    )
+    return "answer not located" if far is None else f"{far:,.0f} km away (matched as {matched})"
 
 
-def _reasoning(row: RecordedRow) -> str:
-    text = row.get("text", "")
-    parsed = parse(text)
-    judged = details(row, "consistency").get("stages") or [{}] * 3
+def _stages(row: RecordedRow, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Return the stages of reasoning with the judge's words."""
+    judged = details(row, "consistency").get("stages") or [{}] * len(stages)
+    said = ("judge", "agree", "not_asked")
+    return [
+        {"level": level, **asdict(stage), **{key: verdict.get(key) for key in said}}
+        for level, stage, verdict in zip(LEVELS, stages, judged, strict=False)
+        if stage != NO_STAGE
+    ]
+
+
+def _parts(row: RecordedRow, weights: Mapping[str, float]) -> list[dict[str, str]]:
     out = []
-    for level, stage, verdict in zip(LEVELS, parsed.stages, judged, strict=False):
-        if stage == NO_STAGE:
-            continue
-        chips = "".join(f'<span class="chip">{escape(clue)}</span>' for clue in stage.clues)
-        judge = ""
-        if verdict.get("judge") is not None:
-            mark = (
-                '<b class="yes">agrees</b>'
-                if verdict.get("agree")
-                else '<b class="no">disagrees</b>'
-            )
-            judge = f" · judge derives “{escape(str(verdict['judge']))}”: {mark}"
-        elif verdict.get("not_asked"):
-            judge = f" · judge not asked: {escape(str(verdict['not_asked']))}"
-        doubt = f"uncertainty {escape(stage.uncertainty.lower())}" if stage.uncertainty else ""
-        out.append(
-            f'<div class="stage"><h3>{level.capitalize()}: {escape(stage.conclusion)}</h3><p>{chips}</p>'
-            f'<p>{escape(stage.reasoning)}</p><p class="muted small">{doubt}{judge}</p></div>'
-        )
-    if parsed.problem:
-        out.append(f'<p class="no small">Format: {escape(parsed.problem)}</p>')
-    raw = f"<pre>{escape(text)}</pre>"
-    out.append(
-        f"<details><summary>completion as generated</summary>{raw}</details>"
-        if parsed.stages
-        else raw
-    )
-    return "".join(out)
-
-
-def _parts(row: RecordedRow, weights: Mapping[str, float]) -> str:
-    lines = []
     for i, (name, part) in enumerate((row.get("parts") or {}).items()):
-        score, reason = part.get("score"), part.get("reason") or ""
+        score = part.get("score")
         weight = f" × {weights[name]:g}" if name in weights else ""
-        shown = (
-            ("failed" if part["kind"] == "infra" else "–")
-            if score is None
-            else f"{score:.2f}{weight}"
+        missing = "failed" if part["kind"] == "infra" else "–"
+        out.append(
+            {
+                "name": name,
+                "color": part_color(i),
+                "shown": missing if score is None else f"{score:.2f}{weight}",
+                "share": f"{min(max(score or 0.0, 0.0), 1.0):.0%}",
+                "reason": str(part.get("reason") or ""),
+            }
         )
-        share = min(max(score or 0.0, 0.0), 1.0)
-        bar = f'<div class="bar"><i style="width:{share:.0%}"></i></div>'
-        lines.append(
-            f'<tr style="--c:{part_color(i)}"><td>{escape(name)}</td><td>{shown}</td><td>{bar}</td></tr>'
-            + (f'<tr><td colspan=3 class="muted">{escape(str(reason))}</td></tr>' if reason else "")
-        )
-    return f'<table class="parts">{"".join(lines)}</table>'
+    return out

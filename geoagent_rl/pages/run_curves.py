@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from geoagent_rl.metrics.table import describe, parts_measured
 from geoagent_rl.pages.charts import curve
+from geoagent_rl.pages.page import render
 from geoagent_rl.pages.recorded import ENDS, Recorded, change_of, points_of
 from geoagent_rl.pages.rollout_cards import part_color
 
@@ -20,43 +20,32 @@ SMALL, WIDE = (250, 150), (1040, 240)  # SVG units, about the pixels shown
 
 def curves(run: Recorded) -> str:
     """Return the curves of Step II and Step III."""
-    metrics, sft = run.metrics, run.sft
-    out = []
-    total = points_of(metrics, "reward_total_mean")
-    if total:
-        out.append(
-            f'<div class="wide">{_curve(total, "total reward", "var(--total)", WIDE)}</div><div class="curves">'
-        )
-        for i, part in enumerate(parts_measured(dict.fromkeys(n for row in metrics for n in row))):
-            points = points_of(metrics, f"reward_{part}_mean")
-            out.append(_curve(points, part.replace("_", " "), part_color(i), floor=0.0))
-        out.append("</div>")
-    others = [
-        (points_of(metrics, key), f"{label} ({describe(key)[0]})")
-        for key, label in OTHER_CURVES.items()
+    total = points_of(run.metrics, "reward_total_mean")
+    names = parts_measured(dict.fromkeys(name for row in run.metrics for name in row))
+    parts = [
+        _card(points_of(run.metrics, f"reward_{p}_mean"), p.replace("_", " "), part_color(i))
+        for i, p in enumerate(names)
     ]
-    others.insert(0, (points_of(sft, "loss"), "SFT loss"))
-    shown = [_curve(points, label, OTHER, floor=0.0) for points, label in others if points]
-    if shown:
-        out.append(f'<h2>Training</h2><div class="curves">{"".join(shown)}</div>')
-    note = "Dots: batch mean of each GRPO step, before weighting (total: weighted). Line: average over 5 steps."
-    head = f'<h2>Reward by component</h2><p class="muted small">{note}</p>' if total else ""
-    return head + "".join(out)
+    others = {"SFT loss": points_of(run.sft, "loss")}
+    for key, label in OTHER_CURVES.items():
+        others[f"{label} ({describe(key)[0]})"] = points_of(run.metrics, key)
+    return render(
+        "run_curves.html",
+        total=_card(total, "total reward", "var(--total)", WIDE, None) if total else None,
+        parts=parts,
+        others=[_card(points, label, OTHER) for label, points in others.items() if points],
+    )
 
 
-def _curve(
+def _card(
     points: Sequence[tuple[float, float]],
     label: str,
     color: str,
     size: tuple[int, int] = SMALL,
-    floor: float | None = None,
-) -> str:
+    floor: float | None = 0.0,
+) -> dict[str, str]:
     change = change_of(points)
-    ends = (
-        f"{change[0]:.2f} → {change[1]:.2f}"
-        if change and len(points) >= 2 * ENDS and color != OTHER
-        else ""
-    )
-    swatch = f'<i class="swatch" style="--c:{color}"></i>'
-    svg = curve(points, label, color, size, floor)
-    return f'<div class="card"><div class="head"><h3>{swatch}{escape(label)}</h3><span>{ends}</span></div>{svg}</div>'
+    known = change and len(points) >= 2 * ENDS and color != OTHER
+    ends = f"{change[0]:.2f} → {change[1]:.2f}" if change and known else ""
+    drawn = curve(points, label, color, size, floor)
+    return {"label": label, "color": color, "ends": ends, "drawn": drawn}

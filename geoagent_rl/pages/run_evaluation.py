@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from geoagent_rl.pages.charts import number
+from geoagent_rl.pages.page import percent, render, whole
 from geoagent_rl.pages.recorded import Recorded
 
 STAGES = {
@@ -16,66 +16,47 @@ STAGES = {
     "sft_no_hedge": "after SFT, hedges banned (control)",
     "grpo": "after GRPO",
 }
+KINDS = {"sft_no_hedge": "control", "grpo": "final"}  # rows that look otherwise
 KILOMETRES = ("1", "25", "200", "750", "2500")
+
+
+HEADS = (
+    *("n", "failed", *(f"≤ {km} km" for km in KILOMETRES), "median km", "mean km", "Geo- Score"),
+    *("valid format", "country right", "region right", "place right", "mean reward"),
+)
 
 
 def tables(run: Recorded) -> str:
     """Return the tables, with how much of the rise is only un-hedging."""
-    evaluation = run.evaluation
-    out = []
-    for split in splits(evaluation):
-        stages = {
-            stage: evaluation[stage][split]
-            for stage in stages_of(evaluation)
-            if split in evaluation[stage]
-        }
-        scale = next(
-            (m["geoscore_scale_km"] for m in stages.values() if "geoscore_scale_km" in m), None
-        )
-        right = [f"{level}<br>right" for level in ("country", "region", "place")]
-        heads = [
-            "",
-            "n",
-            "failed",
-            *(f"≤ {k}<br>km" for k in KILOMETRES),
-            "median<br>km",
-            "mean<br>km",
-        ]
-        heads += ["Geo-<br>Score", "valid<br>format", *right, "mean<br>reward"]
-        about = (
-            f' <span class="muted small">GeoScore scale {number(scale)} km</span>' if scale else ""
-        )
-        rows = "".join(_table_row(stage, m) for stage, m in stages.items())
-        note = unhedging(stages)
-        out.append(
-            f'<div class="card wide"><h3>{escape(split)}{about}</h3><div class="scroll"><table><tr>'
-            f"{''.join(f'<th>{h}</th>' for h in heads)}</tr>{rows}</table></div>"
-            + (f'<p class="small">{escape(note)}</p>' if note else "")
-            + "</div>"
-        )
-    if not out:
-        return ""
-    note = "Great-circle distance; an answer that cannot be located counts as a miss. GeoScore = 5000 exp(−d / scale)."
-    return f'<h2>Evaluation</h2><p class="muted small">{note}</p>{"".join(out)}'
+    shown = [_split(run.evaluation, name) for name in splits(run.evaluation)]
+    return render("run_evaluation.html", splits=shown, heads=HEADS) if shown else ""
 
 
-def _table_row(stage: str, m: Mapping[str, Any]) -> str:
-    hit = m.get("hit", {})
-    cells = [
-        number(m.get("n", 0)),
-        number(m.get("failed", 0)),
-        *(_share(hit.get(k)) for k in KILOMETRES),
+def _split(evaluation: Mapping[str, Any], name: str) -> dict[str, Any]:
+    stages = {
+        stage: evaluation[stage][name]
+        for stage in stages_of(evaluation)
+        if name in evaluation[stage]
+    }
+    scales = [m["geoscore_scale_km"] for m in stages.values() if "geoscore_scale_km" in m]
+    return {
+        "name": name,
+        "scale": number(scales[0]) if scales else "",
+        "rows": [(KINDS.get(s, ""), STAGES.get(s, s), _cells(m)) for s, m in stages.items()],
+        "note": unhedging(stages),
+    }
+
+
+def _cells(m: Mapping[str, Any]) -> list[str]:
+    shares = [m.get(key) for key in ("format_valid", "country_acc", "region_acc", "place_acc")]
+    reward = m.get("reward_total")
+    return [
+        *(number(m.get(key, 0)) for key in ("n", "failed")),
+        *(percent(m.get("hit", {}).get(km)) for km in KILOMETRES),
+        *(whole(m.get(key)) for key in ("median_km", "mean_km", "geoscore")),
+        *map(percent, shares),
+        "–" if reward is None or not math.isfinite(reward) else f"{reward:,.2f}",
     ]
-    cells += [
-        _value(m.get("median_km"), 0),
-        _value(m.get("mean_km"), 0),
-        _value(m.get("geoscore"), 0),
-    ]
-    cells += [_share(m.get(k)) for k in ("format_valid", "country_acc", "region_acc", "place_acc")]
-    cells.append(_value(m.get("reward_total"), 2))
-    kind = {"sft_no_hedge": "control", "grpo": "final"}.get(stage, "")
-    name = escape(STAGES.get(stage, stage))
-    return f'<tr class="{kind}"><td>{name}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
 
 
 def unhedging(stages: Mapping[str, Mapping[str, Any]]) -> str:
@@ -107,11 +88,3 @@ def splits(evaluation: Mapping[str, Any]) -> list[str]:
     return list(
         dict.fromkeys(split for stage in stages_of(evaluation) for split in evaluation[stage])
     )
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.1%}"
-
-
-def _value(value: float | None, digits: int) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"

@@ -6,13 +6,12 @@ as after 10."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from geoagent_rl.answers.forms import read
-from geoagent_rl.pages.explanation import show
-from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.explanation import CARDS, show
+from geoagent_rl.pages.page import render, write_page
 from geoagent_rl.pages.rollout_cards import card, distance_km
 from geoagent_rl.rewards.recorded import RecordedRun
 from geoagent_rl.types import AnswerForm
@@ -68,15 +67,19 @@ def write_run_explanation(
 ) -> None:
     """Write the page: the account, the groups side by side, cards of the worst answers."""
     form, name = run.config.policy.answer, run.path.resolve().name
-    body = [f'<h1>Rewards of {escape(name)}</h1><p class="muted">{escape(_headline(summary))}.</p>']
-    body += [_lost(summary["lost"]), *(_group(group, form) for group in groups)]
-    if worst:
-        body.append(f"<h2>The {len(worst)} answers with the lowest reward</h2>")
-    for row in worst:
-        body.append(card(f"answer {row['index']}", row, row["weights"]))
-        how = f"<summary>how it came about</summary><pre>{escape(show_verdict(row, form))}</pre>"
-        body.append(f'<details class="wide">{how}</details>')
-    write_page(path, f"Rewards of {name}", body)
+    body = render(
+        "run_explanation.html",
+        name=name,
+        headline=_headline(summary),
+        lost=[_lost(row) for row in summary["lost"]],
+        groups=[_group(group, form) for group in groups],
+        more=max(len(worst) - CARDS, 0),
+        cards=[
+            (card(f"answer {row['index']}", row, row["weights"]), show_verdict(row, form))
+            for row in worst[:CARDS]
+        ],
+    )
+    write_page(path, f"Rewards of {name}", [body])
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -108,35 +111,23 @@ def _table(
         )
 
 
-def _lost(rows: Sequence[Mapping[str, Any]]) -> str:
-    if not rows:
-        return ""
-    cells = "".join(
-        f"<tr><td>{escape(row['part'])}: {escape(row['cause'])}</td><td>{row['points']:.4f}</td>"
-        f"<td>{row['share']:.1%}</td><td>{row['answers']:,}</td></tr>"
-        for row in rows
-    )
-    head = "<tr><th>part and cause</th><th>points lost per answer</th><th>share</th><th>answers</th></tr>"
-    return (
-        f'<h2>Where the points went</h2><div class="card scroll"><table>{head}{cells}</table></div>'
-    )
+def _lost(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    why = f"{row['part']}: {row['cause']}"
+    return why, f"{row['points']:.4f}", f"{row['share']:.1%}", f"{row['answers']:,}"
 
 
-def _group(group: Group, form: AnswerForm) -> str:
+def _group(group: Group, form: AnswerForm) -> dict[str, Any]:
+    """Return the table of a group: title, heads, rows."""
     first = group[0]
     names = list(first["weights"])
-    heads = ("answer", "total", "advantage", *names, "km", "says")
-    rows = "".join(
-        "<tr>"
-        + "".join(
-            f"<td>{escape(cell)}</td>" for cell in (index, total, advantage, *scores, km, said)
-        )
-        + "</tr>"
-        for index, total, advantage, scores, km, said in _table(group, names, form)
-    )
-    title = f"Step {first['step']}, {first['uid']}: {_levels(_truth(first))}"
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    return f'<h2>{escape(title)}</h2><div class="card scroll"><table><tr>{head}</tr>{rows}</table></div>'
+    return {
+        "title": f"Step {first['step']}, {first['uid']}: {_levels(_truth(first))}",
+        "heads": ("answer", "total", "advantage", *names, "km", "says"),
+        "rows": [
+            (index, total, advantage, *scores, km, said)
+            for index, total, advantage, scores, km, said in _table(group, names, form)
+        ],
+    }
 
 
 def _truth(row: Verdict) -> list[str]:

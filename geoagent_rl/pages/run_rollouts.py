@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geoagent_rl.pages.maps import world_map
+from geoagent_rl.pages.page import render
 from geoagent_rl.pages.recorded import Recorded
 from geoagent_rl.pages.rollout_cards import card, choose, details, distance_km, weights_of
 
@@ -31,13 +32,12 @@ def places(run: Recorded) -> str:
         f"density: all {len(answers):,} answers"
     )
     drawn = world_map(pairs, note=note, answers=answers)
-    return f'<h2>True and predicted places</h2><div class="card">{drawn}</div>'
+    return render("run_places.html", map=drawn)
 
 
 def cards(run: Recorded) -> str:
     """Return a card for each of some rollouts, best and worst among them."""
     early, late, config = run.early, run.late, run.config
     weights = weights_of(config)
-    shown = "".join(card(label, row, weights) for label, row in choose(early, late))
-    note = "Drawn from the last steps by reward, with failures, and two of the first step for comparison."
-    return f'<h2>Sample rollouts</h2><p class="muted small">{note}</p>{shown}' if shown else ""
+    shown = [card(label, row, weights) for label, row in choose(early, late)]
+    return render("run_rollouts.html", cards=shown) if shown else ""

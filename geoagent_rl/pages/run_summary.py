@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 
 from geoagent_rl.pages.charts import number
+from geoagent_rl.pages.page import render
 from geoagent_rl.pages.recorded import ENDS, Recorded, change_of, points_of, setting
 from geoagent_rl.pages.run_evaluation import splits
 
@@ -42,12 +42,7 @@ def header(run: Recorded) -> str:
         if manifest
         else []
     )
-    items = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(value)}</dd></div>" for label, value in facts
-    )
-    about = "Where was this photograph taken? A policy trained by SFT, then by GRPO with rewards that can be explained."
-    name = escape(run.path.resolve().name)
-    return f'<h1>GeoAgent-RL · {name}</h1><p class="muted">{about}</p><dl class="card">{items}</dl>'
+    return render("run_summary.html", name=run.path.resolve().name, facts=facts)
 
 
 def tiles(run: Recorded) -> str:
@@ -81,7 +76,4 @@ def tiles(run: Recorded) -> str:
                 f"GRPO; {exposed:.1f} s of it waiting for rewards",
             )
         )
-    cells = "".join(
-        f'<div class="card tile"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in found
-    )
-    return f'<div class="tiles">{cells}</div>'
+    return render("tiles.html", tiles=found)

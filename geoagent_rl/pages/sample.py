@@ -7,7 +7,6 @@ rows are drawn."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from geoagent_rl.files import write_json
 from geoagent_rl.geo.countries import Country
 from geoagent_rl.pages.charts import number
 from geoagent_rl.pages.maps import cell_map
-from geoagent_rl.pages.page import write_page
+from geoagent_rl.pages.page import render, write_page
 
 ABOUT = (
     "Eq. 11: 0.5 of the weight by length of roads, 0.2 by population, 0.3 by land area; Eq. 12: cells of one degree by "
@@ -34,10 +33,28 @@ def write_draw_report(
     seed, options.
     """
     summary = {**facts, **drawn.summary()}
-    write_page(html, "GeoAgent-RL · sample", [
-        f"<h1>De-biased sample</h1><p class='muted'>{escape(ABOUT)}</p>", _tiles(summary), _facts(summary),
-        _maps(drawn), _countries(summary, table),
-    ])  # fmt: skip
+    bits = summary["entropy_bits"]["countries"]
+    tiles = (
+        (f"{summary['drawn']:,}", f"drawn of {summary['requested']:,} requested"),
+        (f"{summary['pool_rows']:,}", "rows in the pool"),
+        (
+            str(summary["countries_drawn"]),
+            f"countries; the pool is short of {summary['countries_short']}",
+        ),
+        (
+            f"{bits['pool']:.2f} → {bits['drawn']:.2f}",
+            "entropy over countries, pool → sample (bits)",
+        ),
+    )
+    body = render(
+        "sample.html",
+        about=ABOUT,
+        tiles=tiles,
+        facts=_facts(summary),
+        maps=_maps(drawn),
+        countries=_countries(summary, table),
+    )
+    write_page(html, "GeoAgent-RL · sample", [body])
     beside = html.with_suffix(".json")
     write_json(beside, summary)
     return beside
@@ -71,25 +88,7 @@ def show_draw(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _tiles(summary: Mapping[str, Any]) -> str:
-    bits = summary["entropy_bits"]["countries"]
-    tiles = (
-        (f"{summary['drawn']:,}", f"drawn of {summary['requested']:,} requested"),
-        (f"{summary['pool_rows']:,}", "rows in the pool"),
-        (
-            str(summary["countries_drawn"]),
-            f"countries; the pool is short of {summary['countries_short']}",
-        ),
-        (
-            f"{bits['pool']:.2f} → {bits['drawn']:.2f}",
-            "entropy over countries, pool → sample (bits)",
-        ),
-    )
-    cells = "".join(f'<div class="card tile"><b>{b}</b><span>{s}</span></div>' for b, s in tiles)
-    return f'<div class="tiles">{cells}</div>'
-
-
-def _facts(summary: Mapping[str, Any]) -> str:
+def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
     bits = summary["entropy_bits"]["cells"]
     facts = {key: summary[key] for key in ("pool", "seed", "minimum", "shortfall")}
     facts |= {
@@ -99,14 +98,11 @@ def _facts(summary: Mapping[str, Any]) -> str:
     facts |= {f"left out: {why}": rows for why, rows in summary["not_drawable"].items()}
     facts["entropy over cells"] = f"{bits['pool']:.2f} → {bits['drawn']:.2f} bits"
     facts["from cells without a town"] = summary["from_uninhabited_cells"]
-    items = "".join(
-        f"<div><dt>{escape(k)}</dt><dd>{escape(str(v))}</dd></div>" for k, v in facts.items()
-    )
-    return f'<dl class="card">{items}</dl>'
+    return facts
 
 
-def _maps(drawn: Draw) -> str:
-    out = []
+def _maps(drawn: Draw) -> list[tuple[str, str, str]]:
+    out: list[tuple[str, str, str]] = []
     for label, counts in (
         ("Pool", drawn.strata.cells()),
         ("Sample", drawn.strata.cells(drawn.rows)),
@@ -117,24 +113,15 @@ def _maps(drawn: Draw) -> str:
         note = (
             f"{len(cells):,} cells of one degree, the fullest with {number(int(counts.max()))} rows"
         )
-        head = f'<h2>{label}</h2><p class="muted small">{note}</p>'
-        out.append(
-            f'{head}<div class="card">{cell_map(squares, f"map of the {label.lower()}")}</div>'
-        )
-    return "".join(out)
+        out.append((label, note, cell_map(squares, f"map of the {label.lower()}")))
+    return out
 
 
-def _countries(summary: Mapping[str, Any], table: Mapping[str, Country]) -> str:
-    heads = ("country", "Eq. 11", "requested", "in the pool", "drawn", "")
+def _countries(summary: Mapping[str, Any], table: Mapping[str, Country]) -> list[tuple[str, ...]]:
     rows = []
     for row in summary["countries"]:
+        name = table[row["iso2"]].name if row["iso2"] in table else row["iso2"]
+        counts = (f"{row[key]:,}" for key in ("requested", "available", "drawn"))
         short = "pool short" if row["available"] < row["requested"] else ""
-        name = escape(table[row["iso2"]].name if row["iso2"] in table else row["iso2"])
-        cells = (
-            f"{row['eq11']:.2f}",
-            *(f"{row[key]:,}" for key in ("requested", "available", "drawn")),
-            short,
-        )
-        rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    return f'<h2>Countries</h2><div class="card scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+        rows.append((name, f"{row['eq11']:.2f}", *counts, short))
+    return rows

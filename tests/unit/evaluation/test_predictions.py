@@ -78,7 +78,7 @@ def test_real_systems_compared_on_im2gps3k(im2gps, tmp_path):
         assert hits / 2997 == pytest.approx(system["hit"]["25"])
         assert {"Europe", "Asia", "North America"} <= set(groups)
     page = (tmp_path / "c.html").read_text()
-    assert page.count("<svg") == 3 and "finest" in page and "<script" not in page
+    assert page.count('class="world"') == 2 and "finest" in page and page.count("<script") == 1
 
 
 def test_score_shows_the_papers_table_and_counts_failures(im2gps, tmp_path):
