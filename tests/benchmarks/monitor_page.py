@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests.support.chromium import HELP, find
 from tests.support.monitor_runs import new_run, photograph, record
@@ -52,11 +52,11 @@ def long_run(folder: Path, steps: int, rollouts: int) -> Path:
     return run.path
 
 
-def timed(page: Page, url: str, condition: str) -> float:
+def timed(page: Page, url: str, shown: Locator) -> float:
     page.goto("about:blank")
     begin = time.monotonic()
     page.goto(url)
-    page.wait_for_function(condition, timeout=60_000)
+    shown.wait_for(state="attached", timeout=60_000)
     return time.monotonic() - begin
 
 
@@ -81,9 +81,9 @@ def main() -> None:
                 monitor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 url, page = monitor.stdout.readline().split()[0], browser.new_page()
                 row = {"steps": asked.steps, "rollouts": asked.rollouts, "megabytes": sizes}
-                drawn = "document.querySelectorAll('figure[data-lines]').length > 3"
+                drawn = page.locator("figure[data-lines]").nth(3)
                 row["curves_s"] = round(timed(page, url, drawn), 2)
-                shown = "document.querySelector('article')?.dataset.at"
+                shown = page.locator("article[data-at]")
                 row["rollouts_s"] = round(timed(page, f"{url}/#tab=Rollouts", shown), 2)
                 indexed = page.locator(".rollouts [role=status]")
                 expect(indexed).to_have_text(re.compile("of [0-9,]+$"), timeout=60_000)

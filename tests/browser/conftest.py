@@ -18,7 +18,8 @@ from tests.support.chromium import HELP, find
 
 STOP_S = 20
 WAIT_MS = 30_000  # for anything that a page should come to show
-COLOURS = 200  # of a picture: few, so that it is small
+COLOURS = 128  # of a picture: few, so that it is small
+SHARP = 1.5  # pixels of a picture for the documentation to one of the page
 # A frame of another site is a process of its own, as at a user's; little /dev/shm, no GPU.
 FLAGS = (
     "--no-sandbox",
@@ -43,7 +44,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        device_scale_factor=SHARP if os.environ.get("GEOAGENT_SCREENSHOTS") else 1,
+        reduced_motion="reduce",
+    )
     opened = context.new_page()
     opened.set_default_timeout(WAIT_MS)
     yield opened
@@ -103,6 +108,13 @@ def monitor():
     for process in started:
         process.send_signal(signal.SIGINT)
     assert [process.wait(STOP_S) for process in started] == [130] * len(started)
+
+
+@pytest.fixture(scope="session")
+def real_run() -> Path | None:
+    """The run that the documentation's pictures show: GEOAGENT_RUN, or none."""
+    named = os.environ.get("GEOAGENT_RUN")
+    return Path(named).resolve() if named else None
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_a_rollout_opens_with_picture_reasoning_map_scores_and_its_group(page, u
     page.keyboard.press("j")
     article = page.locator("article")
     expect(article).to_have_attribute("data-at", cards.nth(1).get_attribute("data-at"))
-    page.wait_for_function("document.querySelector('article img').naturalWidth > 0")
+    expect(article.locator("img")).not_to_have_js_property("naturalWidth", 0)
     for said in (
         *("policy version 39", "country: Germany", "Moss on the roofs leads to", "✗ disagrees"),
         *("judge derives", "304 km away", "spatial", "München", "The 4 answers to this prompt"),
@@ -184,7 +184,7 @@ def test_nothing_that_a_model_wrote_becomes_part_of_the_page(page, errors, url):
     page.evaluate(
         "evil => document.querySelector('main').insertAdjacentHTML('beforeend', evil)", EVIL
     )
-    page.wait_for_function("document.querySelector('main img[src=x]').complete")
+    expect(page.locator("main img[src=x]")).to_have_js_property("complete", True)
     assert page.evaluate("window.hacked") is None
     assert any("Content Security Policy" in error for error in errors)
 
@@ -200,6 +200,19 @@ def test_the_buttons_change_the_number_of_replicas(page, errors, folder):
         expect(page.locator("main")).to_contain_text("2 running")
         assert page.evaluate("document.activeElement.id") == "scale-judge-+"
         assert joined.asked == [("judge", 2)] and errors == []
+
+
+def test_pictures_of_the_monitor(page, monitor, folder, real_run, photograph):
+    run = real_run or folder / "runs" / "second"
+    page.goto(monitor(str(run), "--port", "0"))
+    expect(page.locator("figure[data-lines]").nth(1)).to_be_attached()
+    photograph(page, "monitor.png")
+    page.get_by_role("tab", name="Rollouts").click()
+    page.get_by_label("Order").select_option("best")
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    expect(page.locator(".group thead th").first).to_be_attached()
+    page.keyboard.press("z")
+    photograph(page, "monitor-rollout.png")
 
 
 def test_without_a_run_the_page_says_what_starts_one(page, errors, monitor, tmp_path, faults):

@@ -90,6 +90,12 @@ def test_a_page_has_no_serious_fault_in_either_theme_and_fits_a_phone(
     assert narrow(page)
 
 
+def test_picture_of_a_report(page, runs, real_run, photograph):
+    page.goto(write_report(real_run or runs[0]).as_uri())
+    page.set_viewport_size({"width": 1180, "height": 900})
+    photograph(page, "report.png")
+
+
 @pytest.mark.parametrize("name", ["report", "evaluation"])
 def test_a_map_zooms_moves_and_shows_where_answers_are_dense(page, pages, name):
     page.goto(pages[name])

@@ -10,13 +10,15 @@ const COLUMNS = {
   group: (run) => run.settings["rollout.group_size"], seed: (run) => run.settings["run.seed"], written: (run) => run.written,
 };
 
+const NOTE_AT = 4; // columns before it
+
 export class RunTable {
   // toggle(name): shows a run's curves, or does not any more.
   constructor(toggle) {
     this.toggle = toggle;
     this.by = "written";
     this.up = false;
-    this.search = el("input", { type: "search", placeholder: "words: name, status, model, note", "aria-label": "Filter runs", on: { input: () => this.draw() } });
+    this.search = el("input", { type: "search", class: "long", placeholder: "words: name, status, model, note", "aria-label": "Filter runs", on: { input: () => this.draw() } });
     this.head = el("tr", {});
     this.body = el("tbody", {});
     this.said = el("p", { class: "muted small", role: "status" });
@@ -39,7 +41,8 @@ export class RunTable {
     const found = this.runs.filter((run) => words.every((word) => text(run).includes(word)));
     found.sort((a, b) => order(COLUMNS[this.by](a), COLUMNS[this.by](b)) * (this.up ? 1 : -1));
     this.said.textContent = `${found.length} of ${this.runs.length}; tick runs to compare their curves and configurations`;
-    this.head.replaceChildren(el("th", {}, "show"), ...Object.keys(COLUMNS).map((name) => this.heading(name)), el("th", { scope: "col" }, "note"));
+    const heads = Object.keys(COLUMNS).map((name) => this.heading(name));
+    this.head.replaceChildren(el("th", { scope: "col" }, "show"), ...heads.toSpliced(NOTE_AT, 0, el("th", { scope: "col" }, "note")));
     this.body.replaceChildren(...found.map((run) => this.row(run)));
   }
 
@@ -64,7 +67,7 @@ export class RunTable {
     const cells = Object.entries(COLUMNS).map(([name, value]) => shown[name] ?? plain(value(run)));
     const note = el("input", { type: "text", class: "note", maxlength: "2000", "aria-label": `note on ${run.name}`, on: { change: (event) => this.keep(run, event.target) } });
     note.value = run.note;
-    return el("tr", {}, el("td", {}, box), cells.map((cell) => el("td", {}, cell)), el("td", {}, note));
+    return el("tr", {}, [box, ...cells.toSpliced(NOTE_AT, 0, note)].map((cell) => el("td", {}, cell)));
   }
 
   async keep(run, field) {

@@ -37,7 +37,7 @@ export class Settings extends View {
 
   fill() {
     const keys = [...new Set(this.found.flatMap((one) => Object.keys(one.settings)))].sort();
-    const text = (value) => (value === undefined || value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
+    const text = (value) => (value === undefined || value === null || value === "" ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
     const rows = keys.map((key) => [key, ...this.found.map((one) => text(one.settings[key])), text(this.found[0].defaults[key])]);
     const word = this.search.value.toLowerCase();
     const differs = (row) => new Set(this.runs.length > 1 ? row.slice(1, -1) : row.slice(1)).size > 1;
@@ -82,8 +82,8 @@ export class Log extends View {
   }
 
   shown(runs, found) {
-    return runs.map((run, i) => el("section", { class: "card" }, el("h2", {}, `Log of ${run}`),
-      found[i].lines.length ? el("pre", { tabindex: "0", "aria-label": `Last steps of ${run}` }, found[i].lines.join("\n")) : el("p", { class: "muted" }, "No step yet."),
+    return runs.map((run, i) => el("section", { class: "card" }, el("h2", {}, `Log of ${run}, newest first`),
+      found[i].lines.length ? el("pre", { tabindex: "0", "aria-label": `Last steps of ${run}` }, found[i].lines.toReversed().join("\n")) : el("p", { class: "muted" }, "No step yet."),
       found[i].dropped.length ? [el("h3", {}, "Prompts left out"), table(["step", "photograph", "why"], found[i].dropped.map((row) => [number(row.step), row.uid, row.reason]))] : null));
   }
 }
