@@ -50,6 +50,12 @@ def reward_explain(
         str, typer.Option("--uid", help="Of a run: one photograph, its answers side by side.")
     ] = "",
     step: Step = None,
+    lost: Annotated[
+        str,
+        typer.Option(
+            "--lost", help="Of a run: answers that lost points so, as in spatial or another one."
+        ),
+    ] = "",
     summary: Annotated[
         bool, typer.Option("--summary", help="Of a run, with --json: the account alone.")
     ] = False,
@@ -65,10 +71,10 @@ def reward_explain(
                 "a run's recorded verdicts are shown as they are; to score its answers again, give "
                 f"{source / 'rollouts.jsonl'}"
             )
-        explain_run(source, worst, uid, step, summary, html, as_json)
+        explain_run(source, worst, (uid, step, lost), summary, html, as_json)
         return
-    if worst or uid or step or summary:
-        raise UserError("--worst, --uid, --step and --summary are for a run directory")
+    if worst or uid or step or lost or summary:
+        raise UserError("--worst, --uid, --step, --lost and --summary are for a run directory")
     from cluster.jobs.explain import explain_files
     from geoagent_rl.pages.explanation import show, write_explanation
 
@@ -82,25 +88,27 @@ def reward_explain(
 def explain_run(
     path: Path,
     worst: int,
-    uid: str,
-    step: int | None,
+    wanted: tuple[str, int | None, str],
     only_summary: bool,
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Print a run's account and the verdicts asked for; as JSON the verdicts, one a line."""
+    """Print a run's account and the verdicts asked for; as JSON the verdicts, one a line.
+
+    wanted: photograph, step and loss of RecordedRun.verdicts.
+    """
     from geoagent_rl.pages import run_explanation as page
     from geoagent_rl.rewards.recorded import look, open_run
 
     run = open_run(path)
-    named = bool(uid) or step is not None
+    named = bool(wanted[0]) or wanted[1] is not None
     cards = max(worst, CARDS) if html else worst
     if as_json and not (worst or only_summary):
-        for row in run.verdicts(uid, step):
+        for row in run.verdicts(*wanted):
             print(json.dumps(row, ensure_ascii=False))
         if not html:
             return
-    account, low, groups = look(run.verdicts(uid, step), cards, GROUPS if named else 0)
+    account, low, groups = look(run.verdicts(*wanted), cards, GROUPS if named else 0)
     if html:
         page.write_run_explanation(html, run, account, low, groups)
     if as_json:

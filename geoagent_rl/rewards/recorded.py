@@ -51,13 +51,29 @@ class RecordedRun:
             )
             raise UserError(f"{self.path} has recorded no answer{wanted}; see --uid and --step")
 
-    def verdicts(self, uid: str = "", step: int | None = None) -> Iterator[Row]:
-        """Yield rows() with `weights`, `max_total` and `lost` [{part, cause, points}]."""
+    def verdicts(self, uid: str = "", step: int | None = None, lost: str = "") -> Iterator[Row]:
+        """Yield rows() with `weights`, `max_total` and `lost` [{part, cause, points}].
+
+        lost: only answers that lost points by a "part: cause" that has this text. Raises UserError
+        where there is none.
+        """
+        empty = True
+        for row in self._verdicts(uid, step):
+            causes = [f"{loss['part']}: {loss['cause']}" for loss in row["lost"]]
+            if not lost or any(lost in cause for cause in causes):
+                empty = False
+                yield row
+        if empty:
+            raise UserError(
+                f"no answer of {self.path} lost points by {lost!r}; see --summary --json"
+            )
+
+    def _verdicts(self, uid: str, step: int | None) -> Iterator[Row]:
         weights_at = functools.cache(functools.partial(weights_of, self.config.reward))
         for row in self.rows(uid, step):
             weights = weights_at(row["version"])
-            lost = [asdict(loss) for loss in losses(row, weights)]
-            yield row | {"weights": weights, "max_total": best_total(weights), "lost": lost}
+            found = [asdict(loss) for loss in losses(row, weights)]
+            yield row | {"weights": weights, "max_total": best_total(weights), "lost": found}
 
 
 def open_run(path: Path, overrides: Iterable[str] = ()) -> RecordedRun:

@@ -100,6 +100,21 @@ def test_each_answer_has_the_causes_that_it_was_written_for(run):
     assert ("spatial", "the answer names no place") in silent
 
 
+def test_answers_are_found_by_how_they_lost_points(run):
+    recorded = open_run(run)
+    every = list(recorded.verdicts())
+    causes = {f"{loss['part']}: {loss['cause']}" for row in every for loss in row["lost"]}
+    for text in (min(causes), "spatial"):
+        found = [row["uid"] for row in recorded.verdicts(lost=text)]
+        assert found == [
+            row["uid"]
+            for row in every
+            if any(text in f"{loss['part']}: {loss['cause']}" for loss in row["lost"])
+        ]
+    with pytest.raises(UserError, match="lost points by 'luck'"):
+        list(recorded.verdicts(lost="luck"))
+
+
 def test_an_unscorable_answer_is_counted_with_its_reason_and_loses_nothing(tmp_path):
     def down(kind):
         if kind == "geocode":
