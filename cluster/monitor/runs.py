@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,13 @@ class Run:
         self.steps = Steps(path / "metrics.jsonl")
         self.rollouts = Rollouts(path / "rollouts.jsonl")
 
-    @cached_property
+    @property
     def config(self) -> Mapping[str, Any]:
-        """The configuration as the run had it; {} while it cannot be read."""
+        """The configuration as the run has it, also after a resume with others; {} while it cannot
+        be read."""
+        path = self.path / "config.yaml"
         try:
-            return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")) or {}
+            return _config(path, path.stat().st_mtime_ns)
         except (OSError, ValueError, yaml.YAMLError):
             return {}
 
@@ -232,6 +234,12 @@ class Run:
                 roots.append(named if named.is_dir() else named.parent)
                 break
         return [root.resolve() for root in roots]
+
+
+@lru_cache(maxsize=1024)
+def _config(path: Path, _written: int) -> Mapping[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, Mapping) else {}
 
 
 class Runs:

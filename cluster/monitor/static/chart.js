@@ -35,7 +35,7 @@ export class Chart {
     this.title = title;
     this.share = unit === "share";
     this.readout = el("output", { class: "readout", "aria-live": "polite" });
-    this.plot = el("div", { class: "plot", tabindex: "0", role: "img" });
+    this.plot = el("div", { class: "plot", tabindex: "0", role: "img", "aria-label": `${title}, not drawn yet` });
     this.legend = el("div", { class: "legend" });
     this.log = el("button", { type: "button", class: "small", "aria-pressed": "false", "aria-label": `${title}: logarithmic axis`, on: { click: () => this.turn() } }, "log");
     this.whole = el("button", { type: "button", class: "small", hidden: true, on: { click: () => this.zoom(null) } }, "zoom out");

@@ -127,7 +127,7 @@ function parts(found) {
     const took = part.seconds === undefined || part.seconds === null ? "" : `${number(part.seconds)} s${part.attempts > 1 ? `, ${part.attempts} attempts` : ""}`;
     const about = Object.entries(part.details).map(([name, value]) => `${name} ${typeof value === "number" ? number(value) : value}`);
     return [
-      el("tr", {}, el("th", { scope: "row" }, part.name), el("td", {}, score + weight), el("td", {}, el("meter", { min: "0", max: "1", value: part.score ?? 0 })), el("td", { class: "muted" }, took)),
+      el("tr", {}, el("th", { scope: "row" }, part.name), el("td", {}, score + weight), el("td", {}, el("meter", { "aria-label": `score of ${part.name}`, min: "0", max: "1", value: part.score ?? 0 })), el("td", { class: "muted" }, took)),
       el("tr", { class: "about" }, el("td", { colspan: "4", class: "muted small" }, [part.reason, ...about].filter(Boolean).join(" · "))),
     ];
   });
