@@ -96,7 +96,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Return what the list and the table of runs show."""
-        last = last_row(self.steps.path)
+        row = last_row(self.steps.path)
+        last = {key: value for key, value in row.items() if isinstance(value, (int, float))}
         step, whole = int(last.get("step", 0)), self.setting("steps")
         status = status_of(self.path, step)
         if status == "running":

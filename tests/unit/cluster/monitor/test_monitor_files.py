@@ -50,7 +50,7 @@ def test_one_damaged_run_among_ten_is_listed_with_the_others(tmp_path, harm):
     listed = {row["name"]: row["step"] for row in json.loads(json.dumps(seen.listed()))}
     assert len(listed) == 10 and all(listed[f"run{i}"] == 3 for i in range(9))
     assert "spatial" in seen.parts()
-    assert seen.get("run9").series(["loss"], 1, "")["curves"]["loss"] == [[], []]
+    assert seen.get("run9").series(["loss"], 1, "")["curves"]["loss"] == [[], [], []]
     assert seen.get("run9").page("newest", None, "", False, 0)["rows"] == []
 
 
