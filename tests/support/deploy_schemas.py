@@ -55,10 +55,11 @@ LOCKED = fields(
     },
     readOnlyRootFilesystem=FLAG,
 )
+IMAGE = r"[a-z0-9./-]+:(?!latest)[\w.-]+"
 CONTAINER = fields(
     {
         "name": NAME,
-        "image": {"type": "string", "pattern": r"^[a-z0-9./-]+:(?!latest)[\w.-]+$"},
+        "image": {"type": "string", "pattern": rf"^{IMAGE}$"},
         "resources": RESOURCES,
         "securityContext": LOCKED,
     },
@@ -178,7 +179,8 @@ def kubernetes(kind: str) -> dict[str, Any]:
 
 SERVICE_OF_COMPOSE = fields(
     {
-        "image": CONTAINER["properties"]["image"],
+        # a variable may name another, as by its digest
+        "image": {"type": "string", "pattern": rf"^({IMAGE}|\$\{{[A-Z_]+:-{IMAGE}\}})$"},
         "init": {"const": True},
         "cap_drop": {"const": ["ALL"]},
         "security_opt": {"const": ["no-new-privileges:true"]},

@@ -6,6 +6,7 @@ Nothing here builds an image or starts a container.
 
 import re
 import shlex
+import stat
 import subprocess
 import sys
 import tomllib
@@ -83,6 +84,29 @@ def test_compose_is_valid_and_closed():
         ["git", "check-ignore", "-q", "docker/secrets/ray_token"], cwd=ROOT, timeout=30
     )
     assert ignored.returncode in (0, 128)  # 128: not a git checkout
+
+
+def test_the_secrets_that_compose_makes_can_be_read_by_its_containers_only(tmp_path):
+    """Containers run as other users; on the host only the directory keeps others out."""
+    head = (DOCKER / "compose.yaml").read_text().split("\nname:")[0]
+    command = head[head.index("mkdir") : head.index("done") + 4].replace("\n#", "\n")
+    (tmp_path / "docker").mkdir()
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, timeout=30)
+    folder = tmp_path / "docker" / "secrets"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    names = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert names == dict.fromkeys(
+        yaml.safe_load((DOCKER / "compose.yaml").read_text())["secrets"], 0o444
+    )
+    assert len({file.read_text() for file in folder.iterdir()}) == len(names)
+
+
+def test_cloud_nodes_have_no_public_address_and_identities_of_their_own():
+    made = yaml.safe_load((ROOT / "cluster" / "ray-cluster.yaml").read_text())
+    assert made["provider"]["use_internal_ips"] is True
+    for node in made["available_node_types"].values():
+        assert node["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
+        assert node["node_config"]["IamInstanceProfile"]["Name"].startswith("geoagent-")
 
 
 @pytest.mark.parametrize(
