@@ -1,9 +1,11 @@
 """Intervals of one system's figures, and of paired differences between two.
 
 Shares have Wilson's interval, which holds for 0 of 36 too; other means a bias-corrected and
-accelerated bootstrap over rows (Efron 1987), differences a percentile bootstrap. Two systems are
-compared on the same photographs and in the same resamples, so what makes a photograph hard for both
-does not widen the interval of their difference."""
+accelerated bootstrap over rows (Efron 1987), differences a percentile bootstrap. scipy.stats has
+the first two, and tests compare with it; importing it takes as long as the rest of `eval score`,
+and its jackknife grows with the square of the rows, where a mean needs their skew alone.
+Two systems are compared on the same photographs and in the same resamples, so what makes a
+photograph hard for both does not widen the interval of their difference."""
 
 from __future__ import annotations
 

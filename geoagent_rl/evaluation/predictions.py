@@ -22,19 +22,25 @@ from geoagent_rl.evaluation.metrics import on_earth, score_table
 from geoagent_rl.geo.coordinates import read_degrees
 from geoagent_rl.geo.distance import PAPER_SCALE_KM, distances_km
 from geoagent_rl.geo.suspect import suspicions
+from geoagent_rl.terminal import say
 from geoagent_rl.types import UserError
 
 NAMES = ("gt_lat", "gt_lon", "pred_lat", "pred_lon")
-CALLED = {  # folded names, see data/columns.py
+# Folded names, see data/columns.py. Bare ones are the truth's, or where that has names of its own
+# the prediction's.
+CALLED = {
     "gt_lat": ("gtlat", "truelat", "gtlatitude", "latgt", "truelatitude", "lat", "latitude"),
     "gt_lon": (
         *("gtlon", "gtlng", "truelon", "truelng", "gtlongitude", "longt", "truelongitude"),
         *("lon", "lng", "long", "longitude"),
     ),
-    "pred_lat": ("predlat", "predictedlat", "predlatitude", "latpred", "predictedlatitude"),
+    "pred_lat": (
+        *("predlat", "predictedlat", "predlatitude", "latpred", "predictedlatitude"),
+        *("lat", "latitude"),
+    ),
     "pred_lon": (
         *("predlon", "predlng", "predictedlon", "predlongitude", "lonpred", "predictedlongitude"),
-        *("predictedlng", "lngpred"),
+        *("predictedlng", "lngpred", "lon", "lng", "long", "longitude"),
     ),
 }
 UID = ("uid", "id", "key", "key_sha1_12", "image_id", "IMG_ID", "image")
@@ -146,6 +152,9 @@ def read_predictions(
         if answer
         else _points(path, rows, there, names[2:])
     )
+    if answer and "failure" not in columns:
+        nowhere = np.isnan(predicted).any(axis=1)
+        columns["failure"] = ["the answer names no known place" if no else None for no in nowhere]
     _suspect(f"{path}: true positions ({names[0]}, {names[1]})", truth)
     _suspect(f"{path}: predicted positions ({names[2]}, {names[3]})", predicted)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)
@@ -159,12 +168,16 @@ def read_predictions(
 def _called(names: tuple[str, ...], there: Sequence[str], guess_truth: bool) -> tuple[str, ...]:
     """`names`, the usual ones that are not there replaced by what else people call them."""
     free = [name for name in there if name not in names]
-    guessed = [
-        name
-        if name in there or name not in CALLED or (name in NAMES[:2] and not guess_truth)
-        else find_column(free, CALLED[name]) or name
-        for name in names
-    ]
+    guessed = []
+    for name in names:
+        truth = name in NAMES[:2]
+        found = ""
+        if name not in there and name in CALLED and (guess_truth or not truth):
+            found = find_column(free, CALLED[name])
+        free = [other for other in free if other != found]
+        guessed.append(found or name)
+    if guessed != list(names):
+        say(f"positions are read from {', '.join(name for name in guessed if name in there)}")
     return tuple(guessed)
 
 

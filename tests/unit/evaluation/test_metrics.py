@@ -81,9 +81,9 @@ def test_every_format_gives_the_same_table(tmp_path, suffix):
 
 def test_what_cannot_be_scored_is_one_clear_error(tmp_path):
     path = tmp_path / "p.csv"
-    path.write_text("gt_lat,gt_lon,lat,lon\n1,2,3,4\n")
+    path.write_text("gt_lat,gt_lon,y,x\n1,2,3,4\n")
     with pytest.raises(
-        UserError, match=r"no column 'pred_lat'; its columns are: gt_lat, gt_lon, lat, lon"
+        UserError, match=r"no column 'pred_lat'; its columns are: gt_lat, gt_lon, y, x"
     ):
         read_predictions(path)
     with pytest.raises(UserError, match="no prediction file"):
