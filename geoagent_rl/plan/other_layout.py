@@ -3,6 +3,7 @@ same GPUs (placement.colocate), and the other way round. Which is quicker, and w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -38,18 +39,19 @@ def other_layout(costs: Costs, step: dict[str, float]) -> dict[str, Any] | None:
 
 def separate(config: Config, total: int) -> Iterator[Config]:
     """Yield pools of their own on `total` GPUs: of engines, ranks, and judges."""
-    judges = max(1, total // 8) if config.judge.engine_gpus else 0
-    judge = replace(config.judge, replicas=judges, gpus_per_replica=1.0, memory=0.7)
-    left, step = total - judges, max(1, total // 16)
-    for parallel in PARALLEL:
-        for engines in range(max(1, step // parallel), (left - 1) // parallel + 1, step):
-            yield replace(
-                config,
-                placement=replace(config.placement, colocate=False),
-                rollout=engine(config, engines, parallel, float(parallel), 0.7),
-                learner=replace(config.learner, ranks=left - engines * parallel, gpus_per_rank=1.0),
-                judge=judge if judges else config.judge,
-            )
+    step, judged = max(1, total // 8), config.judge.engine_gpus > 0
+    for judges in (step, 2 * step) if judged else (0,):
+        judge = replace(config.judge, replicas=judges, gpus_per_replica=1.0, memory=0.7)
+        left = total - judges
+        for gpus, parallel in itertools.product(range(step, left, step), PARALLEL):
+            if gpus % parallel == 0:
+                yield replace(
+                    config,
+                    placement=replace(config.placement, colocate=False),
+                    rollout=engine(config, gpus // parallel, parallel, float(parallel), 0.7),
+                    learner=replace(config.learner, ranks=left - gpus, gpus_per_rank=1.0),
+                    judge=judge if judged else config.judge,
+                )
 
 
 def colocated(config: Config, total: int) -> Iterator[Config]:

