@@ -153,8 +153,8 @@ def read_predictions(
         else _points(path, rows, there, names[2:])
     )
     if answer and "failure" not in columns:
-        nowhere = np.isnan(predicted).any(axis=1)
-        columns["failure"] = ["the answer names no known place" if no else None for no in nowhere]
+        nowhere = "the answer names no known place"
+        columns["failure"] = [nowhere if np.isnan(point).any() else None for point in predicted]
     _suspect(f"{path}: true positions ({names[0]}, {names[1]})", truth)
     _suspect(f"{path}: predicted positions ({names[2]}, {names[3]})", predicted)
     found = Predictions(called or path.stem, uids, truth, predicted, columns)
