@@ -41,7 +41,7 @@ def adapter_problem(model: Any, lora_id: int, path: str) -> str:
     if lora_id not in manager.lora_index_to_id:
         return f"vLLM has not activated the adapter {path}"
     slot = manager.lora_index_to_id.index(lora_id)
-    published = {layer_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
+    published = by_layer(Path(path))
     for name, module in manager.modules.items():
         if not hasattr(module, "lora_b_stacked"):
             continue
@@ -54,6 +54,11 @@ def adapter_problem(model: Any, lora_id: int, path: str) -> str:
     if published:
         return f"no module took {sorted(published)[0]} and {len(published) - 1} other tensors"
     return ""
+
+
+def by_layer(directory: Path) -> dict[str, Tensor]:
+    """Return the tensors of a published directory under their `layer_name`s."""
+    return {layer_name(name): tensor for name, tensor in read_weights(directory).items()}
 
 
 def adapter_scaling(path: Path) -> float:
@@ -108,7 +113,7 @@ def holds(buffer: Tensor, expected: Tensor | None) -> bool:
 def weights_problem(model: Any, path: str) -> str:
     """Return what is wrong with the whole weights in this worker; "" when they are those of `path`,
     a checkpoint directory."""
-    published = {layer_name(name): tensor for name, tensor in read_weights(Path(path)).items()}
+    published = by_layer(Path(path))
     tied = "lm_head.weight" not in published
     if tied:
         published["lm_head.weight"] = published["embed_tokens.weight"]
@@ -142,22 +147,30 @@ def held_parameters(model: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def own_share(module: Any, parts: Sequence[Tensor]) -> Tensor:
-    """Return what the worker's module holds of its parts' tensors: rows, or columns, by rank.
+    """Return what the worker's module holds of its parts' tensors, one below the other."""
+    return torch.cat([own_slice(module, i, part) for i, part in enumerate(parts)])
+
+
+def own_slice(module: Any, number: int, part: Tensor) -> Tensor:
+    """Return what the worker holds of a module's part `number`: rows, or columns, by rank.
 
     The kinds of vLLM's layers are told by what only they have."""
     if hasattr(module, "shard_indices"):  # embeddings and head
         rows = module.shard_indices
-        return parts[0][rows.org_vocab_start_index : rows.org_vocab_end_index]
+        return part[rows.org_vocab_start_index : rows.org_vocab_end_index]
     size, rank = getattr(module, "tp_size", 1), getattr(module, "tp_rank", 0)
     if size == 1:
-        return torch.cat(list(parts))
-    if hasattr(module, "input_is_parallel"):  # RowParallelLinear: columns, and all of the bias
-        return parts[0].chunk(size, 1)[rank] if parts[0].ndim == 2 else parts[0]
+        return part
+    if is_row_parallel(module):  # columns, and all of the bias
+        return part.chunk(size, 1)[rank] if part.ndim == 2 else part
     # with more ranks than key-value heads several ranks hold the same keys and values
-    copies = [1, *[getattr(module, "num_kv_head_replicas", 1)] * (len(parts) - 1)]
-    return torch.cat(
-        [part.chunk(size // n)[rank // n] for part, n in zip(parts, copies, strict=True)]
-    )
+    copies = getattr(module, "num_kv_head_replicas", 1) if number else 1
+    return part.chunk(size // copies)[rank // copies]
+
+
+def is_row_parallel(module: Any) -> bool:
+    """Say whether workers share a linear layer's inputs, not its outputs."""
+    return hasattr(module, "input_is_parallel")
 
 
 def weight_of(module: Any, like: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class Learner:
         self.updates = 0  # steps that changed the weights: the policy's version
         self.writer = BackgroundWriter()
         self.clear()
-        self.version = PolicyVersion(0, "merged", model_dir, self.probe_logprobs())
+        self.version = PolicyVersion(0, "checkpoint", model_dir, self.probe_logprobs())
 
     def clear(self) -> None:
         """Begin a new step. Its dropout is drawn anew, so that a resumed learner draws the same."""
@@ -227,16 +227,15 @@ class Learner:
         return tuple(self.policy.text_logprobs(self.probe).tolist())
 
     def publish(self) -> PolicyVersion:
-        """Write the current weights under weights_dir for the engines; keep the newest
+        """Write the current adapter under weights_dir for the engines; keep the newest
         max_staleness + 2 versions.
         """
-        kind = self.config.rollout.swap
         if self.weights_dir is None:
-            return PolicyVersion(self.updates, kind, "", self.probe_logprobs())
+            return PolicyVersion(self.updates, "adapter", "", self.probe_logprobs())
         path = self.weights_dir / f"v{self.updates:06d}"
         first = self.rank == 0
-        digest = publish(self.policy, self.sharded, self.config, self.model_dir, path, first)
-        return PolicyVersion(self.updates, kind, str(path), self.probe_logprobs(), digest)
+        digest = publish(self.policy, self.sharded, self.config, path, first)
+        return PolicyVersion(self.updates, "adapter", str(path), self.probe_logprobs(), digest)
 
     def save_merged(self, out_dir: str) -> str:
         """Write base + adapter as one Hugging Face checkpoint: the base of the next phase, or the

@@ -27,18 +27,16 @@ def publish(
     policy: Policy,
     sharded: ShardedModule,
     config: Config,
-    model_dir: str,
     path: Path,
     write: bool,
 ) -> str:
-    """Write the current weights as the new directory `path`, in the form of rollout.swap; keep the
-    newest max_staleness + 2 of its siblings. write: whether this is rank 0. Returns the digest of
-    what it wrote, "" on other ranks."""
-    if config.rollout.swap == "merged":
-        digest = policy_model.save_merged(policy, model_dir, str(path), sharded.gather, write)
-    else:
-        with directory_at_once(path) if write else nullcontext(path) as out:
-            digest = policy_model.save_adapter(policy, str(out), sharded.gather, write)
+    """Write the current adapter as the new directory `path`; keep the newest max_staleness + 2 of
+    its siblings. An adapter that engines merge is float32, so that they hold what an export gives;
+    one that they serve has the base's dtype, to which they round it. write: whether this is rank 0.
+    Returns the digest of what it wrote, "" on other ranks."""
+    dtype = torch.float32 if config.rollout.swap == "merged" else policy.network.dtype
+    with directory_at_once(path) if write else nullcontext(path) as out:
+        digest = policy_model.save_adapter(policy, str(out), dtype, sharded.gather, write)
     if write:
         keep = config.max_staleness + 2
         for old in outdated(sorted(path.parent.glob("v??????")), path, keep):

@@ -17,7 +17,7 @@ from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampli
 
 CHECK_S = 60.0  # for one short request; an engine that takes longer counts as hung
 STOP_S = 20.0
-# for a swap: waking, loading, the probe; merged weights wait for completions under way besides
+# for a swap: waking, loading, the probe; it may have to wait for completions under way besides
 SWAP_S = 400.0
 
 
@@ -44,9 +44,8 @@ class RemoteRollout:
 
     async def swap(self, version: PolicyVersion) -> float:
         """Load new weights; return the seconds it took."""
-        limit_s = SWAP_S + (self.timeout_s if version.kind == "merged" else 0.0)
-        work = self.actor.swap.remote(version)
-        seconds: float = await self.answer(work, f"swap to version {version.number}", limit_s)
+        work, what = self.actor.swap.remote(version), f"swap to version {version.number}"
+        seconds: float = await self.answer(work, what, SWAP_S + self.timeout_s)
         return seconds
 
     async def sleep(self) -> None:

@@ -8,13 +8,12 @@ of it, and remote_rollout.py has the driver's end of that actor."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from actors.engine_weights import SWAP_TIMEOUT_S, EngineWeights
 from actors.gpu_share import hide_others, turn
 from actors.vllm_engine import (
     mean_gap,
@@ -38,7 +37,6 @@ from geoagent_rl.policy.prompt import (
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, UserError
 
 BAN = -100.0  # logit bias: in float32 the banned tokens' share of the softmax is below 1e-30
-SWAP_TIMEOUT_S = 120.0
 TOGETHER_S = 0.02
 BROKEN = -1  # version number of an engine whose swap failed
 # Nats, on average over the probe's tokens: two engines' kernels, not two policies. Single tokens
@@ -59,12 +57,9 @@ class RolloutEngine:
         """
         self.config = config
         self.model = model
-        self.version = PolicyVersion(version, "merged", model)
-        self.base = model  # the checkpoint that adapters go on
+        self.version = PolicyVersion(version, "checkpoint", model)
+        self.weights = EngineWeights(config, model)
         self.engine: Any = None
-        self.adapter: Any = None  # vLLM's LoRARequest of the current version
-        self.loaded: list[Any] = []  # LoRARequests, oldest first
-        self.adapter_numbers = itertools.count(1)
         self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
         self.in_flight = 0
         self.asleep = False
@@ -91,6 +86,7 @@ class RolloutEngine:
         budget = image_budget(processor, self.config.policy.max_pixels)
         with turn(self.config.rollout.gpus_per_engine):
             self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
+        await self.weights.begin(self.engine)
         self.probe = await self.probe_logprobs()
         return time.monotonic() - begin
 
@@ -211,13 +207,13 @@ class RolloutEngine:
         """Return one completion of a prompt as a Rollout."""
         version = self.version.number
         request_id = f"{uid}/{index}/{params.seed}/{version}"
-        output = await self.run(engine_input, params, request_id, self.adapter)
+        output = await self.run(engine_input, params, request_id, self.weights.adapter)
         completion = output.outputs[0]
         if completion.finish_reason not in ("stop", "length"):
             raise InfraError(
                 f"prompt {uid}: vLLM ended completion {index} with {completion.finish_reason!r}"
             )
-        if self.version.number != version and self.version.kind == "merged":
+        if self.version.number != version and self.weights.replaces(self.version):
             raise InfraError(
                 f"prompt {uid}: the weights changed ({version} to {self.version.number}) under its completion"
             )
@@ -237,11 +233,11 @@ class RolloutEngine:
     async def swap(self, version: PolicyVersion) -> float:
         """Take the weights of `version`; return seconds. New prompts wait meanwhile.
 
-        Merged weights are reloaded in place once the completions in flight have ended; an adapter
-        goes beside those that are still in use (max_staleness + 2 are kept), so nothing waits for
-        it. A version that is there already is not loaded again. Either way a completion is the work
-        of one version. Raises InfraError when the engine cannot prove that it holds the new
-        weights; it then refuses further work."""
+        Weights change in place once the completions in flight have ended (rollout.swap=merged, and
+        whole checkpoints). An adapter that is served goes beside those that are still in use
+        (max_staleness + 2 are kept), so nothing waits for it. A version that is there already is
+        not loaded again. Either way a completion is the work of one version. Raises InfraError when
+        the engine cannot prove that it holds the new weights; it then refuses further work."""
         begin = time.monotonic()
         self.open.clear()
         try:
@@ -263,31 +259,10 @@ class RolloutEngine:
         """Load the weights of `version` unless they are there, and check every number of them."""
         if self.holds(version):
             return
-        if version.digest:
-            await asyncio.to_thread(check_published, version)
-        what = f"loading {version.path}"
-        if version.kind == "adapter":
-            await within(SWAP_TIMEOUT_S, what, self.load_adapter(version))
-            check = self.engine.collective_rpc(
-                "adapter_problem", args=(self.adapter.lora_int_id, version.path)
-            )
-        else:
+        if self.weights.replaces(version):
             limit_s = self.config.rollout.timeout_s  # what the completions have
             await within(limit_s, "waiting for completions before the swap", self.idle.wait())
-            self.adapter = None  # what was on the old weights
-            if version.number == 0 and version.path == self.base:
-                return
-            self.base = ""  # nothing whole, until it is
-            await within(SWAP_TIMEOUT_S, what, self.reload(version.path))
-            self.base = version.path
-            check = self.engine.collective_rpc("weights_problem", args=(version.path,))
-        what = f"comparing the engine's weights with {version.path}"
-        for problem in await within(SWAP_TIMEOUT_S, what, check):
-            if problem:
-                raise InfraError(
-                    f"after the swap to version {version.number} the engine does not hold its "
-                    f"weights: {problem}"
-                )
+        await self.weights.take(version)
 
     def holds(self, version: PolicyVersion) -> bool:
         """Whether `version` is what the engine works with: a skipped step, or the run's start.
@@ -305,33 +280,6 @@ class RolloutEngine:
         await within(SWAP_TIMEOUT_S, "waiting for completions before the sleep", self.idle.wait())
         await within(SWAP_TIMEOUT_S, "putting the engine to sleep", self.engine.sleep(level=1))
         self.asleep = True
-
-    async def reload(self, path: str) -> None:
-        """Nothing is in the engine (see `swap`), so it need not be paused. vLLM's reload clears the
-        worker's caches but not the scheduler's: without the resets the next repeated picture dies
-        with "Encoder cache miss", and cached prefixes would hold the old weights' keys and
-        values."""
-        await self.engine.collective_rpc("take_weights", args=(path,))
-        if not await self.engine.reset_prefix_cache():
-            raise InfraError(
-                "vLLM did not reset its prefix cache: a request is still in the engine"
-            )
-        await self.engine.reset_mm_cache()
-        await self.engine.reset_encoder_cache()
-
-    async def load_adapter(self, version: PolicyVersion) -> None:
-        """Load an adapter under a new name and id each time: vLLM would serve a known one from its
-        cache. Not the version's number: a run that goes back to a checkpoint comes to the same
-        number again."""
-        from vllm.lora.request import LoRARequest
-
-        number = next(self.adapter_numbers)
-        request = LoRARequest(f"policy-{version.number}-{number}", number, version.path)
-        await self.engine.add_lora(request)
-        self.adapter = request
-        self.loaded.append(request)
-        while len(self.loaded) > self.config.max_staleness + 2:
-            await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
 
     async def prove(self, version: PolicyVersion) -> None:
         """Raise unless the guard holds: the engine's log-probabilities of the probe equal the
@@ -365,7 +313,7 @@ class RolloutEngine:
         )
         name = f"probe/{time.monotonic_ns()}"
         prompt = {"prompt_token_ids": list(probe_ids(self.tokenizer))}
-        flat = (await self.run(prompt, params, name, self.adapter)).prompt_logprobs
+        flat = (await self.run(prompt, params, name, self.weights.adapter)).prompt_logprobs
         spans = zip(flat.start_indices, flat.end_indices, strict=True)
         return tuple(flat.logprobs[start] for start, end in spans if end > start)
 
@@ -401,14 +349,3 @@ class RolloutEngine:
         if self.engine is not None:
             self.engine.shutdown(timeout=5)
             self.engine = None
-
-
-def check_published(version: PolicyVersion) -> None:
-    """Raise InfraError unless the files of `version` are those that the learner wrote."""
-    from geoagent_rl.policy.digest import read_weights, weights_digest
-
-    if weights_digest(read_weights(Path(version.path))) != version.digest:
-        raise InfraError(
-            f"{version.path} does not hold the weights that the learner published as version "
-            f"{version.number}"
-        )

@@ -43,7 +43,7 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
         "seed": config.run.seed,
         "logprobs_mode": "processed_logprobs",
         "limit_mm_per_prompt": {"image": 1, "video": 0},
-        "worker_extension_cls": "actors.vllm_worker.WeightsFromDirectory",
+        "worker_extension_cls": "actors.vllm_worker.PublishedWeights",
         "mm_processor_kwargs": image_budget,
         "mm_processor_cache_gb": 0.5 if rollout.gpus_per_engine == 0 else 4,
     }

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+    from actors.merged_weights import MergedWeights
 
-class WeightsFromDirectory:
+
+class PublishedWeights:
     """Mixed into vLLM's worker class, in the process that holds the model."""
 
     if TYPE_CHECKING:  # what vLLM's worker class has
@@ -21,6 +23,8 @@ class WeightsFromDirectory:
         def get_model(self) -> nn.Module:
             """Return the model that runs here."""
             ...
+
+    merged_weights: MergedWeights  # from `keep_base` on
 
     def take_weights(self, path: str) -> None:
         """Reload all weights from a checkpoint directory, in place.
@@ -34,6 +38,20 @@ class WeightsFromDirectory:
         for layer in self.get_model().modules():
             if isinstance(layer, ParallelLMHead):
                 layer.quant_method.process_weights_after_loading(layer)
+
+    def keep_base(self, path: str) -> str:
+        """Keep the base that adapters are merged into; return what is wrong with it, "" when the
+        model holds the checkpoint `path` whole."""
+        from actors.merged_weights import MergedWeights
+
+        problem = self.weights_problem(path)
+        if not problem:
+            self.merged_weights = MergedWeights(self.get_model(), path)
+        return problem
+
+    def merge(self, path: str) -> str:
+        """See MergedWeights.merge."""
+        return self.merged_weights.merge(path)
 
     def weights_problem(self, path: str) -> str:
         """See bound_weights.weights_problem."""

@@ -140,7 +140,7 @@ class RestartedEngine:
         when it is back.
         """
         self.version = version
-        if version.kind == "merged":
+        if version.kind == "checkpoint":
             self._base = version
         if not self.up:
             return 0.0

@@ -134,13 +134,14 @@ class PolicyVersion:
     """Weights that an engine can take: number 0 is the start; `path` is a directory on storage all
     nodes see.
 
-    kind "merged": a full safetensors checkpoint to reload in place. kind "adapter": a PEFT adapter
-    directory. `probe_logprobs` are the learner's per-token log-probabilities of a fixed probe and
-    `digest` is that of the published tensors (policy/digest.py, "" for a checkpoint of others):
-    against both an engine proves that it really took the weights."""
+    kind "checkpoint": a whole one, to load in place. kind "adapter": a PEFT directory, which goes
+    on the checkpoint that was taken last. `probe_logprobs` are the learner's per-token
+    log-probabilities of a fixed probe and `digest` is that of the published tensors
+    (policy/digest.py, "" for a checkpoint of others): against both an engine proves that it really
+    took the weights."""
 
     number: int
-    kind: Literal["merged", "adapter"]
+    kind: Literal["checkpoint", "adapter"]
     path: str
     probe_logprobs: tuple[float, ...] = ()
     digest: str = ""

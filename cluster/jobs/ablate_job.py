@@ -136,7 +136,7 @@ class _Job:
             await reinforce(s, stack, run, start, self.train, self.held, resume)
         elif shared:
             for engine in stack.engines:
-                await engine.swap(PolicyVersion(0, "merged", start))
+                await engine.swap(PolicyVersion(0, "checkpoint", start))
         stage = "grpo" if row.grpo else row.start
         table = await measure(s.config, stack, run, stage, "heldout", self.held)
         write_report(path)
@@ -145,9 +145,8 @@ class _Job:
 
 
 def together(rows: Sequence[AblationRow], config: Config) -> list[list[AblationRow]]:
-    """Rows that can use the same engines one after the other: all where merged weights are reloaded
-    in place, so any checkpoint can follow any other. Adapters are numbered from 0 in every row, and
-    an engine would take the last row's for the next one's: each row gets engines of its own."""
+    """Rows that can use the same engines one after the other: all where adapters are merged into a
+    base that any other can follow. Where they are served, each row gets engines of its own."""
     return [list(rows)] if config.rollout.swap == "merged" else [[row] for row in rows]
 
 

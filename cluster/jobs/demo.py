@@ -90,7 +90,7 @@ async def demo(
 async def take(stack: Stack, model_dir: str) -> None:
     """Give the engines another starting checkpoint."""
     for engine in stack.engines:
-        await engine.swap(PolicyVersion(0, "merged", model_dir))
+        await engine.swap(PolicyVersion(0, "checkpoint", model_dir))
     stack.model_dir = model_dir
 
 

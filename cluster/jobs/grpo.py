@@ -86,8 +86,10 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
     config, stack, run = s.config, work.stack, work.run
     stage = grpo_phase(config)
     async with learner(s, work.model_dir, stage, life) as group, watched(s.run_id) as load:
+        if life or stack.model_dir != work.model_dir:  # the base, which adapters go on
+            await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         first, prompt = await restore(group, run, work) if resume else (0, 0)
-        if first or life or stack.model_dir != work.model_dir:
+        if first:
             with phase("giving the engines the learner's weights"):
                 await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         if config.reward.geocoder.prewarm:

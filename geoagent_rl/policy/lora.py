@@ -16,6 +16,12 @@ import torch
 from torch import Tensor, nn
 
 
+def merged_weight(base: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    """Return W + s B A [outputs, inputs]: added up in float32, rounded once to the dtype of W."""
+    whole = base.to(torch.float32, copy=True)
+    return whole.addmm_(b.float(), a.float(), alpha=scaling).to(base.dtype)
+
+
 def use_fast_adapters(layers: Sequence[Any]) -> int:
     """Replace PEFT's forward in all layers; return in how many the adapter is multiplied out.
     Dropout is of the adapter's input, so an adapter with dropout is never multiplied out."""

@@ -36,6 +36,7 @@ from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.policy.digest import weights_digest
 from geoagent_rl.policy.families import family_named, family_of
 from geoagent_rl.policy.families.family import Family
+from geoagent_rl.policy.lora import merged_weight
 from geoagent_rl.policy.rows import Mask
 from geoagent_rl.types import UserError
 
@@ -242,10 +243,9 @@ def merged_tensors(
             with gather(
                 [parameter, *(p for n, p in layer.named_parameters() if ".lora_" in f".{n}")]
             ):
-                whole = (
-                    parameter.detach().float() + layer.get_delta_weight("default").detach().float()
-                )
-                tensor = whole.to(parameter.dtype)
+                a, b = (m["default"].weight.detach() for m in (layer.lora_A, layer.lora_B))
+                scaling = layer.scaling["default"]
+                tensor = merged_weight(parameter.detach(), a, b, scaling)
         else:
             with gather([parameter]):
                 tensor = (
@@ -321,14 +321,14 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
 
 
 def save_adapter(
-    policy: Policy, out_dir: str, gather: Gather = everything_here, write: bool = True
+    policy: Policy,
+    out_dir: str,
+    dtype: torch.dtype = torch.float32,
+    gather: Gather = everything_here,
+    write: bool = True,
 ) -> str:
     """Write a PEFT adapter directory, the form that vLLM's LoRA requests take; return its digest,
-    "" where it wrote nothing.
-
-    The tensors have the base's dtype, to which engines round them.
-    """
-    dtype = policy.network.dtype
+    "" where it wrote nothing. dtype: of its tensors."""
     state = {name: t.to(dtype) for name, t in adapter_state(policy, gather).items()}
     if not write:
         return ""

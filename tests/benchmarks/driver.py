@@ -133,7 +133,7 @@ class FreeLearner:
 
     async def step(self):
         self.number += 1
-        return PolicyVersion(self.number, "merged", ""), {}
+        return PolicyVersion(self.number, "checkpoint", ""), {}
 
 
 def throughput(in_flight: int = 10_000, samples: int = 100_000) -> dict:

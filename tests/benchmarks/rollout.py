@@ -129,7 +129,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
     if not arguments.model:
         for number in range(5):
             swaps.append(
-                await engine.swap(PolicyVersion(number + 1, "merged", models[(number + 1) % 2]))
+                await engine.swap(PolicyVersion(number + 1, "checkpoint", models[(number + 1) % 2]))
             )
     await actor.stop.remote()
     middle = {

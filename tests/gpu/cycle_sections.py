@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import mean_gap
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
+from geoagent_rl.policy.model import adapter_state, load_policy
 from geoagent_rl.types import (
     Group,
     InfraError,
@@ -145,30 +145,26 @@ async def checks(bench: Bench) -> None:
     bench.results.record("checks", "first engine", agree=agree, itself=itself)
     await made.stop()
     bench.engine = None
-    for version in other_forms(bench):
-        await elsewhere(bench, version, kept)
+    for form in other_forms(bench):
+        await elsewhere(bench, form, kept)
 
 
-def other_forms(bench: Bench) -> list[PolicyVersion]:
-    """The newest version, where the first engine was not eager itself; and its other form."""
-    learner, path = bench.ready_learner(), str(bench.scratch / "other")
-    kind = "merged" if learner.version.kind == "adapter" else "adapter"
-    if kind == "merged":
-        learner.save_merged(path)
-    else:
-        save_adapter(learner.policy, path)
-    other = replace(learner.version, kind=kind, path=path)
-    return [learner.version, other] if bench.cuda and not bench.asked.eager else [other]
+def other_forms(bench: Bench) -> list[str]:
+    """How other engines take the newest version: as the first one, where that was not eager itself;
+    and the other way."""
+    first = bench.config.rollout.swap
+    other = "merged" if first == "adapter" else "adapter"
+    return [first, other] if bench.cuda and not bench.asked.eager else [other]
 
 
-async def elsewhere(bench: Bench, version: PolicyVersion, kept: list[Rollout]) -> None:
-    """A new, eager engine with `version`, compared with the completions `kept`."""
-    case, prompt, seed = f"eager, {version.kind}", bench.prompts[0], bench.asked.seed + 100
+async def elsewhere(bench: Bench, form: str, kept: list[Rollout]) -> None:
+    """A new, eager engine with the newest version, compared with the completions `kept`."""
+    case, prompt, seed = f"eager, {form}", bench.prompts[0], bench.asked.seed + 100
     row: dict[str, Any] = {}
     with bench.results.guard("checks", case):
-        made = await bench.started(version.kind, eager=True)
+        made = await bench.started(form, eager=True)
         try:
-            await swap(bench, made, version, row)
+            await swap(bench, made, bench.ready_learner().version, row)
             (found,) = await bench.generate(made, seed, [prompt], {})
             row |= compare(found, kept) | {"agree": bench.learner_gap(prompt, found)}
             bench.results.record("checks", case, **row)

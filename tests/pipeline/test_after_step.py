@@ -32,7 +32,7 @@ class Learner:
 
     async def step(self):
         self.number += 1
-        return PolicyVersion(self.number, "merged", ""), {}
+        return PolicyVersion(self.number, "checkpoint", ""), {}
 
     async def save(self, directory, notes, step):
         if step != self.number:
@@ -50,7 +50,7 @@ class Learner:
 
     async def load(self, directory):
         self.number = checkpoints.step_of(RunDir(directory).path)
-        return PolicyVersion(self.number, "merged", "")
+        return PolicyVersion(self.number, "checkpoint", "")
 
 
 class Scores:
@@ -107,7 +107,7 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False, scores=None):
         (scores or Scores)(rewards),
     )
     first, prompt = await restore(learner, run) if resume else (0, 0)
-    await engine.swap(PolicyVersion(first, "merged", ""))
+    await engine.swap(PolicyVersion(first, "checkpoint", ""))
     stack = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
     held = [Sample(f"p{i}", f"{i}.png", "Japan", "", "", 35.7, 139.7) for i in HELD]
     after = AfterStep(config, stack, run, learner, held, {}, Plot(), {}, first, prompt, *run.best())

@@ -98,7 +98,7 @@ async def train(config, engines, chance, risk):
         del record[first:]
         if life:
             await asyncio.gather(
-                *(e.swap(PolicyVersion(first, "merged", "nowhere")) for e in engines)
+                *(e.swap(PolicyVersion(first, "checkpoint", "nowhere")) for e in engines)
             )
 
         async def on_step(step, metrics, groups):
@@ -227,7 +227,7 @@ async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
         match="rollout engine 0 is lost after 2 restarts within an hour .rollout.max_restarts",
     ):
         if where == "swap":
-            await engine.swap(PolicyVersion(1, "merged", "nowhere"))
+            await engine.swap(PolicyVersion(1, "checkpoint", "nowhere"))
             await engine.ready()
         else:
             with mock.patch.object(driver, "ATTEMPTS", 1000):
@@ -269,7 +269,7 @@ async def test_a_new_life_takes_the_base_before_the_adapter():
         return MortalEngine(random.Random(0), 0.0)
 
     engine = RestartedEngine("engine 0", MortalEngine(random.Random(0), 0.0), start, 1)
-    base = PolicyVersion(0, "merged", "sft")
+    base = PolicyVersion(0, "checkpoint", "sft")
     await engine.swap(base)
     await engine.swap(dataclasses.replace(base, number=1, kind="adapter"))
     engine.engine.dead = True

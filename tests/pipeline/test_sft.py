@@ -20,7 +20,7 @@ class FakeLearner:
     async def step(self):
         self.batches.append(self.pending)
         self.pending = []
-        return PolicyVersion(len(self.batches), "merged", ""), {"loss": 1.0}
+        return PolicyVersion(len(self.batches), "checkpoint", ""), {"loss": 1.0}
 
 
 async def test_each_epoch_shows_everything_once_in_another_order():

@@ -176,7 +176,7 @@ async def test_a_prompt_that_does_not_fit_is_the_users_error(engine, prompts, mo
 
 async def test_after_a_swap_the_new_weights_answer_repeated_pictures(engine, models, prompts):
     before = await complete(engine, prompts[0])
-    seconds = await engine.swap(PolicyVersion(1, "merged", models[1], probe(models[1])))
+    seconds = await engine.swap(PolicyVersion(1, "checkpoint", models[1], probe(models[1])))
     after = await complete(engine, prompts[0])
     assert seconds < 5 and {r.version for r in after} == {1}
     assert [r.completion_ids for r in after] != [r.completion_ids for r in before]
@@ -188,14 +188,40 @@ async def test_completions_in_flight_end_before_the_weights_change(engine, model
     tasks = [asyncio.create_task(complete(engine, prompt, 8)) for prompt in prompts]
     while engine.in_flight < len(prompts):
         await asyncio.sleep(0)
-    await engine.swap(PolicyVersion(2, "merged", models[0], probe(models[0])))
+    await engine.swap(PolicyVersion(2, "checkpoint", models[0], probe(models[0])))
     assert {r.version for group in await asyncio.gather(*tasks) for r in group} == {1}
     assert {r.version for r in await complete(engine, prompts[0])} == {2}
 
 
+async def test_after_fifty_adapters_the_weights_are_the_base_and_the_fiftieth(
+    engine, models, prompts, tmp_path
+):
+    """To the last bit, as an export has them: each is merged into the untouched base."""
+    policy = load_policy(models[0], lora=(8, 16))
+    factors = [p for name, p in policy.named_parameters() if "lora_" in name]
+    for number in range(3, 53):
+        for i, factor in enumerate(factors):
+            seed = torch.Generator().manual_seed(100 * number + i)
+            torch.nn.init.normal_(factor, std=0.1, generator=seed)
+        path = tmp_path / str(number)
+        digest = save_adapter(policy, str(path))
+        await engine.swap(PolicyVersion(number, "adapter", str(path), digest=digest))
+    greedy = Sampling(1, 0, temperature=0)
+    merged = [[r async for r in engine.generate(prompt, greedy)] for prompt in prompts]
+
+    exported = str(tmp_path / "exported")
+    save_merged(policy, models[0], exported)
+    assert await engine.engine.collective_rpc("weights_problem", args=(exported,)) == [""]
+    await engine.swap(PolicyVersion(53, "checkpoint", exported))
+    whole = [[r async for r in engine.generate(prompt, greedy)] for prompt in prompts]
+    for a, b in zip(merged, whole, strict=True):
+        assert (a[0].completion_ids, a[0].logprobs) == (b[0].completion_ids, b[0].logprobs)
+    await engine.swap(PolicyVersion(54, "checkpoint", models[0]))
+
+
 async def test_an_engine_that_cannot_prove_its_weights_refuses_work(engine, models, prompts):
     with pytest.raises(InfraError, match="differ from the learner's"):
-        await engine.swap(PolicyVersion(3, "merged", models[0], probe(models[1])))
+        await engine.swap(PolicyVersion(55, "checkpoint", models[0], probe(models[1])))
     with pytest.raises(InfraError, match="failed to take the weights"):
         await complete(engine, prompts[0])
 

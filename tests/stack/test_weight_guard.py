@@ -39,11 +39,11 @@ def versions(model, dtype, tmp_path_factory) -> dict[str, PolicyVersion]:
     found = {}
     for number, scale in ((1, 0.05), (2, STEP)):
         move(policy, scale, number)
-        adapter, merged = str(folder / f"adapter{number}"), str(folder / f"merged{number}")
-        digest = save_adapter(policy, adapter)
+        adapter, whole = str(folder / f"adapter{number}"), str(folder / f"whole{number}")
+        digest = save_adapter(policy, adapter, policy.network.dtype)
         found[f"adapter {number}"] = PolicyVersion(number, "adapter", adapter, digest=digest)
-        digest = save_merged(policy, model, merged)
-        found[f"merged {number}"] = PolicyVersion(number, "merged", merged, digest=digest)
+        digest = save_merged(policy, model, whole)
+        found[f"checkpoint {number}"] = PolicyVersion(number, "checkpoint", whole, digest=digest)
     return found
 
 
@@ -74,17 +74,16 @@ async def engine(model, dtype):
         await engine.stop()
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged"])
+@pytest.mark.parametrize("kind", ["adapter", "checkpoint"])
 async def test_each_version_is_taken_once(engine, versions, kind, monkeypatch):
     for number in (1, 2):
         await engine.swap(versions[f"{kind} {number}"])
         assert engine.version.number == number
-    load = "load_adapter" if kind == "adapter" else "reload"
-    monkeypatch.setattr(engine, load, None)  # a skipped step: the version comes again
+    monkeypatch.setattr(engine.weights, "take", None)  # a skipped step: the version comes again
     await engine.swap(versions[f"{kind} 2"])
 
 
-@pytest.mark.parametrize("kind", ["adapter", "merged"])
+@pytest.mark.parametrize("kind", ["adapter", "checkpoint"])
 async def test_old_weights_under_a_new_number_are_refused(engine, versions, kind, tmp_path):
     """As from a file system that still shows the last version's file."""
     stale = shutil.copytree(versions[f"{kind} 1"].path, tmp_path / "stale")
@@ -109,13 +108,13 @@ async def test_half_an_adapter_is_refused(engine, versions, tmp_path):
 
 
 async def test_an_adapter_that_is_bound_by_half_is_refused(engine, versions, monkeypatch):
-    load = engine.load_adapter
+    load = engine.weights.load_adapter
 
     async def half(version):
         await load(version)
         await engine.engine.collective_rpc("forget_half_of_adapter")
 
-    monkeypatch.setattr(engine, "load_adapter", half)
+    monkeypatch.setattr(engine.weights, "load_adapter", half)
     with pytest.raises(InfraError, match=r"layers\.0\.\S+ does not hold the published adapter"):
         await engine.swap(versions["adapter 1"])
     monkeypatch.undo()
@@ -123,23 +122,26 @@ async def test_an_adapter_that_is_bound_by_half_is_refused(engine, versions, mon
 
 
 async def test_a_layer_that_keeps_its_old_weights_is_refused(engine, versions, monkeypatch):
-    await engine.swap(versions["merged 1"])
+    await engine.swap(versions["checkpoint 1"])
 
-    async def almost(path):
-        await engine.engine.collective_rpc("keep_one_old_layer", args=(path,))
+    workers = engine.weights.workers
 
-    monkeypatch.setattr(engine, "reload", almost)
+    async def almost(method, *args, what):
+        other = "keep_one_old_layer" if method == "take_weights" else method
+        return await workers(other, *args, what=what)
+
+    monkeypatch.setattr(engine.weights, "workers", almost)
     with pytest.raises(InfraError, match=r"layers\.1\.mlp\.down_proj does not hold the weight"):
-        await engine.swap(versions["merged 2"])
+        await engine.swap(versions["checkpoint 2"])
     monkeypatch.undo()
-    await engine.swap(versions["merged 2"])
+    await engine.swap(versions["checkpoint 2"])
 
 
 async def test_the_start_under_an_adapter_needs_no_loading(engine, model, versions, monkeypatch):
     """A run whose first step is skipped: the learner's version is still the start's."""
-    start = PolicyVersion(0, "merged", model)
+    start = PolicyVersion(0, "checkpoint", model)
     await engine.swap(start)
     await engine.swap(versions["adapter 1"])
-    monkeypatch.setattr(engine, "reload", None)
+    monkeypatch.setattr(engine.weights, "workers", None)
     await engine.swap(start)
-    assert engine.adapter is None and engine.version.number == 0
+    assert engine.weights.adapter is None and engine.version.number == 0

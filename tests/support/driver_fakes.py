@@ -100,4 +100,4 @@ class FakeLearner:
 
     async def step(self):
         self.number += 1
-        return PolicyVersion(self.number, "merged", "nowhere"), {"loss": 0.0}
+        return PolicyVersion(self.number, "checkpoint", "nowhere"), {"loss": 0.0}

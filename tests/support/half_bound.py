@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.vllm_worker import WeightsFromDirectory
+from actors.vllm_worker import PublishedWeights
 
 
-class HalfBound(WeightsFromDirectory):
+class HalfBound(PublishedWeights):
     def forget_half_of_adapter(self) -> None:
         """Every second LoRA layer loses its adapter."""
         for module in list(self.get_model().lora_manager.modules.values())[::2]:

@@ -56,4 +56,4 @@ async def test_a_swap_that_changed_nothing_is_refused():
 @pytest.mark.parametrize("answer", [LEARNERS[:-1], (float("nan"), *LEARNERS[1:])])
 async def test_what_is_no_answer_is_refused(answer):
     with pytest.raises(InfraError, match="by inf nats"):
-        await engine("float32", [answer]).prove(PolicyVersion(1, "merged", "v1", LEARNERS))
+        await engine("float32", [answer]).prove(PolicyVersion(1, "checkpoint", "v1", LEARNERS))
