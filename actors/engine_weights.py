@@ -12,6 +12,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from actors.node_files import files_here
 from actors.vllm_engine import within
 from geoagent_rl.config import Config
 from geoagent_rl.types import InfraError, PolicyVersion
@@ -47,19 +48,27 @@ class EngineWeights:
         weights."""
         when = f"after the swap to version {version.number}"
         if version.kind == "checkpoint":
+            await asyncio.to_thread(check_published, version, version.path)
             await self.take_checkpoint(version, when)
             return
-        await asyncio.to_thread(check_published, version)
-        what = f"loading {version.path}"
+        with files_here(version.files) as path:
+            await asyncio.to_thread(check_published, version, str(path))
+            await self.take_adapter(version.number, str(path), when)
+
+    async def take_adapter(self, number: int, path: str, when: str) -> None:
+        """Merge the adapter in `path` into the base, or load it beside those that are in use."""
         if self.config.rollout.swap == "merged":
             self.merged = True
-            problems = await self.workers("merge", version.path, what=what)
+            problems = await self.workers("merge", path, what=f"merging version {number}")
             await self.forget_prefixes()
         else:
-            await within(SWAP_TIMEOUT_S, what, self.load_adapter(version))
-            what = f"comparing the engine's weights with {version.path}"
-            number = self.adapter.lora_int_id
-            problems = await self.workers("adapter_problem", number, version.path, what=what)
+            await within(SWAP_TIMEOUT_S, f"loading version {number}", self.load(number, path))
+            problems = await self.workers(
+                "adapter_problem",
+                self.adapter.lora_int_id,
+                path,
+                what=f"comparing the engine's weights with version {number}",
+            )
         refuse(problems, when)
 
     async def take_checkpoint(self, version: PolicyVersion, when: str) -> None:
@@ -89,19 +98,20 @@ class EngineWeights:
         path = str(await asyncio.to_thread(checkpoint_dir, self.base))
         refuse(await self.workers("keep_base", path, what=f"keeping {path}"), when)
 
-    async def load_adapter(self, version: PolicyVersion) -> None:
+    async def load(self, version: int, path: str) -> None:
         """Load an adapter under a new name and id each time: vLLM would serve a known one from its
         cache. Not the version's number: a run that goes back to a checkpoint comes to the same
-        number again."""
+        number again. The oldest goes first: vLLM would look for one that it had no room for in
+        `path`, which is gone by then."""
         from vllm.lora.request import LoRARequest
 
+        while len(self.loaded) > self.config.max_staleness + 1:
+            await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
         number = next(self.numbers)
-        request = LoRARequest(f"policy-{version.number}-{number}", number, version.path)
+        request = LoRARequest(f"policy-{version}-{number}", number, path)
         await self.engine.add_lora(request)
         self.adapter = request
         self.loaded.append(request)
-        while len(self.loaded) > self.config.max_staleness + 2:
-            await self.engine.remove_lora(self.loaded.pop(0).lora_int_id)
 
     async def forget_prefixes(self) -> None:
         """Drop cached keys and values, which are the old weights'."""
@@ -122,12 +132,13 @@ def refuse(problems: list[str], when: str) -> None:
             raise InfraError(f"{when} the engine does not hold its weights: {problem}")
 
 
-def check_published(version: PolicyVersion) -> None:
-    """Raise InfraError unless the files of `version` are those that the learner wrote."""
+def check_published(version: PolicyVersion, path: str) -> None:
+    """Raise InfraError unless `path` holds what the learner published as `version`."""
     from geoagent_rl.policy.digest import read_weights, weights_digest
 
-    if version.digest and weights_digest(read_weights(Path(version.path))) != version.digest:
+    if version.digest and weights_digest(read_weights(Path(path))) != version.digest:
+        where = version.path or "the adapter that arrived"
         raise InfraError(
-            f"{version.path} does not hold the weights that the learner published as version "
+            f"{where} does not hold the weights that the learner published as version "
             f"{version.number}"
         )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
 from actors.passes import SUMS, Call, Passes
 from actors.pictures import Pictures
-from actors.publishing import load_state, publish, save_state
+from actors.publishing import Files, load_state, published, save_state
 from geoagent_rl.config import Config
 from geoagent_rl.config.grpo import truncates
 from geoagent_rl.grpo import loss as objective
@@ -53,7 +54,7 @@ class Learner:
         config: Config,
         model_dir: str,
         phase: Phase,
-        weights_dir: str | None = None,
+        store: Callable[[Files], Any] | None = None,
         rank: int = 0,
         world_size: int = 1,
         address: str = "",
@@ -61,13 +62,13 @@ class Learner:
         """model_dir: the base checkpoint, which is also the KL reference; a fresh adapter is put on
         it.
 
-        weights_dir: where `step` publishes policy versions, on storage the engines see (shared
-        memory on one node);
-        None: nowhere. address: "host:port" of rank 0, with several ranks."""
+        store: puts the files of a published adapter where engines can fetch them and returns what
+        stands for them; None: nothing is published. address: "host:port" of rank 0, with several
+        ranks."""
         c = config.learner
         self.config, self.model_dir, self.phase = config, model_dir, phase
         self.rank, self.world_size = rank, world_size
-        self.weights_dir = Path(weights_dir) if weights_dir else None
+        self.store = store
         limit = COLLECTIVE_SHARE * c.timeout_s
         start_distributed(rank, world_size, address, gpu=c.gpus_per_rank > 0, timeout_s=limit)
         self.processor = load_processor(model_dir)
@@ -227,15 +228,12 @@ class Learner:
         return tuple(self.policy.text_logprobs(self.probe).tolist())
 
     def publish(self) -> PolicyVersion:
-        """Write the current adapter under weights_dir for the engines; keep the newest
-        max_staleness + 2 versions.
-        """
-        if self.weights_dir is None:
-            return PolicyVersion(self.updates, "adapter", "", self.probe_logprobs())
-        path = self.weights_dir / f"v{self.updates:06d}"
-        first = self.rank == 0
-        digest = publish(self.policy, self.sharded, self.config, path, first)
-        return PolicyVersion(self.updates, "adapter", str(path), self.probe_logprobs(), digest)
+        """Return the current weights as a version that engines can take."""
+        version = PolicyVersion(self.updates, "adapter", probe_logprobs=self.probe_logprobs())
+        if self.store is None:
+            return version
+        files, digest = published(self.policy, self.sharded, self.config, self.rank == 0)
+        return replace(version, digest=digest, files=self.store(files) if files else None)
 
     def save_merged(self, out_dir: str) -> str:
         """Write base + adapter as one Hugging Face checkpoint: the base of the next phase, or the

@@ -62,13 +62,16 @@ class LearnerRank:
             s.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{s.getsockname()[1]}"
 
-    def start(self, *args: Any) -> PolicyVersion:
-        """args: those of Learner."""
+    def start(
+        self, config: Config, model_dir: str, phase: Phase, publishes: bool, *rank: Any
+    ) -> PolicyVersion:
+        """See Learner. publishes: into Ray's object store, from where engines fetch."""
         set_reproducible_products()
         from actors.learner import Learner
 
         with turn(self.gpus):
-            self.learner = Learner(*args)
+            store = ray.put if publishes else None
+            self.learner = Learner(config, model_dir, phase, store, *rank)
         return self.learner.version
 
     def call(self, method: str, *args: Any) -> Any:
@@ -94,7 +97,7 @@ class LearnerGroup:
         config: Config,
         model_dir: str,
         phase: Phase,
-        weights_dir: str | None,
+        publishes: bool,
         name: str,
         places: Sequence[Any] = (),
     ) -> LearnerGroup:
@@ -121,7 +124,7 @@ class LearnerGroup:
         group = cls(actors, c.timeout_s, groups_together(config))
         try:
             address = await group.answers("address", [actors[0].address.remote()])
-            args = (config, model_dir, phase, weights_dir)
+            args = (config, model_dir, phase, publishes)
             starts = [
                 a.start.remote(*args, rank, c.ranks, address) for rank, a in enumerate(actors)
             ]

@@ -6,50 +6,38 @@ deepspeed_engine and the run's directory; nothing of rewards or Ray."""
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from actors.deepspeed_engine import ShardedModule
 from geoagent_rl.config import Config
-from geoagent_rl.files import directory_at_once
 from geoagent_rl.policy import model as policy_model
+from geoagent_rl.policy.digest import weights_digest
 from geoagent_rl.policy.model import Policy
 from geoagent_rl.run.checkpoints import BackgroundWriter
 
+Files = dict[str, NDArray[np.uint8]]  # of a PEFT directory: name to bytes
 
-def publish(
-    policy: Policy,
-    sharded: ShardedModule,
-    config: Config,
-    path: Path,
-    write: bool,
-) -> str:
-    """Write the current adapter as the new directory `path`; keep the newest max_staleness + 2 of
-    its siblings. An adapter that engines merge is float32, so that they hold what an export gives;
-    one that they serve has the base's dtype, to which they round it. write: whether this is rank 0.
-    Returns the digest of what it wrote, "" on other ranks."""
+
+def published(
+    policy: Policy, sharded: ShardedModule, config: Config, write: bool
+) -> tuple[Files, str]:
+    """Return the files of the current adapter and the digest of its tensors; nothing where `write`
+    is False: on ranks that only take part in gathering.
+
+    An adapter that engines merge is float32, so that they hold what an export gives; one that they
+    serve has the base's dtype, to which they round it."""
     dtype = torch.float32 if config.rollout.swap == "merged" else policy.network.dtype
-    with directory_at_once(path) if write else nullcontext(path) as out:
-        digest = policy_model.save_adapter(policy, str(out), dtype, sharded.gather, write)
-    if write:
-        keep = config.max_staleness + 2
-        for old in outdated(sorted(path.parent.glob("v??????")), path, keep):
-            shutil.rmtree(old)
-    return digest
-
-
-def outdated(versions: Sequence[Path], newest: Path, keep: int) -> list[Path]:
-    """Return published versions, in order, that can go: all but `keep` up to `newest`, and later
-    ones: of a learner that died after it had come further than the checkpoint this one began
-    with."""
-    until = [version for version in versions if version <= newest]
-    return until[:-keep] + [version for version in versions if version > newest]
+    state = policy_model.adapter_state(policy, sharded.gather)
+    if not write:
+        return {}, ""
+    rounded = {name: tensor.to(dtype) for name, tensor in state.items()}
+    return policy_model.adapter_files(policy, rounded), weights_digest(rounded)
 
 
 def save_state(
@@ -70,7 +58,7 @@ def save_state(
     random = {"torch": torch.get_rng_state()}
 
     def files(out: Path) -> None:
-        policy_model.write_adapter(policy, adapter, out / "adapter")
+        policy_model.save_adapter(policy, adapter, out / "adapter")
         save_file(optimizer, out / "optimizer.safetensors")
         save_file(random, out / "rng.safetensors")
 

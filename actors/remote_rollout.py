@@ -7,11 +7,12 @@ May know Ray; nothing of vLLM."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ObjectLostError, RayError, RayTaskError
 
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling
 
@@ -43,8 +44,14 @@ class RemoteRollout:
                 ray.cancel(stream)
 
     async def swap(self, version: PolicyVersion) -> float:
-        """Load new weights; return the seconds it took."""
-        work, what = self.actor.swap.remote(version), f"swap to version {version.number}"
+        """Load new weights; return the seconds it took.
+
+        An adapter's files travel from Ray's object store to the engine's node, not through here."""
+        bare = dataclasses.replace(version, files=None)
+        work, what = (
+            self.actor.swap.remote(bare, version.files),
+            f"swap to version {version.number}",
+        )
         seconds: float = await self.answer(work, what, SWAP_S + self.timeout_s)
         return seconds
 
@@ -73,7 +80,10 @@ class RemoteRollout:
         except TimeoutError:
             raise InfraError(f"{what}: no answer from the rollout actor in {seconds:g} s") from None
         except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, Exception) else error from None
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            if not isinstance(cause, ObjectLostError):  # the learner that published it died
+                raise cause from None
+            raise InfraError(f"{what}: {' '.join(str(cause).split())[:300]}") from error
         except RayError as error:
             raise InfraError(
                 f"{what}: the rollout actor is gone: {' '.join(str(error).split())[:300]}"

@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from actors.engine_weights import SWAP_TIMEOUT_S, EngineWeights
@@ -61,6 +62,7 @@ class RolloutEngine:
         self.weights = EngineWeights(config, model)
         self.engine: Any = None
         self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
+        self.broken_by = 0  # the version whose swap failed
         self.in_flight = 0
         self.asleep = False
         self.idle = asyncio.Event()  # no request in the engine
@@ -119,7 +121,7 @@ class RolloutEngine:
             )
         if self.version.number == BROKEN:
             raise InfraError(
-                f"this engine failed to take the weights of {self.version.path}; start another one"
+                f"this engine failed to take the weights of version {self.broken_by}; start another one"
             )
         self.in_flight += 1
         self.idle.clear()
@@ -230,24 +232,26 @@ class RolloutEngine:
             spans={"submitted": submitted, "generated": time.monotonic()},
         )
 
-    async def swap(self, version: PolicyVersion) -> float:
+    async def swap(self, version: PolicyVersion, files: Any = None) -> float:
         """Take the weights of `version`; return seconds. New prompts wait meanwhile.
 
         Weights change in place once the completions in flight have ended (rollout.swap=merged, and
         whole checkpoints). An adapter that is served goes beside those that are still in use
         (max_staleness + 2 are kept), so nothing waits for it. A version that is there already is
         not loaded again. Either way a completion is the work of one version. Raises InfraError when
-        the engine cannot prove that it holds the new weights; it then refuses further work."""
+        the engine cannot prove that it holds the new weights; it then refuses further work. files:
+        those of the version, where it comes without them."""
         begin = time.monotonic()
         self.open.clear()
         try:
             if self.asleep:
                 await within(SWAP_TIMEOUT_S, "waking the engine", self.engine.wake_up())
                 self.asleep = False
-            await self.take(version)
+            await self.take(version if files is None else replace(version, files=files))
             await within(SWAP_TIMEOUT_S, "the probe after the swap", self.prove(version))
         except Exception as error:  # failure taxonomy: whatever went wrong, what is held is unknown
-            self.version = PolicyVersion(BROKEN, version.kind, version.path)
+            self.version = replace(version, number=BROKEN)
+            self.broken_by = version.number
             if isinstance(error, InfraError):
                 raise
             raise InfraError(f"the swap to version {version.number}: {one_line(error)}") from error
@@ -334,7 +338,7 @@ class RolloutEngine:
         if not self.open.is_set():
             return
         if self.version.number == BROKEN:
-            raise InfraError(f"this engine failed to take the weights of {self.version.path}")
+            raise InfraError(f"this engine failed to take the weights of version {self.broken_by}")
         self.in_flight += 1  # a swap waits for it
         self.idle.clear()
         try:

@@ -2,18 +2,16 @@
 driver's node dies this dies with it, and the run's next life clears up.
 
 Ray ends a lost driver's own actors, the embedded Redis and placement groups among them. Serve
-applications belong to Serve's controller and would stay, and so would the policy versions in shared
-memory. So a run that joins a cluster leaves a small detached actor on its node which waits for the
-driver's pulse to stop. May know Ray and Serve only."""
+applications belong to Serve's controller and would stay. So a run that joins a cluster leaves a
+small detached actor on its node which waits for the driver's pulse to stop. May know Ray and Serve
+only."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,8 +35,8 @@ class Pulse:
 class Janitor:
     """A detached actor that outlives the driver and clears up after it."""
 
-    def __init__(self, run_id: str, weights: str) -> None:
-        self.run_id, self.weights = run_id, weights
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
 
     async def watch(self, pulse: list[Any]) -> None:
         """pulse: the Pulse's handle, in a list so that Ray passes it on as it is."""
@@ -50,7 +48,6 @@ class Janitor:
             except RayError:
                 break
         await asyncio.to_thread(stop_applications, self.run_id)
-        await asyncio.to_thread(shutil.rmtree, Path(self.weights), ignore_errors=True)
         ray.actor.exit_actor()
 
 
@@ -62,7 +59,7 @@ def names_of(run_id: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def janitor(run_id: str, weights: Path) -> Iterator[None]:
+def janitor(run_id: str) -> Iterator[None]:
     """While in it, the loss of this process leaves nothing of run `run_id` behind."""
     for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
         with contextlib.suppress(ValueError):
@@ -77,7 +74,7 @@ def janitor(run_id: str, weights: Path) -> Iterator[None]:
         "namespace": NAMESPACE,
         "lifetime": "detached",
     }
-    actor: Any = ray.remote(Janitor).options(**detached, **free).remote(run_id, str(weights))
+    actor: Any = ray.remote(Janitor).options(**detached, **free).remote(run_id)
     actor.watch.remote([pulse])
     try:
         yield

@@ -11,10 +11,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +38,8 @@ from geoagent_rl.run.directory import run_id_of
 from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import InfraError, UserError
 
-SHARED_MEMORY = Path("/dev/shm")
+OBJECT_STORE = 256 * 2**20  # of a Ray of one's own, in bytes
+VERSIONS = 3  # published ones that it has room for besides: the new, the old, and a copy under way
 ENGINE_START_S = 300.0
 GPU_ENGINE_START_S = 1800.0  # tens of gigabytes from a network disk or the hub, compilation, graphs
 
@@ -52,7 +51,6 @@ class Session:
     config: Config
     run_id: str
     run_dir: Path
-    weights_dir: Path  # where policy versions are published
     place: Reservation
 
 
@@ -91,7 +89,7 @@ def sigterm_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def connect() -> None:
+def connect(config: Config) -> None:
     """Join the cluster of this job, or start Ray on this machine (its token:
     cluster/__init__.py).
     """
@@ -101,7 +99,7 @@ def connect() -> None:
         # parts wait for each other: more of them than cores may run
         "num_cpus": max(4, os.cpu_count() or 1),
         "include_dashboard": False,
-        "object_store_memory": 256 * 1024 * 1024,
+        "object_store_memory": OBJECT_STORE + VERSIONS * version_bytes(config),
     }
     with sigterm_kept():
         try:
@@ -118,35 +116,36 @@ def connect() -> None:
             ) from error
 
 
+def version_bytes(config: Config) -> int:
+    """Return the bytes of one published policy version; 0 for a model of a size not known here."""
+    policy = config.policy
+    try:
+        shape = architecture(policy.architecture or policy.model, "policy.model")
+    except UserError:
+        return 0
+    return 4 * shape.lora_parameters(policy.lora_rank)
+
+
 @contextlib.asynccontextmanager
 async def session(
     config: Config, run_dir: Path, only_learner: bool = False
 ) -> AsyncIterator[Session]:
-    """Connect to Ray for one run, which holds its directory's lock, and reserve its place; what it
-    has published is removed at the end, or by its next life if it is killed.
-    """
+    """Connect to Ray for one run, which holds its directory's lock, and reserve its place."""
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(ray.shutdown)
         with phase("joining the Ray cluster" if on_a_cluster() else "starting Ray"):
-            connect()
+            connect(config)
         run_id = run_id_of(run_dir)
         with phase("reserving CPUs and GPUs"):
             place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)
         warn_of_lonely_cache(config)
         await prefetch(hub_models(config, only_learner))
-        root = weights_root(
-            config, run_dir
-        )  # of the nodes that are there now: reserving may have waited for more
-        for left in root.glob(f"geoagent-{run_id}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        weights = Path(tempfile.mkdtemp(prefix=f"geoagent-{run_id}-", dir=root))
-        cleanup.callback(shutil.rmtree, weights, ignore_errors=True)
         if on_a_cluster():
-            cleanup.enter_context(janitor(run_id, weights))
+            cleanup.enter_context(janitor(run_id))
         else:
             cleanup.enter_context(noted(run_id, run_dir, ray.get_runtime_context().gcs_address))
-        yield Session(config, run_id, run_dir, weights, place)
+        yield Session(config, run_id, run_dir, place)
 
 
 @contextlib.asynccontextmanager
@@ -195,29 +194,6 @@ async def cancel_and_wait(work: asyncio.Future[Any]) -> None:
     """Cancel `work` and wait until it has ended; drop its result."""
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
-
-
-def weights_root(config: Config, run_dir: Path) -> Path:
-    """Return where policy versions are published: shared memory when this is the only node and has
-    room for them (containers often have 64 MB, and Ray's objects lie there too), else the run's
-    directory."""
-    if len(ray.nodes()) > 1 or not os.access(SHARED_MEMORY, os.W_OK):
-        return run_dir
-    try:
-        needed = (config.max_staleness + 3) * version_bytes(config)
-    except UserError:  # a model whose size is not known here
-        return run_dir
-    return SHARED_MEMORY if 2 * needed < shutil.disk_usage(SHARED_MEMORY).free else run_dir
-
-
-def version_bytes(config: Config) -> int:
-    """Return the bytes of one published policy version. UserError for a model of unknown size."""
-    policy = config.policy
-    shape = architecture(policy.architecture or policy.model, "policy.model")
-    merged = config.rollout.swap == "merged"
-    return (
-        shape.weight_bytes(policy.dtype) if merged else 4 * shape.lora_parameters(policy.lora_rank)
-    )
 
 
 def supervised_engine(s: Session, i: int, model_dir: str, first: RemoteRollout) -> RestartedEngine:
@@ -277,10 +253,12 @@ async def learner(
 
     life: how often this phase's learner has been started again; the dead one's actor names may
     still be taken."""
-    folder = str(s.weights_dir) if stage.kind == "grpo" else None
+    publishes = stage.kind == "grpo"
     name = f"learner-{stage.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     with phase(f"starting the learner for {stage.kind.upper()}"):
-        group = await LearnerGroup.start(s.config, model_dir, stage, folder, name, s.place.ranks)
+        group = await LearnerGroup.start(
+            s.config, model_dir, stage, publishes, name, s.place.ranks
+        )
     try:
         yield group
     finally:

@@ -131,20 +131,21 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """Weights that an engine can take: number 0 is the start; `path` is a directory on storage all
-    nodes see.
+    """Weights that an engine can take: number 0 is the start.
 
-    kind "checkpoint": a whole one, to load in place. kind "adapter": a PEFT directory, which goes
-    on the checkpoint that was taken last. `probe_logprobs` are the learner's per-token
-    log-probabilities of a fixed probe and `digest` is that of the published tensors
-    (policy/digest.py, "" for a checkpoint of others): against both an engine proves that it really
-    took the weights."""
+    kind "checkpoint": a whole one in `path`, to load in place. kind "adapter": one that goes on the
+    checkpoint that was taken last; `files` are those of its PEFT directory, name to bytes, or
+    between actors what stands for them (actors/remote_rollout.py). `probe_logprobs` are the
+    learner's per-token log-probabilities of a fixed probe and `digest` is that of the published
+    tensors (policy/digest.py, "" for a checkpoint of others): against both an engine proves that it
+    really took the weights."""
 
     number: int
     kind: Literal["checkpoint", "adapter"]
-    path: str
+    path: str = ""
     probe_logprobs: tuple[float, ...] = ()
     digest: str = ""
+    files: Any = field(default=None, compare=False, repr=False)
 
 
 class InfraError(Exception):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,11 +116,7 @@ class _Job:
         resume = bool(run.checkpoints())
         if not resume:
             run.truncate(0)
-        weights = s.weights_dir / row.name  # of its own: versions are numbered from 1 in every row
-        weights.mkdir(exist_ok=True)
-        s = dataclasses.replace(
-            s, config=config, run_id=run_id_of(path), run_dir=path, weights_dir=weights
-        )
+        s = dataclasses.replace(s, config=config, run_id=run_id_of(path), run_dir=path)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
         shared = (
             config.rollout.swap == "merged"
@@ -141,7 +136,6 @@ class _Job:
         table = await measure(s.config, stack, run, stage, "heldout", self.held)
         write_report(path)
         write_json(path / DONE, {"row": row.name, "seed": self.seed, "table": table})
-        shutil.rmtree(weights)
 
 
 def together(rows: Sequence[AblationRow], config: Config) -> list[list[AblationRow]]:

@@ -66,7 +66,9 @@ class RolloutConfig:
         0.7, "The share of GPU memory that the engine takes, or GiB of KV cache on a CPU."
     )
     swap: Literal["adapter", "merged"] = key(
-        "adapter", "New weights reach the engine as an adapter or merged into the model."
+        "adapter",
+        "How engines take a new adapter: beside the base, or merged into it, which costs nothing per "
+        "token and waits for the completions under way.",
     )
     timeout_s: Positive = key(600.0, "A group that takes longer counts as a failure.", "s")
     max_restarts: Natural = key(

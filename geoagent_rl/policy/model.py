@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import (
     LoraConfig,
     PeftModel,
@@ -25,7 +28,7 @@ from peft import (
 )
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
@@ -39,6 +42,8 @@ from geoagent_rl.policy.families.family import Family
 from geoagent_rl.policy.lora import merged_weight
 from geoagent_rl.policy.rows import Mask
 from geoagent_rl.types import UserError
+
+ADAPTER_CONFIG, ADAPTER_TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 Gather = Callable[[list[nn.Parameter]], contextlib.AbstractContextManager[Any]]
 
@@ -320,32 +325,28 @@ def adapter_state(policy: Policy, gather: Gather = everything_here) -> dict[str,
         }
 
 
-def save_adapter(
-    policy: Policy,
-    out_dir: str,
-    dtype: torch.dtype = torch.float32,
-    gather: Gather = everything_here,
-    write: bool = True,
-) -> str:
-    """Write a PEFT adapter directory, the form that vLLM's LoRA requests take; return its digest,
-    "" where it wrote nothing. dtype: of its tensors."""
-    state = {name: t.to(dtype) for name, t in adapter_state(policy, gather).items()}
-    if not write:
-        return ""
-    write_adapter(policy, state, Path(out_dir))
-    return weights_digest(state)
+def adapter_files(policy: Policy, state: Mapping[str, Tensor]) -> dict[str, NDArray[np.uint8]]:
+    """Return the files of a PEFT adapter directory, the form that vLLM takes too: name to bytes.
+
+    state: an `adapter_state` of the policy, in the dtype that the files are to have."""
+    adapters: Any = policy.model.peft_config
+    with tempfile.TemporaryDirectory() as folder:
+        adapters["default"].save_pretrained(folder)
+        config = Path(folder, ADAPTER_CONFIG).read_bytes()
+    tensors = save(dict(state), metadata={"format": "pt"})
+    found = {ADAPTER_CONFIG: config, ADAPTER_TENSORS: tensors}
+    return {name: np.frombuffer(data, np.uint8) for name, data in found.items()}
 
 
-def write_adapter(policy: Policy, state: dict[str, Tensor], out: Path) -> None:
+def save_adapter(policy: Policy, state: Mapping[str, Tensor], out: Path) -> None:
     """Write an `adapter_state` of the policy as a PEFT adapter directory."""
     out.mkdir(parents=True, exist_ok=True)
-    adapters: Any = policy.model.peft_config
-    adapters["default"].save_pretrained(out)
-    save_file(state, out / "adapter_model.safetensors", metadata={"format": "pt"})
+    for name, data in adapter_files(policy, state).items():
+        (out / name).write_bytes(data.data)
 
 
 def load_adapter(policy: Policy, adapter_dir: str, gather: Gather = everything_here) -> None:
     """Put a saved adapter into the policy's own, in place."""
-    state = load_file(Path(adapter_dir) / "adapter_model.safetensors")
+    state = load_file(Path(adapter_dir) / ADAPTER_TENSORS)
     with gather([p for n, p in policy.named_parameters() if ".lora_" in n]):
         set_peft_model_state_dict(policy.model, state)

@@ -93,7 +93,7 @@ async def throughput(rounds: int, folder: Path) -> dict:
     groups = groups_of(model, folder, 8, 8, 96)
     tokens = sum(len(s.rollout.completion_ids) for g in groups for s in g.samples)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    learner = await LearnerGroup.start(config, model, grpo_phase(config), None, "learner")
+    learner = await LearnerGroup.start(config, model, grpo_phase(config), False, "learner")
     bare = {kind: BareLoop(config, model, plain=kind == "plain") for kind in ("ours", "plain")}
     rates: dict[str, list[float]] = {
         "learner": [],

@@ -100,15 +100,9 @@ class Ours:
     """Engines and learner as actors, the driver in this process. The driver's scorer too."""
 
     def __init__(
-        self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...], folder: Path
+        self, config: Config, model: str, prompts: list[Prompt], ends: tuple[int, ...]
     ) -> None:
-        self.config, self.model, self.prompts, self.ends, self.folder = (
-            config,
-            model,
-            prompts,
-            ends,
-            folder,
-        )
+        self.config, self.model, self.prompts, self.ends = config, model, prompts, ends
 
     async def __aenter__(self) -> Ours:
         actor = ray.remote(RolloutEngine).options(num_cpus=1, max_concurrency=1000)
@@ -116,9 +110,7 @@ class Ours:
         await asyncio.gather(*(a.start.remote() for a in actors))
         self.engines = [Engine(a, self.ends) for a in actors]
         phase = grpo_phase(self.config)
-        self.learner = await LearnerGroup.start(
-            self.config, self.model, phase, str(self.folder), "learner"
-        )
+        self.learner = await LearnerGroup.start(self.config, self.model, phase, True, "learner")
         return self
 
     async def __aexit__(self, *_) -> None:
@@ -253,7 +245,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict:
         path = tiny_random.picture(folder / f"{i}.png", i, size)
         prompts.append(Prompt(str(i), path, Truth("", "", "", 0.0, 0.0)))
     theirs = {}
-    async with Ours(config, model, prompts, ends, folder / "weights") as ours:
+    async with Ours(config, model, prompts, ends) as ours:
         before = await ours.steps()
         print(json.dumps({"ours, first half": summary(before)}), file=sys.stderr)
         completions = arguments.groups * arguments.group

@@ -129,9 +129,8 @@ class Bench:
 
     def ready_learner(self) -> Learner:
         if self.learner is None:
-            begin, weights = time.monotonic(), str(self.scratch / "weights")
-            phase = grpo_phase(self.config)
-            self.learner = Learner(self.config, str(self.model), phase, weights)
+            begin, phase = time.monotonic(), grpo_phase(self.config)
+            self.learner = Learner(self.config, str(self.model), phase, lambda files: files)
             self.results.record("start", "learner", start_s=time.monotonic() - begin)
         return self.learner
 

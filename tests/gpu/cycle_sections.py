@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import mean_gap
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.policy.model import adapter_state, load_policy
+from geoagent_rl.policy.model import ADAPTER_TENSORS, adapter_state, load_policy
 from geoagent_rl.types import (
     Group,
     InfraError,
@@ -205,21 +203,19 @@ async def precision(bench: Bench) -> None:
 
 async def refused(bench: Bench) -> None:
     """Old or half weights under the newest version's name: the engine must refuse both."""
-    if bench.ready_learner().updates < 2:
-        await cycle(bench, 2)
+    if not bench.ready_learner().updates:
+        await cycle(bench, 1)
+    before = bench.ready_learner().version
+    await cycle(bench, 1)
     newest = bench.ready_learner().version
-    before = Path(newest.path).with_name(f"v{newest.number - 1:06d}")
-    stale, half = bench.scratch / "stale", bench.scratch / "half"
-    shutil.copytree(before, stale)
-    shutil.copytree(newest.path, half)
-    (file,) = half.glob("*.safetensors")
-    kept = {k: v for k, v in load_file(file).items() if ".layers.1." not in k}
-    save_file(kept, file, metadata={"format": "pt"})
-    for case, path in {"stale": stale, "half": half}.items():
+    tensors = load(newest.files[ADAPTER_TENSORS].tobytes())
+    kept = save({name: t for name, t in tensors.items() if ".layers.1." not in name})
+    half = {**newest.files, ADAPTER_TENSORS: kept}
+    for case, files in {"stale": before.files, "half": half}.items():
         made, said = await bench.ready_engine(), "taken"
         number = newest.number + 1  # another than it holds, so that it has to be loaded
         try:
-            await made.swap(replace(newest, number=number, path=str(path)))
+            await made.swap(replace(newest, number=number, files=files))
         except InfraError as error:
             said = str(error)
         bench.results.record("refused", case, refused=said != "taken", said=said[-120:])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from actors.deepspeed_engine import ShardedModule, start_distributed, stop_distributed
 from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens
-from geoagent_rl.policy.model import adapter_state, write_adapter
+from geoagent_rl.policy.model import adapter_state, save_adapter
 from tests.gpu.learner_load import Batches, Load
 from tests.gpu.measuring import Mark, repeats, silent
 from tests.gpu.results import GIB
@@ -108,7 +108,7 @@ def host(load: Load) -> None:
         def work(mark: Mark) -> None:
             adapter_state(policy)
             mark("to_host")
-            write_adapter(policy, state, Path(folder))
+            save_adapter(policy, state, Path(folder))
             mark("write")
 
         times = load.measure(work)

@@ -315,4 +315,3 @@ def test_a_lost_driver_leaves_nothing(here, beside):
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     until(lambda: state(here) == {"actors": [], "applications": [], "groups": []}, 60)
-    assert not Path(said["weights"]).exists()

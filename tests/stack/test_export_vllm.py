@@ -16,7 +16,7 @@ from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.generate import generate
-from geoagent_rl.policy.model import Policy, load_network, load_policy, save_adapter
+from geoagent_rl.policy.model import Policy, adapter_state, load_network, load_policy, save_adapter
 from geoagent_rl.policy.prompt import banned_ids, encode, load_processor
 from geoagent_rl.types import Prompt, Sampling, Truth
 from tests.support import tiny_random
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
         for name, p in policy.named_parameters():
             if "lora_B" in name:
                 p.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
-    save_adapter(policy, str(folder / "checkpoint" / "adapter"))
+    save_adapter(policy, adapter_state(policy), folder / "checkpoint" / "adapter")
     (folder / "checkpoint" / "state.json").write_text(
         json.dumps({"base": base, "dtype": "float32"})
     )

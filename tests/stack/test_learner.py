@@ -6,11 +6,11 @@ import asyncio
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+from actors.node_files import files_here
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
 from geoagent_rl.sft import Demonstration, cold_start, sft_steps
@@ -37,13 +37,13 @@ def process_group():
 
 
 @pytest.fixture
-def learners(place, tmp_path):
+def learners(place):
     """A function that makes one-rank learners in this process."""
     from actors.learner import Learner
 
-    def make(c: Config | None = None, phase=None, name: str = "weights") -> Learner:
+    def make(c: Config | None = None, phase=None) -> Learner:
         c = c or config()
-        return Learner(c, place[0], phase or grpo_phase(c), str(tmp_path / name))
+        return Learner(c, place[0], phase or grpo_phase(c), store=lambda files: files)
 
     return make
 
@@ -118,7 +118,7 @@ def test_gradient_checkpointing_changes_nothing(place, learners, stage):
     c = config(zero_stage=stage)
     expected = run(learners(c), place, 2)
     c.policy.gradient_checkpointing = True
-    learner = learners(c, name="checkpointing")
+    learner = learners(c)
     calls = count_calls(learner.policy.network.model.language_model.layers[0].mlp)
     for ours, theirs in zip(run(learner, place, 2), expected, strict=True):
         assert {n: ours[n] for n in ("loss", "kl", "grad_norm")} == pytest.approx(
@@ -147,7 +147,7 @@ def test_a_picture_is_looked_at_once_for_all_samples_and_passes(place, learners)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path, dropout):
+def test_resume_is_exact(place, learners, tmp_path, dropout):
     c = config()
     c.policy.lora_dropout = dropout
     learner = learners(c)
@@ -155,17 +155,16 @@ def test_resume_is_exact_and_versions_are_pruned(place, learners, tmp_path, drop
     learner.save(str(tmp_path / "checkpoint"))
     assert learner.save_problems(wait=True) == []
     rows = run(learner, place, 2)
-    resumed = learners(c, name="resumed")
+    resumed = learners(c)
     version = resumed.load(str(tmp_path / "checkpoint"))
-    assert version.number == 2 and Path(version.path).is_dir()
+    assert version.number == 2 and version.files
     again = run(resumed, place, 2)
     timeless = [
         {k: v for k, v in row.items() if not k.endswith("seconds")} for row in (*rows, *again)
     ]
     assert timeless[:2] == timeless[2:]
     assert resumed.version.probe_logprobs == learner.version.probe_logprobs
-    kept = sorted(p.name for p in (tmp_path / "weights").iterdir())
-    assert kept == ["v000003", "v000004"]  # max_staleness + 2
+    assert resumed.version == learner.version  # digests too
 
 
 @pytest.mark.parametrize(("stage", "dtype"), [(2, "float32"), (2, "bfloat16"), (3, "bfloat16")])
@@ -178,15 +177,15 @@ def test_resume_is_exact_when_sharded(place, learners, tmp_path, stage, dtype):
     learner.save(str(tmp_path / "checkpoint"))
     assert learner.save_problems(wait=True) == []
     run(learner, place, 1)
-    resumed = learners(c, name="resumed")
+    resumed = learners(c)
     resumed.load(str(tmp_path / "checkpoint"))
     run(resumed, place, 1)
     assert resumed.version.probe_logprobs == learner.version.probe_logprobs
 
 
-def test_published_weights_are_the_policy(place, learners):
-    """Merged checkpoints and adapters, loaded anew, give the learner's probe; merging leaves the
-    learner untouched.
+def test_published_weights_are_the_policy(place, learners, tmp_path):
+    """A published adapter and a merged checkpoint, loaded anew, give the learner's probe; merging
+    leaves the learner untouched.
     """
     from geoagent_rl.policy.model import load_adapter, load_policy
     from geoagent_rl.policy.prompt import load_processor, probe_ids
@@ -194,23 +193,15 @@ def test_published_weights_are_the_policy(place, learners):
     probe = probe_ids(load_processor(place[0]).tokenizer)
     learner = learners()
     run(learner, place, 1)
-    merged = load_policy(learner.version.path)
-    assert merged.text_logprobs(probe).tolist() == pytest.approx(
-        learner.version.probe_logprobs, abs=1e-5
-    )
+    learner.save_merged(str(tmp_path / "merged"))
     assert learner.probe_logprobs() == learner.version.probe_logprobs
-    load_processor(learner.version.path)
-
-    c = config()
-    c.rollout.swap = "adapter"
-    learner = learners(c, name="adapters")
-    run(learner, place, 1)
-    assert learner.version.kind == "adapter"
+    load_processor(str(tmp_path / "merged"))
     adapted = load_policy(place[0], lora=(8, 16), seed=99)
-    load_adapter(adapted, learner.version.path)
-    assert adapted.text_logprobs(probe).tolist() == pytest.approx(
-        learner.version.probe_logprobs, abs=1e-6
-    )
+    with files_here(learner.version.files) as folder:
+        load_adapter(adapted, str(folder))
+    for policy in (load_policy(str(tmp_path / "merged")), adapted):
+        found = policy.text_logprobs(probe).tolist()
+        assert found == pytest.approx(learner.version.probe_logprobs, abs=1e-5)
 
 
 @pytest.mark.parametrize("stage", [0, 2, 3])
@@ -218,7 +209,7 @@ def test_steps_that_cannot_count_change_nothing(place, learners, stage):
     """Not-a-number losses, infinite gradients, spikes and empty steps are skipped and counted; then
     all goes on as if they had not been."""
     c = config(zero_stage=stage, skip_grad_norm=100.0)
-    learner, control = learners(c), learners(c, name="control")
+    learner, control = learners(c), learners(c)
     for one in (learner, control):
         run(one, place, 1)
     before = learner.version
@@ -352,9 +343,7 @@ async def test_two_ranks_equal_one(place, ray_local, learners, tmp_path):
     alone = learners(config(loss="bnpo"))
     expected = run(alone, place, 2, unscorable=0)
     c = config(ranks=2, cpus_per_rank=0.5, micro_batch_tokens=250, loss="bnpo")
-    ranks = await LearnerGroup.start(
-        c, place[0], grpo_phase(c), str(tmp_path / "two"), "learner-test"
-    )
+    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), True, "learner-test")
     try:
         version = ranks.version
         for row in expected:

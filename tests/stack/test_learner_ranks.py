@@ -60,9 +60,7 @@ def test_ranks_stages_splits_and_orders_give_the_same_steps(outcomes, world, cas
 
 async def test_a_rank_that_dies_in_a_step_ends_it_at_once_and_is_named(place, ray_local, tmp_path):
     c = config(ranks=2, cpus_per_rank=0.5)
-    ranks = await LearnerGroup.start(
-        c, place[0], grpo_phase(c), str(tmp_path / "weights"), "dying-learner"
-    )
+    ranks = await LearnerGroup.start(c, place[0], grpo_phase(c), True, "dying-learner")
     pid = await asyncio.wrap_future(
         ranks.actors[1].__ray_call__.remote(lambda _: os.getpid()).future()
     )

@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ import pytest_asyncio
 import torch
 from PIL import Image
 
+from actors.publishing import published
 from actors.remote_rollout import RemoteRollout
 from actors.rollout import RolloutEngine
 from actors.vllm_engine import judge_engine_args, rollout_engine_args
@@ -23,7 +25,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.plan.estimate import make_plan
-from geoagent_rl.policy.model import load_network, load_policy, save_adapter, save_merged
+from geoagent_rl.policy.model import everything_here, load_network, load_policy, save_merged
 from geoagent_rl.policy.prompt import banned_ids, encode, load_processor, probe_ids
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, Truth, UserError
 from tests.support import tiny_random
@@ -31,6 +33,7 @@ from tests.support.paths import CONFIGS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 NOWHERE = Truth("", "", "", 0.0, 0.0)
+UNSHARDED = SimpleNamespace(gather=everything_here)
 
 
 def settings(swap: str = "merged") -> Config:
@@ -203,9 +206,8 @@ async def test_after_fifty_adapters_the_weights_are_the_base_and_the_fiftieth(
         for i, factor in enumerate(factors):
             seed = torch.Generator().manual_seed(100 * number + i)
             torch.nn.init.normal_(factor, std=0.1, generator=seed)
-        path = tmp_path / str(number)
-        digest = save_adapter(policy, str(path))
-        await engine.swap(PolicyVersion(number, "adapter", str(path), digest=digest))
+        files, digest = published(policy, UNSHARDED, engine.config, write=True)
+        await engine.swap(PolicyVersion(number, "adapter", digest=digest, files=files))
     greedy = Sampling(1, 0, temperature=0)
     merged = [[r async for r in engine.generate(prompt, greedy)] for prompt in prompts]
 
@@ -234,15 +236,15 @@ async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
     for name, parameter in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
-    save_adapter(policy, str(tmp_path / "adapter"))
+    files, digest = published(policy, UNSHARDED, config, write=True)
     save_merged(policy, models[0], str(tmp_path / "merged"))
     actor = ray_local.remote(RolloutEngine).options(num_cpus=1).remote(config, models[0])
     await actor.start.remote()
     engine = RemoteRollout(actor, 120)
     assert {r.version for r in await complete(engine, prompts[0])} == {0}
-    await engine.swap(
-        PolicyVersion(1, "adapter", str(tmp_path / "adapter"), probe(str(tmp_path / "merged")))
-    )
+    learners = probe(str(tmp_path / "merged"))
+    reference = ray_local.put(files)  # as a learner's rank does
+    await engine.swap(PolicyVersion(1, "adapter", "", learners, digest, reference))
     rollout = (await complete(engine, prompts[0]))[0]
     expected = replay(str(tmp_path / "merged"), rollout, prompts[0].image, 0.7)
     assert rollout.version == 1 and torch.allclose(

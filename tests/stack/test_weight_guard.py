@@ -4,21 +4,30 @@ One engine with adapters, whose base can be reloaded too, on a random tiny Qwen2
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from actors import rollout
+from actors.publishing import published
 from actors.rollout import RolloutEngine
 from geoagent_rl.config import Config
-from geoagent_rl.policy.model import Policy, load_policy, save_adapter, save_merged
+from geoagent_rl.policy.model import (
+    ADAPTER_TENSORS,
+    Policy,
+    everything_here,
+    load_policy,
+    save_merged,
+)
 from geoagent_rl.types import InfraError, PolicyVersion
 from tests.support import tiny_random
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+UNSHARDED = SimpleNamespace(gather=everything_here)
 STEP = 2e-3  # of the adapter's weights: about what a small step of the learner changes
 
 
@@ -39,12 +48,20 @@ def versions(model, dtype, tmp_path_factory) -> dict[str, PolicyVersion]:
     found = {}
     for number, scale in ((1, 0.05), (2, STEP)):
         move(policy, scale, number)
-        adapter, whole = str(folder / f"adapter{number}"), str(folder / f"whole{number}")
-        digest = save_adapter(policy, adapter, policy.network.dtype)
-        found[f"adapter {number}"] = PolicyVersion(number, "adapter", adapter, digest=digest)
+        whole = str(folder / f"whole{number}")
+        files, digest = published(policy, UNSHARDED, config_of(dtype), write=True)
+        found[f"adapter {number}"] = PolicyVersion(number, "adapter", digest=digest, files=files)
         digest = save_merged(policy, model, whole)
         found[f"checkpoint {number}"] = PolicyVersion(number, "checkpoint", whole, digest=digest)
     return found
+
+
+def config_of(dtype: str) -> Config:
+    config = Config()
+    config.policy.max_pixels, config.policy.lora_rank, config.policy.dtype = 84 * 84, 8, dtype
+    config.rollout.swap, config.rollout.max_tokens = "adapter", 24
+    config.rollout.max_model_len, config.rollout.memory, config.rollout.timeout_s = 512, 0.1, 120
+    return config
 
 
 def move(policy: Policy, scale: float, seed: int) -> None:
@@ -57,10 +74,7 @@ def move(policy: Policy, scale: float, seed: int) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(model, dtype):
-    config = Config()
-    config.policy.max_pixels, config.policy.lora_rank, config.policy.dtype = 84 * 84, 8, dtype
-    config.rollout.swap, config.rollout.max_tokens = "adapter", 24
-    config.rollout.max_model_len, config.rollout.memory, config.rollout.timeout_s = 512, 0.1, 120
+    config = config_of(dtype)
     arguments = rollout.rollout_engine_args
 
     def half_bound(*given):
@@ -84,37 +98,34 @@ async def test_each_version_is_taken_once(engine, versions, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["adapter", "checkpoint"])
-async def test_old_weights_under_a_new_number_are_refused(engine, versions, kind, tmp_path):
+async def test_old_weights_under_a_new_number_are_refused(engine, versions, kind):
     """As from a file system that still shows the last version's file."""
-    stale = shutil.copytree(versions[f"{kind} 1"].path, tmp_path / "stale")
-    version = PolicyVersion(2, kind, str(stale), digest=versions[f"{kind} 2"].digest)
+    old, new = versions[f"{kind} 1"], versions[f"{kind} 2"]
     with pytest.raises(InfraError, match="not hold the weights that the learner published"):
-        await engine.swap(version)
+        await engine.swap(replace(new, path=old.path, files=old.files))
     with pytest.raises(InfraError, match="failed to take the weights"):
         await engine.check()
-    await engine.swap(versions[f"{kind} 2"])
+    await engine.swap(new)
 
 
-async def test_half_an_adapter_is_refused(engine, versions, tmp_path):
+async def test_half_an_adapter_is_refused(engine, versions):
     """vLLM itself takes a file that lacks layers without a word."""
-    half = shutil.copytree(versions["adapter 2"].path, tmp_path / "half")
-    file = half / "adapter_model.safetensors"
-    save_file({k: v for k, v in load_file(file).items() if ".layers.1." not in k}, file)
+    new = versions["adapter 2"]
+    tensors = load(new.files[ADAPTER_TENSORS].tobytes())
+    half = save({k: v for k, v in tensors.items() if ".layers.1." not in k})
     with pytest.raises(InfraError, match="not hold the weights that the learner published"):
-        await engine.swap(
-            PolicyVersion(2, "adapter", str(half), digest=versions["adapter 2"].digest)
-        )
-    await engine.swap(versions["adapter 2"])
+        await engine.swap(replace(new, files={**new.files, ADAPTER_TENSORS: half}))
+    await engine.swap(new)
 
 
 async def test_an_adapter_that_is_bound_by_half_is_refused(engine, versions, monkeypatch):
-    load = engine.weights.load_adapter
+    load = engine.weights.load
 
-    async def half(version):
-        await load(version)
+    async def half(number, path):
+        await load(number, path)
         await engine.engine.collective_rpc("forget_half_of_adapter")
 
-    monkeypatch.setattr(engine.weights, "load_adapter", half)
+    monkeypatch.setattr(engine.weights, "load", half)
     with pytest.raises(InfraError, match=r"layers\.0\.\S+ does not hold the published adapter"):
         await engine.swap(versions["adapter 1"])
     monkeypatch.undo()

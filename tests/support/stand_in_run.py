@@ -134,7 +134,6 @@ async def main(folder, words):
             say(
                 {
                     "run_id": s.run_id,
-                    "weights": str(s.weights_dir),
                     **await layout(stack, group, services),
                 }
             )

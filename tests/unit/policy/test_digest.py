@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from geoagent_rl.policy.digest import read_weights, weights_digest
-from geoagent_rl.policy.model import load_policy, save_adapter, save_merged
+from geoagent_rl.policy.model import load_policy, save_merged
 from tests.support import tiny_random
 
 
@@ -43,7 +43,5 @@ def test_a_publication_says_the_digest_of_its_files(dtype, tmp_path):
     """Else every engine would refuse every version."""
     model = tiny_random.build(tmp_path / "model")
     policy = load_policy(model, dtype, lora=(4, 8))
-    said = save_adapter(policy, str(tmp_path / "adapter"))
-    assert said == weights_digest(read_weights(tmp_path / "adapter"))
     said = save_merged(policy, model, str(tmp_path / "merged"))
     assert said == weights_digest(read_weights(tmp_path / "merged"))

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cluster.cli.local import app
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.export import export, find_checkpoint
-from geoagent_rl.policy.model import load_policy, save_adapter, save_merged
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter, save_merged
 from geoagent_rl.policy.prompt import encode, load_processor
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
@@ -33,7 +33,7 @@ def place(tmp_path_factory):
             if "lora_B" in name:
                 p.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
     checkpoint = directory / "run" / "checkpoints" / "step-000003"
-    save_adapter(policy, str(checkpoint / "adapter"))
+    save_adapter(policy, adapter_state(policy), checkpoint / "adapter")
     (checkpoint / "state.json").write_text(json.dumps({"base": base, "dtype": "float32"}))
     (checkpoint.parent / "step-000004.part").mkdir()  # torn
     return base, policy, directory / "run"

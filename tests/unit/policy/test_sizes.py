@@ -10,7 +10,7 @@ from safetensors import safe_open
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from geoagent_rl.policy import sizes
-from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
 from geoagent_rl.rewards.judge_models import TINY
 from geoagent_rl.tiny.policy import Recipe, model_config
 from geoagent_rl.types import UserError
@@ -51,7 +51,7 @@ def test_a_checkpoint_is_counted_as_transformers_and_peft_count_it(tmp_path):
     lora = sum(p.numel() for n, p in policy.named_parameters() if p.requires_grad)
     assert shape.lora_parameters(8) == lora
     assert shape.parameters == sum(p.numel() for p in policy.parameters()) - lora
-    save_adapter(policy, tmp_path / "adapter")
+    save_adapter(policy, adapter_state(policy), tmp_path / "adapter")
     file = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert shape.lora_parameters(8) * 4 == pytest.approx(
         file, rel=0.2

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from cluster.cli.local import app
 from geoagent_rl.network import listen
 from geoagent_rl.policy.export import export
-from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
 from geoagent_rl.prediction import server as predict_server
 from geoagent_rl.prediction.folder import check_out, finished, predict_folder
 from geoagent_rl.prediction.locator import Locator, show_prediction
@@ -147,7 +147,7 @@ def test_a_checkpoints_adapter_its_run_and_the_exported_model_answer_alike(check
             if "lora_B" in name:
                 weights.normal_(0, 0.2, generator=torch.Generator().manual_seed(len(name)))
     step = tmp_path / "run" / "checkpoints" / "step-000003"
-    save_adapter(policy, str(step / "adapter"))
+    save_adapter(policy, adapter_state(policy), step / "adapter")
     (step / "state.json").write_text(json.dumps({"base": checkpoint, "dtype": "float32"}))
     export(tmp_path / "run", tmp_path / "exported")
     picture = Image.open(tiny_random.picture(tmp_path / "a.png", 1)).convert("RGB")
