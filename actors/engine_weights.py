@@ -41,21 +41,20 @@ class EngineWeights:
         """Get ready for versions; `engine` has the checkpoint of the start."""
         self.engine = engine
         if self.config.rollout.swap == "merged":
-            await self.keep_base("as it started")
+            await self.keep_base()
 
     async def take(self, version: PolicyVersion) -> None:
         """Load `version` and check every number of it. Nothing may be under way where it `replaces`
         weights."""
-        when = f"after the swap to version {version.number}"
         if version.kind == "checkpoint":
             await asyncio.to_thread(check_published, version, version.path)
-            await self.take_checkpoint(version, when)
+            await self.take_checkpoint(version)
             return
         with files_here(version.files) as path:
             await asyncio.to_thread(check_published, version, str(path))
-            await self.take_adapter(version.number, str(path), when)
+            await self.take_adapter(version.number, str(path))
 
-    async def take_adapter(self, number: int, path: str, when: str) -> None:
+    async def take_adapter(self, number: int, path: str) -> None:
         """Merge the adapter in `path` into the base, or load it beside those that are in use."""
         if self.config.rollout.swap == "merged":
             self.merged = True
@@ -69,9 +68,9 @@ class EngineWeights:
                 path,
                 what=f"comparing the engine's weights with version {number}",
             )
-        refuse(problems, when)
+        refuse(problems, f"version {number}")
 
-    async def take_checkpoint(self, version: PolicyVersion, when: str) -> None:
+    async def take_checkpoint(self, version: PolicyVersion) -> None:
         """Reload all weights in place, unless they are there: the start under an adapter."""
         self.adapter = None  # what was on the old weights
         if version.number == 0 and version.path == self.base and not self.merged:
@@ -85,18 +84,18 @@ class EngineWeights:
         await self.engine.reset_encoder_cache()
         self.base, self.merged = version.path, False
         if self.config.rollout.swap == "merged":
-            await self.keep_base(when)
+            await self.keep_base()
         else:
             what = f"comparing the engine's weights with {version.path}"
-            refuse(await self.workers("weights_problem", version.path, what=what), when)
+            refuse(await self.workers("weights_problem", version.path, what=what), version.path)
 
-    async def keep_base(self, when: str) -> None:
+    async def keep_base(self) -> None:
         """Let each worker keep its share of the base, which adapters are merged into, after it has
         proved that it holds it."""
         from geoagent_rl.policy.model import checkpoint_dir
 
         path = str(await asyncio.to_thread(checkpoint_dir, self.base))
-        refuse(await self.workers("keep_base", path, what=f"keeping {path}"), when)
+        refuse(await self.workers("keep_base", path, what=f"keeping {path}"), path)
 
     async def load(self, version: int, path: str) -> None:
         """Load an adapter under a new name and id each time: vLLM would serve a known one from its
@@ -125,11 +124,11 @@ class EngineWeights:
         return await within(SWAP_TIMEOUT_S, what, self.engine.collective_rpc(method, args=args))
 
 
-def refuse(problems: list[str], when: str) -> None:
-    """Raise InfraError for the first problem that a worker has found."""
+def refuse(problems: list[str], version: str) -> None:
+    """Raise InfraError for the first problem that a worker has found with its weights."""
     for problem in problems:
         if problem:
-            raise InfraError(f"{when} the engine does not hold its weights: {problem}")
+            raise InfraError(f"the engine does not hold the weights of {version}: {problem}")
 
 
 def check_published(version: PolicyVersion, path: str) -> None:
