@@ -88,6 +88,7 @@ class LearnerGroup:
     def __init__(self, actors: list[Any], timeout_s: float, together: int = 1) -> None:
         self.actors, self.timeout_s, self.together = actors, timeout_s, together
         self.waiting: list[TrainGroup] = []
+        self.turn = asyncio.Lock()  # to submit: calls reach all ranks in the order of the callers
         self.latest: asyncio.Event | None = None  # set when the latest call has ended
         self.version: PolicyVersion  # of the start; later ones come from `step` and `load`
 
@@ -144,8 +145,13 @@ class LearnerGroup:
     async def learn_waiting(self) -> None:
         """Hand over what is kept; ready when all ranks have learnt from it."""
         groups, self.waiting = self.waiting, []
-        if groups:  # one copy in the object store, which every rank reads
-            await self.everywhere("accumulate_groups", ray.put(groups))
+        if not groups:
+            return
+        async with self.turn:
+            stored = ray.put(groups)  # one copy, which every rank reads
+            await asyncio.sleep(0)  # the event loop's others come between the two long pieces
+            refs = self.submit("accumulate_groups", stored)
+        await self.in_turn("accumulate_groups", refs)
 
     async def accumulate_sft(self, demonstrations: Sequence[Demonstration]) -> None:
         """See Learner.accumulate_sft."""
@@ -193,9 +199,18 @@ class LearnerGroup:
             ray.kill(actor)
 
     async def everywhere(self, method: str, *args: Any) -> Any:
-        """Submit the call to all ranks without waiting in between, so that concurrent callers
-        cannot interleave. Its time limit begins when the call before it has ended."""
-        refs = [actor.call.remote(method, *args) for actor in self.actors]
+        """Submit the call to all ranks; return rank 0's answer once all have answered."""
+        async with self.turn:
+            refs = self.submit(method, *args)
+        return await self.in_turn(method, refs)
+
+    def submit(self, method: str, *args: Any) -> list[Any]:
+        """Submit a call to all ranks, without waiting in between: none gets what another lacks."""
+        return [actor.call.remote(method, *args) for actor in self.actors]
+
+    async def in_turn(self, method: str, refs: Sequence[Any]) -> Any:
+        """Return rank 0's answer once all ranks have answered. The time limit begins when the call
+        before has ended."""
         before, ended = self.latest, asyncio.Event()
         self.latest = ended
         try:

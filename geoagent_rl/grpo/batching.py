@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,32 @@ def blocks_of(samples: Sequence[TrainSample], layout: Layout) -> list[list[Train
         number = -(-sum(len(s.completion_ids) for s in group) // room)
         while (found := spread(ordered, min(number, len(group)), room)) is None:
             number += 1
+        if layout.packed:  # else rows of one length matter more than what rounding adds
+            exchange(found, room, layout)
         blocks += found
     return blocks
+
+
+def exchange(blocks: list[list[TrainSample]], room: int, layout: Layout) -> None:
+    """Exchange completions between blocks of one prompt where their rounded lengths shrink: of each
+    pair of blocks the two whose exchange saves most."""
+    prompt = len(blocks[0][0].prompt_ids)
+    used = [block_length(block) - prompt for block in blocks]
+
+    def cost(tokens: int) -> int:
+        return layout.rounded(prompt + tokens) if tokens <= room else 2 * layout.budget
+
+    for (i, one), (j, two) in combinations(enumerate(blocks), 2):
+        best, now = None, cost(used[i]) + cost(used[j])
+        for (m, a), (n, b) in product(enumerate(one), enumerate(two)):
+            more = len(b.completion_ids) - len(a.completion_ids)
+            then = cost(used[i] + more) + cost(used[j] - more)
+            if then < now:
+                best, now = (m, n, more), then
+        if best is not None:
+            m, n, more = best
+            one[m], two[n] = two[n], one[m]
+            used[i], used[j] = used[i] + more, used[j] - more
 
 
 def spread(

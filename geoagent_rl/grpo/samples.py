@@ -6,9 +6,9 @@ without unpacking it. May know nothing of models or Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -103,14 +103,13 @@ def train_group(group: Group) -> TrainGroup:
     ]
     rollouts = [rollout for rollout, _ in taken]
     ends = np.cumsum([len(r.completion_ids) for r in rollouts], dtype=np.int64)
-    size = int(ends[-1]) if rollouts else 0
     known = all(len(r.logprobs) == len(r.completion_ids) for r in rollouts)
     return TrainGroup(
         group.prompt.uid,
         group.prompt.image,
         np.array(rollouts[0].prompt_ids if rollouts else (), np.int32),
-        flat((r.completion_ids for r in rollouts), np.int32, size),
-        flat((r.logprobs for r in rollouts), np.float32, size) if known else None,
+        flat([r.completion_ids for r in rollouts], "i"),
+        flat([r.logprobs for r in rollouts], "f") if known else None,
         ends,
         np.array([advantage for _, advantage in taken], np.float32),
         np.array([r.finish_reason == "length" for r in rollouts], np.bool_),
@@ -118,9 +117,11 @@ def train_group(group: Group) -> TrainGroup:
     )
 
 
-def flat(parts: Iterable[Iterable[float]], dtype: type, size: int) -> NDArray[Any]:
-    """Return the numbers of all parts, one after the other."""
-    return np.fromiter(chain.from_iterable(parts), dtype, size)
+def flat(parts: Sequence[Sequence[float]], code: str) -> NDArray[Any]:
+    """Return the numbers of all parts, one after the other, as int32 ("i") or float32 ("f").
+
+    `struct` takes a third of the time of numpy's own ways from tuples."""
+    return np.frombuffer(b"".join(struct.pack(f"{len(p)}{code}", *p) for p in parts), code)
 
 
 def train_samples(group: Group) -> list[TrainSample]:
