@@ -92,7 +92,7 @@ class EngineWeights:
     async def keep_base(self) -> None:
         """Let each worker keep its share of the base, which adapters are merged into, after it has
         proved that it holds it."""
-        from geoagent_rl.policy.model import checkpoint_dir
+        from geoagent_rl.policy.checkpoint import checkpoint_dir
 
         path = str(await asyncio.to_thread(checkpoint_dir, self.base))
         refuse(await self.workers("keep_base", path, what=f"keeping {path}"), path)
