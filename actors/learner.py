@@ -30,12 +30,14 @@ from geoagent_rl.grpo.balance import assign
 from geoagent_rl.grpo.batching import Layout, filler, micro_batches, own_rows
 from geoagent_rl.grpo.samples import TrainGroup, TrainSample, token_ids, train_group
 from geoagent_rl.grpo.schedule import Phase
+from geoagent_rl.plan.memory import recomputes
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
 from geoagent_rl.policy.families import check_learner
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.prompt import banned_ids, completion_ids, load_processor, probe_ids
 from geoagent_rl.policy.rows import attention_balance, head_size
+from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.run.checkpoints import BackgroundWriter
 from geoagent_rl.sft import Demonstration
 from geoagent_rl.types import Group, InfraError, PolicyVersion, UserError
@@ -77,7 +79,7 @@ class Learner:
             model_dir,
             config.policy.dtype,
             (config.policy.lora_rank, config.policy.lora_alpha),
-            config.policy.gradient_checkpointing,
+            recomputes(config, known_architecture(model_dir)),
             seed=config.run.seed,
             lora_dropout=config.policy.lora_dropout,
         ).train()

@@ -20,7 +20,8 @@ from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config.reward import JudgeConfig
 from geoagent_rl.config.rules import LORA_RANKS
-from geoagent_rl.plan.memory import GIB
+from geoagent_rl.plan.memory import GIB, sequences
+from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.types import InfraError
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
     args = common_args(model, rollout.gpus_per_engine, rollout)
     args |= {
         "dtype": config.policy.dtype,
+        "max_num_seqs": sequences(config, known_architecture(model)),
         "seed": config.run.seed,
         "logprobs_mode": "processed_logprobs",
         "limit_mm_per_prompt": {"image": 1, "video": 0},

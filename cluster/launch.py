@@ -31,7 +31,7 @@ from cluster.running import noted, on_a_cluster
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import Weights
 from geoagent_rl.grpo.schedule import Phase
-from geoagent_rl.policy.sizes import architecture
+from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import run_id_of
@@ -118,12 +118,8 @@ def connect(config: Config) -> None:
 
 def version_bytes(config: Config) -> int:
     """Return the bytes of one published policy version; 0 for a model of a size not known here."""
-    policy = config.policy
-    try:
-        shape = architecture(policy.architecture or policy.model, "policy.model")
-    except UserError:
-        return 0
-    return 4 * shape.lora_parameters(policy.lora_rank)
+    shape = known_architecture(config.policy.architecture or config.policy.model)
+    return 4 * shape.lora_parameters(config.policy.lora_rank) if shape else 0
 
 
 @contextlib.asynccontextmanager
@@ -256,9 +252,7 @@ async def learner(
     publishes = stage.kind == "grpo"
     name = f"learner-{stage.kind}-{s.run_id}" + (f"-life{life}" if life else "")
     with phase(f"starting the learner for {stage.kind.upper()}"):
-        group = await LearnerGroup.start(
-            s.config, model_dir, stage, publishes, name, s.place.ranks
-        )
+        group = await LearnerGroup.start(s.config, model_dir, stage, publishes, name, s.place.ranks)
     try:
         yield group
     finally:

@@ -58,7 +58,11 @@ class RolloutConfig:
         "Further prompts that one step may take. After them it trains on what it has.",
         "prompts",
     )
-    max_num_seqs: Count = key(64, "Completions that one engine generates at once.")
+    max_num_seqs: Natural = key(
+        0,
+        "Completions that one engine generates at once. 0: as many of full length as its cache "
+        "holds, each group with one prompt, and at most 256.",
+    )
     max_model_len: Count = key(
         4096, "Tokens of prompt (image included) and completion together.", "tokens"
     )

@@ -142,8 +142,10 @@ class PolicyConfig:
     dtype: Literal["float32", "bfloat16"] = key(
         "float32", "The weights' type: float32 on a CPU, bfloat16 on a GPU."
     )
-    gradient_checkpointing: bool = key(
-        False, "Activations are computed again: less memory, about a third more time."
+    gradient_checkpointing: bool | Literal["auto"] = key(
+        "auto",
+        "Activations are computed again: less memory, about a third more time. auto: on GPUs where "
+        "`plan` finds no room for them, never on CPUs.",
     )
 
 

@@ -24,6 +24,7 @@ from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.driver import Engine, Scorer, generate_and_score
 from geoagent_rl.geo.distance import haversine_km
+from geoagent_rl.plan.memory import MOST_SEQUENCES
 from geoagent_rl.rewards.services import LEVELS
 from geoagent_rl.types import InfraError, Outcome, Sampling, ScoredRollout, UserError
 
@@ -49,7 +50,8 @@ async def locate(
     again, by another if there is one. A photograph's completions depend on the seed and its uid
     only, not on which others are asked or in what order. One that cannot be decoded is a failed
     prediction. Raises InfraError when every photograph fails."""
-    free = asyncio.Semaphore(len(engines) * max(1, rollout.max_num_seqs // sampling.n))
+    together = rollout.max_num_seqs or MOST_SEQUENCES
+    free = asyncio.Semaphore(len(engines) * max(1, together // sampling.n))
     problems: list[str] = []
 
     async def one(i: int, sample: Sample) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from geoagent_rl.config import Config
 from geoagent_rl.plan.gpus import GPU
-from geoagent_rl.plan.memory import Lengths
+from geoagent_rl.plan.memory import Lengths, recomputes, sequences
 from geoagent_rl.policy.architecture import Architecture
 
 JUDGE_PROMPT_NEW, JUDGE_ANSWER = 120, 12  # tokens of a judge call that no prefix cache has; answer
@@ -68,12 +68,13 @@ class Costs:
 
     def decode(self, completions: Sequence[int]) -> float:
         """Return the seconds in which one engine generates completions of these lengths, in this
-        order, at most rollout.max_num_seqs at once."""
+        order, at most `sequences` at once."""
         ends: list[int] = []
+        most = sequences(self.config, self.policy)
         waiting, step, seconds = list(reversed(completions)), 0, 0.0
         produced = 0  # tokens so far of the sequences under way
         while ends or waiting:
-            while waiting and len(ends) < self.config.rollout.max_num_seqs:
+            while waiting and len(ends) < most:
                 heapq.heappush(ends, step + waiting.pop())
             count, steps = len(ends), ends[0] - step
             cached = count * self.lengths.prompt + produced + count * steps / 2
@@ -97,7 +98,7 @@ class Costs:
     def passes(self) -> int:
         """Passes of a micro-batch: forward, backward, and the reference's and recomputed ones."""
         reference = self.config.learner.kl_beta > 0
-        return 2 + reference + self.config.policy.gradient_checkpointing
+        return 2 + reference + recomputes(self.config, self.policy)
 
     def learn(self, load: float, completion: float) -> float:
         """Return the seconds of one rank's products for work of `load` (grpo.balance.cost: tokens,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from geoagent_rl.config import Config
 from geoagent_rl.plan.gpus import gpu
 from geoagent_rl.plan.memory import (
-    CONTEXT,
     GIB,
     Lengths,
     engine_memory,
     judge_memory,
     learner_memory,
+    learner_room,
 )
 from geoagent_rl.plan.resources import ENGINE, JUDGE, LEARNER, Part, judges_share_gpus
 from geoagent_rl.policy.architecture import Architecture
@@ -40,11 +40,11 @@ def capacity_of(part: Part, config: Config, of: Memories) -> float:
     """Return the bytes of one GPU that a part may take. Engines and ranks that share GPUs leave
     room for each other: a sleeping engine keeps its context, a waiting rank all but activations."""
     whole = gpu(config.placement.gpu).memory_gib * GIB
+    if part.name == LEARNER:
+        return learner_room(config)
     if not config.placement.colocate or part.name == JUDGE:
         return whole * min(1.0, part.gpus)
     judge = config.judge.memory if judges_share_gpus(config) else 0.0
-    if part.name == LEARNER:
-        return whole * (1 - judge) - CONTEXT
     passing = ("activations", "vision")
     resident = sum(v for name, v in of[LEARNER].items() if name not in passing)
     return whole * (1 - judge) - resident

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from geoagent_rl.config import Config
 from geoagent_rl.plan.gpus import gpu
+from geoagent_rl.plan.resources import judges_share_gpus
 from geoagent_rl.policy.architecture import BYTES, Architecture
 
 GIB = 2**30
@@ -18,6 +19,8 @@ LOGITS_CHUNK = (
     128 * 2**20
 )  # bytes of float32 logits held at a time, see geoagent_rl/grpo/logprobs.py
 LOGITS_COPIES = 4
+MOST_SEQUENCES = 256  # that an engine generates at once, unless more are asked for
+ROOM = 0.9  # of a rank's GPU: measured peaks are up to 5 % above what is planned (docs/gpu.md)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,24 @@ def engine_memory(config: Config, policy: Architecture) -> dict[str, float]:
     found = {
         "weights": policy.weight_bytes(dtype) / shards,
         "lora": lora / shards,
-        "activations": vllm_activations(policy, dtype, r.max_num_seqs) / shards,
+        "activations": vllm_activations(policy, dtype, r.max_num_seqs or MOST_SEQUENCES) / shards,
         "vision": vision_activations(policy, config.policy.max_pixels, dtype),
     }
     return with_cache(found, config, r.gpus_per_engine, r.memory, policy.kv_bytes(dtype) / shards)
+
+
+def sequences(config: Config, policy: Architecture | None) -> int:
+    """Return how many completions an engine generates at once: rollout.max_num_seqs or, at 0, as
+    many of full length as the cache holds, each group with one prompt of the longest kind.
+
+    At least a group, at most MOST_SEQUENCES. policy: None where its sizes are not known.
+    """
+    r = config.rollout
+    if r.max_num_seqs or policy is None:
+        return r.max_num_seqs or MOST_SEQUENCES
+    prompt = r.max_model_len - r.max_tokens
+    held = engine_memory(config, policy)["cache_tokens"] / (r.max_tokens + prompt / r.group_size)
+    return max(r.group_size, min(int(held), MOST_SEQUENCES))
 
 
 def judge_memory(config: Config, judge: Architecture) -> dict[str, float]:
@@ -100,8 +117,37 @@ def vision_activations(a: Architecture, max_pixels: int, dtype: str, images: int
     )
 
 
-def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> dict[str, float]:
+def learner_room(config: Config) -> float:
+    """Return the bytes of its GPU that a rank may take. Where engines share it they sleep by then,
+    and keep their context."""
+    whole = gpu(config.placement.gpu).memory_gib * GIB
+    if not config.placement.colocate:
+        return whole * min(1.0, config.learner.gpus_per_rank)
+    judge = config.judge.memory if judges_share_gpus(config) else 0.0
+    return whole * (1 - judge) - CONTEXT
+
+
+def recomputes(config: Config, policy: Architecture | None) -> bool:
+    """Return whether activations are computed again: policy.gradient_checkpointing or, at "auto",
+    where the fullest micro-batch would need more than ROOM of a rank's GPU. policy: None where its
+    sizes are not known: again, then."""
+    asked, r = config.policy.gradient_checkpointing, config.rollout
+    if asked != "auto":
+        return asked
+    if config.learner.gpus_per_rank == 0:
+        return False
+    if policy is None:
+        return True
+    fullest = Lengths(r.max_model_len - r.max_tokens, r.max_tokens)
+    needed = learner_memory(config, policy, fullest, recompute=False)
+    return sum(needed.values()) > ROOM * learner_room(config)
+
+
+def learner_memory(
+    config: Config, policy: Architecture, lengths: Lengths, recompute: bool | None = None
+) -> dict[str, float]:
     """Return the bytes on one rank, by use. The adapter and all that belongs to it is float32.
+    recompute: None: as `recomputes` says.
 
     ZeRO-1 shares the optimizer's state among the ranks and keeps a copy of what trains, ZeRO-2
     shares gradients too, ZeRO-3 the weights."""
@@ -109,15 +155,15 @@ def learner_memory(config: Config, policy: Architecture, lengths: Lengths) -> di
     lora = 4 * policy.lora_parameters(config.policy.lora_rank)
     sharers = [c.ranks if c.zero_stage >= stage else 1 for stage in range(4)]  # from a stage on
     tokens = micro_batch_tokens(config, lengths)
+    if recompute is None:
+        recompute = recomputes(config, policy)
     found = {
         "weights": policy.weight_bytes(dtype) / sharers[3],
         "lora": lora / sharers[3],
         "gradients": lora / sharers[2],
         "optimizer": (3 if c.zero_stage else 2) * lora / sharers[1],
         "reduce": lora if c.ranks > 1 or c.zero_stage else 0.0,  # gradients side by side
-        "activations": learner_activations(
-            policy, tokens, dtype, config.policy.gradient_checkpointing
-        ),
+        "activations": learner_activations(policy, tokens, dtype, recompute),
         "vision": vision_activations(policy, config.policy.max_pixels, dtype),
     }
     return found | ({"context": CONTEXT} if c.gpus_per_rank > 0 else {})

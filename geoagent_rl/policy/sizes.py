@@ -61,6 +61,14 @@ def architecture(model: str, setting: str) -> Architecture:
     )
 
 
+def known_architecture(model: str) -> Architecture | None:
+    """Return `architecture` of a policy, None where its sizes are not known here."""
+    try:
+        return architecture(model, "policy.model")
+    except UserError:
+        return None
+
+
 def judge_architecture(model: str) -> Architecture:
     """Return the shape of a judge model. UserError for an unknown one."""
     if model == "tiny":

@@ -21,7 +21,7 @@ from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens, row_
 from geoagent_rl.grpo.samples import train_samples
 from geoagent_rl.plan.costs import PACKED_ROWS, Costs
 from geoagent_rl.plan.gpus import gpu
-from geoagent_rl.plan.memory import Lengths
+from geoagent_rl.plan.memory import Lengths, sequences
 from geoagent_rl.plan.resources import judges_share_gpus
 from geoagent_rl.plan.schedule import SIGMA
 from geoagent_rl.policy.sizes import architecture, judge_architecture
@@ -98,7 +98,7 @@ class Engine:
         self.decoding = self.loop.create_task(self.decode())
 
     async def decode(self):
-        limit = self.costs.config.rollout.max_num_seqs
+        limit = sequences(self.costs.config, self.costs.policy)
         while True:
             while self.waiting and len(self.running) < limit:
                 length, future = self.waiting.pop(0)
