@@ -200,6 +200,7 @@ async def test_after_fifty_adapters_the_weights_are_the_base_and_the_fiftieth(
     engine, models, prompts, tmp_path
 ):
     """To the last bit, as an export has them: each is merged into the untouched base."""
+    await engine.swap(PolicyVersion(2, "checkpoint", models[0]))
     policy = load_policy(models[0], lora=(8, 16))
     factors = [p for name, p in policy.named_parameters() if "lora_" in name]
     for number in range(3, 53):
