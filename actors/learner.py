@@ -20,7 +20,7 @@ import torch
 
 from actors.deepspeed_engine import ShardedModule, all_sum, start_distributed, stop_distributed
 from actors.passes import SUMS, Call, Passes
-from actors.pictures import Pictures
+from actors.pictures import Fetch, Pictures
 from actors.publishing import Files, load_state, published, save_state
 from geoagent_rl.config import Config
 from geoagent_rl.config.grpo import truncates
@@ -60,13 +60,14 @@ class Learner:
         rank: int = 0,
         world_size: int = 1,
         address: str = "",
+        fetch: Fetch = lambda sent: sent,
     ) -> None:
         """model_dir: the base checkpoint, which is also the KL reference; a fresh adapter is put on
         it.
 
         store: puts the files of a published adapter where engines can fetch them and returns what
         stands for them; None: nothing is published. address: "host:port" of rank 0, with several
-        ranks."""
+        ranks. fetch: see Pictures."""
         c = config.learner
         self.config, self.model_dir, self.phase = config, model_dir, phase
         self.rank, self.world_size = rank, world_size
@@ -98,7 +99,7 @@ class Learner:
             banned_ids(self.processor),
             tokenizer.pad_token_id,
         )
-        self.pictures = Pictures(config, self.processor, self.policy)
+        self.pictures = Pictures(config, self.processor, self.policy, fetch)
         self.probe = probe_ids(tokenizer)
         self.done = 0  # optimizer steps asked for, skipped ones included: the schedule's clock
         self.updates = 0  # steps that changed the weights: the policy's version
@@ -134,6 +135,7 @@ class Learner:
                         f"{self.version.number} and max_staleness is 0; did an engine miss a swap?"
                     )
         self.groups += len(groups)
+        self.pictures.sent = {g.image: g.picture for g in groups if g.picture is not None}
         samples = [s for group in groups for s in group.samples()]
         last = self.groups >= self.config.rollout.prompts_per_step
         self.learn(samples, sum(len(group.ends) > 0 for group in groups), last)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.gpu_share import hide_others, turn
 from actors.processor import set_reproducible_products
@@ -28,6 +28,7 @@ from geoagent_rl.types import Group, InfraError, PolicyVersion
 
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
 STOP_TIMEOUT_S = 20.0
+FETCH_S = 10.0  # for a picture; it is processed anew after that
 # from a broken collective call to the news whose process is gone: at once, or a node's health check
 NOTICE_S = 30.0
 # Of a machine in trouble, not of what it was asked to do.
@@ -63,7 +64,14 @@ class LearnerRank:
             return f"{ray.util.get_node_ip_address()}:{s.getsockname()[1]}"
 
     def start(
-        self, config: Config, model_dir: str, phase: Phase, publishes: bool, *rank: Any
+        self,
+        config: Config,
+        model_dir: str,
+        phase: Phase,
+        publishes: bool,
+        rank: int,
+        world_size: int,
+        address: str,
     ) -> PolicyVersion:
         """See Learner. publishes: into Ray's object store, from where engines fetch."""
         set_reproducible_products()
@@ -71,7 +79,9 @@ class LearnerRank:
 
         with turn(self.gpus):
             store = ray.put if publishes else None
-            self.learner = Learner(config, model_dir, phase, store, *rank)
+            self.learner = Learner(
+                config, model_dir, phase, store, rank, world_size, address, fetched
+            )
         return self.learner.version
 
     def call(self, method: str, *args: Any) -> Any:
@@ -245,6 +255,14 @@ class LearnerGroup:
                 f"learner rank {late} did not finish {what!r} in {self.timeout_s:g} s"
             )
         return futures[0].result()
+
+
+def fetched(picture: Any) -> Any:
+    """Return a picture from the object store; None where its engine died meanwhile."""
+    try:
+        return ray.get(picture, timeout=FETCH_S)
+    except RayError:
+        return None
 
 
 def groups_together(config: Config) -> int:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+from PIL.Image import Image
 
 from actors.engine_weights import SWAP_TIMEOUT_S, EngineWeights
 from actors.gpu_share import hide_others, turn
@@ -28,7 +30,9 @@ from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.policy.families import check_engine
 from geoagent_rl.policy.prompt import (
+    EncodedPrompt,
     banned_ids,
+    encode,
     end_id,
     image_budget,
     load_processor,
@@ -52,10 +56,18 @@ PROBE_TOLERANCE = {"float32": 2e-3, "bfloat16": 0.2}
 class RolloutEngine:
     """One policy in one vLLM engine. Every method but `start` needs a started engine."""
 
-    def __init__(self, config: Config, model: str, version: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: str,
+        version: int = 0,
+        store: Callable[[EncodedPrompt], Any] | None = None,
+    ) -> None:
         """`model` is the checkpoint directory that holds policy version `version` (or, for
-        adapters, their base).
+        adapters, their base). store: puts a processed picture where the learner can fetch it and
+        returns what stands for it; None: the learner processes pictures itself.
         """
+        self.store = store
         self.config = config
         self.model = model
         self.version = PolicyVersion(version, "checkpoint", model)
@@ -77,7 +89,7 @@ class RolloutEngine:
         further_gpus: beside the first, where the engine has a share of several (placement.py)."""
         begin = time.monotonic()
         hide_others(self.config.rollout.gpus_per_engine, further_gpus)
-        processor = load_processor(self.model)
+        self.processor = processor = load_processor(self.model)
         check_engine(processor.family, self.config)
         self.tokenizer = processor.tokenizer
         policy = self.config.policy
@@ -126,9 +138,14 @@ class RolloutEngine:
         self.in_flight += 1
         self.idle.clear()
         running: set[asyncio.Task[Rollout]] = set()
+        picture: asyncio.Task[Any] | None = None  # for the learner, made beside generation
         try:
             submitted = time.monotonic()
-            engine_input = await self.render(prompt)
+            megapixels = self.config.data.max_image_megapixels
+            image = await asyncio.to_thread(open_image, prompt.image, megapixels)
+            if sampling.learnt and self.store is not None:
+                picture = asyncio.create_task(asyncio.to_thread(self.kept_picture, image))
+            engine_input = await self.render(prompt, image)
             room = self.config.rollout.max_model_len - len(engine_input["prompt_token_ids"])
             if room < 1:  # vLLM would refuse the request in words of its own
                 where, why = f"{prompt.uid} ({prompt.image})", "no token is left for an answer"
@@ -142,16 +159,27 @@ class RolloutEngine:
             while running:
                 await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 finished, running = await asyncio.wait(running, timeout=TOGETHER_S)
-                yield [task.result() for task in finished]
+                rollouts = [task.result() for task in finished]
+                if picture is not None:
+                    rollouts[0] = replace(rollouts[0], picture=await picture)
+                    picture = None
+                yield rollouts
         finally:
-            for task in running:
+            for task in (*running, *([picture] if picture else [])):
                 task.cancel()  # a consumer that went away: vLLM aborts the request
             await asyncio.gather(*running, return_exceptions=True)
             self.in_flight -= 1
             if self.in_flight == 0:
                 self.idle.set()
 
-    async def render(self, prompt: Prompt) -> dict[str, Any]:
+    def kept_picture(self, image: Image) -> Any:
+        """Process a picture as the learner takes it, once for all its ranks; return what stands for
+        it."""
+        assert self.store is not None
+        policy = self.config.policy
+        return self.store(encode(self.processor, image, policy.system_prompt, policy.max_pixels))
+
+    async def render(self, prompt: Prompt, image: Image) -> dict[str, Any]:
         """Return the prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all
         completions.
 
@@ -160,9 +188,6 @@ class RolloutEngine:
         from vllm.exceptions import VLLMValidationError
         from vllm.renderers.inputs.preprocess import parse_model_prompt
 
-        image = await asyncio.to_thread(
-            open_image, prompt.image, self.config.data.max_image_megapixels
-        )
         stat = await asyncio.to_thread(os.stat, prompt.image)
         raw = {
             "prompt_token_ids": self.unexpanded_ids,

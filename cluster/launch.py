@@ -219,7 +219,7 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
         "max_concurrency": 1000,
         **s.place.engine_options(i),
     }
-    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir)
+    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir, store=ray.put)
     return RemoteRollout(actor, rollout.timeout_s)
 
 

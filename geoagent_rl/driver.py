@@ -241,7 +241,8 @@ async def make_group(
     no engine completes, gives a group without. alone: shared by the groups of a run.
     """
     # A prompt that comes again in a later epoch gets other completions.
-    sampling = Sampling(config.rollout.group_size, config.run.seed * 1_000_003 + position)
+    seed = config.run.seed * 1_000_003 + position
+    sampling = Sampling(config.rollout.group_size, seed, learnt=True)
     try:
         scored = await generate_and_score(
             engines, position, scorer, prompt, sampling, config.rollout.timeout_s, alone

@@ -60,6 +60,7 @@ class Sampling:
     seed: int
     temperature: float | None = None  # None: rollout.temperature; 0: greedy
     banned: tuple[int, ...] = ()
+    learnt: bool = False  # a learner learns from them: their picture is kept for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Rollout:
     `logprobs` are the engine's processed log-probabilities (temperature and bans applied) of
     `completion_ids`.
     `spans` holds monotonic seconds: submitted, generated and, once the driver has it scored,
-    scored."""
+    scored. `picture`: on one completion of a group that is learnt, its processed picture, or what
+    stands for it between actors."""
 
     uid: str
     index: int  # 0 .. G-1 within the group
@@ -80,6 +82,7 @@ class Rollout:
     finish_reason: Literal["stop", "length"]
     version: int
     spans: Mapping[str, float] = field(default_factory=dict)
+    picture: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

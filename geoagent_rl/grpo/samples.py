@@ -60,7 +60,7 @@ class TrainGroup:
 
     `ends` [n]: where each completion ends in `completion_ids` and `behaviour`, which is None where
     the sampler gave no log-probabilities of some completion. `versions` [n]: of the policy that
-    generated it."""
+    generated it. `picture`: see types.Rollout."""
 
     uid: str
     image: str
@@ -71,6 +71,7 @@ class TrainGroup:
     advantages: NDArray[np.float32]
     truncated: NDArray[np.bool_]
     versions: NDArray[np.int32]
+    picture: Any = None
 
     def samples(self) -> list[TrainSample]:
         """Return a TrainSample for each completion; their arrays are views of the group's."""
@@ -114,6 +115,7 @@ def train_group(group: Group) -> TrainGroup:
         np.array([advantage for _, advantage in taken], np.float32),
         np.array([r.finish_reason == "length" for r in rollouts], np.bool_),
         np.array([r.version for r in rollouts], np.int32),
+        next((s.rollout.picture for s in group.samples if s.rollout.picture is not None), None),
     )
 
 

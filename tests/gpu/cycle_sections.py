@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import mean_gap
+from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.policy.model import ADAPTER_TENSORS, adapter_state, load_policy
 from geoagent_rl.types import (
@@ -58,7 +59,9 @@ async def bare(bench: Bench, made: RolloutEngine, group: int) -> dict[str, Any]:
     sampling = Sampling(group, bench.asked.seed)
     params = made.sampling_params("bare", 0, sampling, bench.asked.tokens)
     params.seed, params.logit_bias, params.logprobs, params.ignore_eos = None, None, None, True
-    inputs = [await made.render(p) for p in bench.prompts for _ in range(group)]
+    inputs = [
+        await made.render(p, open_image(p.image)) for p in bench.prompts for _ in range(group)
+    ]
     begin = time.monotonic()
     work = [made.run(dict(given), params, f"bare/{i}", None) for i, given in enumerate(inputs)]
     outputs = await asyncio.gather(*work)

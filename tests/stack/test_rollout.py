@@ -144,6 +144,19 @@ async def test_a_completion_depends_on_its_seed_and_not_on_its_company(engine, p
     assert (await complete(engine, prompts[0], seed=6))[0].completion_ids != alone[0].completion_ids
 
 
+async def test_a_picture_that_is_learnt_is_processed_once_for_the_learner(
+    engine, models, prompts, monkeypatch
+):
+    monkeypatch.setattr(engine, "store", lambda picture: picture)
+    asked = Sampling(4, 5, learnt=True)
+    sent = [r.picture async for r in engine.generate(prompts[0], asked) if r.picture is not None]
+    with Image.open(prompts[0].image) as image:
+        own = encode(load_processor(models[0]), image.convert("RGB"), "tiny", 84 * 84)
+    (picture,) = sent
+    assert torch.equal(picture.pixel_values, own.pixel_values) and picture.ids == own.ids
+    assert not [r async for r in engine.generate(prompts[0], Sampling(4, 5)) if r.picture]
+
+
 async def test_greedy_completions_are_all_the_same(engine, prompts):
     found = [
         rollout.completion_ids

@@ -37,7 +37,7 @@ def here():
 
 
 class Engine:
-    def __init__(self, config, model):
+    def __init__(self, config, model, store):
         self.share = config.rollout.gpus_per_engine
 
     async def start(self, further_gpus=()):
