@@ -22,6 +22,11 @@ STOP_S = 20.0
 SWAP_S = 400.0
 
 
+def stored(picture: Any) -> Any:
+    """Put a picture into Ray's object store; the learner's rank that shows it fetches it."""
+    return ray.put(picture)
+
+
 class RemoteRollout:
     """Startable of geoagent_rl/recovery.py."""
 

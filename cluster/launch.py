@@ -21,7 +21,7 @@ from typing import Any
 import ray
 
 from actors.learner_group import LearnerGroup
-from actors.remote_rollout import RemoteRollout
+from actors.remote_rollout import RemoteRollout, stored
 from actors.rollout import RolloutEngine
 from actors.serving import RewardServices, start_services
 from cluster.janitor import janitor
@@ -219,7 +219,7 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
         "max_concurrency": 1000,
         **s.place.engine_options(i),
     }
-    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir, store=ray.put)
+    actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir, store=stored)
     return RemoteRollout(actor, rollout.timeout_s)
 
 
