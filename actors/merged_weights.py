@@ -47,8 +47,10 @@ class MergedWeights:
         found: list[tuple[str, Any, list[str], list[Tensor]]] = []
         for name, module, kind in held_parameters(model):
             parts = packed_parts(name)
-            whole = [published[f"{part}.{kind}"] for part in parts] if "layers." in name else []
-            if whole and whole[0].ndim == 2:
+            if kind != "weight" or not name.startswith("layers."):
+                continue
+            whole = [published[f"{part}.weight"] for part in parts]
+            if whole[0].ndim == 2:
                 shares = [own_slice(module, i, part) for i, part in enumerate(whole)]
                 found.append((name, module, parts, shares))
         first: Tensor = found[0][1].weight

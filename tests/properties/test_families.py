@@ -23,7 +23,7 @@ from geoagent_rl.policy.export import export
 from geoagent_rl.policy.families import FAMILIES, check_engine, check_learner, family_of
 from geoagent_rl.policy.families.family import Family
 from geoagent_rl.policy.generate import generate
-from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
 from geoagent_rl.policy.prompt import (
     banned_ids,
     check_image_tokens,
@@ -204,7 +204,7 @@ def test_flex_attention_sees_what_the_mask_shows(world, name):
 
 def test_an_exported_checkpoint_is_the_policy_in_plain_transformers(world, tmp_path):
     checkpoint = tmp_path / "checkpoint"
-    save_adapter(world.policy, str(checkpoint / "adapter"))
+    save_adapter(world.policy, adapter_state(world.policy), checkpoint / "adapter")
     state = {"base": world.directory, "dtype": "float32"}
     (checkpoint / "state.json").write_text(json.dumps(state))
     export(checkpoint, tmp_path / "out")

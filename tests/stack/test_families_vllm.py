@@ -3,21 +3,25 @@ after a swap of weights. (Qwen2.5-VL: test_rollout.py and test_export_vllm.py.)"
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from actors.publishing import published
 from actors.rollout import RolloutEngine
 from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.families import FAMILIES
-from geoagent_rl.policy.model import Policy, load_policy, save_adapter, save_merged
+from geoagent_rl.policy.model import Policy, everything_here, load_policy
 from geoagent_rl.policy.prompt import banned_ids, encode, end_id, load_processor, probe_ids
 from geoagent_rl.types import PolicyVersion, Prompt, Sampling, Truth, UserError
 from tests.support import tiny_families, tiny_random
 
 PIXELS = 10_000
+UNSHARDED = SimpleNamespace(gather=everything_here)
 
 
 def settings(kind: str) -> Config:
@@ -58,13 +62,14 @@ async def test_the_engines_logprobs_are_the_learners_before_and_after_swaps(kind
             if "lora_B" in name:
                 torch.nn.init.normal_(p.data, 0, 0.1)
         probe = tuple(policy.text_logprobs(probe_ids(processor.tokenizer)).tolist())
+        files, digest = published(policy, UNSHARDED, engine.config, write=True)
         if FAMILIES[kind].adapter_swap:
-            path = str(tmp_path / "adapter")
-            digest = save_adapter(policy, path)
-            await engine.swap(PolicyVersion(1, "adapter", path, probe, digest))
+            await engine.swap(PolicyVersion(1, "adapter", "", probe, digest, files))
             await compare(engine, policy, processor, asked)
-        digest = save_merged(policy, base, str(tmp_path / "next"))
-        await engine.swap(PolicyVersion(2, "merged", str(tmp_path / "next"), probe, digest))
+            engine.config.rollout.swap = "merged"  # the other way, in the same engine
+            await engine.swap(PolicyVersion(0, "checkpoint", base))
+            await engine.weights.begin(engine.engine)
+        await engine.swap(PolicyVersion(2, "adapter", "", probe, digest, files))
         await compare(engine, policy, processor, asked)
     finally:
         await engine.stop()

@@ -86,7 +86,7 @@ class Learner:
 
     def __init__(self) -> None:
         self.weights, self.learnt, self.writer = "start", "", checkpoints.BackgroundWriter()
-        self.version = PolicyVersion(0, "merged", self.weights)
+        self.version = PolicyVersion(0, "checkpoint", self.weights)
 
     @property
     def number(self) -> int:
@@ -107,7 +107,7 @@ class Learner:
         """Make new weights."""
         self.live()
         self.weights, self.learnt = sum_of(self.weights, self.learnt), ""
-        self.version = PolicyVersion(self.number + 1, "merged", self.weights)
+        self.version = PolicyVersion(self.number + 1, "checkpoint", self.weights)
         return self.version, {"loss": int(self.weights[:8], 16) / 2**32}
 
     async def save(self, directory: str, notes: Mapping[str, Any], step: int) -> list[str]:
@@ -135,7 +135,7 @@ class Learner:
         """Go on from a checkpoint."""
         self.weights = (Path(directory) / "adapter" / "weights").read_text()
         step = checkpoints.step_of(Path(directory))
-        self.version = PolicyVersion(step, "merged", self.weights)
+        self.version = PolicyVersion(step, "checkpoint", self.weights)
         return self.version
 
     async def save_merged(self, out: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from geoagent_rl.pages.model_card import model_card
-from geoagent_rl.policy.model import load_policy, save_adapter
+from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
 from geoagent_rl.run.directory import RunDir
 from tests.support import program, tiny_random
 from tests.support.hub_server import TOKEN, hub_server
@@ -25,7 +25,8 @@ def run(tmp_path_factory) -> RunDir:
     run = new_run(folder, steps=3)
     base = tiny_random.build(folder / "base")
     checkpoint = run.path / "checkpoints" / "step-000003"
-    save_adapter(load_policy(base, lora=(4, 12)), str(checkpoint / "adapter"))
+    policy = load_policy(base, lora=(4, 12))
+    save_adapter(policy, adapter_state(policy), checkpoint / "adapter")
     (checkpoint / "state.json").write_text(json.dumps({"base": base, "dtype": "float32"}))
     hits = {"1": 0.0, "25": 0.25, "200": 0.5, "750": 0.75, "2500": 1.0}
     table = {"n": 64, "hit": hits, "geoscore": 3210.4, "geoscore_scale_km": 1805.0}
