@@ -16,8 +16,8 @@ from actors.pictures import Pictures
 from geoagent_rl.grpo.batching import Layout, micro_batches
 from geoagent_rl.grpo.samples import train_samples
 from geoagent_rl.policy.lora import use_fast_adapters
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import banned_ids
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import banned_ids, load_processor
 from geoagent_rl.policy.rows import visible_blocks
 from tests.support import tiny_random
 from tests.support.learner_cases import config, group
@@ -60,7 +60,7 @@ def test_a_pass_reads_nothing_back(recompute, tmp_path, monkeypatch):
         engine=policy, device=torch.device("cpu"), backward=lambda loss: loss.backward()
     )
     layout, tokenizer = Layout(8192, 800, multiple=8), processor.tokenizer
-    banned = banned_ids(tokenizer)
+    banned = banned_ids(processor)
     passes = Passes(asked, "grpo", policy, sharded, layout, banned, tokenizer.pad_token_id)
     grids, features = Pictures(asked, processor, policy).look(pictures, sharded.device)
     samples = [s for i in range(2) for s in train_samples(group((model, pictures), i, 0))]

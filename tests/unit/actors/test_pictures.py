@@ -10,8 +10,8 @@ import torch
 
 from actors.pictures import Pictures
 from geoagent_rl.grpo.samples import train_group
-from geoagent_rl.policy.model import load_policy, load_processor
-from geoagent_rl.policy.prompt import EncodedPrompt
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import EncodedPrompt, load_processor
 from tests.support import tiny_random
 from tests.support.learner_cases import config, group
 
