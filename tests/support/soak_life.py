@@ -179,7 +179,7 @@ class NoTracking:
 
 @contextlib.asynccontextmanager
 async def session(config: Config, run_dir: Path) -> AsyncIterator[Session]:
-    yield Session(config, "soak", run_dir, run_dir, None)
+    yield Session(config, "soak", run_dir, None)
 
 
 @contextlib.asynccontextmanager
