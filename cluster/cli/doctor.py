@@ -27,10 +27,10 @@ from typing import Literal
 import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
-from rich.progress import track
 
 from actors.processor import promise, this_processor
 from actors.redis_binary import redis_binary, redis_version
+from geoagent_rl.terminal import progress
 from geoagent_rl.types import InfraError
 
 IMPORT_TIMEOUT_S = 180.0
@@ -347,13 +347,11 @@ def run(as_json: bool = False) -> int:
     failed, else 0.
     """
     jobs = checks()
-    with ThreadPoolExecutor(max_workers=2) as pool:  # imports are bound by processor and disk
+    # Two at a time: imports are bound by processor and disk.
+    with ThreadPoolExecutor(max_workers=2) as pool, progress("checks", tenths=False) as advance:
         futures = [pool.submit(job) for job in jobs]
-        bar = Console(stderr=True)
-        for _ in track(
-            as_completed(futures), "checking", total=len(jobs), console=bar, transient=True
-        ):
-            pass
+        for done, _ in enumerate(as_completed(futures), 1):
+            advance(done, len(jobs))
     results = [future.result() for future in futures]
     findings = [
         one for result in results for one in (result if isinstance(result, list) else [result])

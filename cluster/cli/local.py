@@ -144,7 +144,9 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
     """
     from geoagent_rl.pages.report import write_report
 
-    print(write_report(run))
+    with phase(f"reporting on {run}"):
+        written = write_report(run)
+    print(written)
 
 
 @app.command()
