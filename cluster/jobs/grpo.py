@@ -20,6 +20,7 @@ from cluster.machine_metrics import watched
 from geoagent_rl import driver
 from geoagent_rl.colocate import ColocatedLearner, ScorerAfterRollout
 from geoagent_rl.config import Config
+from geoagent_rl.config.schedule import measured
 from geoagent_rl.data.curriculum import prompt_order, rated
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction, locate
@@ -202,6 +203,7 @@ class AfterStep:
         )
         self.warn(await self.group.save_problems())
         metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}
+        metrics |= measured(self.config.reward.schedules, metrics["version"])
         self.run.record_step(metrics, groups)
         for problem in self.run.take_problems():
             say(f"WARNING: {problem}")

@@ -48,6 +48,12 @@ def values(schedules: Sequence[ScheduleConfig], step: int) -> dict[str, float]:
     return {schedule.of: value(schedule, step) for schedule in schedules}
 
 
+def measured(schedules: Sequence[ScheduleConfig], version: int) -> dict[str, float]:
+    """Return the metrics that show the scheduled numbers of a policy version."""
+    found = values(schedules, version)
+    return {f"scheduled_{key.replace('.', '_')}": number for key, number in found.items()}
+
+
 def at_version(config: RewardConfig, version: int) -> RewardConfig:
     """Return the reward as it is for answers of a policy version, without schedules."""
     now = with_values(config, values(config.schedules, version))

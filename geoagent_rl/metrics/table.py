@@ -15,6 +15,7 @@ SERVICES = ("geo_embed", "judge")  # deployments that have replicas
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 LATENCY_QUANTILES = {"q50": 0.5, "q95": 0.95}
 PART = "{part}"
+KEY = "{key}"  # of a number below reward, its dots as underscores: spatial_tau_km
 # What a part of the reward cannot be called: these names of metrics are taken.
 TAKEN = ("total", "rollout", "scoring")
 
@@ -48,6 +49,10 @@ REWARDS: dict[str, tuple[str, str]] = {
         f"reward_{PART}_{q}": ("score", f"{at} quantile of the {PART} score")
         for q, at in QUANTILES.items()
     },
+    "scheduled_{key}": (
+        "",
+        "reward.{key} for answers of this batch's version, where reward.schedules changes it",
+    ),
     "validation_reward": (
         "reward",
         "mean total reward on held-out pictures after the step (run.validate_every)",
@@ -182,9 +187,10 @@ SECTIONS = {
 }  # fmt: skip
 TABLE = {name: about for section in SECTIONS.values() for name, about in section.items()}
 OF_A_PART = {
-    name: re.compile(re.escape(name).replace(re.escape(PART), r"(\w+)"))
+    name: re.compile(re.escape(name).replace(re.escape(open_), r"(\w+)"))
     for name in TABLE
-    if PART in name
+    for open_ in (PART, KEY)
+    if open_ in name
 }
 
 
@@ -195,7 +201,11 @@ def metrics(parts: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def names_of(row: str, parts: Iterable[str]) -> list[str]:
-    """Return the names of a row's metrics: one, or one for each part of the reward."""
+    """Return the names of a row's metrics: one, or one for each part of the reward; none of
+    scheduled numbers, which only some runs have.
+    """
+    if KEY in row:
+        return []
     return [row.replace(PART, part) for part in parts] if PART in row else [row]
 
 
@@ -208,7 +218,7 @@ def describe(name: str) -> tuple[str, str]:
     """Return (unit, meaning) of a metric. Raises KeyError where the table has none such."""
     row, part = (name, "") if name in TABLE else row_of(name)
     unit, meaning = TABLE[row]
-    return unit, meaning.replace(PART, part)
+    return unit, meaning.replace(PART, part).replace(KEY, part)
 
 
 def parts_measured(names: Iterable[str]) -> list[str]:
@@ -218,7 +228,7 @@ def parts_measured(names: Iterable[str]) -> list[str]:
 
 
 def row_of(name: str) -> tuple[str, str]:
-    """Return (row of the table, part) of a part's metric; ("", "") for another name."""
+    """Return (row of the table, part or key) of a metric of one; ("", "") for another name."""
     for row, form in OF_A_PART.items():
         if found := form.fullmatch(name):
             return row, found[1]

@@ -1,5 +1,7 @@
 import pytest
 
+from geoagent_rl.config.reward import ScheduleConfig
+from geoagent_rl.config.schedule import measured
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
 from geoagent_rl.metrics.spans import (
     StepClock,
@@ -101,6 +103,14 @@ def test_a_part_of_the_user_s_own_is_described_like_a_built_in_one():
     names = ["reward_total_mean", "reward_near_miss_mean", "reward_busy_seconds", "reward_x_std"]
     assert parts_measured(names) == ["near_miss"]
     assert not is_metric("rewards") and not is_metric("reward_{part}_average")
+
+
+def test_scheduled_numbers_are_metrics_of_the_batchs_version():
+    tau = ScheduleConfig("spatial.tau_km", "linear", 1000.0, 200.0, 9)
+    row = measured([tau, ScheduleConfig("custom.near.weight", "linear", 0.0, 1.0, 9)], 4)
+    assert row == {"scheduled_spatial_tau_km": 600.0, "scheduled_custom_near_weight": 0.5}
+    assert all(map(is_metric, row)) and parts_measured(row) == []
+    assert "reward.spatial_tau_km" in describe("scheduled_spatial_tau_km")[1]
 
 
 def test_quantiles_deviations_and_shares_are_over_the_samples_that_have_them():
