@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geoagent_rl.access import Guarded, new_token
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.terminal import stop_with_130
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 STOP_S = 1  # for answers under way when the monitor ends
 DEFAULT_PORT = 3000  # where Ray looks for a Grafana unless told otherwise
+
+VARIABLE, COOKIE = "GEOAGENT_MONITOR_TOKEN", "geoagent-monitor"
+# Ray's head asks without a token whether there is a Grafana: the answer holds nothing of a run.
+FREE = ("/api/health", "/api/v1/query")
 
 
 def monitor(
@@ -53,7 +58,6 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
-    from cluster.monitor.access import Guarded, new_token
     from cluster.monitor.attached import Attached
     from cluster.monitor.server import application
 
@@ -63,8 +67,8 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
     url = url_of(host, listener)
     app: ASGIApp = application(runs, attached, hosts_answered(host))
     if not is_loopback(host):
-        token = new_token()
-        app, url = Guarded(app, token), f"{url}/?token={token}"
+        token = new_token(VARIABLE)
+        app, url = Guarded(app, token, COOKIE, FREE), f"{url}/?token={token}"
         print(
             "warning: other machines reach this monitor, without encryption; the address below "
             "carries its token",

@@ -64,7 +64,7 @@ def loaded(model: Path, max_tokens: int) -> Locator:
 def serve_model(
     model: Model = "",
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There is no login: keep it on loopback.")
+        str, typer.Option(help="Address to listen on; not on loopback it asks for a token.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8090,
     max_upload_mb: Annotated[float, typer.Option(help="Larger uploads are refused.")] = 20.0,

@@ -8,10 +8,11 @@ machine.
     GET  /health       {"status": "ok", "model": ...}
 
 Nothing that is uploaded is kept. Uploads are untrusted: their size is limited while they arrive,
-pictures are checked before they are decoded, and everything the model writes is escaped. There is
-no login: bind it to loopback, where only requests that name this machine are answered (so no
-foreign web page can reach it by a name of its own). Requests that another site's page makes a
-browser send are refused. A photograph waits as bytes and is decoded when it is its turn."""
+pictures are checked before they are decoded, and everything the model writes is escaped. On
+loopback only requests that name this machine are answered (so no foreign web page can reach it by a
+name of its own); elsewhere only those with the token of the printed address. Requests that another
+site's page makes a browser send are refused. A photograph waits as bytes and is decoded when it is
+its turn."""
 
 from __future__ import annotations
 
@@ -19,7 +20,6 @@ import asyncio
 import base64
 import contextlib
 import io
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -36,14 +36,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from geoagent_rl.access import Guarded, new_token
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.pages.page import script_hash
 from geoagent_rl.prediction.page import page, script
-from geoagent_rl.terminal import phase, stop_with_130
+from geoagent_rl.terminal import phase, say, stop_with_130
 
+VARIABLE, COOKIE = "GEOAGENT_SERVE_TOKEN", "geoagent-serve"
 WAITING = 8  # photographs that may wait for the one that is being located; more are refused
 DRAINED = 10
 DRAIN_S = 5.0  # for the rest of one that is refused
@@ -236,13 +239,14 @@ def serve(
     with phase(f"loading {model}"):
         locator = Locator(model, max_tokens)
     server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)
+    app: ASGIApp = server.app(hosts_answered(host))
+    url = f"{url_of(host, listener)}/"
     if not is_loopback(host):
-        print(
-            f"warning: anybody who can reach {host} can use this; there is no login",
-            file=sys.stderr,
-        )
-    print(f"{url_of(host, listener)}/  (model {model}; Ctrl-C ends it)", flush=True)
-    http_server(server.app(hosts_answered(host))).run(sockets=[listener])
+        token = new_token(VARIABLE)
+        app, url = Guarded(app, token, COOKIE, ("/health",)), f"{url}?token={token}"
+        say("warning: other machines reach this, without encryption; the address carries its token")
+    print(f"{url}  (model {model}; Ctrl-C ends it)", flush=True)
+    http_server(app).run(sockets=[listener])
 
 
 class Impatient(H11Protocol):
@@ -268,7 +272,7 @@ class Impatient(H11Protocol):
             self.transport.close()
 
 
-def http_server(app: Starlette) -> uvicorn.Server:
+def http_server(app: ASGIApp) -> uvicorn.Server:
     """Return the server of the application, with its limits on connections."""
     config = uvicorn.Config(
         app,

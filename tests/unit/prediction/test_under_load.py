@@ -10,10 +10,13 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from geoagent_rl.prediction import locator
 from geoagent_rl.prediction import server as predict_server
 
 HALF_SENT, UPLOADS, SIDE = 200, 50, 6000  # pixels: 36 megapixels, in 110 KB of PNG
@@ -87,6 +90,28 @@ def test_memory_is_bounded_and_refusals_are_honest(served):
     finally:
         for connection in held:
             connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_other_machines_need_the_token_of_the_printed_address(host, monkeypatch, capsys):
+    apps = []
+    runner = SimpleNamespace(run=lambda sockets: sockets[0].close())
+    monkeypatch.setattr(predict_server, "http_server", lambda app: apps.append(app) or runner)
+    monkeypatch.setattr(predict_server, "stop_with_130", lambda: None)
+    monkeypatch.setattr(locator, "Locator", lambda *_: SimpleNamespace(locate=lambda _: {}))
+    monkeypatch.delenv(predict_server.VARIABLE, raising=False)
+    predict_server.serve(Path("model"), host, 0, 1, 80, 8)
+    printed = capsys.readouterr().out.split()[0]
+    client = TestClient(apps[0], base_url="http://127.0.0.1")
+    assert client.get("/health").status_code == 200
+    assert client.get("/").status_code == (200 if host == "127.0.0.1" else 401)
+    assert client.post("/api/predict", content=b"x").status_code in (
+        (422,) if host == "127.0.0.1" else (401,)
+    )
+    token = printed.partition("?token=")[2]
+    shown = {"authorization": f"Bearer {token}"}
+    assert bool(token) == (host != "127.0.0.1")
+    assert client.get("/", headers=shown).status_code == 200
 
 
 def test_half_of_a_second_request_is_ended_too(served):

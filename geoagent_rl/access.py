@@ -1,7 +1,6 @@
-"""A token for a monitor that other machines reach: in its address once, then in a cookie.
+"""A token for a page that other machines reach: in its address once, then in a cookie.
 
-On loopback there is none: only this machine's people are there. Ray's head asks without one whether
-there is a Grafana; that answer holds nothing of a run."""
+On loopback there is none: only this machine's people are there."""
 
 from __future__ import annotations
 
@@ -14,26 +13,24 @@ from starlette.datastructures import URL
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-VARIABLE = "GEOAGENT_MONITOR_TOKEN"  # in the environment: a token that stays the same
-COOKIE = "geoagent-monitor"
-OPEN = ("/api/health", "/api/v1/query")
-WRONG = "open the address that the monitor printed: it carries the token"
+WRONG = "open the address that the program printed: it carries the token"
 
 
-def new_token() -> str:
-    """Return the token to ask for."""
-    return os.environ.get(VARIABLE) or secrets.token_urlsafe(24)
+def new_token(variable: str) -> str:
+    """Return the token to ask for: a fresh one, or that of an environment variable, which stays."""
+    return os.environ.get(variable) or secrets.token_urlsafe(24)
 
 
 class Guarded:
     """An application for those who show the token: ?token=, a cookie or a Bearer header."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self.app, self.token = app, token
+    def __init__(self, app: ASGIApp, token: str, cookie: str, free: tuple[str, ...] = ()) -> None:
+        """cookie: its name; free: paths that need no token."""
+        self.app, self.token, self.cookie, self.free = app, token, cookie, free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it with 401."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in self.free:
             await self.app(scope, receive, send)
             return
         headers = {
@@ -43,11 +40,11 @@ class Guarded:
         if self._right(shown):
             bare = URL(scope=scope).remove_query_params("token")
             answer = RedirectResponse(f"{bare.path}?{bare.query}" if bare.query else bare.path)
-            answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             await answer(scope, receive, send)
             return
         cookies = SimpleCookie(headers.get("cookie", ""))
-        kept = cookies[COOKIE].value if COOKIE in cookies else ""
+        kept = cookies[self.cookie].value if self.cookie in cookies else ""
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         if self._right(kept) or self._right(bearer):
             await self.app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""A monitor that other machines reach answers only who has its token."""
+"""A page that other machines reach answers only who has its token."""
 
 import pytest
 from starlette.applications import Starlette
@@ -6,7 +6,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from cluster.monitor.access import COOKIE, VARIABLE, Guarded, new_token
+from cluster.cli.monitor import COOKIE, FREE, VARIABLE
+from geoagent_rl.access import Guarded, new_token
 
 TOKEN = "s3cret"
 
@@ -16,7 +17,9 @@ def client():
     routes = [
         Route(path, lambda _: PlainTextResponse("in")) for path in ("/", "/api/runs", "/api/health")
     ]
-    return TestClient(Guarded(Starlette(routes=routes), TOKEN), follow_redirects=False)
+    return TestClient(
+        Guarded(Starlette(routes=routes), TOKEN, COOKIE, FREE), follow_redirects=False
+    )
 
 
 def test_without_the_token_there_is_nothing_but_the_health_check(client):
@@ -41,6 +44,6 @@ def test_a_program_shows_it_in_a_header(client):
 
 def test_the_token_is_new_each_time_or_the_environment_s(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert len(new_token()) >= 32 and new_token() != new_token()
+    assert len(new_token(VARIABLE)) >= 32 and new_token(VARIABLE) != new_token(VARIABLE)
     monkeypatch.setenv(VARIABLE, TOKEN)
-    assert new_token() == TOKEN
+    assert new_token(VARIABLE) == TOKEN
