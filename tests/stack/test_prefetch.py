@@ -10,8 +10,8 @@ from tests.support.program import environment
 
 PREFETCH = """
 import asyncio
+from cluster.launch import connect  # first: it gives Ray its token
 import ray
-from cluster.launch import connect
 from cluster.prefetch import prefetch
 from geoagent_rl.types import UserError
 
