@@ -25,7 +25,7 @@ def table(folder: Path) -> str:
     for program in sorted({row["program"] for row in rows}):
         own = [row for row in rows if row["program"] == program]
         lines += [summary(program, own), "", "| fault | times |", "|---|---|"]
-        struck = Counter(kind.strip() for row in own for kind in row["struck"])
+        struck = Counter(kind for row in own for kind in row["struck"])
         lines += [f"| {kind} | {times} |" for kind, times in struck.most_common()]
         lines.append("")
     return "\n".join(lines)

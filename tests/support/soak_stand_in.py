@@ -89,7 +89,6 @@ def power_cut_(life: ForkedLife) -> None:
 KINDS: dict[str, Callable[[ForkedLife], Undo | None]] = {
     "SIGKILL of the driver": lambda life: life.kill(),
     "power cut": power_cut_,
-    "power cut ": power_cut_,
     "SIGSTOP of the driver": stopped,
     "SIGTERM": lambda life: life.send(signal.SIGTERM),
     "SIGTERM and SIGINT, 4 times": lambda life: life.send(*[signal.SIGTERM, signal.SIGINT] * 2),
