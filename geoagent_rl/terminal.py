@@ -77,6 +77,7 @@ def moving(state: Callable[[], str]) -> Iterator[None]:
     a log shows that something goes on; after START_S for SILENT_LATER_S.
     """
     start, over = time.monotonic(), threading.Event()
+    _said_at[0] = start
 
     def watch() -> None:
         limit = SILENT_S

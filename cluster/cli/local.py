@@ -20,7 +20,7 @@ from typer.models import CommandInfo, TyperInfo
 from cluster.cli.data import Json, data_app
 from cluster.cli.evaluation import eval_app
 from cluster.cli.predict import predict, serve_model
-from geoagent_rl.terminal import errors_in_one_line, phase
+from geoagent_rl.terminal import errors_in_one_line, moving, phase
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
@@ -159,7 +159,8 @@ def compare(
     """Compare two runs: settings, curves, evaluations with paired 95 % intervals, samples."""
     from geoagent_rl.pages.run_comparison import compare_runs, show_runs, write_comparison
 
-    table = compare_runs((a, b))
+    with moving(lambda: "comparing"):
+        table = compare_runs((a, b))
     if html:
         write_comparison(html, (a, b), table)
     print(json.dumps(table) if as_json else show_runs(table))

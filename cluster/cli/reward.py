@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.cli.data import Json
+from geoagent_rl.terminal import moving
 from geoagent_rl.types import UserError
 
 reward_app = typer.Typer(help="Explain and compare rewards, offline.", no_args_is_help=True)
@@ -108,7 +109,8 @@ def explain_run(
             print(json.dumps(row, ensure_ascii=False))
         if not html:
             return
-    account, low, groups = look(run.verdicts(*wanted), cards, GROUPS if named else 0)
+    with moving(lambda: f"reading {path}"):
+        account, low, groups = look(run.verdicts(*wanted), cards, GROUPS if named else 0)
     if html:
         page.write_run_explanation(html, run, account, low, groups)
     if as_json:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from geoagent_rl import terminal
-from geoagent_rl.terminal import phase, progress, say
+from geoagent_rl.terminal import moving, phase, progress, say
 
 TERMINAL = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
 
@@ -93,3 +93,9 @@ def test_in_a_terminal_a_clock_runs_and_lines_stay_above_it():
     assert "0:00:01" in shown and "so far" not in shown
     assert re.search(r"loading: \d\.\d s", shown) and "3/4" in shown
     assert re.search(r"[\r\n]step 3\r?\n", shown)  # a line of its own
+
+
+def test_a_quick_command_says_nothing(capsys):
+    with moving(lambda: "comparing"):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == ""
