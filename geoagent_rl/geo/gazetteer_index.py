@@ -69,6 +69,7 @@ class Feature:
     )
     district: bool = False  # a region below admin1
     loose: bool = False  # a guess at the region: it does not rule out a big town elsewhere
+    shared: bool = False  # a district whose name others have: nor does it, if none of them has one
 
 
 class Index:
@@ -185,7 +186,12 @@ class Index:
                     rows = [row for row in rows if row[11] != TRANSLATED_RANK]
                 if best == WIDER_RANK:
                     rows = [row for row in rows if row[11] == WIDER_RANK]
-                return tuple(self._region(row, form == key) for row in rows)
+                found = tuple(self._region(row, form == key) for row in rows)
+                bearers = [area for area, row in zip(found, rows, strict=True) if row[11] == best]
+                several = len({area.admin1_id for area in bearers}) > 1
+                if several and all(area.district for area in bearers):
+                    found = tuple(replace(area, shared=True) for area in found)
+                return found
         return ()
 
     @staticmethod
@@ -218,7 +224,7 @@ class Index:
                 if f.district and f.admin1_id == wide[0].admin1_id and f.id != wide[0].id
             ]
             if inner:
-                return tuple(inner)
+                return tuple(replace(area, shared=False) for area in inner)
             if not features:
                 inner = [
                     f for f in self.towns(part, wide[0].country) if f.admin1_id == wide[0].admin1_id

@@ -82,7 +82,9 @@ class Resolver:
                 for area in self._index.regions(place, code)
                 if area.quality <= CORE and _is_among(area, among)
             )
-        return match_of(areas[0], "region") if areas else None
+        if not areas or areas[0].shared:  # a county's name that several states have: none of them
+            return None
+        return match_of(areas[0], "region")
 
     def _without_country(self, country: str, region: str, place: str) -> Match | None:
         """Where the country is absent, unknown, the name of a region, or wider than a country."""
@@ -237,7 +239,7 @@ def fit(place: Feature, area: Feature) -> int | None:
 
     0: in it (for a district or town: near its centre). 1: in the same admin1. 2: just outside. 3:
     elsewhere in the country, where the region's own match is weak (a likely spelling, or a small
-    town of that name)."""
+    town of that name), or a big town where several districts have that name."""
     if place.country != area.country:
         return None
     inside = place.admin1_id == area.admin1_id
@@ -249,7 +251,7 @@ def fit(place: Feature, area: Feature) -> int | None:
         return 0 if near else 1
     if near:
         return 2
-    return 3 if area.loose else None
+    return 3 if area.loose or (area.shared and place.population >= BIG_TOWN) else None
 
 
 def _is_among(feature: Feature, codes: Codes) -> bool:
