@@ -23,7 +23,7 @@ from geoagent_rl.config import Config, load
 from geoagent_rl.grpo.batching import Layout, micro_batches
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.grpo.schedule import grpo_phase
-from geoagent_rl.types import Prompt, Rollout, Sampling, Truth
+from geoagent_rl.types import PolicyVersion, Prompt, Rollout, Sampling, Truth
 from tests.gpu.gaps import gaps
 from tests.gpu.random_weights import save_checkpoint
 from tests.gpu.results import ROOT, Results
@@ -75,6 +75,7 @@ class Bench:
         self.model = self.scratch / "model"
         self.engine: RolloutEngine | None = None
         self.learner: Learner | None = None
+        self.previous: PolicyVersion | None = None  # the learner's before its newest step
         self.config = settings(asked, self.model)
         self.prompts = pictures(self.scratch, asked.prompts, asked.pixels, asked.seed)
         save_checkpoint(self.model, shape, self.config, asked.device)

@@ -81,7 +81,8 @@ async def cycle(bench: Bench, rounds: int = 0) -> None:
 
 async def one_round(bench: Bench, number: int, row: dict[str, Any]) -> None:
     made, learner, first = await bench.ready_engine(), bench.ready_learner(), bench.prompts[0]
-    before, phase = learner.version, bench.results.phase
+    bench.previous = before = learner.version
+    phase = bench.results.phase
     learner.phase = replace(learner.phase, lr=bench.lr)
     if bench.cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -206,11 +207,10 @@ async def precision(bench: Bench) -> None:
 
 async def refused(bench: Bench) -> None:
     """Old or half weights under the newest version's name: the engine must refuse both."""
-    if not bench.ready_learner().updates:
-        await cycle(bench, 1)
-    before = bench.ready_learner().version
-    await cycle(bench, 1)
-    newest = bench.ready_learner().version
+    if bench.ready_learner().updates < 2:
+        await cycle(bench, 2)
+    newest, before = bench.ready_learner().version, bench.previous
+    assert before is not None and before.files
     tensors = load(newest.files[ADAPTER_TENSORS].tobytes())
     kept = save({name: t for name, t in tensors.items() if ".layers.1." not in name})
     half = {**newest.files, ADAPTER_TENSORS: kept}
