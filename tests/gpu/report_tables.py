@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geoagent_rl.plan.measured import Row, Run, case, rows, with_adapter
+from geoagent_rl.plan.measured import Row, Run, case, plan_name, rows, with_adapter
 from tests.gpu.calibration import Compared, engine_compared, learner_compared
 
 NOT_RUN = "*Not run yet.*"
@@ -67,7 +67,7 @@ def engine_part(run: Run) -> str:
         found.append(precision_table(precision))
     if refused := rows(run, "refused"):
         found.append(table(("weights", "refused"), [(r["case"], r["refused"]) for r in refused]))
-    if compared := engine_compared(run):
+    if plan_name(first["case"]) and (compared := engine_compared(run)):
         found.append(plan_table(compared))
     return "\n\n".join(found)
 
@@ -165,7 +165,7 @@ def learner_part(run: Run) -> str:
         head = ("a micro-batch", "ms", "completion tokens/s", "share of ceiling", "peak GiB")
         cells = ("total_ms", "completion_tokens_s", "mfu", "peak_GiB")
         found.append(table(head, [[row["case"], *(row[c] for c in cells)] for row in micro]))
-    if compared := learner_compared(run):
+    if plan_name(first["case"]) and (compared := learner_compared(run)):
         found.append(plan_table(compared))
     if trl := rows(run, "trl"):
         head = ("a group, vision included", "ours, ms", "TRL's loss, ms", "TRL / ours", "cosine")

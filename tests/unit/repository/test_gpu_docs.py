@@ -72,3 +72,9 @@ def test_another_file_replaces_the_constants_and_must_be_of_the_card(runs, tmp_p
 
 def test_the_page_on_plans_has_the_constants():
     assert table(gpu("H100").rates) in (ROOT / "docs" / "plan.md").read_text()
+
+
+def test_a_card_that_plan_does_not_know_has_a_page_without_a_plan_beside(runs):
+    strange = [[run[0] | {"case": "NVIDIA X1"}, *run[1:]] for run in runs]
+    shown = page(strange)
+    assert "NVIDIA X1" in shown and "against `plan`" not in shown
