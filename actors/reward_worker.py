@@ -114,7 +114,9 @@ class GeoEmbedWorker:
             for p in pairs
         ]
         keys = [
-            SEPARATOR.join((p.level, p.a, p.b, *(p.within if self.names_first else ())))
+            SEPARATOR.join(
+                (p.level, p.a, p.b, *((*p.within, *p.below) if self.names_first else ()))
+            )
             for p in asked
         ]
 

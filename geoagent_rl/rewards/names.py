@@ -27,13 +27,7 @@ def similarities(
     """One similarity in [0, 1] per pair, with who decided it. The encoder sees all that is left to
     it at once.
     """
-    known = [
-        compare(gazetteer, p.level, p.a, p.b, *p.within) if names_first else None for p in pairs
-    ]
-    known = [
-        False if names_first and same is None and says_wider_again(gazetteer, p) else same
-        for p, same in zip(pairs, known, strict=True)
-    ]
+    known = [_known(gazetteer, pair) if names_first else None for pair in pairs]
     left = iter(
         encoder.similarities(
             [(p.a, p.b) for p, same in zip(pairs, known, strict=True) if same is None]
@@ -43,6 +37,27 @@ def similarities(
         Similarity(next(left), "encoder") if same is None else Similarity(float(same), "gazetteer")
         for same in known
     ]
+
+
+def _known(gazetteer: Gazetteer, pair: LevelPair) -> bool | None:
+    """Say whether both names are right for one place; None where the encoder must judge."""
+    same = compare(gazetteer, pair.level, pair.a, pair.b, *pair.within)
+    if same is None:
+        return False if says_wider_again(gazetteer, pair) else None
+    return same or claimed(gazetteer, pair)
+
+
+def claimed(gazetteer: Gazetteer, pair: LevelPair) -> bool:
+    """Say whether the country `pair.a` claims or holds what is below `pair.b`: the Crimea is right
+    under either state that labels name.
+    """
+    if not any(pair.below):
+        return False
+    own = gazetteer.geocode(pair.a)
+    region, place = (*pair.below, "", "")[:2]
+    if own is None or own.level != "country":
+        return False
+    return own.country_code in gazetteer.filed_under(pair.b, region, place)
 
 
 def says_wider_again(gazetteer: Gazetteer, pair: LevelPair) -> bool:

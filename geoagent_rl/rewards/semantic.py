@@ -34,11 +34,15 @@ async def score(
 
 def pairs(levels: Sequence[str], truth_levels: Sequence[str]) -> tuple[LevelPair | None, ...]:
     """Return the three questions to ask, None where either side names nothing. Both names are read
-    within the true coarser levels: a coarser level that is wrong closes its gate anyway.
+    within the true coarser levels: a coarser level that is wrong closes its gate anyway. Countries
+    of different names go with what lies below, which two states may claim.
     """
     predicted, true = without_hedges(levels), without_hedges(truth_levels)
+    below = true[1:] if predicted[0] != true[0] else ()
     return tuple(
-        LevelPair(level, predicted[i], true[i], true[:i]) if predicted[i] and true[i] else None
+        LevelPair(level, predicted[i], true[i], true[:i], () if i else below)
+        if predicted[i] and true[i]
+        else None
         for i, level in enumerate(LEVELS)
     )
 

@@ -22,13 +22,14 @@ Address = tuple[str, str, str]  # country, region, place; unknown levels are ""
 @dataclass(frozen=True, slots=True)
 class LevelPair:
     """Two names of the same level. `within` are the coarser names under which both are read,
-    coarsest first.
+    coarsest first. below: of two countries, the region and place that lie in `b`.
     """
 
     level: Level
     a: str
     b: str
     within: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,8 @@ import re
 import pytest
 
 from geoagent_rl.config.reward import ConsistencyConfig, RewardConfig
-from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.rewards import hacks
 from geoagent_rl.rewards.local import LocalPlaces
-from geoagent_rl.rewards.names import same_place
-from geoagent_rl.rewards.services import LevelPair
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer
@@ -67,24 +64,3 @@ def test_the_page_shows_what_the_command_prints(earned):
     for old, new in zip(shown, made, strict=True):  # figures of the encoder may differ by rounding
         pairs = zip(number.findall(old), number.findall(new), strict=True)
         assert all(abs(float(a) - float(b)) < 0.03 for a, b in pairs)
-
-
-@pytest.mark.parametrize(
-    ("level", "name", "wider", "together"),
-    [
-        ("region", "Germany", ("Germany",), False),
-        ("region", "Deutschland", ("Germany",), False),
-        ("place", "a Bavarian town", ("Germany", "Bavaria"), False),
-        ("region", "France", ("France",), False),  # the core of Île-de-France
-        ("region", "Luxembourg", ("Luxembourg",), True),
-        ("place", "Singapore", ("Singapore", "Singapore"), True),
-        ("place", "Berlin", ("Germany", "Berlin"), True),
-        ("place", "Berlin", ("Germany", "Bavaria"), False),
-        ("region", "Lombardy", ("Germany",), False),
-        ("place", "Qzxdorf", ("Germany", "Bavaria"), True),  # a hamlet that nobody knows
-        ("place", "Munich", ("", ""), True),
-    ],
-)
-def test_a_conclusion_holds_together_with_the_wider_ones(level, name, wider, together):
-    pair = LevelPair(level, name, name, wider)
-    assert same_place(Gazetteer.open(), [pair]) == [together]
