@@ -25,17 +25,8 @@ from geoagent_rl.plan.costs import Costs
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.types import Outcome, PolicyVersion, Rollout, ScoredRollout
 from tests.support import virtual_time
-from tests.support.simulated_cluster import (
-    FREE,
-    REMOTE,
-    Engine,
-    Latency,
-    Learner,
-    Rewards,
-    pools_of,
-    prompt_at,
-    serial_step,
-)
+from tests.support.simulated_cluster import Engine, Learner, Rewards, prompt_at, serial_step
+from tests.support.simulated_costs import FREE, REMOTE, Latency, pools_of
 
 
 def settings(*overrides: str) -> configuration.Config:

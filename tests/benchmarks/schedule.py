@@ -24,16 +24,8 @@ from geoagent_rl.plan.schedule import STAGES, step_time
 from geoagent_rl.rewards.scorer import Scorer
 from tests.support import virtual_time
 from tests.support.schedule_figure import svg
-from tests.support.simulated_cluster import (
-    Engine,
-    Judge,
-    Latency,
-    Learner,
-    Rewards,
-    costs_of,
-    prompt_at,
-    serial_step,
-)
+from tests.support.simulated_cluster import Engine, Judge, Learner, Rewards, prompt_at, serial_step
+from tests.support.simulated_costs import Latency, costs_of
 
 STEPS = 4
 OWN_JUDGE = "judge.gpus_per_replica=1 judge.memory=0.7 judge.max_num_seqs=64"

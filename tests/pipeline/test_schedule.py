@@ -4,7 +4,7 @@ GPUs taking turns is quicker than the schedules of others."""
 import pytest
 
 from tests.benchmarks.schedule import HYBRID, LAYOUTS, MEANWHILE, SERIAL, planned, simulate
-from tests.support.simulated_cluster import costs_of
+from tests.support.simulated_costs import costs_of
 
 OURS = next(iter(LAYOUTS[8]))
 

@@ -7,16 +7,8 @@ import statistics
 from geoagent_rl import driver
 from geoagent_rl.rewards.scorer import Scorer
 from tests.support import virtual_time
-from tests.support.simulated_cluster import (
-    FREE,
-    REMOTE,
-    Engine,
-    Learner,
-    Rewards,
-    pools_of,
-    prompt_at,
-    serial_step,
-)
+from tests.support.simulated_cluster import Engine, Learner, Rewards, prompt_at, serial_step
+from tests.support.simulated_costs import FREE, REMOTE, pools_of
 
 
 def steps_of(costs, latency):
