@@ -26,11 +26,14 @@ def judge_distil(
     out: Annotated[Path, typer.Option(help="The judge's directory, to be made: judge.model.")],
     start: Annotated[
         str,
-        typer.Option(help="tiny (new weights of its shape), or a Qwen3 checkpoint to go on from."),
+        typer.Option(help="tiny, new (new weights of its shape) or a Qwen3 checkpoint."),
     ] = "tiny",
     steps: Annotated[int, typer.Option(min=10, help="Of 32 questions.")] = 1000,
     rate: Annotated[
-        float, typer.Option(min=0, help="Highest learning rate; 0: 3e-3 for tiny, 2e-5 else.")
+        float,
+        typer.Option(
+            min=0, help="Highest learning rate; 0: 3e-4, for new 3e-3, for a checkpoint 2e-5."
+        ),
     ] = 0.0,
     agreement: Annotated[
         float, typer.Option(min=0.5, max=1, help="What a cascade is to keep, as a share.")

@@ -9,12 +9,13 @@ from typing import Any
 
 from geoagent_rl.files import directory_at_once, write_json
 from geoagent_rl.rewards.distil import collect, distil
-from geoagent_rl.rewards.judge_models import TINY
+from geoagent_rl.rewards.judge_models import TINY, dense_weights
 from geoagent_rl.terminal import phase
 from geoagent_rl.types import UserError
 
 TABLE = "distilled.json"  # beside the weights
-NEW_RATE, TRAINED_RATE = 3e-3, 2e-5  # learning rates: of new weights, of a checkpoint's
+RATES = {"new": 3e-3, "tiny": 3e-4}  # learning rates; a checkpoint's is OTHER_RATE
+OTHER_RATE = 2e-5
 
 
 def distil_judge(
@@ -22,8 +23,8 @@ def distil_judge(
 ) -> dict[str, Any]:
     """Return the table of rewards.distil and write the judge to `out`.
 
-    start: "tiny", new weights of the tiny judge's shape, or a Qwen3 checkpoint. rate: 0 for the
-    usual one. Raises UserError."""
+    start: "tiny" (the tiny judge's weights), "new" (new ones of its shape) or a Qwen3 checkpoint.
+    rate: 0 for the usual one. Raises UserError."""
     if out.exists():
         raise UserError(f"{out} exists already; name another --out")
     with phase("reading verdicts"):
@@ -31,8 +32,8 @@ def distil_judge(
     with phase("loading the student"):
         model, tokenizer = student(start)
     with phase(f"training {steps} steps"):
-        usual = NEW_RATE if start == "tiny" else TRAINED_RATE
-        table = distil(found, model, tokenizer, steps, rate or usual, agreement)
+        rate = rate or RATES.get(start, OTHER_RATE)
+        table = distil(found, model, tokenizer, steps, rate, agreement)
     table = {"runs": [str(run) for run in runs], "start": start, "steps": steps} | table
     with directory_at_once(out) as part:
         save(model, tokenizer, part)
@@ -45,7 +46,7 @@ def student(start: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
-    source = str(TINY) if start == "tiny" else start
+    source = str(TINY) if start in ("tiny", "new") else start
     try:
         config, tokenizer = (
             AutoConfig.from_pretrained(source),
@@ -53,12 +54,15 @@ def student(start: str) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"--start {start}: {' '.join(str(error).split())[:200]}") from None
-    if config.model_type != "qwen3" or (start != "tiny" and hasattr(config, "quantization_config")):
-        raise UserError(f"--start {start} is no Qwen3 checkpoint with weights that can be trained")
-    if start == "tiny":
+    if source == str(TINY):
         del config.quantization_config
         torch.manual_seed(0)
-        return Qwen3ForCausalLM(config).float(), tokenizer
+        model = Qwen3ForCausalLM(config).float()
+        if start == "tiny":
+            model.load_state_dict(dense_weights(TINY / "model.safetensors"), strict=False)
+        return model, tokenizer
+    if config.model_type != "qwen3" or hasattr(config, "quantization_config"):
+        raise UserError(f"--start {start} is no Qwen3 checkpoint with weights that can be trained")
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
@@ -79,7 +83,9 @@ def show(table: dict[str, Any], out: Path, agreement: float) -> str:
         "distinct questions: train, choose, measure": (
             f"{table['train']:,}, {table['choose']:,}, {table['measure']:,}"
         ),
-        "agreement with the large judge": f"{table['agreement']:.1%}",
+        "agreement with the large judge": (
+            f"{table['agreement']:.1%} (before: {table['agreement_before']:.1%})"
+        ),
         "expected calibration error": f"{table['calibration_error']:.3f}",
         f"still goes up, for {agreement:.0%} agreement": f"{table['raised_share']:.1%}",
         "agreement of the cascade": f"{table['cascade_agreement']:.1%}",

@@ -140,6 +140,8 @@ def distil(
     """
     parts = {name: list(part.values()) for name, part in found.parts.items()}
     pairs = encode(tokenizer, [(one.item, one.conclusion) for one in parts["train"]])
+    fresh = parts["measure"]
+    before = answers(model, tokenizer, [one.item for one in fresh])
     fit(model, list(epochs(pairs, steps)), tokenizer.pad_token_id, rate)
     round_to_bfloat16(model)
     choose, measure = parts["choose"], found.to_measure()
@@ -148,7 +150,11 @@ def distil(
     final = dict(
         zip(measure, answers(model, tokenizer, [m.item for m in measure.values()]), strict=True)
     )
-    counts = {"recorded": found.recorded} | {name: len(part) for name, part in parts.items()}
+    counts: dict[str, Any] = {name: len(part) for name, part in parts.items()}
+    counts |= {
+        "recorded": found.recorded,
+        "agreement_before": sum(map(agrees, before, fresh)) / len(fresh),
+    }
     return counts | measured(found, final, unsure_below)
 
 

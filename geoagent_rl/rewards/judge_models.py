@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +30,31 @@ def judge_checkpoint(model: str, on_cpu: bool) -> tuple[str, str]:
     if model == "smollm2":
         return str(smollm2()), "float32" if on_cpu else "bfloat16"
     return model, "auto"
+
+
+def dense_weights(file: Path) -> dict[str, Any]:
+    """Return the tensors of a symmetric GPTQ-INT4 checkpoint, by name, its 4-bit matrices
+    dequantised to float32 [out, in].
+
+    Such a file packs 8 values of a column into each int32 and counts them from 8; a scale is shared
+    by a group of inputs (the GPTQ format of AutoGPTQ and GPTQModel).
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    stored = load_file(file)
+    dense = {}
+    for name, tensor in stored.items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "qweight":
+            shifts = 4 * torch.arange(8, dtype=torch.int32)
+            values = ((tensor.unsqueeze(1) >> shifts.view(1, 8, 1)) & 15).flatten(0, 1) - 8
+            scales = stored[f"{layer}.scales"].float()
+            scales = scales.repeat_interleave(len(values) // len(scales), 0)
+            dense[f"{layer}.weight"] = (values * scales).T.contiguous()
+        elif kind not in ("qzeros", "scales", "g_idx"):
+            dense[name] = tensor.float()
+    return dense
 
 
 def smollm2(cache_dir: Path | None = None) -> Path:
