@@ -30,6 +30,7 @@ TOWN_RADIUS_KM = 25.0
 BIG_TOWN = (
     100_000  # a town named as the region is believed against the place only if it is this populous
 )
+OTHER_NAME = 0.1  # what a town counts under a name that is not its usual one
 LANDMARK = 30_000  # a landmark counts as much as a town of so many people
 CORE_RANK, TRANSLATED_RANK, WIDER_RANK = 3, 2, 1  # of gazetteer_regions
 DIRECTIONS = frozenset(
@@ -304,7 +305,7 @@ class Index:
     @staticmethod
     def _place(row: tuple[Any, ...], quality: int) -> Feature:
         number, name, country, admin1_id, admin1, lat, lon, population, main = row
-        weight = (population + 1) * (1.0 if main else 0.3) if number > 0 else LANDMARK
+        weight = (population + 1) * (1.0 if main else OTHER_NAME) if number > 0 else LANDMARK
         where = (admin1_id, admin1, lat, lon, population)
         return Feature(f"place:{number}", "place", name, country, *where, 0.0, quality, weight)
 
