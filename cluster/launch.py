@@ -35,7 +35,7 @@ from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import run_id_of
-from geoagent_rl.terminal import phase, say
+from geoagent_rl.terminal import moving, phase, say
 from geoagent_rl.types import InfraError, UserError
 
 OBJECT_STORE = 256 * 2**20  # of a Ray of one's own, in bytes
@@ -122,13 +122,19 @@ def version_bytes(config: Config) -> int:
     return 4 * shape.lora_parameters(config.policy.lora_rank) if shape else 0
 
 
+def leave() -> None:
+    """Leave the cluster, or end this machine's Ray: seconds."""
+    with moving(lambda: "stopping Ray"):
+        ray.shutdown()
+
+
 @contextlib.asynccontextmanager
 async def session(
     config: Config, run_dir: Path, only_learner: bool = False
 ) -> AsyncIterator[Session]:
     """Connect to Ray for one run, which holds its directory's lock, and reserve its place."""
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(ray.shutdown)
+        cleanup.callback(leave)
         with phase("joining the Ray cluster" if on_a_cluster() else "starting Ray"):
             connect(config)
         run_id = run_id_of(run_dir)
@@ -151,6 +157,7 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     """
     config = s.config
     async with contextlib.AsyncExitStack() as cleanup:
+        ending = cleanup.enter_context(contextlib.ExitStack())  # entered first: it ends last
         engines, starting = await cleanup.enter_async_context(starting_engines(s, model_dir))
         if 0 < config.rollout.gpus_per_engine < 1:
             # vLLM measures the GPU's memory as it starts: one engine after the other
@@ -161,13 +168,17 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
         with phase(f"waiting for {len(engines)} rollout engines"):
             await starting
         everything = dataclasses.replace(config.reward, weights=Weights(), schedules=())
-        yield Stack(
+        stack = Stack(
             model_dir,
             engines,
             scorer=Scorer(services.services, config.reward, config.policy.answer),
             evaluation_scorer=Scorer(services.services, everything, config.policy.answer),
             services=services,
         )
+        try:
+            yield stack
+        finally:
+            ending.enter_context(moving(lambda: "stopping engines and services"))
 
 
 @contextlib.asynccontextmanager
