@@ -81,6 +81,7 @@ def evaluated(config: Config, run: RunDir, model: str, judge: bool) -> tuple[Pat
     left = 0
     if todo:
         left = run_until_done(predict(config, run, base, model, todo, judge))
+        run.settle()
     if left:
         say(
             f"{left} photographs got no answer from the machinery; "

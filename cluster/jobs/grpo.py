@@ -145,6 +145,7 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             tracking.close()
         with phase("writing the policy"):
             await after.saved()
+            run.settle()
             await group.save_merged(str(run.path / "policy"))
 
 

@@ -51,6 +51,7 @@ def run_sft_job(config: Config) -> None:
                 await cold_start(s, run, base, samples, run.path / "policy")
 
         run_until_done(work())
+        run.settle()
         run.finish(0)
     say(f"policy after SFT: {run.path / 'policy'}\n{closing(run.path)}")
 

@@ -127,6 +127,17 @@ class RunDir:
                     " make room, then resume"
                 ) from None
 
+    def settle(self) -> None:
+        """Write the lines that wait for room; a run or an evaluation must not end without them.
+
+        Raises UserError where there still is none."""
+        for name in list(self.waiting):
+            self.append(name, [])
+        if self.waiting:
+            raise UserError(
+                f"{self.path}: no room for {', '.join(self.waiting)}; make room, then start again"
+            )
+
     def sync(self) -> None:
         """Put the records of all steps on disk: what a checkpoint may not be ahead of. OSError."""
         for name in BY_STEP:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import signal
@@ -33,6 +34,7 @@ from tests.support import power_cut
 from tests.support.driver_fakes import FakeEngine, FakeScorer
 from tests.support.soak_stand_in import (
     CLOCK_JUMPS,
+    DISK_FILLS,
     ENGINE_DIES,
     GROUP,
     LEARNER_DIES,
@@ -41,6 +43,7 @@ from tests.support.soak_stand_in import (
 )
 
 SECONDS = 0.01  # for a completion
+FULL_S = 0.3
 dying: set[str] = set()  # what has been told to die and has not yet
 
 
@@ -226,6 +229,26 @@ def jump() -> None:
     time.time = lambda: real() + by
 
 
+def fill() -> None:
+    """The disk takes no line and no sync for a while."""
+    real_open, real_sync, until = Path.open, os.fsync, time.monotonic() + FULL_S
+
+    def check() -> None:
+        if time.monotonic() < until:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opened(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        if set(mode) & set("aw"):
+            check()
+        return real_open(path, mode, *args, **options)
+
+    def synced(handle: int) -> None:
+        check()
+        real_sync(handle)
+
+    Path.open, os.fsync = opened, synced
+
+
 def live(folder: str, photos: str, log: str, shadow: str, words: list[str]) -> None:
     """A whole life, in a process of its own: starts the run in `folder` or goes on with it."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -233,6 +256,7 @@ def live(folder: str, photos: str, log: str, shadow: str, words: list[str]) -> N
     os.dup2(handle, 2)
     signal.signal(ENGINE_DIES, lambda *_: dying.add("engine"))
     signal.signal(LEARNER_DIES, lambda *_: dying.add("learner"))
+    signal.signal(DISK_FILLS, lambda *_: fill())
     signal.signal(CLOCK_JUMPS, lambda *_: jump())
     power_cut.watch(Path(folder), Path(shadow))
     job.session, job.running_stack, job.starting_policy = session, running_stack, no_policy

@@ -28,7 +28,8 @@ SHAPES = {
 }
 START, AGAIN = r"reading .* \.\.\.", r"resuming after|no checkpoint yet"
 MOMENTS = {shape: (START, *(f"step {i}/" for i in range(1, STEPS)), AGAIN) for shape in SHAPES}
-ENGINE_DIES, LEARNER_DIES, CLOCK_JUMPS = signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH
+ENGINE_DIES, LEARNER_DIES = signal.SIGUSR1, signal.SIGUSR2
+CLOCK_JUMPS, DISK_FILLS = signal.SIGWINCH, signal.SIGURG
 END_S = 20.0
 
 
@@ -95,6 +96,7 @@ KINDS: dict[str, Callable[[ForkedLife], Undo | None]] = {
     "SIGHUP": lambda life: life.send(signal.SIGHUP),
     "an engine dies": lambda life: life.send(ENGINE_DIES),
     "the learner dies": lambda life: life.send(LEARNER_DIES),
+    "the disk is full for 0.3 s": lambda life: life.send(DISK_FILLS),
     "the wall clock jumps": lambda life: life.send(CLOCK_JUMPS),
 }
 

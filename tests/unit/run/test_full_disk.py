@@ -108,6 +108,19 @@ def test_a_writer_that_finds_no_room_leaves_all_as_it_was(begun, writer):
     assert room > 0 and disk.calls == room
 
 
+def test_a_run_does_not_end_without_lines_that_found_no_room(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.settle()
+    with pytest.MonkeyPatch.context() as patch:
+        FullDisk(0).into(patch)
+        run.append("predictions.jsonl", [{"uid": "a"}])
+        with pytest.raises(UserError, match="no room for predictions.jsonl; make room"):
+            run.settle()
+    run.settle()
+    assert run.rows("predictions.jsonl") == [{"uid": "a"}]
+
+
 def test_an_appender_leaves_no_half_line_and_writes_each_line_once(tmp_path):
     rows = [{"step": i, "text": BIG} for i in range(3)]
     for there in (False, True):
