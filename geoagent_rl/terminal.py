@@ -24,6 +24,7 @@ from rich.progress import (
 from geoagent_rl.types import InfraError, UserError
 
 SILENT_S = 4.0  # a log never says nothing for longer while something starts
+APART_S = 1.0  # tenths that pass more quickly than this are not said
 START_S = 120.0  # from then on it is no start any more, and a line is due less often
 SILENT_LATER_S = 30.0
 # What is printed on standard output meanwhile stays there: it may be a result in a pipe.
@@ -145,8 +146,9 @@ class progress:
         if sys.stderr.isatty():
             self.bar.update(self.task, completed=done, total=total)
         elif self.tenths and (tenth := 10 * done // total) != self.shown:
-            self.shown = tenth
-            say(self.state)
+            if done == total or time.monotonic() - _said_at[0] >= APART_S:
+                self.shown = tenth
+                say(self.state)
 
     def __exit__(self, *_: Any) -> None:
         self.lines.close()

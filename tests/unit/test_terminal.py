@@ -43,12 +43,18 @@ def test_a_phase_that_fails_does_not_say_that_it_is_done(capsys):
     assert "loading: " not in capsys.readouterr().err
 
 
-def test_progress_in_a_log_is_its_lines_alone(capsys):
+def test_progress_in_a_log_is_its_lines_alone_and_quick_tenths_are_not_said(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "APART_S", 0.0)
     with progress("SFT") as advance:
         advance(1, 2)
         advance(2, 2)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "SFT: 1/2\nSFT: 2/2\n")
+    monkeypatch.setattr(terminal, "APART_S", 3600.0)
+    with progress("evaluation") as advance:
+        for done in range(33):
+            advance(done, 32)
+    assert capsys.readouterr().err == "evaluation: 32/32\n"
 
 
 def test_a_long_phase_is_never_silent_in_a_log(quick, capsys):
