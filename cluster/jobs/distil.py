@@ -46,7 +46,8 @@ def student(start: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
-    source = str(TINY) if start in ("tiny", "new") else start
+    ours = start in ("tiny", "new")
+    source = str(TINY) if ours else start
     try:
         config, tokenizer = (
             AutoConfig.from_pretrained(source),
@@ -54,7 +55,7 @@ def student(start: str) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise UserError(f"--start {start}: {' '.join(str(error).split())[:200]}") from None
-    if source == str(TINY):
+    if ours:
         del config.quantization_config
         torch.manual_seed(0)
         model = Qwen3ForCausalLM(config).float()

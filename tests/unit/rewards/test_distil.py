@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
+from cluster.jobs.distil import student
 from geoagent_rl.rewards import distil
 from geoagent_rl.rewards.consistency_prompt import question
 from geoagent_rl.rewards.distil import (
@@ -20,7 +21,8 @@ from geoagent_rl.rewards.distil import (
     order,
     threshold,
 )
-from geoagent_rl.rewards.judge_training import Said
+from geoagent_rl.rewards.judge_models import TINY
+from geoagent_rl.rewards.judge_training import Said, answers
 from geoagent_rl.rewards.recorded import open_run
 from geoagent_rl.rewards.services import JudgeItem
 from geoagent_rl.types import UserError
@@ -50,8 +52,8 @@ def test_every_question_is_learnt_from_or_measured_and_never_both(run):
 
 def test_recorded_consistency_rewards_are_the_ones_that_are_ordered(run):
     rows = {(row["step"], row["uid"], row["index"]): row for row in open_run(run).rows()}
-    for (_, step, uid), answers in collect([run]).answers.items():
-        for index, verdicts in enumerate(answers):
+    for (_, step, uid), group in collect([run]).answers.items():
+        for index, verdicts in enumerate(group):
             earned = sum(one.earned(one.conclusion) for one in verdicts)
             score = rows[step, uid, index]["parts"]["consistency"]["score"]
             assert earned == pytest.approx(score, abs=1e-12)
@@ -127,14 +129,13 @@ def test_the_command_writes_a_judge_that_answers_and_says_what_it_is_worth(run, 
     assert table["cascade_agreement"] >= table["agreement"] > 0.9  # as the tiny judge before
     assert 0 <= table["calibration_error"] <= 1 and table["train"] > table["measure"] > 0
 
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from geoagent_rl.rewards.judge_training import answers
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    model, tokenizer = student(str(out))  # a Qwen3 checkpoint like any other
     items = [one.item for one in collect([run]).parts["measure"].values()][:8]
-    said = answers(model.float(), tokenizer, items)
+    said = answers(model, tokenizer, items)
     assert len(said) == 8 and all(one.total <= one.logprob <= 0 for one in said)
     assert sum(map(agrees, said, collect([run]).parts["measure"].values())) >= 6
+    for start in (str(TINY), "tests"):
+        with pytest.raises(UserError, match=f"--start {start}"):
+            student(start)
     again = CliRunner().invoke(app, words)
     assert isinstance(again.exception, UserError) and "exists already" in str(again.exception)
