@@ -225,13 +225,16 @@ def _csv_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
 def _csv_header(path: Path) -> list[str]:
     with path.open(encoding=_encoding(path), newline="") as text:
         names = next(csv.reader(text, delimiter=_delimiter(path), skipinitialspace=True), [])
-    return [name.strip() for name in names]
+    names = [name.strip() for name in names]
+    if twice := next((name for name in names if name and names.count(name) > 1), ""):
+        raise UserError(f"{path} has two columns {twice}; rename or remove one of them")
+    return names
 
 
 def _delimiter(path: Path) -> str:
     with path.open(encoding=_encoding(path)) as text:
         first = text.readline()
-    return "\t" if path.suffix == ".tsv" and "\t" in first else max(",;\t", key=first.count)
+    return "\t" if path.suffix == ".tsv" and "\t" in first else max(",;\t|", key=first.count)
 
 
 def _encoding(path: Path) -> str:

@@ -51,7 +51,10 @@ GENERAL = {
     "scene": ("scene", "sceneclass", "cls", "s3label", "scene3label0indoor1natural2urban"),
     ANSWER: ("solution", "answer", "finalanswer", "address"),
     FINER: FINER_PLACE,
-    POSITION: ("gps", "coordinates", "coordinate", "latlon", "latlng"),
+    POSITION: (
+        *("gps", "coordinates", "coordinate", "latlon", "latlng", "position", "geolocation"),
+        *("geometry", "geom", "wkt", "point"),
+    ),
 }
 FLICKR = {"uid": ("imgid", "keysha112", "id"), "image": ("imgid", "image", "file", "filename")}
 KINDS = (

@@ -128,12 +128,19 @@ def test_a_chain_of_thought_in_columns_of_its_own_and_without_final_answer(tmp_p
 
 
 @pytest.mark.parametrize(
-    "gps", ["-12.05, -77.04", [-12.05, -77.04], {"lat": -12.05, "lng": -77.04}, "(-12.05,-77.04)"]
+    ("column", "gps"),
+    [
+        ("GPS", "-12.05, -77.04"),
+        ("GPS", [-12.05, -77.04]),
+        ("GPS", {"lat": -12.05, "lng": -77.04}),
+        ("position", "(-12.05,-77.04)"),
+        ("geometry", "POINT (-77.04 -12.05)"),
+    ],
 )
-def test_a_position_and_three_levels_in_one_column_each(tmp_path, gps):
+def test_a_position_and_three_levels_in_one_column_each(tmp_path, column, gps):
     row = {
         "images": [{"bytes": jpeg(1), "path": "a.jpg"}],
-        "GPS": gps,
+        column: gps,
         "location": "Peru; Lima; Lima",
         "cot": "",
     }

@@ -36,6 +36,7 @@ def lines() -> str:
 WRITTEN = {
     "comma.csv": delimited(",").encode(),
     "semicolon.csv": delimited(";").encode(),
+    "pipe.csv": delimited("|").encode(),
     "excel.csv": delimited(";").encode("utf-8-sig"),
     "excel-unicode.tsv": delimited("\t").encode("utf-16"),
     "tab.tsv": delimited("\t").encode(),
@@ -140,6 +141,16 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name):
     with pytest.raises(UserError, match="cannot be read") as error:
         tables.whole_rows(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_two_columns_of_one_name_are_refused_and_nameless_ones_are_not(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("uid,lat,lat\na,1,2\n")
+    for read in (tables.header, tables.whole_rows):
+        with pytest.raises(UserError, match="two columns lat"):
+            read(path)
+    path.write_text(",uid,\n0,a,x\n")
+    assert tables.whole_rows(path)[0][1]["uid"] == "a"
 
 
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
