@@ -75,7 +75,7 @@ def _drawn(
         height=f"{(NORTH - SOUTH) * SCALE:g}",
         grid=_grid(),
         pairs=pairs,
-        distances=distances if pairs else (),
+        distances=distances if len(pairs) > 1 else (),
         shades=_shades(cells, degrees),
         truth_known=any(pair["truth"] for pair in pairs),
         answered=any(pair["guess"] for pair in pairs),
