@@ -86,6 +86,9 @@ def narrow() -> Callable[[Page], bool]:
 
     def fits(page: Page) -> bool:
         page.set_viewport_size({"width": 390, "height": 844})
+        page.evaluate(
+            "() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+        )
         return page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     return fits

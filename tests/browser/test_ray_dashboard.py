@@ -112,7 +112,7 @@ def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photo
     page.goto(f"{head['dashboard-port']}/#/metrics")
     framed = page.frame_locator("iframe[src*='/d/rayDefaultDashboard/']").first
     drawn = "figure:not([hidden])[data-lines]"
-    expect(framed.locator(drawn).nth(5)).to_be_attached(timeout=90_000)
+    expect(framed.locator(drawn).first).to_be_attached(timeout=90_000)
     expect(framed.locator("main")).to_contain_text("on-the-cluster, step 60")
     photograph(page, "ray-dashboard.png")
     page.goto(f"{head['dashboard-port']}/#/overview")

@@ -76,9 +76,10 @@ export class Chart {
     this.log.hidden = !this.shown.some((line) => line.y.some((y) => y > 0));
     this.data = joined(this.shown, this.log.getAttribute("aria-pressed") === "true");
     this.figure.dataset.points = this.data[0].length;
+    const zoomed = this.zoomed;
     this.chart = new uPlot(this.options(width, height), this.data, this.plot);
     this.plot.replaceChildren(this.chart.root);
-    if (this.zoomed) this.chart.setScale("x", this.zoomed);
+    if (zoomed) this.chart.setScale("x", zoomed);
     const ends = this.shown.map((line) => `${line.label}: from ${this.number(line.y[0])} to ${this.number(line.y.at(-1))}`).join("; ");
     this.plot.setAttribute("aria-label", `${this.title} by ${this.axis}. ${ends}`);
     this.mark(this.at);

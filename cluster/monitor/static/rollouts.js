@@ -108,7 +108,7 @@ function shown(run, at, found) {
     el("div", { class: "sides" },
       el("div", {}, image, map(found), names(found)),
       el("div", {}, parts(found), found.problem ? el("p", { class: "no small" }, `Format: ${found.problem}`) : null, found.stages.map(stage),
-        el("details", { open: !found.stages.length }, el("summary", {}, "completion as generated"), el("pre", {}, found.text)))),
+        el("details", { open: !found.stages.length }, el("summary", {}, "completion as generated"), el("pre", { tabindex: "0" }, found.text)))),
   ];
 }
 
