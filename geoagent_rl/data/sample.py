@@ -44,10 +44,16 @@ class Sample:
     def prompt(self) -> Prompt:
         """Return what the policy is asked about this photograph."""
         truth = Truth(self.country, self.region, self.place, self.lat, self.lon)
-        columns = {"domain": self.domain, "entities": self.entities}
-        return Prompt(self.uid, self.image, truth, {k: v for k, v in columns.items() if v})
+        columns = {name: getattr(self, name) for name in FURTHER}
+        told = {
+            name: f"{value:g}" if isinstance(value, float) else value
+            for name, value in columns.items()
+            if value not in (None, "")
+        }
+        return Prompt(self.uid, self.image, truth, told)
 
 
+FURTHER = ("domain", "entities", "scene", "difficulty", "locatability")  # what rewards are told
 NUMBERS = ("lat", "lon", "locatability", "difficulty")
 COLUMNS = tuple(field.name for field in fields(Sample))
 

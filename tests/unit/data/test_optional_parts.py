@@ -11,6 +11,7 @@ from PIL import Image
 from geoagent_rl.answers.parse import STAGES, is_chain, parse
 from geoagent_rl.data.importers.run import Options, import_dataset
 from geoagent_rl.data.names import fill_names
+from geoagent_rl.data.sample import Sample
 from geoagent_rl.data.validate import validate
 
 pytestmark = pytest.mark.timeout(300)  # the first test may pack the gazetteer
@@ -69,3 +70,10 @@ def test_names_that_a_row_lacks_are_those_of_the_nearest_town_if_it_agrees(names
     row = dict(zip(("country", "region", "place"), names, strict=True), lat=49.4431, lon=1.0993)
     assert fill_names([row]) == (names != filled)
     assert (row["country"], row["region"], row["place"]) == filled
+
+
+def test_rewards_are_told_the_further_columns_that_a_row_has():
+    row = {"scene": "sign", "difficulty": 0.5, "locatability": 0.0, "entities": "tram;church"}
+    told = Sample("1", "a.jpg", "Peru", "Lima", "Lima", -12.0, -77.0, **row).prompt().columns
+    assert told == row | {"difficulty": "0.5", "locatability": "0"}
+    assert Sample("1", "a.jpg", "Peru", "Lima", "Lima", -12.0, -77.0).prompt().columns == {}
