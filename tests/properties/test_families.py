@@ -32,6 +32,7 @@ from geoagent_rl.policy.prompt import (
     end_id,
     image_budget,
     load_processor,
+    probe_ids,
     prompt_text,
 )
 from geoagent_rl.policy.sizes import architecture
@@ -184,6 +185,15 @@ def test_a_picture_matters_and_the_adapter_too(world):
         world.pictures[0] = ImageOps.invert(kept)
         assert (world.alone(sample, network) - values).abs().max() > 1e-3
         world.pictures[0] = kept
+
+
+def test_the_probe_is_that_of_plain_transformers(world):
+    ids = torch.tensor([probe_ids(world.processor.tokenizer)])
+    with torch.no_grad():
+        logits = world.policy.network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    expected = logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    found = world.policy.train().text_logprobs(ids[0].tolist())
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["packed", "shared"])
