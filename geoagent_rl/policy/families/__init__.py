@@ -60,8 +60,8 @@ def check_engine(family: Family, config: Config) -> None:
             f"rollout.swap=adapter: what an engine holds of a {family.title}'s adapter cannot be checked; "
             "set it to merged"
         )
-    if config.rollout.gpus_per_engine == 0 and not family.cpu_engine:
+    if config.rollout.gpus_per_engine == 0 and family.no_cpu_engine:
         raise UserError(
-            f"rollout.gpus_per_engine=0: vLLM's attention on CPUs ignores that {family.title}'s image "
-            "tokens see one another, so it would sample from another policy; give it GPUs"
+            f"rollout.gpus_per_engine=0: {family.title} cannot generate on CPUs: "
+            f"{family.no_cpu_engine}; give its engines GPUs"
         )

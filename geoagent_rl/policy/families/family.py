@@ -51,7 +51,9 @@ class Family(ABC):
     causal: ClassVar[bool] = True  # image tokens too
     shares_prompts: ClassVar[bool] = True  # several completions may stand behind one prompt
     adapter_swap: ClassVar[bool] = True  # what an engine holds of an adapter can be checked
-    cpu_engine: ClassVar[bool] = True  # vLLM's CPU build computes what transformers does
+    no_cpu_engine: ClassVar[str] = (
+        ""  # why vLLM's CPU build does not compute what transformers does
+    )
     published: ClassVar[Mapping[str, Architecture]] = {}  # by a part of the checkpoint's name
 
     # --- prompts and pictures ---------------------------------------------------------------------

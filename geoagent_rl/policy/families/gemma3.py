@@ -78,7 +78,7 @@ class Gemma3(Family):
     banned = ("<start_of_image>", "<end_of_image>", "<image_soft_token>")
     end = "<end_of_turn>"  # the tokenizer's own, <eos>, ends a text
     causal = False
-    cpu_engine = False
+    no_cpu_engine = "vLLM's attention there ignores that image tokens see one another"
     published = {
         "gemma-3-4b": published(2560, 34, 8, 4, 10240),
         "gemma-3-12b": published(3840, 48, 16, 8, 15360),

@@ -58,6 +58,7 @@ class Qwen35(Qwen3VL):
     chat = {"enable_thinking": False}  # our answers open <think> themselves
     adapted = (*Family.adapted, "in_proj_qkv", "in_proj_z", "out_proj")
     shares_prompts = False
+    no_cpu_engine = "vLLM computes the delta rule there in bfloat16 only"
     adapter_swap = False  # vLLM cuts the delta rule's maps in four, the adapter's in two
     published = {
         "Qwen3.5-2B": qwen3_5(
