@@ -42,6 +42,7 @@ def listening(root: int) -> dict[Address, str]:
                 if link.status == psutil.CONN_LISTEN:
                     ip, port = link.laddr
                     ip = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(ip, ip)
+                    ip = ip.removeprefix("::ffff:")  # an IPv4 address
                     found[ip, port] = " ".join(process.cmdline())[:100]
     return found
 
@@ -58,7 +59,9 @@ def over_http(address: Address) -> Iterator[tuple[str, str]]:
         for method, path in PATHS:
             body = {"entrypoint": "true"} if method == "POST" else None
             try:
-                yield f"{method} {path}", str(c.request(method, path, json=body).status_code)
+                said = c.request(method, path, json=body)
+                counters = said.headers.get("Content-Type", "").startswith("text/plain; version=")
+                yield f"{method} {path}", "counters" if counters else str(said.status_code)
             except httpx.HTTPError:
                 return
 
