@@ -16,7 +16,7 @@ from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services, Verdict
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.tiny.judge_examples import HABITS
-from geoagent_rl.tiny.scene_text import read_scene, write
+from geoagent_rl.tiny.scene_text import UNKNOWN, read_scene, write
 from geoagent_rl.tiny.scene_world import places, sample_scene
 from geoagent_rl.types import Group, Prompt, Rollout, Truth
 
@@ -25,9 +25,12 @@ STEP = 50  # photographs
 
 
 class Rule:
-    """The judge, and the gazetteer's part: two names are one place where they are one text."""
+    """The judge, and the gazetteer's part: two names are one place where they are one text. strict:
+    an argument that names a rival settles nothing.
+    """
 
-    def __init__(self):
+    def __init__(self, strict):
+        self.strict = strict
         self.argued = {}  # by reasoning
 
     def texts(self, scene, n, rng):
@@ -35,7 +38,9 @@ class Rule:
             stages = read_scene(scene, HABITS, rng)
             text = "".join(write(stages, rng))
             for stage, read in zip(stages, parse(text).stages, strict=True):
-                self.argued[reasoning_text(read)] = stage.argued
+                text_read = reasoning_text(read)
+                open_ = self.strict and stage.rival in text_read
+                self.argued[text_read] = UNKNOWN if open_ else stage.argued
             yield text
 
     async def judge(self, items):
@@ -45,10 +50,10 @@ class Rule:
         return [False for _ in pairs]
 
 
-def record(folder, photographs, answers=4, seed=1, words=()):
+def record(folder, photographs, answers=4, seed=1, words=(), strict=False):
     """Write a run directory with so many photographs and answers to each; return it."""
     config = load(None, ["data.manifest=scenes", f"run.dir={folder}", *WORDS, *words])
-    run, rule, rng = RunDir(folder).begin(config), Rule(), np.random.default_rng([seed, 5])
+    run, rule, rng = RunDir(folder).begin(config), Rule(strict), np.random.default_rng([seed, 5])
     scorer, pool = Scorer(Services(None, rule, rule), config.reward), places()
 
     async def group(number):
