@@ -19,7 +19,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 import ray
 
 from actors.cache import Cache, cache_key, cached_batch

@@ -33,7 +33,6 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # of each of our processes; TRL's threads are set below
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # Ray's default, 15, would let everything else go first
