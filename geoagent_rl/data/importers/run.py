@@ -56,15 +56,16 @@ def import_dataset(source: Path, out: Path, options: Options) -> manifest.Loaded
     columns, rows = _columns(kind, rows, options.mapping)
     absent = set() if POSITION in columns else {"lat", "lon"} - set(columns)
     if absent and not options.geocode:
-        have = ", ".join(sorted(set(columns.values()))) or "no known column"
+        there, rows = _peek(rows)
         faults = [
             f", and {row.where} {row.fault}"
             for row in itertools.islice(rows, FIRST_ROWS)
             if row.fault
         ]
         raise UserError(
-            f"{source} has no column for {' and '.join(sorted(absent))} (found: {have}{''.join(faults[:1])}); name it "
-            "with --map lat=..., or let --geocode take the positions of the names"
+            f"{source} has no column for {' and '.join(sorted(absent))}; its columns are "
+            f"{', '.join(there) or 'none'}{''.join(faults[:1])}; name it with --map lat=..., or let --geocode take "
+            "the positions of the names"
         )
     converter = Converter(kind, columns, Finder(root, _files(root)), out.parent, options.copy)
     good, bad = _convert(converter, rows)
