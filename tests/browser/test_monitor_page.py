@@ -206,7 +206,7 @@ def test_the_buttons_change_the_number_of_replicas(page, errors, folder):
 def test_pictures_of_the_monitor(page, monitor, folder, real_run, photograph):
     run = real_run or folder / "runs" / "second"
     page.goto(monitor(str(run), "--port", "0"))
-    expect(page.locator("figure[data-lines]").nth(1)).to_be_attached()
+    expect(page.locator("figure[data-points]").nth(1)).to_be_attached()
     photograph(page, "monitor.png")
     page.get_by_role("tab", name="Rollouts").click()
     page.get_by_label("Order").select_option("best")

@@ -47,7 +47,7 @@ export class Chart {
     document.addEventListener("theme", () => this.chart?.redraw());
     new ResizeObserver(() => this.draw()).observe(this.plot);
     new IntersectionObserver(([seen]) => { this.seen = seen.isIntersecting; this.draw(); }, { rootMargin: "300px" }).observe(this.plot);
-    this.lines = [];
+    this.lines = null; // until it is told
     this.at = null;
   }
 
@@ -62,7 +62,7 @@ export class Chart {
   // Only what can be seen, or soon; and only what has changed since.
   draw() {
     const width = this.plot.clientWidth, height = this.plot.clientHeight;
-    if (!width || !this.seen) return;
+    if (!width || !this.seen || !this.lines) return;
     if (this.drawn === this.lines) {
       if (this.chart && this.chart.width !== width) this.chart.setSize({ width, height });
       return;
