@@ -225,6 +225,8 @@ class RunDir:
         for folder in (self.path, self.path / "checkpoints", self.path / "predictions"):
             sweep_all(folder)
         for name in BY_STEP:
+            # what waits for room is later: no checkpoint is taken meanwhile
+            self.waiting.pop(name, None)
             records.cut_after(self.path / name, step)
         (self.path / DONE).unlink(missing_ok=True)
         for path in checkpoints.complete(self.path / "checkpoints"):

@@ -121,6 +121,20 @@ def test_a_run_does_not_end_without_lines_that_found_no_room(tmp_path):
     assert run.rows("predictions.jsonl") == [{"uid": "a"}]
 
 
+def test_lines_that_wait_are_forgotten_with_the_steps_that_are_done_again(tmp_path):
+    """A learner that dies while the disk is full goes back to its checkpoint."""
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.append("metrics.jsonl", [{"step": 1}])
+    with pytest.MonkeyPatch.context() as patch:
+        FullDisk(0).into(patch)
+        run.append("metrics.jsonl", [{"step": 2}])
+    run.truncate(1)
+    for step in (2, 3):
+        run.append("metrics.jsonl", [{"step": step}])
+    assert [row["step"] for row in run.rows("metrics.jsonl")] == [1, 2, 3]
+
+
 def test_an_appender_leaves_no_half_line_and_writes_each_line_once(tmp_path):
     rows = [{"step": i, "text": BIG} for i in range(3)]
     for there in (False, True):
