@@ -126,8 +126,8 @@ def moving_average(points: Sequence[Point], window: int) -> list[Point]:
 
 def ticks(low: float, high: float, about: int) -> list[float]:
     """Round values that span low..high, roughly `about` of them."""
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), low + 0.5 * (abs(low) or 1)
+    if high <= low:  # a constant: from 0, which nothing that cannot be negative goes below
+        low, high = min(2 * low, 0.0), max(2 * low, 0.0 if low else 1.0)
     raw = (high - low) / about
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
