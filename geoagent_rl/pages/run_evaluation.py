@@ -21,7 +21,7 @@ KILOMETRES = ("1", "25", "200", "750", "2500")
 
 
 HEADS = (
-    *("n", "failed", *(f"≤ {km} km" for km in KILOMETRES), "median km", "mean km", "GeoScore"),
+    *("n", "failed", *(f"≤\u00a0{km} km" for km in KILOMETRES), "median km", "mean km", "GeoScore"),
     *("valid format", "country right", "region right", "place right", "mean reward"),
 )
 
