@@ -17,7 +17,7 @@ from cluster.launch import run_id_of
 from cluster.monitor.attached import Attached
 from tests.support.paths import CONFIGS
 from tests.support.program import start
-from tests.support.tiny_random import build
+from tests.support.tiny_families import build
 
 CONFIG = CONFIGS / "local.yaml"
 SMALL = [
@@ -63,7 +63,8 @@ def steps_of(run: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory) -> Path:
-    return Path(build(tmp_path_factory.mktemp("policy"), hidden=128))
+    """Of a family that the demo does not have."""
+    return Path(build("internvl", tmp_path_factory.mktemp("policy")))
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
