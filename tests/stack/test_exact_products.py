@@ -28,9 +28,9 @@ SET_UPS = {
     "engine": "from actors.vllm_engine import set_environment; set_environment(cpu=True)",
     "learner": """
 from types import SimpleNamespace
-sys.modules["actors.learner"] = SimpleNamespace(Learner=lambda: SimpleNamespace(version=None))
+sys.modules["actors.learner"] = SimpleNamespace(Learner=lambda *_: SimpleNamespace(version=0))
 from actors.learner_group import LearnerRank
-LearnerRank().start()""",
+LearnerRank().start(None, "", None, False, 0, 1, "")""",
 }
 
 
