@@ -156,10 +156,15 @@ async def test_groups_go_out_so_many_at_a_time_that_every_rank_has_work(
     c.rollout.prompts_per_step, c.placement.colocate = 5, colocate
     learner, seen = LearnerGroup([], 1.0, groups_together(c)), []
 
-    async def everywhere(method, *stored):
+    def submit(method, *stored):
         seen.append((method, stored))
+        return []
 
-    monkeypatch.setattr(learner, "everywhere", everywhere)
+    async def in_turn(method, refs):
+        return None
+
+    monkeypatch.setattr(learner, "submit", submit)
+    monkeypatch.setattr(learner, "in_turn", in_turn)
     monkeypatch.setattr("actors.learner_group.ray.put", lambda groups: groups)
     of_step = [group(place, i % 3, version=i) for i in range(5)]
     for one in of_step:
