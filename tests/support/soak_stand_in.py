@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +124,7 @@ class StandIn:
         (self.inputs / "model").mkdir(exist_ok=True)
         (self.inputs / "model" / "config.json").write_text("{}")
         self.held: list[int] = []
+        self.cuts = 0  # of this round
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -147,13 +147,15 @@ class StandIn:
             self.held += [os.open(p, os.O_RDONLY) for p in folder.rglob("*") if p.is_dir()]
 
     def cut(self) -> None:
-        """Lose what was not synced; the round's number decides what that is."""
-        power_cut.cut(self.folder, self.shadow, random.Random(f"{self.folder.name}/{time.time()}"))
+        """Lose what was not synced; the round's number and the cut's decide what that is."""
+        self.cuts += 1
+        power_cut.cut(self.folder, self.shadow, random.Random(f"{self.folder.name}/{self.cuts}"))
 
     def left_behind(self) -> Iterator[str]:
         """Nothing lives outside the run's directory."""
         for handle in self.held:
             os.close(handle)
         self.held.clear()
+        self.cuts = 0
         shutil.rmtree(self.box)
         yield from ()
