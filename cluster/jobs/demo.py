@@ -121,7 +121,7 @@ def learning_text(run: RunDir, tables: dict[tuple[str, str], dict[str, Any]]) ->
     before, after = (reward(tables, stage) for stage in ("sft", "grpo"))
     banned = reward(tables, "sft_no_hedge")
     rise = after - before
-    share = f"{(banned - before) / rise:.0%}" if rise > 0 else "no rise, so no share"
+    share = f"{(banned - before) / rise:z.0%}" if rise > 0 else "no rise, so no share"
     return (
         f"training reward: first {ENDS} steps {first:.3f}, last {ENDS} steps {last:.3f} ({last / first:.2f} x)\n"
         f"held-out reward: {before:.3f} after SFT, {after:.3f} after GRPO; of the rise, only un-hedging: {share}"

@@ -73,7 +73,7 @@ def unhedging(stages: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     share = (control - sft) / (grpo - sft)
     return (
-        f"Of the rise in mean reward from {sft:.2f} to {grpo:.2f}, {control - sft:+.2f} ({share:.0%}) is reached "
+        f"Of the rise in mean reward from {sft:.2f} to {grpo:.2f}, {control - sft:+z.2f} ({share:z.0%}) is reached "
         "without any training by forbidding the SFT policy its hedging words; the rest is more than un-hedging."
     )
 
