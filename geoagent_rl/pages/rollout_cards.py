@@ -97,7 +97,9 @@ def photograph(path: str) -> tuple[str, str]:
         return "", error.kind
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
-    image.save(data, "JPEG", quality=88)
+    # A copy knows no file, for whose path Pillow would ask for the working directory: that of a job
+    # may be gone when its run ends, because Ray removes it with a node that dies.
+    image.copy().save(data, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}", ""
 
 

@@ -113,6 +113,15 @@ def test_the_report_is_one_file_that_asks_nothing_of_the_network(run):
     assert not [name for name, _ in tags.attributes if name.startswith("on")]
 
 
+def test_a_job_whose_working_directory_is_gone_has_a_report(run, tmp_path, monkeypatch):
+    """Ray removes it with a node that dies."""
+    Image.new("RGB", (900, 600)).save(run / "photo.jpg")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert "data:image/jpeg" in write_report(run).read_text(encoding="utf-8")
+
+
 def test_everything_the_model_wrote_is_text(run):
     page = write_report(run).read_text(encoding="utf-8")
     assert EVIL not in page and "&lt;script&gt;alert(&#34;x&#34;)" in page
