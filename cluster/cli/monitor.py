@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoagent_rl.access import Guarded, new_token
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.terminal import stop_with_130
 
@@ -60,6 +59,7 @@ def serve(runs: Runs, host: str, port: int, attach: str) -> None:
 
     from cluster.monitor.attached import Attached
     from cluster.monitor.server import application
+    from geoagent_rl.access import Guarded, new_token
 
     stop_with_130()
     listener = listen(host, port)
