@@ -97,7 +97,8 @@ async def shared_gpus(s, config):
     place = await reserve(config, "shared")
     s = dataclasses.replace(s, config=config, run_id="shared", place=place)
     try:
-        engines = [cluster.launch.start_engine(s, i, "nowhere") for i in range(2)]
+        numbers = range(config.rollout.engines)
+        engines = [cluster.launch.start_engine(s, i, "nowhere") for i in numbers]
         for i, engine in enumerate(engines):
             await cluster.launch.engine_up(s, i, engine)
         async with learner(s, "nowhere", grpo_phase(config)) as group:
