@@ -15,6 +15,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ LONG_ROW = (
 )  # bytes that one row is thought to have at the most where the last rows are looked for
 
 
-class LineFile:
+class LineFile(ABC):
     """The complete lines of a growing file."""
 
     def __init__(self, path: Path) -> None:
@@ -78,9 +79,9 @@ class LineFile:
                     start, self.offset = self.offset, self.offset + len(line)
                     yield start, line[:-1]
 
+    @abstractmethod
     def forget(self) -> None:
         """Drop what was read: the file has begun anew."""
-        raise NotImplementedError
 
 
 class Steps(LineFile):

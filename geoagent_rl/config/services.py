@@ -93,7 +93,22 @@ class PhotonConfig:
 
 
 @dataclass(config=RULES)
-class GeocoderConfig(Replicas):
+class SharedTurns:
+    """The limits of a remote service that all workers share: see geo/rate_limit.py."""
+
+    longest_wait_s: NotNegative = key(
+        30.0,
+        "The longest wait for a turn under rate_per_s or after a Retry-After. After it the "
+        "question is an infra failure.",
+        "s",
+    )
+    share_without_redis: PositiveShare = key(
+        0.1, "Each worker allows itself this share of rate_per_s and daily_budget without Redis."
+    )
+
+
+@dataclass(config=RULES)
+class GeocoderConfig(Replicas, SharedTurns):
     """See geo/chain.py (order, levels) and geo/remote.py (what counts as a failure)."""
 
     provider: str | tuple[str, ...] = key(
@@ -117,15 +132,6 @@ class GeocoderConfig(Replicas):
     language: str = key("en", "Remote providers name what they found in this language.")
     timeout_s: Positive = key(10.0, "The limit of one HTTP request.", "s")
     in_flight: Count = key(32, "HTTP requests at once, per worker and provider.", "requests")
-    longest_wait_s: NotNegative = key(
-        30.0,
-        "The longest wait for a turn under rate_per_s or after a Retry-After. After it the "
-        "question is an infra failure.",
-        "s",
-    )
-    share_without_redis: PositiveShare = key(
-        0.1, "Each worker allows itself this share of rate_per_s and daily_budget without Redis."
-    )
     prewarm: bool = key(
         False,
         "What right answers will ask is asked before the first step, and is in the cache then.",
@@ -171,7 +177,7 @@ class CacheConfig:
 
 
 @dataclass(config=RULES)
-class JudgeEndpointConfig:
+class JudgeEndpointConfig(SharedTurns):
     """An OpenAI-style endpoint as the judge, with the limits of a remote geocoder."""
 
     url: str = key(
@@ -198,15 +204,6 @@ class JudgeEndpointConfig:
     )
     timeout_s: Positive = key(30.0, "The limit of one HTTP request.", "s")
     in_flight: Count = key(64, "HTTP requests at once, per replica.", "requests")
-    longest_wait_s: NotNegative = key(
-        30.0,
-        "The longest wait for a turn under rate_per_s or after a Retry-After. After it the "
-        "question is an infra failure.",
-        "s",
-    )
-    share_without_redis: PositiveShare = key(
-        0.1, "Each replica allows itself this share of rate_per_s and daily_budget without Redis."
-    )
 
 
 @dataclass(config=RULES)

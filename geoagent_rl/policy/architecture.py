@@ -170,6 +170,15 @@ class Architecture:
         return self.vision.pixels(max_pixels) // (self.vision.patch * self.vision.merge) ** 2
 
 
+def qwen3(
+    hidden: int, layers: int, heads: int, mlp: int, tied: bool, vision: Vision
+) -> Architecture:
+    """Return the shape of a published model whose language model is a dense Qwen3."""
+    return Architecture(
+        hidden, layers, heads, 8, 128, mlp, 151936, tied, False, qk_norm=True, vision=vision
+    )
+
+
 def text_shape(text: Mapping[str, Any], **more: Any) -> Architecture:
     """Return the shape of a text_config, or of a language model's config.json. more: in place of
     what it says. KeyError for a value that is missing."""

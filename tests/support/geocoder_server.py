@@ -5,9 +5,9 @@ sockets.
 empty answer. `trouble` is a function of (path, query, key) that may return (status, headers, body)
 to be sent instead, or hang.
 
-As a program (`python geocoder_server.py PORT`) it is a process that can be killed: it knows the
-numbered villages of Bavaria, says "ready", and each line on its standard input is the TROUBLES it
-is in from then on."""
+As a program (`python -m tests.support.geocoder_server PORT`) it is a process that can be killed: it
+knows the numbered villages of Bavaria, says "ready", and each line on its standard input is the
+TROUBLES it is in from then on."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import re
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.played import Answering, PlayedServer, playing
 
 # name: (lat, lon, kind, region, country, country code)
 MUNICH = ("Munich", 48.137, 11.575, "city", "Bavaria", "Germany", "de")
@@ -123,24 +123,18 @@ def village(query):
 SERVICES = {"/geocode/v1/json": opencage, "/search": nominatim, "/api": photon}
 
 
-class GeocoderServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
+class GeocoderServer(PlayedServer):
     def __init__(self, places=PLACES, trouble=None, port=0, host="127.0.0.1"):
         super().__init__((host, port), _Handler)
         self.places, self.trouble = places, trouble
         self.requests = []  # (seconds, path, query, key, user agent)
-        self.release = threading.Event()  # ends answers that hang
         self.url = f"http://{host}:{self.server_address[1]}"
 
     def asked(self):
         return [query for _, _, query, _, _ in self.requests]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Handler(Answering):
     def do_GET(self):
         parts = urlsplit(self.path)
         fields = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -155,45 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
                 None,
             )
             sent = 200, {}, json.dumps(SERVICES[parts.path](found))
-        status, headers, body = sent
-        if status == "hang":
-            server.release.wait(30)
-            status = 200
-        data = body.encode() if isinstance(body, str) else body
-        self.send_response(status)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(data)),
-            **headers,
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-    def handle(self):
-        try:
-            super().handle()
-        except ConnectionError:
-            pass  # the client gave up
+        self.answer(*sent)
 
 
-@contextmanager
 def serving(places=PLACES, trouble=None, host="127.0.0.1"):
-    server = GeocoderServer(places, trouble, host=host)
-    thread = threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-    )
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.release.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    return playing(GeocoderServer(places, trouble, host=host))
 
 
 SLOW_S = 0.3

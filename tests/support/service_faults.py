@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import psutil
 from redis import Redis
@@ -25,8 +24,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.config.reward import CacheConfig, GeocoderConfig, PhotonConfig, RewardConfig
 from geoagent_rl.network import free_port
 from tests.support import geocoder_server, reward_services
-
-SERVER = Path(geocoder_server.__file__)
+from tests.support.paths import ROOT
 
 
 class GeocoderProcess:
@@ -38,9 +36,9 @@ class GeocoderProcess:
         self.start()
 
     def start(self):
-        command = [sys.executable, str(SERVER), str(self.port)]
+        command = [sys.executable, "-m", geocoder_server.__name__, str(self.port)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout.readline() == "ready\n"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geoagent_rl.policy.architecture import Architecture, Vision, text_shape
+from geoagent_rl.policy.architecture import Architecture, Vision, qwen3, text_shape
 from geoagent_rl.policy.families.family import Family
 
 TILES = 12  # at most, an overview apart
@@ -48,19 +48,7 @@ def internvl3_5(
     hidden: int, layers: int, heads: int, mlp: int, large: bool = False, tied: bool = False
 ) -> Architecture:
     """Return the shape of a published InternVL3.5, whose language model is a Qwen3."""
-    return Architecture(
-        hidden,
-        layers,
-        heads,
-        8,
-        128,
-        mlp,
-        151936,
-        tied,
-        qkv_bias=False,
-        qk_norm=True,
-        vision=tower(hidden, large),
-    )
+    return qwen3(hidden, layers, heads, mlp, tied, tower(hidden, large))
 
 
 def tower(out: int, large: bool) -> Vision:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geoagent_rl.policy.architecture import Architecture, Vision, text_shape
+from geoagent_rl.policy.architecture import Architecture, Vision, qwen3, text_shape
 from geoagent_rl.policy.families.qwen2_5_vl import Qwen25VL
 
 if TYPE_CHECKING:
@@ -41,19 +41,7 @@ def published(hidden: int, layers: int, heads: int, mlp: int, tied: bool = False
     """Return the shape of a published Qwen3-VL."""
     tower = (24, 1024, 4096) if tied else (27, 1152, 4304)  # 2B and 4B have the smaller one
     vision = qwen3_vision(*tower, hidden, places=2304, levels=3)
-    return Architecture(
-        hidden,
-        layers,
-        heads,
-        8,
-        128,
-        mlp,
-        151936,
-        tied,
-        qkv_bias=False,
-        qk_norm=True,
-        vision=vision,
-    )
+    return qwen3(hidden, layers, heads, mlp, tied, vision)
 
 
 class Qwen3VL(Qwen25VL):
