@@ -52,7 +52,7 @@ class Pictures:
     def look(
         self, images: Sequence[str], device: torch.device
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Grids [n, 3], on the CPU, and frozen vision features [tokens, W] of n images, on
+        """Return grids [n, 3], on the CPU, and frozen vision features [tokens, W] of n images, on
         `device`.
         """
         encoded = [self.encoded(image) for image in images]

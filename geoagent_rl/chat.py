@@ -35,7 +35,7 @@ class Unanswered(Exception):
 
     @property
     def refused(self) -> bool:
-        """Whether the same request would be refused again."""
+        """Say whether the same request would be refused again."""
         return self.status not in (0, 200) and self.status not in PASSING
 
 

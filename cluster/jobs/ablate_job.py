@@ -139,7 +139,7 @@ class _Job:
 
 
 def together(rows: Sequence[AblationRow], config: Config) -> list[list[AblationRow]]:
-    """Rows that can use the same engines one after the other: all where adapters are merged into a
+    """Return rows that can use the same engines in turn: all where adapters are merged into a
     base that any other can follow. Where they are served, each row gets engines of its own."""
     return [list(rows)] if config.rollout.swap == "merged" else [[row] for row in rows]
 

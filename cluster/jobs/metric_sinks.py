@@ -44,8 +44,8 @@ class Tracking:
         }
 
     def write(self, step: int, row: Mapping[str, float], groups: Sequence[Group] = ()) -> None:
-        """Every value of `row`, whose names are those of the metric table; every so many steps a
-        table of answers of `groups` where a tracker shows one.
+        """Send every value of `row`, whose names are those of the metric table; every so many steps
+        a table of answers of `groups` where a tracker shows one.
 
         A tracker that fails is given up with a warning: what only reports never stops a run."""
         for name, send in list(self.trackers.items()):

@@ -54,8 +54,8 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The configuration as the run has it, also after a resume with others; {} while it cannot
-        be read."""
+        """Return the configuration as the run has it, also after a resume with others; {} while it
+        cannot be read."""
         path = self.path / "config.yaml"
         try:
             return _config(path, path.stat().st_mtime_ns)
@@ -125,7 +125,7 @@ class Run:
 
     @property
     def note(self) -> str:
-        """What somebody wrote about the run; "" where nobody did."""
+        """Return what somebody wrote about the run; "" where nobody did."""
         try:
             return (self.path / NOTE).read_text(encoding="utf-8", errors="replace")[:LONGEST_NOTE]
         except OSError:

@@ -267,10 +267,10 @@ class JudgeConfig(Replicas):
 
     @property
     def has_engine(self) -> bool:
-        """Whether each replica starts an engine with judge.model."""
+        """Say whether each replica starts an engine with judge.model."""
         return not self.endpoint.url or self.cascade.enabled
 
     @property
     def engine_gpus(self) -> float:
-        """GPUs that a replica asks Ray for: none without an engine."""
+        """Return the GPUs that a replica asks Ray for: none without an engine."""
         return self.gpus_per_replica if self.has_engine else 0.0

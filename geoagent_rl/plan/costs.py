@@ -35,12 +35,12 @@ class Costs:
 
     @property
     def flops(self) -> float:
-        """The data sheet's bf16 operations per second of one GPU."""
+        """Return the data sheet's bf16 operations per second of one GPU."""
         return self.gpu.tflops * 1e12
 
     @property
     def bandwidth(self) -> float:
-        """Bytes per second that decoding reads from one GPU's memory."""
+        """Return the bytes per second that decoding reads from one GPU's memory."""
         return self.gpu.gbytes_per_s * 1e9 * self.gpu.rates.read
 
     def engine_token(self, sequences: int, cached: float) -> float:
@@ -96,7 +96,7 @@ class Costs:
 
     @property
     def passes(self) -> int:
-        """Passes of a micro-batch: forward, backward, and the reference's and recomputed ones."""
+        """Count passes of a micro-batch: forward, backward, the reference's and recomputed ones."""
         reference = self.config.learner.kl_beta > 0
         return 2 + reference + recomputes(self.config, self.policy)
 

@@ -57,7 +57,7 @@ class Learning:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Return the whole step's seconds."""
         return self.even + self.balance + self.padding + self.host + self.look
 
 

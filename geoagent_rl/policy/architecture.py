@@ -54,7 +54,7 @@ class Recurrent:
     conv: int = 4
 
     def linears(self, hidden: int) -> tuple[tuple[int, int], ...]:
-        """Return (inputs, outputs) of a layer's maps that take an adapter: qkv, z, out."""
+        """Return Return (inputs, outputs) of a layer's maps that take an adapter: qkv, z, out."""
         return ((hidden, 2 * self.key + self.value), (hidden, self.value), (self.value, hidden))
 
     def other_parameters(self, hidden: int) -> int:
@@ -98,7 +98,7 @@ class Architecture:
 
     @property
     def mlp_linears(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of gate, up and down."""
+        """Return (inputs, outputs) of gate, up and down."""
         h, f = self.hidden, self.mlp
         return ((h, f), (h, f), (f, h))
 
@@ -109,7 +109,7 @@ class Architecture:
 
     @property
     def all_linears(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of the linear maps of all layers."""
+        """Return (inputs, outputs) of the linear maps of all layers."""
         found = list(self.linears) * self.attention_layers
         if self.recurrent:
             layer = (*self.recurrent.linears(self.hidden), *self.mlp_linears)
@@ -123,7 +123,7 @@ class Architecture:
 
     @property
     def other_parameters(self) -> int:
-        """Embeddings, head, biases and norms of the language model: what GPTQ leaves alone."""
+        """Count embeddings, head, biases and norms of the language model: GPTQ leaves them."""
         biases = sum(o for _, o in self.linears[:3]) if self.qkv_bias else 0
         heads = 2 * self.head_dim if self.qk_norm else 0
         others = self.recurrent

@@ -88,8 +88,8 @@ class Policy(nn.Module):
             self.train(training)
 
     def image_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> tuple[Tensor, ...]:
-        """Features of each image, [tokens of the image, W]. pixel_values: all images' rows; grid:
-        [images, 3], on the CPU.
+        """Return features of each image, [tokens of the image, W]. pixel_values: all images' rows;
+        grid: [images, 3], on the CPU.
         """
         return self.family.image_features(self.network, pixel_values, image_grid_thw)
 
@@ -271,8 +271,8 @@ def checkpoint_name(name: str, family: Family, old: bool) -> str:
 
 
 def has_old_names(base: Path, family: Family) -> bool:
-    """Whether a checkpoint directory has the family's older names: the tower's tell ("visual.…",
-    not "model.visual.…").
+    """Say whether a checkpoint directory has the family's older names: the tower's tell
+    ("visual.…", not "model.visual.…").
     """
     if not family.old_names:
         return False

@@ -138,7 +138,7 @@ def encode(processor: Processor, image: Image.Image, system: str, max_pixels: in
 
 
 def completion_ids(processor: Processor, text: str, uid: str = "") -> tuple[int, ...]:
-    """Ids of a full assistant turn, the end token included.
+    """Return the ids of a full assistant turn, the end token included.
 
     Raises UserError, naming `uid`, for a text with special tokens of the model (<|image_pad|>)."""
     tokenizer = processor.tokenizer

@@ -83,8 +83,8 @@ def messages(user: str) -> list[dict[str, str]]:
 
 
 def constant_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of everything before and after the question, thinking switched off where the template
-    knows how.
+    """Return the ids of everything before and after the question, thinking switched off where the
+    template knows how.
     """
     text = tokenizer.apply_chat_template(
         messages(HERE), tokenize=False, add_generation_prompt=True, enable_thinking=False

@@ -43,7 +43,7 @@ class Asked:
 
     @property
     def conclusion(self) -> str:
-        """What the large judge concluded."""
+        """Return what the large judge concluded."""
         return str(self.stage["judge"])
 
     def earned(self, conclusion: str) -> float:
@@ -126,7 +126,7 @@ def verdicts(run: RecordedRun, row: Row) -> Iterator[Asked]:
 
 
 def has_form(conclusion: str) -> bool:
-    """Whether the agent's answer form has room for a conclusion."""
+    """Say whether the agent's answer form has room for a conclusion."""
     return bool(re.fullmatch(FORM, answer(conclusion)))
 
 
@@ -173,7 +173,7 @@ def round_to_bfloat16(model: Any) -> None:
 
 
 def agrees(said: Said, asked: Asked) -> bool:
-    """Whether the small judge says what the large one said."""
+    """Say whether the small judge says what the large one said."""
     return said.conclusion is not None and alike(said.conclusion, asked.conclusion)
 
 

@@ -85,12 +85,12 @@ class Family(ABC):
 
     @property
     def lora_targets(self) -> str:
-        """The pattern of the modules' names that adapters are put on."""
+        """Return the pattern of the modules' names that adapters are put on."""
         return rf".*language_model.*\.({'|'.join(self.adapted)})"
 
     @property
     def lora_excluded(self) -> str:
-        """The pattern of names that none is put on, whatever `lora_targets` says."""
+        """Return the pattern of names that none is put on, whatever `lora_targets` says."""
         return rf".*({'|'.join(self.vision_modules)}).*"
 
     def image_features(self, network: Any, pixels: Tensor, grids: Tensor) -> tuple[Tensor, ...]:

@@ -92,7 +92,7 @@ class Gemma3(Family):
     def picture_inputs(
         self, ids: Tensor, pixels: Tensor, grids: Tensor, config: Any
     ) -> dict[str, Any]:
-        """Pixels, and which tokens are a picture's: without, transformers makes them causal."""
+        """Return pixels, and which tokens are a picture's: else transformers makes them causal."""
         types = (ids == config.image_token_id).long()
         return {"pixel_values": pixels, "token_type_ids": types}
 

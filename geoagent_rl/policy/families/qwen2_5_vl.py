@@ -66,19 +66,19 @@ class Qwen25VL(Family):
         return {"size": {"shortest_edge": smallest, "longest_edge": largest}}
 
     def grid(self, own: Any, inputs: Mapping[str, Any]) -> Tensor:
-        """Frames (one), rows and columns of patches."""
+        """Return frames (one), rows and columns of patches."""
         found: Tensor = inputs["image_grid_thw"]
         return found
 
     def merge(self, config: Any) -> int:
-        """As the tower does."""
+        """Merge as the tower does."""
         found: int = config.vision_config.spatial_merge_size
         return found
 
     def picture_inputs(
         self, ids: Tensor, pixels: Tensor, grids: Tensor, config: Any
     ) -> dict[str, Any]:
-        """Pixels, grids, and which tokens are a picture's."""
+        """Return pixels, grids, and which tokens are a picture's."""
         types = (ids == config.image_token_id).long()
         return {
             "pixel_values": pixels,
@@ -87,7 +87,7 @@ class Qwen25VL(Family):
         }
 
     def image_features(self, network: Any, pixels: Tensor, grids: Tensor) -> tuple[Tensor, ...]:
-        """Windows of one size are one batch, see qwen2_5_vision.py."""
+        """Compute windows of one size as one batch, see qwen2_5_vision.py."""
         from geoagent_rl.policy.families.qwen2_5_vision import image_features
 
         return image_features(network.model.visual, pixels, grids)
