@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.serving import stop_applications
 from geoagent_rl.config import Config
-from geoagent_rl.plan.resources import Cluster, Part, check, parts
+from geoagent_rl.plan.resources import Cluster, Role, check, roles
 from geoagent_rl.types import UserError
 
 RESERVE_S = 10.0  # for what the nodes can hold: longer means that another run has it
@@ -71,7 +71,7 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
     Raises UserError with what was asked, what the cluster has and what to change: at once for what
     can never fit, after RESERVE_S for what others hold, after placement.wait_s where the
     configuration allows for nodes to come."""
-    asked, wait_s = parts(config, only_learner), config.placement.wait_s
+    asked, wait_s = roles(config, only_learner), config.placement.wait_s
     if wait_s == 0:
         check(asked, living_nodes())
     await asyncio.to_thread(
@@ -91,7 +91,7 @@ async def reserve(config: Config, run_id: str, only_learner: bool = False) -> Re
 
 
 async def room(
-    reservation: Reservation, asked: Sequence[Part], seconds: float, free: Mapping[str, float]
+    reservation: Reservation, asked: Sequence[Role], seconds: float, free: Mapping[str, float]
 ) -> None:
     """Wait until the groups are placed and what is left over is enough for the services.
 
@@ -105,15 +105,15 @@ async def room(
             while lacking(services, ray.available_resources()):  # noqa: ASYNC110 (Ray tells nobody)
                 await asyncio.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
     except TimeoutError:
-        levers = " or ".join(f"{part.count_key}={part.count}" for part in asked)
+        levers = " or ".join(f"{role.count_key}={role.count}" for role in asked)
         raise UserError(
-            f"no room for this run within {seconds:g} s: it asks for {', '.join(part.text() for part in asked)}; "
+            f"no room for this run within {seconds:g} s: it asks for {', '.join(role.text() for role in asked)}; "
             f"{living_nodes().text()}, {free.get('GPU', 0.0):g} GPU and {free.get('CPU', 0.0):g} CPU of it free; "
             f"let it wait for other runs with placement.wait_s, lower {levers}, or add nodes"
         ) from None
 
 
-def lacking(services: Sequence[Part], free: Mapping[str, float]) -> bool:
+def lacking(services: Sequence[Role], free: Mapping[str, float]) -> bool:
     """Say whether the services need more than is free."""
     needs = {
         "CPU": sum(p.count * p.cpus for p in services),
@@ -130,21 +130,21 @@ def living_nodes() -> Cluster:
     )
 
 
-def bundle(part: Part) -> dict[str, float]:
-    """Return what Ray reserves for one part."""
-    return {"CPU": part.cpus} | ({"GPU": part.gpus} if part.gpus else {})
+def bundle(role: Role) -> dict[str, float]:
+    """Return what Ray reserves for one role."""
+    return {"CPU": role.cpus} | ({"GPU": role.gpus} if role.gpus else {})
 
 
-def separate_places(asked: Sequence[Part], run_id: str) -> Reservation:
+def separate_places(asked: Sequence[Role], run_id: str) -> Reservation:
     """Ask for a group of ranks and one of engines, each packed on as few nodes as can be: ranks
     first, for they talk most, and engines fill what nodes are left."""
     groups = [
-        placement_group([bundle(part)] * part.count, strategy="PACK", name=f"{name}-{run_id}")
-        for name, part in zip(("learner", "engines"), asked, strict=False)
+        placement_group([bundle(role)] * role.count, strategy="PACK", name=f"{name}-{run_id}")
+        for name, role in zip(("learner", "engines"), asked, strict=False)
     ]
     ranks, *engines = [
-        [Place(group, placement_group_bundle_index=i) for i in range(part.count)]
-        for group, part in zip(groups, asked, strict=True)
+        [Place(group, placement_group_bundle_index=i) for i in range(role.count)]
+        for group, role in zip(groups, asked, strict=True)
     ]
     return Reservation(groups, ranks, [[place] for place in (engines[0] if engines else [])])
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from geoagent_rl.driver import Engine, Learner, Scorer
+from geoagent_rl.driver import Engine, GrpoLearner, Scorer
 from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, ScoredRollout
 
 POLL_S = 0.02  # how soon it is noticed that engines are idle
@@ -24,12 +24,12 @@ class Sleeper(Protocol):
 
 
 class ColocatedLearner:
-    """A driver.Learner that keeps the step's groups until all are there, puts the engines to sleep
-    and then learns.
+    """A driver.GrpoLearner that keeps the step's groups until all are there, puts the engines to
+    sleep and then learns.
 
     The swap that follows every step wakes them. At max_staleness 0 nothing is in flight by then."""
 
-    def __init__(self, learner: Learner, engines: Sequence[Sleeper]) -> None:
+    def __init__(self, learner: GrpoLearner, engines: Sequence[Sleeper]) -> None:
         self.learner, self.engines = learner, engines
         self.groups: list[Group] = []
 

@@ -91,7 +91,7 @@ class Scorer(Protocol):
         ...
 
 
-class Learner(Protocol):
+class GrpoLearner(Protocol):
     """See actors.learner_group.LearnerGroup."""
 
     async def accumulate(self, group: Group) -> None:
@@ -112,7 +112,7 @@ async def train(
     prompt_at: Callable[[int], Prompt],
     engines: Sequence[Engine],
     scorer: Scorer,
-    learner: Learner,
+    learner: GrpoLearner,
     on_step: OnStep,
     first_step: int = 0,
     first_prompt: int | None = None,
@@ -168,7 +168,7 @@ async def train(
 
 
 def learnt_from(
-    groups: Sequence[Group], config: Config, learner: Learner, clock: StepClock
+    groups: Sequence[Group], config: Config, learner: GrpoLearner, clock: StepClock
 ) -> list[asyncio.Task[None]]:
     """Hand over the groups that the step trains on; the tasks end when they are learnt from."""
     return [
@@ -191,7 +191,7 @@ async def finish_step(
     clock: StepClock,
     groups: Sequence[Group],
     engines: Sequence[Engine],
-    learner: Learner,
+    learner: GrpoLearner,
     on_step: OnStep,
 ) -> dict[str, Any]:
     """Optimizer step, new weights to all engines, metrics, which it returns."""

@@ -20,7 +20,7 @@ from geoagent_rl.plan.fit import Memories, capacity_of, fits, memories, total_of
 from geoagent_rl.plan.gpus import gpu
 from geoagent_rl.plan.memory import GIB, Lengths
 from geoagent_rl.plan.other_layout import other_layout
-from geoagent_rl.plan.resources import Part, parts
+from geoagent_rl.plan.resources import Role, roles
 from geoagent_rl.plan.schedule import STAGES, step_time
 from geoagent_rl.policy.architecture import Architecture
 from geoagent_rl.policy.sizes import architecture, judge_architecture
@@ -61,7 +61,7 @@ def make_plan(
     step = work(config, lengths, cache_hits)
     steps = math.ceil(epoch / config.rollout.prompts_per_step)
     memory = memories(config, policy, judge, lengths)
-    roles = [role(part, config, memory) for part in parts(config)]
+    table = [role_row(role, config, memory) for role in roles(config)]
     on_gpus = config.rollout.gpus_per_engine > 0 and config.learner.gpus_per_rank > 0
     card = gpu(config.placement.gpu, measured)
     costs = Costs(config, policy, judge, card, lengths)
@@ -74,14 +74,14 @@ def make_plan(
             "policy": policy.parameters,
             "lora": policy.lora_parameters(config.policy.lora_rank),
         },
-        "roles": roles,
+        "roles": table,
         "lengths": {"prompt_tokens": lengths.prompt, "completion_tokens": lengths.completion},
         "step": step,
         "epoch": {"prompts": epoch, "steps": steps}
         | {name: value * steps for name, value in step.items()},
         "geocoding": geocoding(config, step, steps),
         "time": time,
-        "warnings": warnings(config, roles, time),
+        "warnings": warnings(config, table, time),
     }
 
 
@@ -162,25 +162,25 @@ def rows(manifest: str) -> int:
 # --- roles, cost, warnings ------------------------------------------------------------------------
 
 
-def role(part: Part, config: Config, of: Memories) -> dict[str, Any]:
-    """Return a part with its bundle and memory. `fits`: None on CPUs, where memory is the
+def role_row(role: Role, config: Config, of: Memories) -> dict[str, Any]:
+    """Return a role with its bundle and memory. `fits`: None on CPUs, where memory is the
     machine's.
     """
-    memory = of.get(part.name, {})
+    memory = of.get(role.name, {})
     row = {
-        "role": part.name,
-        "count": part.count,
-        "gpus": part.gpus,
-        "cpus": part.cpus,
-        "nodes": part.nodes,
+        "role": role.name,
+        "count": role.count,
+        "gpus": role.gpus,
+        "cpus": role.cpus,
+        "nodes": role.nodes,
     }
     if not memory:
         return row
     row |= {"memory": memory, "total": total_of(memory)}
-    if part.gpus:
+    if role.gpus:
         row |= {
-            "capacity": capacity_of(part, config, of),
-            "fits": fits(part, config, of),
+            "capacity": capacity_of(role, config, of),
+            "fits": fits(role, config, of),
         }
     return row
 
@@ -201,7 +201,7 @@ def geocoding(config: Config, step: dict[str, float], steps: int) -> dict[str, f
     }
 
 
-def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] | None) -> list[str]:
+def warnings(config: Config, table: list[dict[str, Any]], time: dict[str, Any] | None) -> list[str]:
     """Return what the user should know about this plan, one sentence each."""
     found = []
     r = config.rollout
@@ -213,7 +213,7 @@ def warnings(config: Config, roles: list[dict[str, Any]], time: dict[str, Any] |
             f"{r.engines - most} of {r.engines} rollout engines have nothing to do: at most {most} prompts are under "
             "way (rollout.prompts_per_step, and as many more for each max_staleness)"
         )
-    for row in roles:
+    for row in table:
         if row.get("fits") is False:
             found.append(
                 f"{row['role']}: {row['total'] / GIB:.1f} GiB of {row['capacity'] / GIB:.0f} GiB"

@@ -1,4 +1,4 @@
-"""Whether each part of a run fits into its GPU's memory."""
+"""Whether each role of a run fits into its GPU's memory."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from geoagent_rl.plan.memory import (
     learner_memory,
     learner_room,
 )
-from geoagent_rl.plan.resources import ENGINE, JUDGE, LEARNER, Part, judges_share_gpus
+from geoagent_rl.plan.resources import ENGINE, JUDGE, LEARNER, Role, judges_share_gpus
 from geoagent_rl.policy.architecture import Architecture
 
-Memories = Mapping[str, Mapping[str, float]]  # part -> use -> bytes on one GPU
+Memories = Mapping[str, Mapping[str, float]]  # role -> use -> bytes on one GPU
 
 
 def memories(
     config: Config, policy: Architecture, judge: Architecture, lengths: Lengths
 ) -> Memories:
-    """Return what each part takes of a GPU."""
+    """Return what each role takes of a GPU."""
     return {
         ENGINE: engine_memory(config, policy),
         LEARNER: learner_memory(config, policy, lengths),
@@ -36,22 +36,22 @@ def total_of(memory: Mapping[str, float]) -> float:
     return sum(value for name, value in memory.items() if name != "cache_tokens")
 
 
-def capacity_of(part: Part, config: Config, of: Memories) -> float:
-    """Return the bytes of one GPU that a part may take. Engines and ranks that share GPUs leave
+def capacity_of(role: Role, config: Config, of: Memories) -> float:
+    """Return the bytes of one GPU that a role may take. Engines and ranks that share GPUs leave
     room for each other: a sleeping engine keeps its context, a waiting rank all but activations."""
     whole = gpu(config.placement.gpu).memory_gib * GIB
-    if part.name == LEARNER:
+    if role.name == LEARNER:
         return learner_room(config)
-    if not config.placement.colocate or part.name == JUDGE:
-        return whole * min(1.0, part.gpus)
+    if not config.placement.colocate or role.name == JUDGE:
+        return whole * min(1.0, role.gpus)
     judge = config.judge.memory if judges_share_gpus(config) else 0.0
     passing = ("activations", "vision")
     resident = sum(v for name, v in of[LEARNER].items() if name not in passing)
     return whole * (1 - judge) - resident
 
 
-def fits(part: Part, config: Config, of: Memories) -> bool:
-    """Say whether a part on GPUs fits, with room for a key-value cache where it has one."""
-    memory = of.get(part.name, {})
+def fits(role: Role, config: Config, of: Memories) -> bool:
+    """Say whether a role on GPUs fits, with room for a key-value cache where it has one."""
+    memory = of.get(role.name, {})
     room = memory.get("kv_cache", 1.0) > 0
-    return total_of(memory) <= capacity_of(part, config, of) + 1 and room
+    return total_of(memory) <= capacity_of(role, config, of) + 1 and room

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from geoagent_rl.config import Config
-from geoagent_rl.plan.resources import ENGINE, LEARNER, Part, parts
+from geoagent_rl.plan.resources import ENGINE, LEARNER, Role, roles
 from geoagent_rl.types import UserError
 
 USUAL_NODE = 8  # GPUs
@@ -27,23 +27,23 @@ def node_sizes(text: str) -> list[int]:
     return found
 
 
-def gpu_parts(config: Config) -> list[Part]:
-    """Return the parts that need GPUs."""
-    return [part for part in parts(config) if part.gpus > 0]
+def gpu_roles(config: Config) -> list[Role]:
+    """Return the roles that need GPUs."""
+    return [role for role in roles(config) if role.gpus > 0]
 
 
 Bundle = tuple[float, int]  # so much of each of so many GPUs of one node
 
 
-def bundles(asked: Sequence[Part], counts: Sequence[int], config: Config) -> list[Bundle]:
+def bundles(asked: Sequence[Role], counts: Sequence[int], config: Config) -> list[Bundle]:
     """Return what each bundle needs. Engines and ranks that share GPUs are one."""
     together, found = config.placement.colocate, []
-    for part, count in zip(asked, counts, strict=True):
-        if together and part.name == ENGINE:
+    for role, count in zip(asked, counts, strict=True):
+        if together and role.name == ENGINE:
             share = config.rollout.gpus_per_engine + config.learner.gpus_per_rank
             found += [(share, config.rollout.tensor_parallel)] * count
-        elif not (together and part.name == LEARNER):
-            one = (part.gpus, 1) if part.gpus < 1 else (1.0, round(part.gpus))
+        elif not (together and role.name == LEARNER):
+            one = (role.gpus, 1) if role.gpus < 1 else (1.0, round(role.gpus))
             found += [one] * count
     return found
 
@@ -67,7 +67,7 @@ def packs(asked: Sequence[Bundle], nodes: Sequence[int]) -> bool:
 
 def fewest_nodes(config: Config, size: int = USUAL_NODE) -> int:
     """Return how many nodes of `size` GPUs the run needs; 0 where a bundle is larger than one."""
-    asked = gpu_parts(config)
+    asked = gpu_roles(config)
     needed = bundles(asked, [p.count for p in asked], config)
     if any(count > size for _, count in needed):
         return 0
@@ -80,8 +80,8 @@ def fitting_values(config: Config, nodes: Sequence[int]) -> list[str] | None:
 
     Of all smaller counts those that use the most GPUs, and of these the ones that keep most of the
     learner's ranks: the number of engines changes no result, only time."""
-    asked = gpu_parts(config)
-    counts = [part.count for part in asked]
+    asked = gpu_roles(config)
+    counts = [role.count for role in asked]
     best: list[int] | None = None
     for tried in itertools.product(*(range(1, count + 1) for count in counts)):
         if paired(config, asked, tried) and packs(bundles(asked, tried, config), nodes):
@@ -91,33 +91,33 @@ def fitting_values(config: Config, nodes: Sequence[int]) -> list[str] | None:
     if best is None:
         return None
     return [
-        f"{part.count_key}={count}"
-        for part, count in zip(asked, best, strict=True)
-        if count != part.count
+        f"{role.count_key}={count}"
+        for role, count in zip(asked, best, strict=True)
+        if count != role.count
     ]
 
 
-def paired(config: Config, asked: Sequence[Part], counts: Sequence[int]) -> bool:
+def paired(config: Config, asked: Sequence[Role], counts: Sequence[int]) -> bool:
     """Return whether ranks are as many as the engines' GPUs, where they share them."""
-    count = {part.name: n for part, n in zip(asked, counts, strict=True)}
+    count = {role.name: n for role, n in zip(asked, counts, strict=True)}
     ranks = count.get(ENGINE, 0) * config.rollout.tensor_parallel
     return not config.placement.colocate or count.get(LEARNER) == ranks
 
 
-def worth(asked: Sequence[Part], counts: Sequence[int]) -> tuple[float, int]:
+def worth(asked: Sequence[Role], counts: Sequence[int]) -> tuple[float, int]:
     """Return what a layout is chosen by: GPUs in use, then learner ranks."""
-    total = sum(part.gpus * count for part, count in zip(asked, counts, strict=True))
+    total = sum(role.gpus * count for role, count in zip(asked, counts, strict=True))
     ranks = next((c for p, c in zip(asked, counts, strict=True) if p.name == LEARNER), 0)
     return total, ranks
 
 
 def describe(config: Config, nodes: str) -> dict[str, object]:
     """Return the GPUs in all, of what, and whether they fit: on `nodes`, or on how many of 8."""
-    asked = gpu_parts(config)
-    total = sum(part.count * part.gpus for part in asked)
+    asked = gpu_roles(config)
+    total = sum(role.count * role.gpus for role in asked)
     found: dict[str, object] = {
         "total": total,
-        "of": ", ".join(f"{part.count} {part.name} x {part.gpus:g}" for part in asked),
+        "of": ", ".join(f"{role.count} {role.name} x {role.gpus:g}" for role in asked),
         "nodes_of_8": fewest_nodes(config),
     }
     if nodes:

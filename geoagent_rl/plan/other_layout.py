@@ -11,7 +11,7 @@ from typing import Any
 from geoagent_rl.config import Config
 from geoagent_rl.plan.costs import Costs
 from geoagent_rl.plan.fit import fits, memories
-from geoagent_rl.plan.layout import gpu_parts
+from geoagent_rl.plan.layout import gpu_roles
 from geoagent_rl.plan.schedule import step_time
 
 PARALLEL = (1, 2, 4)  # GPUs of an engine
@@ -22,14 +22,14 @@ def other_layout(costs: Costs, step: dict[str, float]) -> dict[str, Any] | None:
     """Return the quickest layout of the other kind on the GPUs that the run asks for: its step
     seconds and the values that make it. None where there is none (one GPU, or staleness)."""
     config = costs.config
-    total = round(sum(part.count * part.gpus for part in gpu_parts(config)))
+    total = round(sum(role.count * role.gpus for role in gpu_roles(config)))
     if total < 2 or config.max_staleness:
         return None
     kind = separate if config.placement.colocate else colocated
     best: dict[str, Any] | None = None
     for tried in kind(config, total):
         needed = memories(tried, costs.policy, costs.judge, costs.lengths)
-        if not all(fits(part, tried, needed) for part in gpu_parts(tried)):
+        if not all(fits(role, tried, needed) for role in gpu_roles(tried)):
             continue
         time = step_time(replace(costs, config=tried), step)
         if best is None or time["step_seconds"] < best["step_seconds"]:

@@ -1,7 +1,7 @@
-"""What a run asks of a cluster, part by part, and whether nodes can hold it. Pure: knows nothing of
+"""What a run asks of a cluster, role by role, and whether nodes can hold it. Pure: knows nothing of
 Ray.
 
-`plan` prints it, `placement` reserves it. Every part names the configuration values that say how
+`plan` prints it, `placement` reserves it. Every role names the configuration values that say how
 much it asks for, so that an error can say which one to change."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Node = Mapping[str, float]  # resource name -> how much the node has
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Role:
     """`count` bundles of the same size, each of which must lie on one node."""
 
     name: str
@@ -37,17 +37,17 @@ class Part:
         return f"{self.count} x {self.name} ({gpus}{self.cpus:g} CPU){where}"
 
 
-def parts(config: Config, only_learner: bool = False) -> list[Part]:
+def roles(config: Config, only_learner: bool = False) -> list[Role]:
     """Return what a run consists of: the learner's ranks and, unless only_learner (SFT), engines
     and reward services.
     """
     r, c, j, g = config.rollout, config.learner, config.judge, config.reward.geocoder
     engine = r.gpus_per_engine * (r.tensor_parallel if config.placement.colocate else 1)
     found = [
-        Part(LEARNER, c.ranks, c.gpus_per_rank, c.cpus_per_rank, *keys("learner", "ranks")),
-        Part(ENGINE, r.engines, engine, r.cpus_per_engine, *keys("rollout", "engines")),
-        Part(JUDGE, j.replicas, j.engine_gpus, j.cpus_per_replica, *keys("judge", "replicas")),
-        Part(
+        Role(LEARNER, c.ranks, c.gpus_per_rank, c.cpus_per_rank, *keys("learner", "ranks")),
+        Role(ENGINE, r.engines, engine, r.cpus_per_engine, *keys("rollout", "engines")),
+        Role(JUDGE, j.replicas, j.engine_gpus, j.cpus_per_replica, *keys("judge", "replicas")),
+        Role(
             WORKER,
             g.replicas,
             0.0,
@@ -65,7 +65,7 @@ def judges_share_gpus(config: Config) -> bool:
 
 
 def keys(section: str, many: str) -> tuple[str, str, str]:
-    """Return the configuration keys of the number, GPUs and CPUs of a part."""
+    """Return the configuration keys of the number, GPUs and CPUs of a role."""
     one = many.removesuffix("s")
     return f"{section}.{many}", f"{section}.gpus_per_{one}", f"{section}.cpus_per_{one}"
 
@@ -101,40 +101,40 @@ class Cluster:
         )
 
 
-def check(asked: Sequence[Part], cluster: Cluster) -> None:
+def check(asked: Sequence[Role], cluster: Cluster) -> None:
     """Raise UserError (what is asked, what there is, what to change) for what can never fit.
 
     What passes may still not fit together, when sizes do not divide: only reserving it shows that.
     """
-    for part in asked:
-        if not cluster.with_(part.nodes):
+    for role in asked:
+        if not cluster.with_(role.nodes):
             raise UserError(
-                f"no node has {part.nodes!r}, where reward workers are to run ({cluster.text()}); start nodes with it "
+                f"no node has {role.nodes!r}, where reward workers are to run ({cluster.text()}); start nodes with it "
                 "or change reward.geocoder.nodes"
             )
-        check_one(part, cluster)
+        check_one(role, cluster)
     for resource, amount in (("GPU", "gpus"), ("CPU", "cpus")):
-        wanted = [part for part in asked if getattr(part, amount) > 0]
-        needed = sum(part.count * getattr(part, amount) for part in wanted)
+        wanted = [role for role in asked if getattr(role, amount) > 0]
+        needed = sum(role.count * getattr(role, amount) for role in wanted)
         if needed > cluster.total(resource) + 1e-6:
-            levers = " or ".join(f"{part.count_key}={part.count}" for part in wanted)
+            levers = " or ".join(f"{role.count_key}={role.count}" for role in wanted)
             raise UserError(
-                f"the run asks for {needed:g} {resource} ({', '.join(part.text() for part in wanted)}), but "
+                f"the run asks for {needed:g} {resource} ({', '.join(role.text() for role in wanted)}), but "
                 f"{cluster.text()}; lower {levers}, or add nodes"
             )
 
 
-def check_one(part: Part, cluster: Cluster) -> None:
+def check_one(role: Role, cluster: Cluster) -> None:
     """One bundle on one node."""
-    fitting = cluster.with_(part.nodes)
+    fitting = cluster.with_(role.nodes)
     for resource, amount, key in (
-        ("GPU", part.gpus, part.gpus_key),
-        ("CPU", part.cpus, part.cpus_key),
+        ("GPU", role.gpus, role.gpus_key),
+        ("CPU", role.cpus, role.cpus_key),
     ):
         fitting = [node for node in fitting if node.get(resource, 0.0) >= amount]
         if not fitting:
-            largest = max(node.get(resource, 0.0) for node in cluster.with_(part.nodes))
+            largest = max(node.get(resource, 0.0) for node in cluster.with_(role.nodes))
             raise UserError(
-                f"a {part.name} asks for {amount:g} {resource} on one node, but the largest such node has {largest:g} "
+                f"a {role.name} asks for {amount:g} {resource} on one node, but the largest such node has {largest:g} "
                 f"({cluster.text()}); lower {key} or use larger nodes"
             )

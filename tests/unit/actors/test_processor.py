@@ -6,7 +6,7 @@ import pytest
 
 from actors import processor
 from actors.processor import promise, reproducible_mode, set_reproducible_products, this_processor
-from cluster.cli import doctor
+from cluster.cli import doctor_machine
 
 CPU_INFO = """processor\t: 0
 vendor_id\t: {vendor}
@@ -52,8 +52,8 @@ def test_the_mode_follows_from_the_flags_and_a_users_own_stays(machine, monkeypa
 
 def test_doctor_names_the_processor_and_what_is_promised_on_it(machine, monkeypatch):
     model, mode = machine
-    monkeypatch.setattr(doctor.platform, "machine", lambda: "x86_64")
-    found = doctor.processor()
+    monkeypatch.setattr(doctor_machine.platform, "machine", lambda: "x86_64")
+    found = doctor_machine.processor()
     assert found.found.startswith(f"{model}: ")
     if mode:
         assert found.status == "ok" and mode in found.found and "avx2" in found.found
@@ -68,4 +68,6 @@ def test_nothing_is_promised_where_it_was_never_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(processor, "CPU_INFO", path)
     assert "never tried" in promise(this_processor())
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "none")
-    assert reproducible_mode(this_processor()) is None and doctor.processor().status == "note"
+    assert (
+        reproducible_mode(this_processor()) is None and doctor_machine.processor().status == "note"
+    )

@@ -6,7 +6,7 @@ import pytest
 
 from cluster import placement
 from geoagent_rl.config import load
-from geoagent_rl.plan.resources import parts
+from geoagent_rl.plan.resources import roles
 from tests.support.paths import CONFIGS
 
 
@@ -28,12 +28,12 @@ def where(strategy):
 
 def test_pools_have_a_group_each(asked):
     config = load(CONFIGS / "paper.yaml")
-    place = placement.separate_places(parts(config)[:2], "run")
+    place = placement.separate_places(roles(config)[:2], "run")
     assert [where(s) for s in place.ranks] == [("learner-run", i) for i in range(4)]
     engines = [where(place.engine_options(i)["scheduling_strategy"]) for i in range(3)]
     assert engines == [("engines-run", i) for i in range(3)]
     assert place.groups == asked and {group.strategy for group in asked} == {"PACK"}
-    alone = placement.separate_places(parts(config, only_learner=True), "sft")
+    alone = placement.separate_places(roles(config, only_learner=True), "sft")
     assert len(alone.ranks) == 4 and not alone.engines
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from geoagent_rl.config import Config
-from geoagent_rl.plan.resources import Cluster, check, parts
+from geoagent_rl.plan.resources import Cluster, check, roles
 from geoagent_rl.types import UserError
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
@@ -23,13 +23,13 @@ def paper():
 def refusal(config, *nodes, labels=None, only_learner=False):
     cluster = Cluster(nodes, labels or [{}] * len(nodes))
     with pytest.raises(UserError) as caught:
-        check(parts(config, only_learner), cluster)
+        check(roles(config, only_learner), cluster)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_the_papers_layout_fits_two_gpu_nodes_and_a_reward_node():
-    check(parts(paper()), Cluster([GPU_NODE, SMALL_GPU_NODE, REWARD_NODE], [{}] * 3))
+    check(roles(paper()), Cluster([GPU_NODE, SMALL_GPU_NODE, REWARD_NODE], [{}] * 3))
 
 
 def test_too_few_gpus_name_every_lever():
@@ -56,13 +56,13 @@ def test_no_node_for_reward_workers():
     said = refusal(config, GPU_NODE, SMALL_GPU_NODE, labels=[{"role": "train"}, {}])
     assert "'role=reward'" in said
     check(
-        parts(config),
+        roles(config),
         Cluster([GPU_NODE, SMALL_GPU_NODE, {"CPU": 4.0}], [{}, {}, {"role": "reward"}]),
     )
 
 
 def test_sft_asks_for_the_learner_alone():
-    check(parts(paper(), only_learner=True), Cluster([SMALL_GPU_NODE], [{}]))
+    check(roles(paper(), only_learner=True), Cluster([SMALL_GPU_NODE], [{}]))
     said = refusal(paper(), {"CPU": 4.0}, only_learner=True)
     assert "learner.gpus_per_rank" in said and "rollout" not in said
 
@@ -74,6 +74,6 @@ def test_shares_of_a_gpu_add_up():
         0.35,
         0.2,
     )
-    check(parts(config), Cluster([{"CPU": 8.0, "GPU": 1.0}], [{}]))
+    check(roles(config), Cluster([{"CPU": 8.0, "GPU": 1.0}], [{}]))
     config.judge.gpus_per_replica = 0.3
     assert "1.1 GPU" in refusal(config, {"CPU": 8.0, "GPU": 1.0})

