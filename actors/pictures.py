@@ -42,8 +42,9 @@ class Pictures:
             prompt = self.fetch(sent)
         if prompt is None:
             picture = open_image(image, self.config.data.max_image_megapixels)
-            policy = self.config.policy
-            prompt = encode(self.processor, picture, policy.system_prompt, policy.max_pixels)
+            p = self.config.policy
+            asked = (p.system_prompt, p.max_pixels, p.user_prompt)
+            prompt = encode(self.processor, picture, *asked)
         self.kept[image] = prompt
         while len(self.kept) > KEPT:
             self.kept.pop(next(iter(self.kept)))

@@ -176,8 +176,9 @@ class RolloutEngine:
         """Process a picture as the learner takes it, once for all its ranks; return what stands for
         it."""
         assert self.store is not None
-        policy = self.config.policy
-        return self.store(encode(self.processor, image, policy.system_prompt, policy.max_pixels))
+        p = self.config.policy
+        asked = (p.system_prompt, p.max_pixels, p.user_prompt)
+        return self.store(encode(self.processor, image, *asked))
 
     async def render(self, prompt: Prompt, image: Image) -> dict[str, Any]:
         """Return the prompt as vLLM's engine takes it, image tokens expanded once by vLLM for all

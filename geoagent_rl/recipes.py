@@ -139,7 +139,29 @@ def page(configs: Path) -> str:
     ]
     head = ["recipe", *columns[1:-1], "not expressed"]
     table = [" | ".join(head), "|".join(["---"] * len(head))]
-    return HEAD + "\n".join(f"| {line.strip('| ')} |" for line in [*table, *lines]) + "\n"
+    terms_of = "\n".join(f"| {line.strip('| ')} |" for line in [*table, *lines]) + "\n"
+    told = [values(recipe, configs) for recipe in RECIPES]
+    cells = [list(told[0]), ["---"] * len(told[0]), *(list(row.values()) for row in told)]
+    return HEAD + terms_of + VALUES + "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def values(recipe: Recipe, configs: Path) -> dict[str, str]:
+    """Return a recipe's numbers of optimisation, as texts by column."""
+    config = load(configs / recipe.file)
+    learner, rollout = config.learner, config.rollout
+    warmup = f", warm-up {learner.warmup_steps:g}" if learner.warmup_steps else ""
+    return {
+        "recipe": recipe.name,
+        "completions": f"{rollout.prompts_per_step} x {rollout.group_size}",
+        "temperature": f"{rollout.temperature:g}",
+        "longest": f"{rollout.max_tokens:,}",
+        "learning rate": f"{learner.lr:g} {learner.lr_decay}{warmup}",
+        "Adam": ", ".join(f"{beta:g}" for beta in learner.betas),
+        "clip": f"{learner.clip_low:g} / {learner.clip_high:g}",
+        "KL": f"{learner.kl_beta:g}",
+        "pixels": f"{config.policy.max_pixels:,}",
+        "steps": f"{config.steps:,}",
+    }
 
 
 HEAD = """# Recipes
@@ -147,11 +169,13 @@ HEAD = """# Recipes
 How other projects train a policy to geolocate, each as one configuration, so that a comparison is
 one command under one evaluation. Made by `python -m geoagent_rl.recipes docs/recipes.md` from
 `configs/recipes/` and `geoagent_rl/recipes.py`; do not edit it. `geoagent-rl recipes --json` prints
-the same for programs.
+the same for programs; `geoagent-rl ablate --recipes all` ranks them on one world
+([recipes-compared.md](recipes-compared.md)).
 
 - **Answer forms** (`policy.answer`): `geoagent_rl/answers/forms.py` has the table and says what is
   read from broken answers. `policy.system_prompt=form` takes a short prompt of ours for the form; a
-  prompt of your own is a `.txt` file.
+  prompt of your own is a `.txt` file. SFT shows chains of thought of the paper's form rewritten in
+  this one.
 - **Curves over the distance** (`reward.spatial.shape`): `geoagent_rl/rewards/distance.py`.
 - **Terms** that only one recipe has: `geoagent_rl/rewards/terms.py`, used through `reward.custom`.
 - **Numbers that change with the step** (`reward.schedules`): a value depends on the step alone, so a
@@ -162,6 +186,12 @@ the same for programs.
 Where a recipe's code and text differ, the source column says which one is meant. Prompts are ours
 throughout. Learning rates are the published ones of full fine-tuning; an adapter usually wants
 about ten times as much.
+
+"""
+
+VALUES = """
+Numbers of optimisation, from the same sources; what a source does not say is our default
+(completions a step are prompts x group; LoRA rank and image size are ours throughout).
 
 """
 

@@ -33,6 +33,10 @@ def ablate(
     rows_dir: Annotated[Path, typer.Option(help="Where the rows are defined.")] = Path(
         "configs/ablations"
     ),
+    recipes: Annotated[
+        str,
+        typer.Option(help="Published recipes instead: all, or stems of files in configs/recipes."),
+    ] = "",
     grid: Annotated[
         str,
         typer.Option(help="Also vary each reward weight by these factors, one at a time: 0.5,2."),
@@ -48,22 +52,29 @@ def ablate(
         typer.Option(help="A Ray cluster's dashboard, http://host:8265: run as Ray jobs there."),
     ] = "",
 ) -> None:
-    """Run the paper's ablation rows and a reward-weight grid, over seeds: one table, one figure,
-    the paper beside them."""
+    """Run the paper's ablation rows, a reward-weight grid or published recipes, over seeds: one
+    table, one figure, the paper beside them."""
     from geoagent_rl.evaluation.ablations import choose, grid_rows, read_rows
+    from geoagent_rl.evaluation.recipe_rows import recipe_rows
 
     settings = load(config, overrides or [])
     numbers = [_number(seed, int, "--seeds") for seed in seeds.split(",") if seed]
     factors = [_number(factor, float, "--grid") for factor in grid.split(",") if factor]
-    chosen = choose(
-        read_rows(packaged(rows_dir)), [name.strip() for name in rows.split(",") if name.strip()]
-    )
+    chosen = []
+    if rows or not recipes:
+        chosen += choose(read_rows(packaged(rows_dir)), _names(rows))
     chosen += grid_rows(vars(settings.reward.weights), factors)
+    if recipes:
+        chosen += recipe_rows(settings, _names(recipes), packaged(Path("configs")))
     if address:
         use_cluster_token()
     from cluster.jobs.ablate import run_ablation
 
     print(run_ablation(settings, chosen, numbers, out, jobs, address))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _number(text: str, kind: Callable[[str], Number], option: str) -> Number:

@@ -152,15 +152,18 @@ def reward_reweigh(
         list[str], typer.Argument(help="Weights of parts, as in spatial=1 consistency=2.")
     ],
     step: Step = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page.")] = None,
     as_json: Json = False,
 ) -> None:
     """Weigh a run's recorded scores otherwise, without training: which groups flip, and how far
     advantages move.
     """
-    from geoagent_rl.pages.reweighing import show_reweighing
+    from geoagent_rl.pages.reweighing import show_reweighing, write_reweighing
     from geoagent_rl.rewards.reweigh import reweigh
 
     table = reweigh(run, dict(map(weight, weights)), step)
+    if html:
+        write_reweighing(html, table)
     print(json.dumps(table, ensure_ascii=False) if as_json else show_reweighing(table))
 
 

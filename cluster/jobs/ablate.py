@@ -127,15 +127,17 @@ def plan(
     finished: Callable[[str, int], bool],
 ) -> list[list[Job]]:
     """Waves of jobs; those of a wave may run at once. A seed's rows are dealt to jobs // seeds
-    jobs, at least one: then one session does them all. With several, the cold start that they share
-    comes first, in a wave of its own."""
+    jobs, at least one: then one session does them all. With several, the cold starts that they
+    share come first, in a wave of their own."""
     parts = max(1, jobs // len(seeds))
     first, second = [], []
     for seed in seeds:
         left = [row.name for row in rows if not finished(row.name, seed)]
-        if parts > 1 and not finished("sft", seed) and any(row.start == "sft" for row in rows):
-            first.append(Job(seed, ("sft",)))
-            left = [name for name in left if name != "sft"]
+        used = dict.fromkeys(row.cold_start for row in rows if row.cold_start)
+        starts = [name for name in used if not finished(name, seed)]
+        if parts > 1 and starts:
+            first.append(Job(seed, tuple(starts)))
+            left = [name for name in left if name not in starts]
         second += [Job(seed, tuple(left[i::parts])) for i in range(parts) if left[i::parts]]
     return [wave for wave in (first, second) if wave]
 

@@ -29,6 +29,7 @@ from geoagent_rl.run.directory import CONFIG, RunDir, run_id_of
 from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
 
+PROMPT = "policy.system_prompt"
 ROWS = "rows.json"  # in OUT: every row ever asked for there
 DONE = "row.json"  # in a row's run directory: the row is finished
 
@@ -64,9 +65,6 @@ class _Job:
     def __init__(self, out: Path, seed: int) -> None:
         self.out, self.seed = out, seed
         self.config = load(out / CONFIG, [f"run.seed={seed}"])
-        self.sft = (
-            row_dir(out, "sft", seed) / "policy"
-        )  # the cold start, shared by all rows of the seed
 
     def run(self, rows: Sequence[AblationRow]) -> None:
         if not rows:
@@ -78,32 +76,50 @@ class _Job:
         ]
         grpo = any(row.grpo for row in rows)
         self.train = dataset(c, shared, c.data.manifest, "train") if grpo else []
-        needs_sft = any(row.start == "sft" for row in rows) and not self.sft.exists()
-        shown = dataset(c, shared, c.sft.manifest or c.data.manifest, "sft") if needs_sft else []
+        starts = {row.cold_start: row for row in rows if row.cold_start}
+        starts = {name: row for name, row in starts.items() if not self.policy(name).exists()}
+        shown = dataset(c, shared, c.sft.manifest or c.data.manifest, "sft") if starts else []
         base = starting_base(c)
-        run_until_done(self.work(rows, base, shown))
+        run_until_done(self.work(rows, base, list(starts.values()), shown))
 
-    async def work(self, rows: Sequence[AblationRow], base: str, shown: Sequence[Sample]) -> None:
+    async def work(
+        self,
+        rows: Sequence[AblationRow],
+        base: str,
+        starts: Sequence[AblationRow],
+        shown: Sequence[Sample],
+    ) -> None:
+        """Make the missing cold starts, one for each answer form, then bring the rows to their
+        ends.
+        """
         place = (
             seed_dir(self.out, self.seed) / f"job-{rows[0].name}"
         )  # of the session: its cache, its notes
         place.mkdir(parents=True, exist_ok=True)
         async with session(self.config, place) as s:
-            if shown:
-                await self.cold_start(s, base, shown)
+            for row in starts:
+                asked = dataclasses.replace(s, config=asking(self.config, row))
+                await self.cold_start(asked, self.policy(row.cold_start), base, shown)
             for sharing in together(rows, self.config):
-                async with running_stack(s, self.start_of(sharing[0], base)) as stack:
+                asked = dataclasses.replace(s, config=asking(self.config, sharing[0]))
+                async with running_stack(asked, self.start_of(sharing[0], base)) as stack:
                     for row in sharing:
                         await self.row(s, stack, row, self.start_of(row, base))
 
-    def start_of(self, row: AblationRow, base: str) -> str:
-        return base if row.start == "base" else str(self.sft)
+    def policy(self, cold_start: str) -> Path:
+        """Return where the cold start of this name is or will be, shared by rows of the seed."""
+        return row_dir(self.out, cold_start, self.seed) / "policy"
 
-    async def cold_start(self, s: Session, base: str, shown: Sequence[Sample]) -> None:
-        run = RunDir(self.sft.parent)
-        sweep(self.sft)  # of an earlier try that was killed
+    def start_of(self, row: AblationRow, base: str) -> str:
+        return str(self.policy(row.cold_start)) if row.cold_start else base
+
+    async def cold_start(
+        self, s: Session, policy: Path, base: str, shown: Sequence[Sample]
+    ) -> None:
+        run = RunDir(policy.parent)
+        sweep(policy)  # of an earlier try that was killed
         (run.path / "sft_metrics.jsonl").unlink(missing_ok=True)
-        with directory_at_once(self.sft) as part:
+        with directory_at_once(policy) as part:
             await cold_start(s, run, base, shown, part)
 
     async def row(self, s: Session, stack: Stack, row: AblationRow, start: str) -> None:
@@ -121,13 +137,14 @@ class _Job:
         shared = (
             config.rollout.swap == "merged"
         )  # then the engines hold what the row before left in them
+        services, form = stack.services.services, config.policy.answer
+        stack = dataclasses.replace(
+            stack,
+            model_dir="" if shared else start,
+            scorer=Scorer(services, config.reward, form),
+            evaluation_scorer=Scorer(services, stack.evaluation_scorer.config, form),
+        )
         if row.grpo:
-            holds = "" if shared else start
-            stack = dataclasses.replace(
-                stack,
-                model_dir=holds,
-                scorer=Scorer(stack.services.services, config.reward, config.policy.answer),
-            )
             await reinforce(s, stack, run, start, self.train, self.held, resume)
         elif shared:
             for engine in stack.engines:
@@ -139,9 +156,22 @@ class _Job:
 
 
 def together(rows: Sequence[AblationRow], config: Config) -> list[list[AblationRow]]:
-    """Return rows that can use the same engines in turn: all where adapters are merged into a
-    base that any other can follow. Where they are served, each row gets engines of its own."""
-    return [list(rows)] if config.rollout.swap == "merged" else [[row] for row in rows]
+    """Return rows that can use the same engines in turn: all of one prompt where adapters are
+    merged into a base that any other can follow. Where they are served, each row gets engines of
+    its own."""
+    if config.rollout.swap != "merged":
+        return [[row] for row in rows]
+    by_prompt: dict[str, list[AblationRow]] = {}
+    for row in rows:
+        by_prompt.setdefault(row.overrides.get(PROMPT, ""), []).append(row)
+    return list(by_prompt.values())
+
+
+def asking(config: Config, row: AblationRow) -> Config:
+    """Return the configuration with the row's prompt and answer form, and nothing else of it."""
+    prompt = row.overrides.get(PROMPT, config.policy.system_prompt)
+    policy = dataclasses.replace(config.policy, system_prompt=prompt, answer=row.answer)
+    return dataclasses.replace(config, policy=policy)
 
 
 def row_config(out: Path, row: AblationRow, seed: int) -> Config:

@@ -57,7 +57,8 @@ async def _explain_all(
 
     async def one(config: Config, places: Together) -> list[Explanation]:
         with progress("completions") if len(lines) >= LONG else nullcontext(_silent) as advance:
-            return await explain(lines, config.reward, places, agent, advance)
+            form = config.policy.answer
+            return await explain(lines, config.reward, places, agent, advance, form)
 
     try:
         return [await one(c, p) for c, p in zip(configs, places, strict=True)]

@@ -116,9 +116,11 @@ async def starting_policy(s: Session, run: RunDir, base: str) -> str:
 async def cold_start(
     s: Session, run: RunDir, model_dir: str, samples: Sequence[Sample], out: Path
 ) -> None:
-    """Step II: LoRA SFT on the samples that have a CoT; writes the merged checkpoint to `out`."""
+    """Step II: LoRA SFT on the samples that have a CoT, in the form of policy.answer; writes the
+    merged checkpoint to `out`.
+    """
     c = s.config.sft
-    demonstrations = [step_two.Demonstration(x.uid, x.image, x.cot) for x in samples if x.cot]
+    demonstrations = step_two.demonstrations(samples, s.config.policy.answer)
     steps = step_two.sft_steps(len(demonstrations), c.epochs, c.batch_size)
     async with learner(s, model_dir, sft_phase(s.config, steps)) as group:
         with progress("SFT") as advance:

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geoagent_rl.answers.parse import NO_STAGE, parse
+from geoagent_rl.answers.forms import position, read
+from geoagent_rl.answers.parse import NO_STAGE
 from geoagent_rl.pages.maps import place_map, world_map
 from geoagent_rl.pages.rollout_cards import details, distance_km
 from geoagent_rl.rewards.services import LEVELS
+from geoagent_rl.types import AnswerForm
 
 ASIDE = ("seconds", "attempts", "stages", "levels")  # shown elsewhere, or too long for a line
 
 
-def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
-    """row: of rollouts.jsonl. weights: by part."""
+def view(
+    row: Mapping[str, Any], weights: Mapping[str, float], form: AnswerForm = "levels"
+) -> dict[str, Any]:
+    """row: of rollouts.jsonl. weights: by part. form: of its answer."""
     text = str(row.get("text", ""))
-    parsed = parse(text)
+    parsed = read(text, form)
     truth = row.get("truth", {})
     verdicts = details(row, "consistency").get("stages") or [{}] * len(parsed.stages)
     similar = {
@@ -50,6 +54,11 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
         }
         for level, said in zip(LEVELS, parsed.levels, strict=True)
     ]
+    if parsed.point:
+        true = [truth.get(name) for name in ("lat", "lon")]
+        known = "" if None in true else position(*true)
+        own = position(*parsed.point)
+        names.append({"level": "position", "answer": own, "truth": known, "similarity": None})
     facts = ("uid", "index", "step", "version", "tokens", "finish_reason", "total", "advantage")
     return {
         **{name: row.get(name) for name in facts},
@@ -66,12 +75,13 @@ def view(row: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]
     }
 
 
-def brief(row: Mapping[str, Any]) -> dict[str, Any]:
+def brief(row: Mapping[str, Any], form: AnswerForm = "levels") -> dict[str, Any]:
     """Return one answer of a group, as it stands beside the others."""
-    parsed = parse(str(row.get("text", "")))
+    parsed = read(str(row.get("text", "")), form)
     return {
         **{name: row.get(name) for name in ("at", "index", "total", "advantage", "tokens")},
         "levels": parsed.levels,
+        "position": position(*parsed.point) if parsed.point else "",
         "distance_km": distance_km(row),
         "parts": {name: part.get("score") for name, part in (row.get("parts") or {}).items()},
     }

@@ -22,6 +22,7 @@ from PIL import Image
 
 from cluster.monitor.state import alerts, log_lines, status_of, step_seconds
 from cluster.monitor.tail import Rollouts, Steps
+from geoagent_rl.answers.forms import FORMS, read, said
 from geoagent_rl.config.reward import Weights
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.files import write_text
@@ -29,7 +30,7 @@ from geoagent_rl.metrics.line import summary_line
 from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.rollout_cards import weights_of
 from geoagent_rl.run.records import last_row, read_rows
-from geoagent_rl.types import UserError
+from geoagent_rl.types import AnswerForm, UserError
 
 PAGE = 24
 DEPTH = 3  # folders below the one given in which runs are looked for
@@ -73,6 +74,13 @@ class Run:
     def weights(self) -> dict[str, float]:
         """The weights of the parts of its reward, the user's own among them."""
         return weights_of(self.config)
+
+    @property
+    def form(self) -> AnswerForm:
+        """Return the form of its answers."""
+        found = self.setting("policy.answer")
+        form: AnswerForm = found if found in FORMS else "levels"
+        return form
 
     @property
     def written(self) -> float:
@@ -191,7 +199,9 @@ class Run:
             row = self.rollouts.row(at)
         except IndexError:
             return None
-        answer = row.get("text", "").rpartition("<answer>")[2].partition("</answer>")[0]
+        text = row.get("text", "")
+        answer = text.rpartition("<answer>")[2].partition("</answer>")[0]
+        answer = answer or said(read(text, self.form))
         keys = ("uid", "index", "step", "total", "version")
         return {"at": at, "answer": answer[:120], **{key: row.get(key) for key in keys}}
 

@@ -165,7 +165,7 @@ class Pages:
             row = run.rollouts.row(at)
         except IndexError:
             raise HTTPException(404, "no such rollout") from None
-        return answer(view(row, run.weights))
+        return answer(view(row, run.weights, run.form))
 
     def group(self, request: Request) -> Response:
         """Answer the answers to one prompt, side by side."""
@@ -174,7 +174,7 @@ class Pages:
             rows = run.group(at)
         except IndexError:
             raise HTTPException(404, "no such rollout") from None
-        return answer([brief(row) for row in rows])
+        return answer([brief(row, run.form) for row in rows])
 
     def image(self, request: Request) -> Response:
         """Answer a rollout's photograph as JPEG."""

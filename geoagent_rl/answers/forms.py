@@ -50,6 +50,18 @@ def read(text: str, form: AnswerForm = "levels") -> Parsed:
     return Parsed(levels, (), not problem, problem, point)
 
 
+def said(parsed: Parsed) -> str:
+    """Return what an answer says, for people: its three levels, else its position, else ""."""
+    if any(parsed.levels):
+        return "; ".join(parsed.levels)
+    return position(*parsed.point) if parsed.point else ""
+
+
+def position(lat: float, lon: float) -> str:
+    """Return a position for people, in degrees."""
+    return f"{lat:.4f}, {lon:.4f}"
+
+
 def country_city(answer: str) -> Body:
     """Read the two named lines."""
     country, city = (first(pattern, answer) for pattern in (_COUNTRY, _CITY))

@@ -8,6 +8,7 @@ Pure: knows nothing of Ray, and reads no results but those it is given."""
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import yaml
 
 from geoagent_rl.evaluation import published
-from geoagent_rl.types import UserError
+from geoagent_rl.types import AnswerForm, UserError
 
 # The paper's columns (GeoSeek-Val): hit rates in percent within these distances.
 COLUMNS = {"city": "25", "region": "200", "country": "750"}
@@ -45,9 +46,20 @@ class AblationRow:
     def dotlist(self) -> list[str]:
         """Return the overrides as config.load takes them."""
         return [
-            f"{key}={list(v) if isinstance(v, list | tuple) else v}"
+            f"{key}={json.dumps(v) if isinstance(v, list | tuple) else v}"
             for key, v in self.overrides.items()
         ]
+
+    @property
+    def answer(self) -> AnswerForm:
+        """Return the form of its answers."""
+        form: AnswerForm = self.overrides.get("policy.answer", "levels")
+        return form
+
+    @property
+    def cold_start(self) -> str:
+        """Return the name of the row whose policy it starts from, "" for the base."""
+        return sft_name(self.answer) if self.start == "sft" else ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,11 @@ class Claim:
     better: str
     worse: str
     meaning: str
+
+
+def sft_name(form: AnswerForm) -> str:
+    """Return the name of the row that is the cold start in an answer form, without GRPO."""
+    return "sft" if form == "levels" else f"sft-{form}"
 
 
 CLAIMS = (
@@ -188,8 +205,9 @@ def summarise(
     held-out photographs.
 
     {"interval", "rows": [{name, title, seeds, mean: {column: x}, half_width: {column: x or None},
-    by_seed, paper, overrides}], "claims": [{better, worse, meaning, columns: {column: {paper, ours,
-    half_width, verdict}}}]}"""
+    by_seed, paper, overrides, gain: {column: [mean, half width]} over its cold start}], "claims":
+    [{better, worse, meaning, columns: {column: {paper, ours, half_width, verdict}}}]}. Rows of
+    equal order are ranked by GeoScore."""
     shown = []
     for row in rows:
         seeds = sorted(seed for name, seed in results if name == row.name)
@@ -205,8 +223,11 @@ def summarise(
                 "mean": {c: mean for c, (mean, _) in found.items()},
                 "half_width": {c: half for c, (_, half) in found.items()},
                 "by_seed": {str(seed): values for seed, values in by_seed.items()},
+                "gain": gain(row, results),
             }
         )
+    order = {row.name: row.order for row in rows}
+    shown.sort(key=lambda row: (order[row["name"]], -row["mean"]["geoscore"]))
     paper = {row.name: row.paper for row in rows}
     claims = [judged for claim in CLAIMS if (judged := _judge(claim, paper, results))]
     return {"interval": "95 % Student t over seeds", "rows": shown, "claims": claims}
@@ -220,23 +241,42 @@ def _judge(
     """Return the claim column by column, over the seeds that both rows have; None where they share
     none.
     """
-    seeds = sorted(
-        {s for n, s in results if n == claim.better} & {s for n, s in results if n == claim.worse}
-    )
+    seeds = seeds_of_both(claim.better, claim.worse, results)
     if not seeds:
         return None
     columns = {}
     for column in COLUMNS:
-        pairs = [
-            [measured(results[name, seed])[column] for name in (claim.better, claim.worse)]
-            for seed in seeds
-        ]
-        mean, half = interval([a - b for a, b in pairs])
+        mean, half = difference(claim.better, claim.worse, column, results)
         better, worse = paper[claim.better].get(column), paper[claim.worse].get(column)
         published = None if better is None or worse is None else round(better - worse, 2)
         columns[column] = {"paper": published, "ours": mean, "half_width": half,
                            "verdict": verdict(published, mean, half)}  # fmt: skip
     return {**asdict(claim), "seeds": seeds, "columns": columns}
+
+
+def gain(
+    row: AblationRow, results: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[str, tuple[float, float | None]]:
+    """Return what GRPO adds to a row's cold start, by column; {} where only one of them was run."""
+    if not row.grpo or not seeds_of_both(row.name, row.cold_start, results):
+        return {}
+    return {column: difference(row.name, row.cold_start, column, results) for column in COLUMNS}
+
+
+def seeds_of_both(
+    a: str, b: str, results: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> list[int]:
+    """Return the seeds that two rows share."""
+    return sorted({s for n, s in results if n == a} & {s for n, s in results if n == b})
+
+
+def difference(
+    a: str, b: str, column: str, results: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> tuple[float, float | None]:
+    """Return row a minus row b, seed by seed: mean and half width of its interval."""
+    seeds = seeds_of_both(a, b, results)
+    pairs = [[measured(results[name, seed])[column] for name in (a, b)] for seed in seeds]
+    return interval([x - y for x, y in pairs])
 
 
 def verdict(paper: float | None, ours: float, half_width: float | None) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoagent_rl.answers.forms import position
 from geoagent_rl.answers.parse import parse
 from geoagent_rl.config import RolloutConfig
 from geoagent_rl.data.images import BadImage
@@ -131,10 +132,10 @@ def _answer(scored: ScoredRollout) -> Prediction:
     parsed = parse(scored.rollout.text)
     spatial, form = scored.parts.get("spatial"), scored.parts.get("format")
     levels = spatial.details.get("levels", parsed.levels) if spatial else parsed.levels
-    row: Prediction = {
-        "answer": "; ".join(levels) if any(levels) else "",
-        "text": scored.rollout.text,
-    }
+    answer = "; ".join(levels) if any(levels) else ""
+    if spatial and spatial.details.get("level") == "position":
+        answer = answer or position(spatial.details["lat"], spatial.details["lon"])
+    row: Prediction = {"answer": answer, "text": scored.rollout.text}
     # The format part knows policy.answer; without it the answer counts as one of three levels.
     row["format_valid"] = form.score if form and form.score is not None else float(parsed.format_ok)
     row["finish_reason"] = scored.rollout.finish_reason

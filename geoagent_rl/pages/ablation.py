@@ -22,18 +22,14 @@ EXTRA = {
     "reward": "reward",
 }
 DIGITS = {"geoscore": 0, "reward": 2}
-ROW, LABEL, PANEL, GAP, TOP = (
-    26,
-    190,
-    300,
-    60,
-    30,
-)  # SVG units: row height, label and panel widths, between, above
+# SVG units: row height, least label width and that of a letter, panel width, between, above
+ROW, LABEL, LETTER, PANEL, GAP, TOP = 26, 190, 7, 300, 60, 30
 
 
 def markdown(outcome: Outcome) -> str:
-    """Two tables: rows, and orderings."""
-    return "\n\n".join(_markdown(*table) for table in (_rows(outcome), _claims(outcome))) + "\n"
+    """Return the tables: rows, what GRPO adds to cold starts, the paper's orderings."""
+    tables = (_rows(outcome), _gains(outcome), _claims(outcome))
+    return "\n\n".join(_markdown(*table) for table in tables if table[1]) + "\n"
 
 
 def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
@@ -48,6 +44,7 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
     ]
     tables = {
         "Rows": _rows(outcome),
+        "What GRPO adds to the cold start, in percentage points": _gains(outcome),
         "The paper's orderings, in percentage points": _claims(outcome),
         "What the rows change": (["row", "starts from", "overrides"], changes),
     }
@@ -55,7 +52,7 @@ def write_ablation(path: Path, outcome: Outcome, title: str) -> None:
     about = (
         f"Held-out photographs, seeds {', '.join(map(str, seeds))}; ± is the {outcome['interval']}."
     )
-    shown = [(head, *table, _texts(*table)) for head, table in tables.items()]
+    shown = [(head, *table, _texts(*table)) for head, table in tables.items() if table[1]]
     drawn = figure(outcome)
     body = render("ablation.html", title=title, about=about, figure=drawn, tables=shown)
     write_page(path, title, [body])
@@ -77,14 +74,29 @@ Table = tuple[list[str], list[list[str]]]  # heads, lines of cells; plain text
 
 
 def _rows(outcome: Outcome) -> Table:
-    shown = {**{c: f"{c} ({km} km)" for c, km in COLUMNS.items()}, **EXTRA}
-    heads = ["row", "seeds", *shown.values(), *(f"paper: {column}" for column in COLUMNS)]
+    """Return ours beside the paper's. Where rows answer in different forms, what only one form can
+    earn is no comparison, and is left out."""
+    rows = outcome["rows"]
+    one_form = not any("policy.answer" in row["overrides"] for row in rows)
+    extra = EXTRA if one_form else {name: EXTRA[name] for name in ("geoscore", "valid_format")}
+    shown = {**{c: f"{c} ({km} km)" for c, km in COLUMNS.items()}, **extra}
+    published = COLUMNS if any(row["paper"] for row in rows) else ()
+    heads = ["row", "seeds", *shown.values(), *(f"paper: {column}" for column in published)]
     lines = []
-    for row in outcome["rows"]:
+    for row in rows:
         ours = [_with_interval(row, column) for column in shown]
-        theirs = [f"{row['paper'][column]:.2f}" if row["paper"] else "–" for column in COLUMNS]
+        theirs = [f"{row['paper'][column]:.2f}" if row["paper"] else "–" for column in published]
         lines.append([row["title"], str(len(row["seeds"])), *ours, *theirs])
     return heads, lines
+
+
+def _gains(outcome: Outcome) -> Table:
+    lines = [
+        [row["title"], *(_signed(*row["gain"][column]) for column in COLUMNS)]
+        for row in outcome["rows"]
+        if row["gain"]
+    ]
+    return ["row", *(f"{column} ({km} km)" for column, km in COLUMNS.items())], lines
 
 
 def _claims(outcome: Outcome) -> Table:
@@ -110,20 +122,21 @@ def _claims(outcome: Outcome) -> Table:
 
 
 def figure(outcome: Outcome, column: str = "region") -> Markup:
-    """Two panels on the same rows: ours (mean, interval, a dot for each seed) and the paper's. Own
-    scale each.
+    """Return two panels on the same rows: ours (mean, interval, a dot for each seed) and, where it
+    has one of them, the paper's. Own scale each.
     """
     rows = outcome["rows"]
     ours = [values[column] for row in rows for values in row["by_seed"].values()]
     ours += [min(row["mean"][column] + (row["half_width"][column] or 0.0), 100.0) for row in rows]
     theirs = [row["paper"][column] for row in rows if row["paper"]]
-    panels = (
-        _panel(LABEL, "ours", "truth", ours, rows, column, _ours),
-        _panel(LABEL + PANEL + GAP, "the paper", "guess", theirs, rows, column, _theirs),
-    )
+    label = max(LABEL, LETTER * max(len(row["title"]) for row in rows))
+    panels = [_panel(label, "ours", "truth", ours, rows, column, _ours)]
+    if theirs:
+        left = label + PANEL + GAP
+        panels.append(_panel(left, "the paper", "guess", theirs, rows, column, _theirs))
     return render(
         "ablation_figure.html",
-        width=LABEL + 2 * PANEL + GAP + 20,
+        width=label + len(panels) * (PANEL + GAP) - GAP + 20,
         height=TOP + ROW * len(rows) + 26,
         top=TOP,
         label=f"{column} hit rate by ablation row",
@@ -190,9 +203,11 @@ def _with_interval(row: Outcome, column: str) -> str:
 
 def _difference(found: Outcome) -> str:
     theirs = "–" if found["paper"] is None else f"{found['paper']:+.2f}"
-    return f"{theirs}, {found['ours']:+.1f}" + (
-        "" if found["half_width"] is None else f" ± {found['half_width']:.1f}"
-    )
+    return f"{theirs}, {_signed(found['ours'], found['half_width'])}"
+
+
+def _signed(value: float, half: float | None) -> str:
+    return f"{value:+.1f}" + ("" if half is None else f" ± {half:.1f}")
 
 
 def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -5,10 +5,13 @@ style.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geoagent_rl.answers.forms import position
+from geoagent_rl.geo.coordinates import Pair
 from geoagent_rl.pages.page import render, write_page
 from geoagent_rl.pages.rollout_cards import card
 
@@ -23,7 +26,7 @@ def show(row: Explanation) -> str:
     where = f"({truth['lat']:.4f}, {truth['lon']:.4f})"
     lines = [
         f"{row['uid']} ({_where(row)}): {_total(row)}",
-        f"  answer       {_levels(row['levels'])}"
+        f"  answer       {shown_answer(row['levels'], row['point'])}"
         + (f"   [{row['problem']}]" if row["problem"] else ""),
         f"  truth        {_levels([truth['country'], truth['region'], truth['place']])} {where}",
     ]
@@ -50,7 +53,10 @@ def write_explanation(path: Path, source: Path, rows: Sequence[Explanation]) -> 
         parts = {name: {**part, "details": part} for name, part in row["parts"].items()}
         shown = {key: row[key] for key in ("uid", "truth", "total")} | {"text": row["completion"]}
         cards.append(
-            (card(f"line {row['line']}", shown | {"parts": parts}, row["weights"]), show(row))
+            (
+                card(f"line {row['line']}", shown | {"parts": parts}, row["weights"], row["form"]),
+                show(row),
+            )
         )
     judged = any(row["parts"]["consistency"]["judged"] for row in rows)
     body = render(
@@ -101,6 +107,12 @@ def _total(row: Explanation) -> str:
     return f"total {row['total']:.4f} of {row['max_total']:g}{left_out}"
 
 
+def shown_answer(levels: Sequence[str], point: Pair | None) -> str:
+    """Return the names of an answer and the position that it gives."""
+    named = [_levels(levels)] if any(levels) or not point else []
+    return "   ".join([*named, f"({position(*point)})"] if point else named)
+
+
 def _levels(levels: Sequence[str]) -> str:
     return " | ".join(level or "-" for level in levels)
 
@@ -108,10 +120,13 @@ def _levels(levels: Sequence[str]) -> str:
 def _spatial(part: Explanation) -> list[str]:
     if part.get("distance_km") is None:
         return []
-    return [
-        f"{part['level']} {part['name']} ({part['country_code']}) at {part['lat']:.4f}, {part['lon']:.4f} by "
-        f"{part['provider']}: {part['distance_km']:.1f} km, exp(-{part['distance_km']:.1f}/{part['tau_km']:g})"
-    ]
+    named = f"{part['name']} ({part['country_code']}) at "
+    where = "" if part["level"] == "position" else named
+    km, tau = part["distance_km"], part["tau_km"]
+    paper = math.isclose(part["score"], math.exp(-km / tau), abs_tol=1e-9)  # not another curve
+    how = f", exp(-{km:.1f}/{tau:g})" if paper else ""
+    at = position(part["lat"], part["lon"])
+    return [f"{part['level']} {where}{at} by {part['provider']}: {km:.1f} km{how}"]
 
 
 def _semantic(part: Explanation) -> list[str]:

@@ -14,11 +14,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from geoagent_rl.answers.parse import NO_STAGE, Stage, parse
+from geoagent_rl.answers.forms import position, read
+from geoagent_rl.answers.parse import NO_STAGE, Parsed, Stage
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.evaluation.locate import SAME
 from geoagent_rl.pages.page import render
 from geoagent_rl.rewards.services import LEVELS
+from geoagent_rl.types import AnswerForm
 
 RecordedRow = Mapping[str, Any]  # a line of rollouts.jsonl or metrics.jsonl
 PART_COLORS = 8  # in page.css
@@ -62,8 +64,13 @@ def choose(
     return sorted(chosen, key=lambda pair: order.index(pair[0]))
 
 
-def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> Markup:
-    """Return one rollout as HTML: photograph, reasoning, parts of the reward."""
+def card(
+    label: str, row: RecordedRow, weights: Mapping[str, float], form: AnswerForm = "levels"
+) -> Markup:
+    """Return one rollout as HTML: photograph, reasoning, parts of the reward.
+
+    form: what its answer looks like.
+    """
     total, advantage, text = row.get("total"), row.get("advantage"), row.get("text", "")
     facts = [
         f"step {row['step']}" if "step" in row else "",
@@ -72,7 +79,7 @@ def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> Markup:
         "" if advantage is None else f"advantage {advantage:+.2f}",
     ]
     picture, no_picture = photograph(row["image"]) if "image" in row else ("", "")
-    parsed = parse(text)
+    parsed = read(text, form)
     return render(
         "card.html",
         label=label,
@@ -81,7 +88,7 @@ def card(label: str, row: RecordedRow, weights: Mapping[str, float]) -> Markup:
         picture=picture,
         no_picture=no_picture,
         parts=_parts(row, weights),
-        places=_places(row, parsed.levels),
+        places=_places(row, parsed),
         away=_away(row),
         stages=_stages(row, parsed.stages),
         problem=parsed.problem,
@@ -126,23 +133,32 @@ def details(row: RecordedRow, part: str) -> Mapping[str, Any]:
     return (row.get("parts", {}).get(part) or {}).get("details") or {}
 
 
-def _places(row: RecordedRow, answer: Sequence[str]) -> list[tuple[str, str, str, bool | None]]:
-    """Return (level, answer, truth, whether it is right; None where one of the two is missing)."""
+def _places(row: RecordedRow, answer: Parsed) -> list[tuple[str, str, str, bool | None]]:
+    """Return (level, answer, truth, whether it is right; None where one of the two is missing), and
+    the position of an answer that gives one.
+    """
     truth = row.get("truth", {})
     similar = {
         r.get("level"): r.get("similarity") for r in details(row, "semantic").get("levels", ())
     }
     out: list[tuple[str, str, str, bool | None]] = []
-    for level, said in zip(LEVELS, answer, strict=False):
+    for level, said in zip(LEVELS, answer.levels, strict=False):
         true = truth.get(level, "")
         right = (similar.get(level) or 0) >= SAME if true and said else None
         out.append((level, said, true, right))
+    if answer.point:
+        known = truth.get("lat") is not None and truth.get("lon") is not None
+        true = position(truth["lat"], truth["lon"]) if known else ""
+        out.append(("position", position(*answer.point), true, None))
     return out
 
 
 def _away(row: RecordedRow) -> str:
     far, matched = distance_km(row), details(row, "spatial").get("level", "")
-    return "answer not located" if far is None else f"{far:,.0f} km away (matched as {matched})"
+    if far is None:
+        return "answer not located"
+    how = "by its own position" if matched == "position" else f"matched as {matched}"
+    return f"{far:,.0f} km away ({how})"
 
 
 def _stages(row: RecordedRow, stages: Sequence[Stage]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoagent_rl.answers.forms import read
-from geoagent_rl.pages.explanation import CARDS, show
+from geoagent_rl.pages.explanation import CARDS, show, shown_answer
 from geoagent_rl.pages.page import render, write_page
 from geoagent_rl.pages.rollout_cards import card, distance_km
 from geoagent_rl.rewards.recorded import RecordedRun
@@ -59,7 +59,8 @@ def show_verdict(row: Verdict, form: AnswerForm) -> str:
         name: {**(part.get("details") or {}), **part, "weight": row["weights"].get(name, 0.0)}
         for name, part in row["parts"].items()
     }
-    return show({**row, "levels": parsed.levels, "problem": parsed.problem, "parts": parts})
+    said = {"levels": parsed.levels, "point": parsed.point, "problem": parsed.problem}
+    return show({**row, **said, "parts": parts})
 
 
 def write_run_explanation(
@@ -75,7 +76,7 @@ def write_run_explanation(
         groups=[_group(group, form) for group in groups],
         more=max(len(worst) - CARDS, 0),
         cards=[
-            (card(f"answer {row['index']}", row, row["weights"]), show_verdict(row, form))
+            (card(f"answer {row['index']}", row, row["weights"], form), show_verdict(row, form))
             for row in worst[:CARDS]
         ],
     )
@@ -100,14 +101,14 @@ def _table(
     """Yield (index, total, advantage, scores, km, answer) of each answer, the best first."""
     best_first = sorted(group, key=lambda row: (row["total"] is None, -(row["total"] or 0.0)))
     for row in best_first:
-        km = distance_km(row)
+        km, parsed = distance_km(row), read(row["text"], form)
         yield (
             f"#{row['index']}",
             _number(row["total"]),
             f"{row['advantage']:+.4f}",
             [_number(row["parts"][name]["score"]) for name in names],
             "-" if km is None else f"{km:.0f}",
-            _levels(read(row["text"], form).levels),
+            shown_answer(parsed.levels, parsed.point),
         )
 
 

@@ -39,5 +39,6 @@ def cards(run: Recorded) -> str:
     """Return a card for each of some rollouts, best and worst among them."""
     early, late, config = run.early, run.late, run.config
     weights = weights_of(config)
-    shown = [card(label, row, weights) for label, row in choose(early, late)]
+    form = (config.get("policy") or {}).get("answer", "levels")
+    shown = [card(label, row, weights, form) for label, row in choose(early, late)]
     return render("run_rollouts.html", cards=shown) if shown else ""

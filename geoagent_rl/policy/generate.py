@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from geoagent_rl.policy.model import Policy
-from geoagent_rl.policy.prompt import Processor, banned_ids, encode, end_id
+from geoagent_rl.policy.prompt import QUESTION, Processor, banned_ids, encode, end_id
 
 SMALL_VOCABULARY = 10_000  # tokens; only tiny policies have fewer
 
@@ -23,15 +23,16 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     max_pixels: int = 200_000,
+    question: str = QUESTION,
 ) -> str:
     """Return the policy's answer to one photograph (PIL RGB), without special tokens. temperature 0
     is greedy.
 
-    system: "tiny" or "full"; empty chooses by the checkpoint's vocabulary.
+    system: "tiny", "full" or a text; empty chooses by the checkpoint's vocabulary.
     """
     tokenizer = processor.tokenizer
     system = system or ("tiny" if len(tokenizer) < SMALL_VOCABULARY else "full")
-    prompt = encode(processor, image, system, max_pixels)
+    prompt = encode(processor, image, system, max_pixels, question)
     network = policy.network.eval()
     device = network.lm_head.weight.device
     ids = torch.tensor([prompt.ids], device=device)

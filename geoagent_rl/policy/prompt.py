@@ -115,7 +115,13 @@ def image_budget(processor: Processor, max_pixels: int) -> dict[str, Any]:
     return processor.family.image_budget(processor.own, max_pixels)
 
 
-def encode(processor: Processor, image: Image.Image, system: str, max_pixels: int) -> EncodedPrompt:
+def encode(
+    processor: Processor,
+    image: Image.Image,
+    system: str,
+    max_pixels: int,
+    question: str = QUESTION,
+) -> EncodedPrompt:
     """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about
     `max_pixels`.
 
@@ -127,7 +133,7 @@ def encode(processor: Processor, image: Image.Image, system: str, max_pixels: in
             f"an image of {size} is more than 200 times as long as wide; crop it or leave it out"
         )
     inputs = processor.own(
-        text=[prompt_text(processor, system)],
+        text=[prompt_text(processor, system, question)],
         images=[image],
         return_tensors="pt",
         add_special_tokens=False,  # the template has written them

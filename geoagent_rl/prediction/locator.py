@@ -13,6 +13,8 @@ from typing import Any
 
 from PIL import Image
 
+from geoagent_rl.config import PolicyConfig, load
+from geoagent_rl.run.directory import CONFIG, MARK
 from geoagent_rl.types import UserError
 
 
@@ -26,13 +28,26 @@ def newest_policy(runs: Path) -> Path:
     return found[-1].parent
 
 
+def asked_of(model: Path) -> PolicyConfig | None:
+    """Return how the run that a checkpoint lies in asks its policy: prompt, answer form, size of
+    pictures. None for a checkpoint of no run."""
+    for folder in (model, *model.resolve().parents[:3]):
+        file = folder / CONFIG
+        if file.is_file() and file.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+            return load(file).policy
+    return None
+
+
 class Locator:
     """A policy and the offline gazetteer. Not safe for concurrent calls."""
 
-    def __init__(self, model: Path, max_tokens: int = 1024) -> None:
+    def __init__(
+        self, model: Path, max_tokens: int = 1024, asked: PolicyConfig | None = None
+    ) -> None:
         """model: an exported or merged checkpoint, a run directory (its finished policy, else its
-        newest checkpoint), or a checkpoint with an adapter, whose base must still be there. Raises
-        UserError for anything else."""
+        newest checkpoint), or a checkpoint with an adapter, whose base must still be there. asked:
+        how it is asked; default: as its run did, else for three levels. Raises UserError for
+        anything else."""
         import torch
         import transformers
 
@@ -43,6 +58,7 @@ class Locator:
 
         transformers.logging.disable_progress_bar()
         self.model, self.max_tokens = model, max_tokens
+        self.asked = asked or asked_of(model)
         gpu = torch.cuda.is_available()
         dtype = "bfloat16" if gpu else "float32"
         whole = next(
@@ -61,12 +77,18 @@ class Locator:
         """{text, problem, stages: [{clues, reasoning, conclusion, uncertainty}], answer, lat, lon,
         level, name, admin1, country_code, provider} of one upright RGB picture; what the gazetteer
         does not know is None."""
-        from geoagent_rl.answers.parse import NO_STAGE, parse
+        from geoagent_rl.answers.forms import read, said
+        from geoagent_rl.answers.parse import NO_STAGE
         from geoagent_rl.geo.match import match_to_json
         from geoagent_rl.policy.generate import generate
 
-        text = generate(self.policy, self.processor, picture, max_tokens=self.max_tokens)
-        parsed = parse(text)
+        c = self.asked
+        how: dict[str, Any] = {"max_tokens": self.max_tokens}
+        if c:
+            how |= {"max_pixels": c.max_pixels, "question": c.user_prompt}
+        system = c.system_prompt if c else ""
+        text = generate(self.policy, self.processor, picture, system, **how)
+        parsed = read(text, c.answer if c else "levels")
         stages = [
             {
                 "clues": list(s.clues),
@@ -80,14 +102,11 @@ class Locator:
         found = match_to_json(
             self.gazetteer.geocode(*parsed.levels) if any(parsed.levels) else None
         )
-        answer = "; ".join(parsed.levels) if any(parsed.levels) else ""
-        return {
-            "text": text,
-            "problem": parsed.problem,
-            "stages": stages,
-            "answer": answer,
-            **found,
-        }
+        if parsed.point:  # counts before the names
+            found |= dict(zip(("lat", "lon"), parsed.point, strict=True))
+            found |= {"level": "position", "provider": "answer"}
+        answered = {"stages": stages, "answer": said(parsed)}
+        return {"text": text, "problem": parsed.problem, **answered, **found}
 
 
 def show_prediction(row: dict[str, Any]) -> str:
@@ -103,6 +122,7 @@ def show_location(row: Mapping[str, Any]) -> str:
     """Return in words where the answer lies."""
     if not row["level"]:
         return "the answer names no place that the gazetteer knows"
-    return (
-        f"{row['lat']:.4f}, {row['lon']:.4f} ({row['level']}: {row['name']}, {row['country_code']})"
-    )
+    at = f"{row['lat']:.4f}, {row['lon']:.4f}"
+    if row["level"] == "position":
+        return f"{at} (as the answer says)"
+    return f"{at} ({row['level']}: {row['name']}, {row['country_code']})"

@@ -42,6 +42,7 @@ def _map(row: Mapping[str, Any]) -> Markup:
     """Return a map of the answer."""
     level = row["level"]
     middle = f"the middle of the {level} as the gazetteer knows it"
-    note = "the place" if level == "place" else middle
+    own = {"place": "the place", "position": "the position that it says"}
+    note = own.get(level, middle)
     label = "map of the predicted place"
     return place_map((row["lat"], row["lon"]), row["answer"], label, true=False, note=note)

@@ -40,6 +40,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from geoagent_rl.access import Guarded, new_token
+from geoagent_rl.config import PolicyConfig
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.network import hosts_answered, is_loopback, listen, url_of
 from geoagent_rl.pages.page import script_hash
@@ -226,18 +227,24 @@ def data_uri(picture: Image.Image) -> str:
 
 
 def serve(
-    model: Path, host: str, port: int, max_upload_mb: float, max_megapixels: float, max_tokens: int
+    model: Path,
+    host: str,
+    port: int,
+    max_upload_mb: float,
+    max_megapixels: float,
+    max_tokens: int,
+    asked: PolicyConfig | None = None,
 ) -> None:
     """Load the model, print the address and serve until SIGINT (Ctrl-C) or SIGTERM.
 
-    port: 0 for any free one.
+    port: 0 for any free one. asked: see Locator.
     """
     from geoagent_rl.prediction.locator import Locator
 
     stop_with_130()
     listener = listen(host, port)
     with phase(f"loading {model}"):
-        locator = Locator(model, max_tokens)
+        locator = Locator(model, max_tokens, asked)
     server = Server(locator.locate, str(model), int(max_upload_mb * 1e6), max_megapixels)
     app: ASGIApp = server.app(hosts_answered(host))
     url = f"{url_of(host, listener)}/"

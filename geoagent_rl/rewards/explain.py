@@ -18,13 +18,14 @@ from typing import Any
 
 import pandas as pd
 
-from geoagent_rl.answers.parse import Parsed, parse
+from geoagent_rl.answers.forms import read
+from geoagent_rl.answers.parse import Parsed
 from geoagent_rl.config.reward import RewardConfig, Weights
 from geoagent_rl.rewards import consistency, consistency_prompt
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LEVELS, Judge, Services
 from geoagent_rl.rewards.total import part_weights, total
-from geoagent_rl.types import Outcome, Prompt, Rollout, Truth, UserError
+from geoagent_rl.types import AnswerForm, Outcome, Prompt, Rollout, Truth, UserError
 
 AT_ONCE = 64  # completions; their questions to the judge are in its engine together
 ALWAYS = ("spatial", "semantic", "consistency", "format")  # shown even where their weight is 0
@@ -71,9 +72,10 @@ async def explain(
     places: Any,
     judge: Judge | None,
     advance: Callable[[int, int], None] = lambda _done, _total: None,
+    form: AnswerForm = "levels",
 ) -> list[Explanation]:
-    """One row per line: {uid, line, levels, problem, truth, total, max_total, unscorable, parts,
-    weights}.
+    """One row per line: {uid, line, form, levels, point, problem, truth, total, max_total,
+    unscorable, parts, weights}.
 
     `advance(lines done, lines)` is called now and then. `places` is Geocoder and Semantic. A part
     is {kind, score, reason, weight} and its details; `score` is None where it is unknown. `weights`
@@ -90,14 +92,15 @@ async def explain(
         )
     asked = {*weights, *ALWAYS} - (set() if judge else {"consistency"})
     everything = Weights(**{f.name: float(f.name in asked) for f in dataclasses.fields(Weights)})
-    scorer = Scorer(
-        Services(places, places, judge), dataclasses.replace(config, weights=everything)
-    )
+    everywhere = dataclasses.replace(config, weights=everything)
+    scorer = Scorer(Services(places, places, judge), everywhere, form)
 
     async def one(line: Line) -> Explanation:
         rollout = Rollout(line.uid, 0, (), (), (), line.completion, "stop", 0)
         scored = await scorer.score(Prompt(line.uid, "", line.truth), rollout)
-        return _row(line, scored.parts, judged, config, judge is not None)
+        parsed = read(line.completion, form)
+        row = _row(line, parsed, scored.parts, judged, config, judge is not None)
+        return {"form": form, **row}
 
     rows: list[Explanation] = []
     for start in range(0, len(lines), AT_ONCE):
@@ -191,12 +194,12 @@ def _printable(text: str) -> str:
 
 def _row(
     line: Line,
+    parsed: Parsed,
     parts: Mapping[str, Outcome],
     judged: RewardConfig,
     config: RewardConfig,
     has_judge: bool,
 ) -> Explanation:
-    parsed = parse(line.completion)
     targets = consistency.targets(parsed.stages, line.truth.levels, config.consistency)
     questions = consistency.questions(parsed.stages, targets, config.consistency)
     score, weights = total(parts, judged), part_weights(judged)
@@ -210,6 +213,7 @@ def _row(
         "line": line.number,
         "completion": line.completion,
         "levels": list(parsed.levels),
+        "point": parsed.point,
         "problem": parsed.problem,
         "truth": dataclasses.asdict(line.truth),
         "total": score,

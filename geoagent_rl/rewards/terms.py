@@ -10,6 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from geoagent_rl.answers.forms import json_object
 from geoagent_rl.geo.folding import normalise
 from geoagent_rl.types import Outcome, Prompt, Rollout
 
@@ -54,8 +55,9 @@ async def length(prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Any
 async def no_unknown(prompt: Prompt, rollout: Rollout, parsed: Parsed, services: Any) -> Outcome:
     """Pay 1 for an answer that names no unknown in a text that declines nowhere (Geobench)."""
     text = rollout.text.casefold().replace("’", "'")
-    answer = text.rpartition("<answer>")[2].partition("</answer>")[0]
-    for found in (_UNKNOWN.search(answer), _DECLINES.search(text)):
+    final = json_object(text) if "<answer>" not in text else None  # the bare form
+    answer = str(final.get("finalanswer")) if final else text.rpartition("<answer>")[2]
+    for found in (_UNKNOWN.search(answer.partition("</answer>")[0]), _DECLINES.search(text)):
         if found:
             return Outcome("data", 0.0, f"it says {found[0]!r}")
     return Outcome("score", 1.0)

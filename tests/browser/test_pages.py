@@ -60,6 +60,7 @@ def pages(runs, tmp_path_factory):
     for words in (
         ["compare", a, b, "--html", out / "compare.html"],
         ["reward", "explain", a, "--step", "12", "--html", out / "explain.html"],
+        ["reward", "reweigh", a, "spatial=0", "--html", out / "reweigh.html"],
         [
             "eval",
             "compare",
@@ -77,7 +78,7 @@ def pages(runs, tmp_path_factory):
     return found | {"report": write_report(runs[0]).as_uri()}
 
 
-@pytest.mark.parametrize("name", ["report", "compare", "explain", "evaluation"])
+@pytest.mark.parametrize("name", ["report", "compare", "explain", "reweigh", "evaluation"])
 def test_a_page_has_no_serious_fault_in_either_theme_and_fits_a_phone(
     page, errors, pages, name, faults, narrow
 ):

@@ -1,5 +1,5 @@
 """`geoagent-rl ablate`: what is planned, and the real thing: stopped, continued, finished, never
-run twice.
+run twice, on policies of two families that the main job does not have.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from geoagent_rl.evaluation.ablations import read_rows
 from geoagent_rl.types import InfraError, UserError
 from tests.support import program
 from tests.support.paths import ROOT
-from tests.support.tiny_random import build
+from tests.support.tiny_families import build
 
 ROWS = read_rows(ROOT / "configs" / "ablations")
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=8",
@@ -70,37 +70,32 @@ def ablate(*words: str, **variables: str) -> subprocess.Popen:
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path):
-    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
-    words = [
-        "--out",
-        str(out),
-        "--rows",
-        "sft,wo-con",
-        "--seeds",
-        "3",
-        f"policy.model={base}",
-        *SMALL,
-    ]
+    base, out = build("qwen3_vl", tmp_path / "base"), tmp_path / "out"
+    words = ["--out", str(out), "--recipes", "gre", "--seeds", "3", f"policy.model={base}", *SMALL]
     process, said = ablate(*words), []
     for line in process.stderr:
         said.append(line)
-        if line.startswith("step 1/"):  # of the row wo-con
+        if line.startswith("step 1/"):  # of the recipe
             process.send_signal(signal.SIGINT)
             break
     _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130 and "Traceback" not in errors, "".join(said) + errors
     made = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("seed-3/*/row.json")}
-    assert set(made) == {"sft"} and "| SFT | 1 |" in (out / "ablation.md").read_text()
+    assert set(made) == {"sft-lat_lon"}
+    assert "| SFT, lat_lon | 1 |" in (out / "ablation.md").read_text()
 
     process = ablate(*words)
     printed, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, errors
-    assert "w/o Con (continues)" in errors and "SFT: " not in errors
+    assert "GRE Suite, stage II (lat_lon) (continues)" in errors and "SFT: " not in errors
     assert {name: (out / "seed-3" / name / "row.json").stat().st_mtime_ns for name in made} == made
-    run = out / "seed-3" / "wo-con"
+    run = out / "seed-3" / "gre"
     rollouts = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rollouts] == [step for step in range(1, 4) for _ in range(4)]
-    assert not any("consistency" in r["parts"] for r in rollouts)
+    assert all(r["parts"].keys() == {"spatial", "format"} for r in rollouts)
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    scales = [row["scheduled_spatial_tau_km"] for row in metrics]
+    assert scales == pytest.approx([1000, 200 * 5**0.5, 200])  # GRE's, within these three steps
     assert (run / "policy" / "config.json").exists() and (run / "report.html").exists()
     assert printed.count("| 1 |") == 2 and "<svg" in (out / "ablation.html").read_text()
 
@@ -111,7 +106,7 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(tmp_path, capsys):
-    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
+    base, out = build("internvl", tmp_path / "base"), tmp_path / "out"
     words = ["--out", str(out), "--rows", "sft", "--seeds", "0", f"policy.model={base}", *SMALL]
     with local_cluster(8, dashboard=True) as cluster:
         process = ablate("--address", cluster.dashboard, *words, RAY_AUTH_MODE="disabled")

@@ -1,7 +1,8 @@
 """TRL as an independent oracle (test-only dependency): advantages, log-probabilities, losses and
 their gradients.
 
-TRL's own methods run on our random tiny Qwen2.5-VL with our tensors, left-padded as TRL does it.
+TRL's own methods run on our random tiny policies with our tensors, left-padded as TRL does it:
+every case on Qwen2.5-VL, one on each other family.
 What differs on purpose is in test_divergences."""
 
 import pytest
@@ -9,20 +10,21 @@ import torch
 from trl.rewards import get_soft_overlong_punishment
 
 from geoagent_rl.grpo.advantages import group_advantages, over_batch, part_advantages
-from geoagent_rl.grpo.batching import Layout, collate, micro_batches, own_rows
+from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.loss import importance_weights, normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.grpo.overlong import counted, soft_penalty
 from geoagent_rl.grpo.samples import TrainSample
+from geoagent_rl.policy.families import FAMILIES
+from tests.support import tiny_families
 from tests.support.trl_harness import (
     MAX_TOKENS,
     compare,
-    forward,
     gradients,
+    same_loss_and_gradients,
     sampled,
     samples,
-    their_logprobs,
+    trained_policy,
     trainer,
-    trl_inputs,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -120,64 +122,17 @@ CASES = [
 def test_log_probabilities_loss_and_gradients(
     policy, tmp_path, kind, level, temperature, beta, stale, high, cap
 ):
-    model, processor = policy
-    settings = {"loss_type": kind, "temperature": temperature, "epsilon_high": high, "delta": cap}
-    settings["importance_sampling_level"] = level
-    oracle = trainer(
-        policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings
-    )
-    oracle.beta = (
-        beta  # set late: with a PEFT model TRL would make a second adapter for its reference
-    )
-    oracle.current_gradient_accumulation_steps = 1
-    config = model.network.config
-    for seed in range(2):
-        rows, pictures = samples(processor, seed)
-        laid = own_rows(rows)
-        if seed:  # all in one row: three prompts, two of the completions behind one of them
-            (laid,) = micro_batches(rows, Layout(10**6, 1, packed=True))
-            rows = [s for row in laid for block in row for s in block]
-        batch = collate(
-            laid, list(pictures), config.image_token_id, processor.tokenizer.pad_token_id
-        )
-        assert (len(batch.input_ids), len(batch.blocks)) == ((4, 4), (1, 3))[seed]
-        inputs = trl_inputs(
-            batch, rows, pictures, config.image_token_id, processor.tokenizer.pad_token_id
-        )
-        with torch.no_grad():
-            reference = forward(model, batch, pictures, temperature, reference=True)[0]
-        inputs["ref_per_token_logps"] = reference
-        if stale:
-            inputs["old_per_token_logps"] = batch.behaviour
-        theirs = oracle._compute_loss(oracle.model, inputs)
-        theirs.backward()
-        their_gradients = gradients(model)
+    asked = {"loss_type": kind, "temperature": temperature, "epsilon_high": high, "delta": cap}
+    asked["importance_sampling_level"] = level
+    same_loss_and_gradients(policy, tmp_path, asked, beta, stale)
 
-        logprobs, _ = forward(model, batch, pictures, temperature)
-        losses, _ = policy_losses(
-            logprobs,
-            batch.advantages,
-            batch.completion_mask.float(),
-            ratio=level,
-            old_logprobs=batch.behaviour if stale else None,
-            ref_logprobs=reference if beta else None,
-            clip_low=0.2,
-            clip_high=high,
-            ratio_cap=cap or float("inf"),
-            kl_beta=beta,
-        )
-        tokens = float(batch.mask.sum())
-        share = unnormalised_loss(
-            losses, batch.mask, kind, tokens
-        )  # TRL's micro-batch is one group of ours
-        ours = share / normaliser(kind, len(rows), tokens, MAX_TOKENS)
-        ours.backward()
-        assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
-        compare(gradients(model), their_gradients)
-        mask = batch.completion_mask
-        torch.testing.assert_close(
-            logprobs.detach()[mask], their_logprobs(oracle, inputs)[mask], rtol=0, atol=2e-5
-        )
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "qwen2_5_vl"])
+def test_every_family_of_policies(tmp_path, family):
+    policy = trained_policy(tiny_families.build(family, tmp_path / "model"))
+    asked = {"loss_type": "grpo", "temperature": 0.7, "epsilon_high": 0.2, "delta": None}
+    asked["importance_sampling_level"] = "token"
+    same_loss_and_gradients(policy, tmp_path, asked, beta=0.04, stale=True)
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])

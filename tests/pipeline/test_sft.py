@@ -4,7 +4,10 @@ continuation.
 
 import pytest
 
-from geoagent_rl.sft import Demonstration, cold_start, sft_batches, sft_steps
+from geoagent_rl.answers.forms import read
+from geoagent_rl.answers.parse import Stage, render
+from geoagent_rl.data.sample import Sample
+from geoagent_rl.sft import Demonstration, cold_start, demonstrations, sft_batches, sft_steps
 from geoagent_rl.types import PolicyVersion, UserError
 
 DEMONSTRATIONS = [Demonstration(str(i), f"{i}.png", "text") for i in range(10)]
@@ -45,3 +48,20 @@ async def test_continues_where_it_stopped():
 async def test_no_reasoning_texts_is_one_clear_error():
     with pytest.raises(UserError, match="cot"):
         await cold_start(FakeLearner(), [], 1, 4, 0, lambda *_: None)
+
+
+def test_chains_are_shown_in_the_form_of_the_answer():
+    levels = ("Germany", "Bavaria", "Munich")
+    stages = [Stage(("a clue",), f"It is {level}.", level, "Low") for level in levels]
+    chain = render(stages, levels)
+    own = "<think>hm</think><answer>1.5, 2.5</answer>"
+    samples = [
+        Sample(uid, f"{uid}.jpg", "Germany", "Bavaria", "Garching", 48.25, 11.65, text)
+        for uid, text in (("chain", chain), ("own", own), ("none", ""), ("rubbish", "Munich"))
+    ]
+    shown = {d.uid: d.text for d in demonstrations(samples, "lat_lon")}
+    # where its own answer lies, not where the photograph was taken
+    assert read(shown["chain"], "lat_lon").point == pytest.approx((48.137, 11.575), abs=0.02)
+    assert shown["own"] == own and shown.keys() == {"chain", "own"}
+    assert [d.text for d in demonstrations(samples, "levels")] == [chain, own, "Munich"]
+    assert [d.uid for d in demonstrations(samples, "country_region")] == ["chain"]

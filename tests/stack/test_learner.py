@@ -13,9 +13,12 @@ import torch
 from actors.node_files import files_here
 from geoagent_rl.config import Config
 from geoagent_rl.grpo.schedule import grpo_phase, sft_phase
+from geoagent_rl.policy.families import FAMILIES
+from geoagent_rl.policy.model import load_policy
+from geoagent_rl.policy.prompt import load_processor, probe_ids
 from geoagent_rl.sft import Demonstration, cold_start, sft_steps
 from geoagent_rl.types import InfraError, UserError
-from tests.support import tiny_random
+from tests.support import tiny_families, tiny_random
 from tests.support.learner_cases import config, gap, group, run
 
 
@@ -332,6 +335,32 @@ def test_sft_learns_the_answers(place, learners):
         )
     )
     assert len(losses) == 12 and losses[-1] < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, f in FAMILIES.items() if f.no_cpu_engine])
+def test_a_family_whose_engines_need_gpus_takes_a_cold_start_and_two_steps(kind, tmp_path):
+    """All that the stack does of it on CPUs: docs/models.md says what is refused there."""
+    from actors.learner import Learner
+
+    base, c = tiny_families.build(kind, tmp_path / "base"), config()
+    c.learner.share_prompts = FAMILIES[kind].shares_prompts
+    pictures = [tiny_random.picture(tmp_path / f"{i}.png", i, (84, 56)) for i in range(3)]
+    shown = [Demonstration(p, p, "<answer>1.5, 2.5</answer>") for p in pictures]
+    learner, losses = Learner(c, base, sft_phase(c, 3), store=lambda files: files), []
+    for _ in range(3):
+        learner.accumulate_sft(shown)
+        losses.append(learner.step()[1]["loss"])
+    assert losses[2] < losses[0]
+    learner.save_merged(str(tmp_path / "sft"))
+    place = str(tmp_path / "sft"), pictures
+    learner = Learner(c, place[0], grpo_phase(c), store=lambda files: files)
+    rows = run(learner, place, 2)
+    assert all(row["grad_norm"] > 0 and not row["step_skipped"] for row in rows)
+    assert rows[0]["kl"] == 0 and rows[1]["kl"] > 0 and learner.version.number == 2
+    learner.save_merged(str(tmp_path / "out"))
+    probe = probe_ids(load_processor(place[0]).tokenizer)
+    plain = load_policy(str(tmp_path / "out")).text_logprobs(probe).tolist()
+    assert plain == pytest.approx(learner.version.probe_logprobs, abs=1e-4)
 
 
 async def test_two_ranks_equal_one(place, ray_local, learners, tmp_path):

@@ -1,4 +1,4 @@
-"""TRL's trainer on our tiny random Qwen2.5-VL, for tests that compare with it: its inputs, its
+"""TRL's trainer on our tiny random policies, for tests that compare with it: its inputs, its
 methods, gradients.
 """
 
@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
 import torch
 import trl
 from datasets import Dataset
 from PIL import Image
 
+from geoagent_rl.grpo.batching import Layout, collate, micro_batches, own_rows
+from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.grpo.samples import TrainSample
 from geoagent_rl.policy.model import load_policy
 from geoagent_rl.policy.prompt import encode, load_processor
-from geoagent_rl.policy.rows import visible
 
 warnings.filterwarnings("ignore", module="trl|transformers|torch")
 SIZES = [(84, 84), (140, 56), (60, 90)]  # different grids, so prompts differ in length
@@ -109,7 +111,9 @@ def noise(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(pixels.numpy())
 
 
-def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
+def trl_inputs(
+    batch, rows, pictures, image_token: int, pad: int, model_type: str = "qwen2_5_vl"
+) -> dict:
     """The same sequences as TRL wants them: prompts padded on the left, completions on the
     right.
     """
@@ -122,25 +126,35 @@ def trl_inputs(batch, rows, pictures, image_token: int, pad: int) -> dict:
     )
     completion_mask = batch.completion_mask.long()
     types = torch.cat([(prompts == image_token).long(), torch.zeros_like(completion_mask)], dim=1)
+    shown = [pictures[s.image] for s in rows]
+    views = [len(p.pixel_values) for p in shown]
     return {
         "prompt_ids": prompts,
         "prompt_mask": mask,
         "completion_ids": torch.where(batch.completion_mask, batch.targets, pad),
         "completion_mask": completion_mask,
-        "mm_token_type_ids": types,
         "advantages": batch.advantages,
         "num_items_in_batch": completion_mask.sum(),
-        "pixel_values": torch.cat([pictures[s.image].pixel_values for s in rows]),
-        "image_grid_thw": torch.cat([pictures[s.image].image_grid_thw for s in rows]),
+        "pixel_values": torch.cat([p.pixel_values for p in shown]),
         "num_images": [1] * len(rows),
+        **{
+            "internvl": {"num_tiles": views},
+            "gemma3": {"token_type_ids": types},
+        }.get(
+            model_type,
+            {
+                "mm_token_type_ids": types,
+                "image_grid_thw": torch.cat([p.image_grid_thw for p in shown]),
+            },
+        ),
     }
 
 
 def forward(policy, batch, pictures, temperature, reference=False, banned=None):
     grids = torch.cat([p.image_grid_thw for p in pictures.values()])
     features = policy.image_features(torch.cat([p.pixel_values for p in pictures.values()]), grids)
-    mask = visible(batch, policy.network.dtype)
     positions = policy.position_ids(batch, grids)
+    mask = policy.mask(batch, positions)
     return policy(batch, features, positions, temperature, banned, mask, reference)
 
 
@@ -162,11 +176,73 @@ def their_logprobs(oracle, inputs) -> torch.Tensor:
     """TRL's own log-probabilities of the completions, [B, T]."""
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    pictures = {
-        k: inputs[k] for k in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
-    }
+    told = ("pixel_values", "image_grid_thw", "num_images", "num_tiles")
+    told += ("token_type_ids", "mm_token_type_ids")
+    pictures = {k: inputs[k] for k in told if k in inputs}
     longest = inputs["completion_ids"].shape[1]
     with torch.no_grad():
         return oracle._get_per_token_logps_and_entropies(
             oracle.model, ids, attention, longest, **pictures
         )[0]
+
+
+def same_loss_and_gradients(policy, tmp_path, settings: dict, beta: float, stale: bool) -> None:
+    """Compares log-probabilities, loss and gradients of four sequences with TRL's, once in rows of
+    their own and, where the family can, packed into one row.
+
+    settings: of TRL's loss. stale: ratios are against old log-probabilities."""
+    model, processor = policy
+    oracle = trainer(
+        policy, lambda completions, **_: [0.0] * len(completions), tmp_path, **settings
+    )
+    oracle.beta = (
+        beta  # set late: with a PEFT model TRL would make a second adapter for its reference
+    )
+    oracle.current_gradient_accumulation_steps = 1
+    rows, pictures = samples(processor, 0)
+    same_step(oracle, model, processor, own_rows(rows), pictures, beta, stale)
+    if model.family.shares_prompts:  # three prompts, two of the completions behind one of them
+        rows, pictures = samples(processor, 1)
+        (laid,) = micro_batches(rows, Layout(10**6, 1, packed=True))
+        same_step(oracle, model, processor, laid, pictures, beta, stale)
+
+
+def same_step(oracle, model, processor, laid, pictures, beta: float, stale: bool) -> None:
+    """The comparison for one micro-batch, laid out in rows."""
+    kind, temperature = oracle.args.loss_type, oracle.args.temperature
+    rows = [s for row in laid for block in row for s in block]
+    config, pad = model.network.config, processor.tokenizer.pad_token_id
+    batch = collate(laid, list(pictures), config.image_token_id, pad)
+    assert (len(batch.input_ids), len(batch.blocks)) in ((4, 4), (1, 3))
+    inputs = trl_inputs(batch, rows, pictures, config.image_token_id, pad, config.model_type)
+    with torch.no_grad():
+        reference = forward(model, batch, pictures, temperature, reference=True)[0]
+    inputs["ref_per_token_logps"] = reference
+    if stale:
+        inputs["old_per_token_logps"] = batch.behaviour
+    theirs = oracle._compute_loss(oracle.model, inputs)
+    theirs.backward()
+    their_gradients = gradients(model)
+
+    logprobs, _ = forward(model, batch, pictures, temperature)
+    losses, _ = policy_losses(
+        logprobs,
+        batch.advantages,
+        batch.completion_mask.float(),
+        ratio=oracle.args.importance_sampling_level,
+        old_logprobs=batch.behaviour if stale else None,
+        ref_logprobs=reference if beta else None,
+        clip_low=0.2,
+        clip_high=oracle.args.epsilon_high,
+        ratio_cap=oracle.args.delta or float("inf"),
+        kl_beta=beta,
+    )
+    tokens = float(batch.mask.sum())
+    share = unnormalised_loss(losses, batch.mask, kind, tokens)  # TRL's micro-batch is our group
+    ours = share / normaliser(kind, len(rows), tokens, MAX_TOKENS)
+    ours.backward()
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
+    compare(gradients(model), their_gradients)
+    mask = batch.completion_mask
+    found, expected = logprobs.detach()[mask], their_logprobs(oracle, inputs)[mask]
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)

@@ -15,6 +15,7 @@ export async function beside(run, at, open) {
     ["km away", (one) => number(one.distance_km === null ? null : Math.round(one.distance_km))],
     ["tokens", (one) => number(one.tokens)],
     ...LEVELS.map((level, i) => [level, (one) => one.levels[i] || "–"]),
+    ...(group.some((one) => one.position) ? [["position", (one) => one.position || "–"]] : []),
   ];
   const heads = group.map((one) => el("th", { scope: "col", "aria-current": one.at === at ? "true" : null },
     el("button", { type: "button", on: { click: () => open(one.at) } }, `#${one.index}`)));

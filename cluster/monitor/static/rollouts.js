@@ -114,7 +114,7 @@ function shown(run, at, found) {
 
 function names(found) {
   const rows = found.names.map((row) => el("tr", {}, el("th", { scope: "row" }, row.level), el("td", {}, row.answer || "–"), el("td", {}, row.truth || "–"), el("td", {}, number(row.similarity))));
-  const away = found.distance_km === null ? "answer not located" : `${number(Math.round(found.distance_km))} km away, matched as ${found.matched}`;
+  const away = found.distance_km === null ? "answer not located" : `${number(Math.round(found.distance_km))} km away, ${found.matched === "position" ? "by its own position" : `matched as ${found.matched}`}`;
   return el("table", { class: "names" },
     el("tr", {}, ["", "answer", "true place", "similar"].map((head) => el("th", { scope: "col" }, head))), rows,
     el("tr", {}, el("th", { scope: "row" }, "distance"), el("td", { colspan: "3" }, away)));

@@ -38,6 +38,13 @@ def test_a_picture_that_was_sent_is_not_read_again(place):
     far.look(list(sent), CPU)  # fetched once
 
 
+def test_the_question_is_the_configured_one(place):
+    asked = replace(config(), policy=replace(config().policy, user_prompt="Which town is this?"))
+    processor = load_processor(place[0])
+    found = Pictures(asked, processor, load_policy(place[0])).encoded(place[1][0])
+    assert "Which town is this?" in processor.tokenizer.decode(found.ids)
+
+
 def test_one_that_is_lost_with_its_engine_is_decoded_here(place):
     def lost(name: str) -> EncodedPrompt | None:
         return None

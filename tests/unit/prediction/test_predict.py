@@ -19,6 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cluster.cli.local import app
+from geoagent_rl.config import load, to_yaml
 from geoagent_rl.network import listen
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.model import adapter_state, load_policy, save_adapter
@@ -26,6 +27,7 @@ from geoagent_rl.prediction import server as predict_server
 from geoagent_rl.prediction.folder import check_out, finished, predict_folder
 from geoagent_rl.prediction.locator import Locator, show_prediction
 from geoagent_rl.prediction.server import Server, http_server
+from geoagent_rl.run.directory import MARK
 from geoagent_rl.types import UserError
 from tests.support import tiny_random
 
@@ -154,6 +156,30 @@ def test_a_checkpoints_adapter_its_run_and_the_exported_model_answer_alike(check
     models = (step, tmp_path / "run", tmp_path / "exported")
     texts = {Locator(model, 12).locate(picture)["text"] for model in models}
     assert len(texts) == 1 and texts != {Locator(Path(checkpoint), 12).locate(picture)["text"]}
+
+
+def test_a_policy_is_asked_and_read_as_its_run_did(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "policy").symlink_to(checkpoint)
+    settings = ["data.manifest=scenes", "policy.answer=lat_lon", "policy.user_prompt=Where?"]
+    settings.append("reward.weights.consistency=0")
+    (tmp_path / "run" / "config.yaml").write_text(MARK + to_yaml(load(None, settings)))
+    heard = {}
+
+    def generate(*given, **how):
+        heard.update(how)
+        return "<think>a port</think><answer>53.5, 10.0</answer>"
+
+    monkeypatch.setattr("geoagent_rl.policy.generate.generate", generate)
+    picture = Image.open(tiny_random.picture(tmp_path / "a.png", 1)).convert("RGB")
+    found = Locator(tmp_path / "run", 12).locate(picture)
+    assert heard["question"] == "Where?" and found["problem"] == ""
+    assert (found["lat"], found["lon"], found["level"]) == (53.5, 10.0, "position")
+    assert "Answer: 53.5000, 10.0000" in show_prediction(found)
+    # a checkpoint of no run, asked as a configuration says
+    elsewhere = Locator(Path(checkpoint), 12, load(None, settings).policy)
+    assert elsewhere.locate(picture)["answer"] == "53.5000, 10.0000"
+    assert Locator(Path(checkpoint), 12).locate(picture)["answer"] == ""
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from cluster.cli.main import app
 from geoagent_rl.config import Config, load, to_yaml
 from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
+from geoagent_rl.pages.reweighing import write_reweighing
 from geoagent_rl.rewards.recorded import groups, look, open_run, steps
 from geoagent_rl.rewards.reweigh import judged, reweigh
 from geoagent_rl.rewards.scorer import Scorer
@@ -162,6 +163,10 @@ def test_other_weights_flip_a_group(tmp_path):
     assert table["sign_changes"] == 2
     (largest,) = table["largest"]
     assert largest["best"] == [[0], [1]]
+    write_reweighing(tmp_path / "page.html", table)
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>spatial</td><td>1.5</td><td>0.1</td>" in page.replace("\n", "")
+    assert "<td>#0</td><td>#1</td><td>yes</td>" in page.replace("\n", "")
 
 
 def test_the_weights_of_a_schedule_are_those_of_the_answers_version(tmp_path):

@@ -45,6 +45,8 @@ async def test_length_counts_letters_alone_and_stops_at_one():
             0.0,
         ),
         ("<think>an unknown brand of car</think><answer>Germany; Bavaria; Munich</answer>", 1.0),
+        ('{"Reasoning": "an unknown brand", "FinalAnswer": "Germany; Bavaria; Munich"}', 1.0),
+        ('{"Reasoning": "a road", "FinalAnswer": "Germany; unknown; Munich"}', 0.0),
     ],
 )
 async def test_declining_pays_nothing(text, score):
