@@ -14,6 +14,7 @@ from cluster.launch import Session, Stack, learner
 from geoagent_rl import sft as step_two
 from geoagent_rl.config import Config
 from geoagent_rl.data import manifest
+from geoagent_rl.data.demonstrations import demonstrations
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.evaluation.predictions import from_rows
@@ -120,8 +121,8 @@ async def cold_start(
     merged checkpoint to `out`.
     """
     c = s.config.sft
-    demonstrations = step_two.demonstrations(samples, s.config.policy.answer)
-    steps = step_two.sft_steps(len(demonstrations), c.epochs, c.batch_size)
+    shown = demonstrations(samples, s.config.policy.answer)
+    steps = step_two.sft_steps(len(shown), c.epochs, c.batch_size)
     async with learner(s, model_dir, sft_phase(s.config, steps)) as group:
         with progress("SFT") as advance:
 
@@ -130,7 +131,7 @@ async def cold_start(
                 advance(step, total)
 
             await step_two.cold_start(
-                group, demonstrations, c.epochs, c.batch_size, s.config.run.seed, on_step
+                group, shown, c.epochs, c.batch_size, s.config.run.seed, on_step
             )
         await group.save(str(run.path / "checkpoints" / "sft"))
         for problem in await group.save_problems(wait=True):

@@ -6,8 +6,9 @@ import pytest
 
 from geoagent_rl.answers.forms import read
 from geoagent_rl.answers.parse import Stage, render
+from geoagent_rl.data.demonstrations import demonstrations
 from geoagent_rl.data.sample import Sample
-from geoagent_rl.sft import Demonstration, cold_start, demonstrations, sft_batches, sft_steps
+from geoagent_rl.sft import Demonstration, cold_start, sft_batches, sft_steps
 from geoagent_rl.types import PolicyVersion, UserError
 
 DEMONSTRATIONS = [Demonstration(str(i), f"{i}.png", "text") for i in range(10)]
