@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,14 +31,37 @@ SILENT_LATER_S = 30.0
 # What is printed on standard output meanwhile stays there: it may be a result in a pipe.
 ON_STDERR: dict[str, Any] = {"console": Console(stderr=True), "redirect_stdout": False}
 _said_at = [0.0]  # time.monotonic() of the last line
+_keepers: list[Callable[[str], None]] = []
+_unkept: deque[str] = deque(maxlen=1000)  # what was said while nobody kept it
 
 
 def say(text: str) -> None:
     """Print a line on standard error. A closed terminal or one that lacks letters stops nothing."""
     _said_at[0] = time.monotonic()
+    for line in text.splitlines():
+        for keep in _keepers or (_unkept.append,):
+            keep(stamped(line))
     with contextlib.suppress(OSError, ValueError):
         letters = getattr(sys.stderr, "encoding", None) or "utf-8"
         print(text.encode(letters, "backslashreplace").decode(letters), file=sys.stderr, flush=True)
+
+
+def stamped(line: str) -> str:
+    """Return a line with the local time before it."""
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+
+
+@contextlib.contextmanager
+def kept(keep: Callable[[str], None]) -> Iterator[None]:
+    """Hand every line that is said to `keep` too, stamped, from any thread; first those of before
+    that nobody has kept."""
+    while _unkept:
+        keep(_unkept.popleft())
+    _keepers.append(keep)
+    try:
+        yield
+    finally:
+        _keepers.remove(keep)
 
 
 @contextlib.contextmanager

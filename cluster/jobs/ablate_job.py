@@ -26,6 +26,7 @@ from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import CONFIG, RunDir, run_id_of
+from geoagent_rl.run.log import logged
 from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
 
@@ -104,7 +105,8 @@ class _Job:
                 asked = dataclasses.replace(s, config=asking(self.config, sharing[0]))
                 async with running_stack(asked, self.start_of(sharing[0], base)) as stack:
                     for row in sharing:
-                        await self.row(s, stack, row, self.start_of(row, base))
+                        with logged(row_dir(self.out, row.name, self.seed)):
+                            await self.row(s, stack, row, self.start_of(row, base))
 
     def policy(self, cold_start: str) -> Path:
         """Return where the cold start of this name is or will be, shared by rows of the seed."""

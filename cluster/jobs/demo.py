@@ -24,6 +24,7 @@ from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.policy.prompt import load_processor
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.log import logged
 from geoagent_rl.run.start import check_new
 from geoagent_rl.terminal import phase, say
 from geoagent_rl.tiny import policy as tiny
@@ -44,16 +45,17 @@ def run_demo(config: Config, photos: str) -> None:
         if photos:
             splits["photos"] = manifest.read(photos, config.data.max_image_megapixels)
         run.begin(config)
-        scenes = ("sft", "train", "heldout", "hidden")
-        splits |= {split: dataset(config, run, SCENES, split) for split in scenes}
-        tables = run_until_done(demo(config, run, splits, tiny_base(config)))
-        with phase("writing the report"):
-            report = write_report(run.path)
-        run.finish(config.steps)
-    print(table_text(tables))
-    print(learning_text(run, tables))
-    print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {report}")
-    say(closing(run.path))
+        with logged(run.path):
+            scenes = ("sft", "train", "heldout", "hidden")
+            splits |= {split: dataset(config, run, SCENES, split) for split in scenes}
+            tables = run_until_done(demo(config, run, splits, tiny_base(config)))
+            with phase("writing the report"):
+                report = write_report(run.path)
+            run.finish(config.steps)
+            print(table_text(tables))
+            print(learning_text(run, tables))
+            print(f"{(time.monotonic() - begin) / 60:.1f} minutes in all\nreport: {report}")
+            say(closing(run.path))
 
 
 async def demo(

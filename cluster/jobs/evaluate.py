@@ -32,6 +32,7 @@ from geoagent_rl.rewards.local import LocalPlaces
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import Services
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.log import logged
 from geoagent_rl.run.records import record
 from geoagent_rl.run.start import check_new
 from geoagent_rl.terminal import phase, say
@@ -80,8 +81,9 @@ def evaluated(config: Config, run: RunDir, model: str, judge: bool) -> tuple[Pat
     say(f"{len(samples)} photographs" + (f", {done} done before" if done else ""))
     left = 0
     if todo:
-        left = run_until_done(predict(config, run, base, model, todo, judge))
-        run.settle()
+        with logged(run.path):
+            left = run_until_done(predict(config, run, base, model, todo, judge))
+            run.settle()
     if left:
         say(
             f"{left} photographs got no answer from the machinery; "

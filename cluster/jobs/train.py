@@ -24,6 +24,7 @@ from geoagent_rl.pages.closing import closing
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import CONFIG, RunDir
+from geoagent_rl.run.log import logged
 from geoagent_rl.run.origin import check_origin, origin_of
 from geoagent_rl.run.start import (
     changed_settings,
@@ -50,10 +51,11 @@ def run_sft_job(config: Config) -> None:
             async with session(config, run.path, only_learner=True) as s:
                 await cold_start(s, run, base, samples, run.path / "policy")
 
-        run_until_done(work())
-        run.settle()
-        run.finish(0)
-    say(f"policy after SFT: {run.path / 'policy'}\n{closing(run.path)}")
+        with logged(run.path):
+            run_until_done(work())
+            run.settle()
+            run.finish(0)
+            say(f"policy after SFT: {run.path / 'policy'}\n{closing(run.path)}")
 
 
 def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
@@ -89,11 +91,12 @@ def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
                     if held:
                         await measure(s.config, stack, run, "grpo", "eval", held)
 
-        run_until_done(work())
-        with phase("writing the report"):
-            report = write_report(run.path)
-        run.finish(config.steps)
-    say(f"policy: {run.path / 'policy'}\nreport: {report}\n{closing(run.path)}")
+        with logged(run.path):
+            run_until_done(work())
+            with phase("writing the report"):
+                report = write_report(run.path)
+            run.finish(config.steps)
+            say(f"policy: {run.path / 'policy'}\nreport: {report}\n{closing(run.path)}")
 
 
 def say_changes(run: RunDir, config: Config, samples: Sequence[Sample], accept: bool) -> None:

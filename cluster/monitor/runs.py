@@ -20,15 +20,15 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from cluster.monitor.state import alerts, log_lines, status_of, step_seconds
+from cluster.monitor.state import alerts, status_of, step_seconds
 from cluster.monitor.tail import Rollouts, Steps
 from geoagent_rl.answers.forms import FORMS, read, said
 from geoagent_rl.config.reward import Weights
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.files import write_text
-from geoagent_rl.metrics.line import summary_line
 from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.rollout_cards import weights_of
+from geoagent_rl.run.log import last_lines
 from geoagent_rl.run.records import last_row, read_rows
 from geoagent_rl.types import AnswerForm, UserError
 
@@ -36,7 +36,7 @@ PAGE = 24
 DEPTH = 3  # folders below the one given in which runs are looked for
 NOTE = "note.txt"  # what somebody wrote about a run in the monitor
 LONGEST_NOTE = 2000  # characters
-LOG = 400  # steps that the log shows
+LOGGED = 500  # lines of the log that are shown
 SKIPPED = ("checkpoints", "policy", "policy-sft", "data", "cache", "tensorboard", "wandb")
 BUILT_IN = tuple(field.name for field in dataclasses.fields(Weights))  # parts of the reward
 # Of a run's configuration and of its last step: columns of the table of runs.
@@ -144,13 +144,9 @@ class Run:
         write_text(self.path / NOTE, text[:LONGEST_NOTE])
 
     def log(self) -> dict[str, Any]:
-        """Return the lines that the run printed of its last steps, and the prompts it dropped."""
-        rows = list(deque(read_rows(self.steps.path), LOG))
-        dropped = list(deque(read_rows(self.path / "dropped.jsonl"), LOG))
-        return {
-            "lines": log_lines(rows, summary_line, self.setting("steps") or 0),
-            "dropped": dropped,
-        }
+        """Return the last lines that the run printed, and the last prompts that it dropped."""
+        dropped = list(deque(read_rows(self.path / "dropped.jsonl"), LOGGED))
+        return {"lines": last_lines(self.path, LOGGED), "dropped": dropped}
 
     def group(self, at: int) -> list[dict[str, Any]]:
         """Return the answers to one prompt of which the row at `at` is one, in their order; the

@@ -10,7 +10,7 @@ import fcntl
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -159,14 +159,3 @@ def _stalled(steps: Steps, status: str, written: float) -> Alert:
     says = f"last step {silent:.0f} s ago" + (f", one takes {each:.0f} s" if each == each else "")
     advice = "see `geoagent-rl status`, and the services' latencies"
     return Alert(name, "bad" if silent > limit else "ok", says, advice)
-
-
-def log_lines(rows: Sequence[Mapping[str, Any]], line: Callable[..., str], steps: int) -> list[str]:
-    """Return the line that the run printed of each step; a row that lacks something is left out."""
-    out = []
-    for row in rows:
-        try:
-            out.append(line(row["step"], steps, row))
-        except (KeyError, TypeError, ValueError):
-            continue
-    return out

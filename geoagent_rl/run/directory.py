@@ -5,6 +5,7 @@
     sft_metrics.jsonl  the same for Step II
     rollouts.jsonl     every scored completion: text, levels, parts with reasons, advantage, version
     dropped.jsonl      prompts left out, with the reason
+    log.txt            what the run printed, with times (run/log.py)
     eval.json          {stage: {split: metrics}} for the stages base, sft, grpo
     predictions/       STAGE-SPLIT.jsonl, what eval.json was computed from, a row per photograph
     checkpoints/       step-000040/ (learner state: adapter, optimizer, scheduler, RNGs): the newest

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.support import program
 from tests.support.chromium import HELP, find
@@ -53,6 +53,38 @@ def page(browser) -> Iterator[Page]:
     opened.set_default_timeout(WAIT_MS)
     yield opened
     context.close()
+
+
+@pytest.fixture
+def phone(browser) -> Iterator[Page]:
+    """A page on a screen that fingers touch."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def touch() -> Callable[[Page, Locator, list[list[tuple[float, float]]]], None]:
+    """Fingers down, moved and up again: where they are at each moment, as shares of an element."""
+
+    def move(page: Page, on: Locator, moments: list[list[tuple[float, float]]]) -> None:
+        box, session = on.bounding_box(), page.context.new_cdp_session(page)
+        assert box is not None
+        for kind, fingers in (
+            ("Start", moments[0]),
+            *(("Move", m) for m in moments[1:]),
+            ("End", []),
+        ):
+            points = [
+                {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": i}
+                for i, (x, y) in enumerate(fingers)
+            ]
+            session.send(
+                "Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points}
+            )
+        session.detach()
+
+    return move
 
 
 @pytest.fixture

@@ -64,11 +64,10 @@ def test_every_view_opens_by_key_without_an_error_and_without_a_serious_fault(
             page.get_by_role("tab", name=tab, exact=True).click()
         ready(page, tab)
         expect(page.locator("[role=tab][aria-selected=true]")).to_contain_text(tab)
-        if tab not in CURVES[1:]:
-            found[tab] = faults(page)
-            page.keyboard.press("t")
-            found[f"{tab}, other theme"] = faults(page)
-            page.keyboard.press("t")
+        found[tab] = faults(page)
+        page.keyboard.press("t")
+        found[f"{tab}, other theme"] = faults(page)
+        page.keyboard.press("t")
     assert {tab: some for tab, some in found.items() if some} == {}
     assert errors == []
 
@@ -78,6 +77,7 @@ def test_what_the_run_does_and_what_is_wrong_with_it_stands_above_every_view(pag
     ready(page, "Rewards")
     expect(page.locator("#status")).to_contain_text("crashed")
     expect(page.locator("#status")).to_contain_text("step 40 of 80")
+    expect(page.locator("#status code")).to_contain_text("geoagent-rl train --resume run.dir=/")
     open_tab(page, "Alerts")
     expect(page.locator("tr", has_text="KL to the reference")).to_contain_text("fine")
 
@@ -119,6 +119,21 @@ def test_a_curve_zooms_by_dragging_and_shows_wall_time_and_logarithms(page, erro
     page.keyboard.press("End")
     expect(kl.locator("output")).to_contain_text("after 1:20 min")  # 40 steps of 2 s
     assert errors == []
+
+
+def test_fingers_read_a_curve_and_zoom_it(phone, url, touch):
+    phone.goto(f"{url}/#tab=Learning&runs=second")
+    kl = phone.locator("#panel-kl-to-the-reference")
+    kl.scroll_into_view_if_needed()
+    expect(kl).to_have_attribute("data-points", "40")
+    touch(phone, kl.locator(".u-over"), [[(0.4, 0.5)], [(0.5, 0.5)], [(0.6, 0.5)]])
+    expect(kl.locator("output")).to_have_text(re.compile("step 2[45]: "))
+    expect(kl).not_to_have_attribute("data-zoomed", re.compile(r"\d"))
+    apart = [[(0.4, 0.5), (0.6, 0.5)], [(0.3, 0.5), (0.7, 0.5)], [(0.2, 0.5), (0.8, 0.5)]]
+    touch(phone, kl.locator(".u-over"), apart)
+    expect(kl).to_have_attribute("data-zoomed", re.compile(r"\d"))
+    low, high = map(float, kl.get_attribute("data-zoomed").split())
+    assert high - low == pytest.approx(39 / 3, rel=0.2)
 
 
 def test_the_table_of_runs_is_filtered_sorted_and_keeps_notes(page, url, folder):
@@ -223,7 +238,24 @@ def test_without_a_run_the_page_says_what_starts_one(page, errors, monitor, tmp_
     assert faults(page) == [] and errors == []
 
 
-@pytest.mark.parametrize("tab", ["Runs", "Rewards", "Rollouts", "Configuration", "Alerts"])
+def test_a_run_without_a_step_is_shown_in_every_view(page, errors, monitor, tmp_path, faults):
+    page.goto(monitor(str(new_run(tmp_path, "begun").path), "--port", "0"))
+    found = {}
+    for tab in TABS:
+        open_tab(page, tab)
+        found[tab] = faults(page)
+        assert page.locator("main").inner_text().strip(), tab
+    assert {tab: some for tab, some in found.items() if some} == {} and errors == []
+
+
+def test_the_curves_alone_have_no_serious_fault(page, errors, url, faults):
+    for theme in ("light", "dark"):
+        page.goto(f"{url}/d/rayDefaultDashboard/x?kiosk&theme={theme}")
+        expect(page.locator("figure[data-lines]").first).to_be_visible()
+        assert faults(page) == [] and errors == []
+
+
+@pytest.mark.parametrize("tab", TABS)
 def test_the_page_fits_a_phone(page, url, tab, narrow):
     page.goto(f"{url}/#tab={tab}&runs=second")
     ready(page, tab)

@@ -53,6 +53,15 @@ def test_the_demo_is_never_silent_for_long(spoken):
     assert longest_silence(lines)[0] < 45, longest_silence(lines)
 
 
+def test_the_log_holds_what_the_demo_said(spoken):
+    folder, _, lines = spoken
+    logged = [line[20:] for line in (folder / "log.txt").read_text().splitlines()]
+    said = iter([line for _, line in lines])
+    assert all(line in said for line in logged)  # in this order, none besides
+    assert logged[0] == lines[0][1] and logged[-1] == lines[-1][1]
+    assert sum(line.startswith("step ") for line in logged) >= STEPS
+
+
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_demo_ends_with_the_table_and_a_report(run):
     folder, printed = run

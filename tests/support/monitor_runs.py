@@ -19,9 +19,12 @@ from cluster.monitor.server import application
 from geoagent_rl.answers.parse import Stage, render
 from geoagent_rl.config import Config
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
+from geoagent_rl.metrics.line import summary_line
 from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.network import LOOPBACK, listen
 from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.log import LOG
+from geoagent_rl.terminal import stamped
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 EVIL = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">"""
@@ -175,6 +178,7 @@ def record(
             "kl": step / 1000,
             "entropy": 1 / step,
         }
-        run.record_step(
-            row | {"replicas_judge": 1, "replicas_geo_embed": 2, "cache_hit_share": level}, batch
-        )
+        row |= {"replicas_judge": 1, "replicas_geo_embed": 2, "cache_hit_share": level}
+        run.record_step(row, batch)
+        with (run.path / LOG).open("a") as log:
+            log.write(stamped(summary_line(step, steps.stop - 1, row)) + "\n")

@@ -105,7 +105,6 @@ async function once() {
 
 function theme(next) {
   document.documentElement.dataset.theme = next;
-  localStorage.setItem("theme", next);
   document.dispatchEvent(new Event("theme"));
 }
 
@@ -133,9 +132,13 @@ async function describe() {
 }
 
 function controls() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  theme(localStorage.getItem("theme") ?? dark);
-  page("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+  const system = matchMedia("(prefers-color-scheme: dark)"), wanted = () => localStorage.getItem("theme") ?? (system.matches ? "dark" : "light");
+  theme(wanted());
+  system.addEventListener("change", () => theme(wanted()));
+  page("theme").addEventListener("click", () => {
+    localStorage.setItem("theme", document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+    theme(wanted());
+  });
   page("help").addEventListener("click", () => page("keys").showModal());
   page("smooth").append(...Object.entries(SMOOTH).map(([value, name]) => el("option", { value, selected: Number(value) === state.smooth }, name)));
   page("smooth").addEventListener("change", (event) => { state.smooth = Number(event.target.value); remember(); refresh(); });

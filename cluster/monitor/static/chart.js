@@ -2,6 +2,7 @@
 // Drag to zoom, double-click for the whole; the same by keys, and values read out as text.
 
 import { el, svg, number, duration } from "./dom.js";
+import { fingers } from "./fingers.js";
 
 const DASHES = [[], [8, 4], [2.5, 3], [10, 3, 2, 3], [1.5, 4], [14, 5], [5, 2]];
 export const STYLES = DASHES.length;
@@ -43,7 +44,7 @@ export class Chart {
       el("figcaption", {}, el("h2", {}, title), el("span", { class: "tools" }, el("span", { class: "muted small" }, unit), this.whole, this.log)),
       this.legend, this.plot, this.readout);
     this.plot.addEventListener("keydown", (event) => this.key(event));
-    this.plot.addEventListener("pointerleave", () => this.mark(null));
+    this.plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.mark(null));
     document.addEventListener("theme", () => this.chart?.redraw());
     new ResizeObserver(() => this.draw()).observe(this.plot);
     new IntersectionObserver(([seen]) => { this.seen = seen.isIntersecting; this.draw(); }, { rootMargin: "300px" }).observe(this.plot);
@@ -79,6 +80,7 @@ export class Chart {
     const zoomed = this.zoomed;
     this.chart = new uPlot(this.options(width, height), this.data, this.plot);
     this.plot.replaceChildren(this.chart.root);
+    fingers(this.chart.over, this.chart, (left) => this.read(this.chart.posToIdx(left)), (to) => this.within(to));
     if (zoomed) this.chart.setScale("x", zoomed);
     const ends = this.shown.map((line) => `${line.label}: from ${this.number(line.y[0])} to ${this.number(line.y.at(-1))}`).join("; ");
     this.plot.setAttribute("aria-label", `${this.title} by ${this.axis}. ${ends}`);
@@ -125,6 +127,18 @@ export class Chart {
     this.chart?.setScale("x", to ?? { min: x[0], max: x.at(-1) });
   }
 
+  // No farther than the data go.
+  within({ min, max }) {
+    const x = this.data[0];
+    this.zoom({ min: Math.max(min, x[0]), max: Math.min(max, x.at(-1)) });
+  }
+
+  // Reads values out at a place in the data, with the line there.
+  read(at) {
+    this.mark(at);
+    this.chart.setCursor({ left: this.chart.valToPos(this.data[0][this.at], "x"), top: 20 }, false);
+  }
+
   turn() {
     this.log.setAttribute("aria-pressed", String(this.log.getAttribute("aria-pressed") !== "true"));
     this.drawn = null;
@@ -150,11 +164,10 @@ export class Chart {
     const x = this.data[0], { min, max } = this.chart.scales.x;
     if (event.key in moves) {
       const now = this.at ?? x.length;
-      this.mark(Math.min(Math.max(now + moves[event.key] * (event.shiftKey ? 10 : 1), 0), x.length - 1));
-      this.chart.setCursor({ left: this.chart.valToPos(x[this.at], "x"), top: 20 }, false);
+      this.read(Math.min(Math.max(now + moves[event.key] * (event.shiftKey ? 10 : 1), 0), x.length - 1));
     } else if (event.key === "+" || event.key === "-") {
       const middle = this.at === null ? (min + max) / 2 : x[this.at], half = ((max - min) / 2) * (event.key === "+" ? 0.5 : 2);
-      this.zoom({ min: Math.max(middle - half, x[0]), max: Math.min(middle + half, x.at(-1)) });
+      this.within({ min: middle - half, max: middle + half });
     } else if (event.key === "0") this.zoom(null);
     else return;
     event.preventDefault();

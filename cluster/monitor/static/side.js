@@ -35,13 +35,16 @@ export async function drawStatus(run, alerts) {
     el("b", {}, run.name), status(run.status), el("span", {}, `step ${number(run.step)} of ${number(whole)}${left}`),
     el("progress", { value: String(run.step), max: String(Math.max(whole, 1)), "aria-label": "steps done" }),
     ...found.map((one) => el("button", { type: "button", class: `level ${one.level}`, title: one.says, on: { click: alerts } }, one.name)),
-    ...(ADVICE[run.status] ? [el("span", { class: "muted small" }, ADVICE[run.status], el("code", {}, `--config ${run.path}/config.yaml`))] : []));
+    ...(ADVICE[run.status] ? [el("span", { class: "muted small" }, ADVICE[run.status], el("code", {}, `geoagent-rl train --resume run.dir=${quoted(run.path)}`))] : []));
 }
 
 const ADVICE = {
-  saved: "stopped with all steps saved; to go on: geoagent-rl train ",
-  crashed: "stopped with steps that no checkpoint has; to go on from the last checkpoint: geoagent-rl train ",
+  saved: "stopped with all steps saved; to go on: ",
+  crashed: "stopped with steps that no checkpoint has; to go on from the last checkpoint: ",
 };
+
+// A path as a shell takes it.
+const quoted = (path) => (/[^\w/.,:@%+=-]/.test(path) ? `'${path.replaceAll("'", "'\\''")}'` : path);
 
 export function nothing(folder) {
   page("status").replaceChildren();

@@ -59,7 +59,7 @@ export class Evaluation extends View {
   shown(runs, found) {
     return runs.map((run, i) => {
       const splits = [...new Set(Object.values(found[i]).flatMap((splits) => Object.keys(splits)))];
-      const none = el("p", { class: "muted" }, "Not evaluated. ", el("code", {}, `geoagent-rl eval run ${run} --manifest PHOTOS`), " measures a run's policy; a demo does so by itself.");
+      const none = el("p", { class: "muted" }, "Not evaluated. ", el("code", {}, "geoagent-rl eval run --model RUN/policy --manifest PHOTOS"), " measures a run's policy; a demo does so by itself, and a run with data.eval_manifest.");
       return el("section", { class: "card" }, el("h2", {}, `Evaluation of ${run}`), splits.length ? splits.map((split) => measured(split, found[i])) : none);
     });
   }
@@ -83,7 +83,7 @@ export class Log extends View {
 
   shown(runs, found) {
     return runs.map((run, i) => el("section", { class: "card" }, el("h2", {}, `Log of ${run}, newest first`),
-      found[i].lines.length ? el("pre", { tabindex: "0", "aria-label": `Last steps of ${run}` }, found[i].lines.toReversed().join("\n")) : el("p", { class: "muted" }, "No step yet."),
+      found[i].lines.length ? el("pre", { tabindex: "0", "aria-label": `Log of ${run}` }, found[i].lines.toReversed().join("\n")) : el("p", { class: "muted" }, "No log.txt: the run has not printed anything yet, or was started elsewhere or before there was one."),
       found[i].dropped.length ? [el("h3", {}, "Prompts left out"), table(["step", "photograph", "why"], found[i].dropped.map((row) => [number(row.step), row.uid, row.reason]))] : null));
   }
 }

@@ -1,4 +1,4 @@
-// Maps that zoom and move: by buttons, keys, dragging, and the wheel (with ctrl, or on a map that is in use).
+// Maps that zoom and move: by buttons, keys, dragging, two fingers, and the wheel (with ctrl, or on a map that is in use).
 // Without scripts a map shows the whole world with all that is on it.
 
 const LEAST = 12; // map units across at the closest: about 5 degrees
@@ -82,11 +82,22 @@ export function movable(figure) {
     const box = svg.getBoundingClientRect();
     zoom(event.deltaY > 0 ? 1.25 : 0.8, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }, { passive: false });
-  svg.addEventListener("pointermove", (event) => {
-    if (!event.buttons || wide === width) return;
+  const held = new Map(); // pointer -> where it was last
+  svg.addEventListener("pointerdown", (event) => {
     svg.setPointerCapture(event.pointerId);
-    const box = svg.getBoundingClientRect();
-    move(-event.movementX / box.width, -event.movementY / box.height);
+    held.set(event.pointerId, event);
+  });
+  svg.addEventListener("lostpointercapture", (event) => held.delete(event.pointerId));
+  svg.addEventListener("touchmove", (event) => event.touches.length > 1 && event.preventDefault(), { passive: false }); // two fingers scroll no page
+  svg.addEventListener("pointermove", (event) => {
+    const before = held.get(event.pointerId);
+    if (!before || (held.size === 1 && wide === width)) return;
+    held.set(event.pointerId, event);
+    const box = svg.getBoundingClientRect(), other = [...held.values()].find((one) => one.pointerId !== event.pointerId);
+    const apart = (one) => Math.max(Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY), 1);
+    const middle = (axis, from, size) => ((event[axis] + other[axis]) / 2 - from) / size;
+    if (other) zoom(apart(before) / apart(event), middle("clientX", box.left, box.width), middle("clientY", box.top, box.height));
+    move((before.clientX - event.clientX) / box.width / held.size, (before.clientY - event.clientY) / box.height / held.size);
   });
   figure.addEventListener("fit", () => (wide < width ? whole() : fit())); // a key of the page's own
 }
