@@ -4,7 +4,6 @@ style.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ def show(row: Explanation) -> str:
         weight = f" x {part['weight']:g}" if part["weight"] else " (no weight)"
         score = "  --  " if part["score"] is None else f"{part['score']:.4f}"
         reason = f"{part['reason']}" if part["reason"] else ""
-        said = [line for line in [reason, *DETAILS.get(name, _no_details)(part)] if line]
+        said = [line for line in [reason, *DETAILS.get(name, _details)(part)] if line]
         lines.append(f"  {name:12} {score}{weight}".ljust(34) + (said[0] if said else ""))
         lines += [INDENT + line for line in said[1:]]
     return "\n".join(lines) + "\n"
@@ -165,27 +164,21 @@ def _consistency(part: Explanation) -> list[str]:
     return lines
 
 
-def _exact_match(part: Explanation) -> list[str]:
+def _details(part: Explanation) -> list[str]:
+    """Return the details of any other part, one of the user's own too; lists are left out."""
+    kept = {key: value for key, value in part.items() if key not in OF_EVERY_PART}
     return [
-        json.dumps(
-            {
-                key: value
-                for key, value in part.items()
-                if key in ("style", "country", "city", "level")
-            }
+        ", ".join(
+            f"{key} {value}" for key, value in kept.items() if isinstance(value, str | int | float)
         )
     ]
 
 
-def _no_details(_: Explanation) -> list[str]:
-    return []
-
-
+OF_EVERY_PART = ("kind", "score", "reason", "weight", "seconds", "attempts", "details")
 DETAILS: dict[str, Callable[[Explanation], list[str]]] = {
     "spatial": _spatial,
     "semantic": _semantic,
     "consistency": _consistency,
-    "exact_match": _exact_match,
 }
 
 

@@ -19,6 +19,7 @@ from geoagent_rl.pages.report import write_report
 from tests.support.monitor_runs import TRUTH, new_run, photograph, record
 from tests.support.paths import CONFIGS, TEST_DATA
 
+PAGES = "report compare explain completions reweigh evaluation sample-report ablation".split()
 KILOMETRES = ("1", "25", "200", "750", "2500")
 ABLATED = {
     (row, seed): {"n": 100, "hit": dict.fromkeys(KILOMETRES, share + seed / 50), "geoscore": 3000.0,
@@ -105,13 +106,7 @@ def pages(runs, tmp_path_factory):
     return found | {"report": write_report(runs[0]).as_uri()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("report", "compare", "explain", "completions", "reweigh", "evaluation", "sample-report"),
-        "ablation",
-    ],
-)
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_no_serious_fault_in_either_theme_and_fits_a_phone(
     page, errors, pages, name, faults, narrow
 ):

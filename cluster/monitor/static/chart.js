@@ -7,6 +7,7 @@ import { fingers } from "./fingers.js";
 const DASHES = [[], [8, 4], [2.5, 3], [10, 3, 2, 3], [1.5, 4], [14, 5], [5, 2]];
 export const STYLES = DASHES.length;
 const MINUTES = [1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800];
+const COUNTED = ["count", "0/1", "versions"]; // units of whole numbers
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1000000];
 
 export function sample(style) {
@@ -35,13 +36,14 @@ export class Chart {
   constructor(title, unit, wide) {
     this.title = title;
     this.share = unit === "share";
+    this.counted = COUNTED.includes(unit);
     this.readout = el("output", { class: "readout", "aria-live": "polite" });
     this.plot = el("div", { class: "plot", tabindex: "0", role: "img", "aria-label": `${title}, not drawn yet` });
     this.legend = el("div", { class: "legend" });
     this.log = el("button", { type: "button", class: "small", "aria-pressed": "false", "aria-label": `${title}: logarithmic axis`, on: { click: () => this.turn() } }, "log");
     this.whole = el("button", { type: "button", class: "small", hidden: true, on: { click: () => this.zoom(null) } }, "zoom out");
     this.figure = el("figure", { class: wide ? "card wide" : "card" },
-      el("figcaption", {}, el("h2", {}, title), el("span", { class: "tools" }, el("span", { class: "muted small" }, unit), this.whole, this.log)),
+      el("figcaption", {}, el("h2", {}, title), el("span", { class: "tools" }, el("span", { class: "muted small" }, unit === "1" ? "" : unit), this.whole, this.log)),
       this.legend, this.plot, this.readout);
     this.plot.addEventListener("keydown", (event) => this.key(event));
     this.plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.mark(null));
@@ -105,14 +107,14 @@ export class Chart {
       scales: { x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
         y: log ? { distr: 3 } : { range: (_, low, high) => span(low, high, this.share) } },
       axes: [{ ...axis, size: 26, gap: 3, space: time ? 70 : 55, incrs: time ? MINUTES : WHOLE, values: (_, at) => at.map((x) => (time ? duration(x) : number(x))) },
-        { ...axis, size: 54, gap: 4, space: 32, values: (_, at) => at.map((y) => (y === null ? "" : this.number(y))) }],
+        { ...axis, size: 54, gap: 4, space: 32, ...(this.counted ? { incrs: WHOLE } : {}), values: (_, at) => at.map((y) => (y === null ? "" : this.number(y))) }],
       cursor: { y: false, drag: { x: true, y: false }, points: { size: 6 } },
       hooks: { setCursor: [(u) => u.cursor.idx !== null && u.cursor.event && this.mark(u.cursor.idx)], setScale: [(u, key) => key === "x" && this.scaled(u)] },
     };
   }
 
   number(value) {
-    return this.share && value !== null && value !== undefined && !Number.isNaN(value) ? `${number(100 * value)} %` : number(value);
+    return this.share && value !== null && value !== undefined && !Number.isNaN(value) ? `${number(100 * value)}\u00a0%` : number(value);
   }
 
   scaled(u) {

@@ -49,7 +49,7 @@ export class Settings extends View {
 
 const STAGES = { base: "before SFT", sft: "after SFT", sft_no_hedge: "after SFT, hedges banned (control)", grpo: "after GRPO" };
 const KILOMETRES = ["1", "25", "200", "750", "2500"];
-const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
+const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 
 export class Evaluation extends View {
   constructor() {

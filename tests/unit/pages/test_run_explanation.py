@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.main import app
-from geoagent_rl.pages.explanation import CARDS
+from geoagent_rl.pages.explanation import CARDS, show
 from tests.support.monitor_runs import EVIL, new_run, photograph, record
 
 ROWS = 1000
@@ -42,3 +42,11 @@ def test_a_step_shows_its_groups_side_by_side_and_nothing_a_model_wrote_is_marku
     page = written(tmp_path, run, "--step", "1")
     assert page.count("<h2>Step 1, photo-") > 1 and "<td>#0</td>" in page
     assert EVIL not in page and "&lt;script&gt;" in page
+
+
+def test_a_reward_of_ones_own_says_what_it_kept():
+    part = {"kind": "score", "score": 1.0, "reason": "", "weight": 0.5, "words": 3, "levels": []}
+    truth = {"country": "", "region": "", "place": "", "lat": 0.0, "lon": 0.0}
+    row = {"uid": "a", "line": 1, "levels": ["", "", ""], "point": None, "problem": ""}
+    row |= {"truth": truth, "total": 0.5, "max_total": 0.5, "parts": {"brief": part}}
+    assert "brief        1.0000 x 0.5       words 3" in show(row)
