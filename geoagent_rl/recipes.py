@@ -96,9 +96,8 @@ RECIPES = (
 )
 
 
-def described(recipe: Recipe, configs: Path) -> dict[str, str]:
-    """Return what a recipe is, as texts by column. configs: the folder with its configuration."""
-    config = load(configs / recipe.file)
+def described(recipe: Recipe, config: Config) -> dict[str, str]:
+    """Return what a recipe is, as texts by column. config: the one in its file."""
     return {
         "name": recipe.name,
         "file": f"configs/{recipe.file}",
@@ -133,21 +132,21 @@ def terms(config: Config) -> str:
 def page(configs: Path) -> str:
     """Return docs/recipes.md."""
     columns = ("name", "answer", "terms", "advantage", "model", "source", "left_out")
-    rows = [described(recipe, configs) for recipe in RECIPES]
+    loaded = [(recipe, load(configs / recipe.file)) for recipe in RECIPES]
+    rows = [described(recipe, config) for recipe, config in loaded]
     lines = [
         f"| [{r['name']}](../{r['file']}) | " + " | ".join(r[c] for c in columns[1:]) for r in rows
     ]
     head = ["recipe", *columns[1:-1], "not expressed"]
     table = [" | ".join(head), "|".join(["---"] * len(head))]
     terms_of = "\n".join(f"| {line.strip('| ')} |" for line in [*table, *lines]) + "\n"
-    told = [values(recipe, configs) for recipe in RECIPES]
+    told = [values(recipe, config) for recipe, config in loaded]
     cells = [list(told[0]), ["---"] * len(told[0]), *(list(row.values()) for row in told)]
     return HEAD + terms_of + VALUES + "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
-def values(recipe: Recipe, configs: Path) -> dict[str, str]:
+def values(recipe: Recipe, config: Config) -> dict[str, str]:
     """Return a recipe's numbers of optimisation, as texts by column."""
-    config = load(configs / recipe.file)
     learner, rollout = config.learner, config.rollout
     warmup = f", warm-up {learner.warmup_steps:g}" if learner.warmup_steps else ""
     return {

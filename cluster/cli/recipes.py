@@ -16,9 +16,10 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """List the published recipes: what each pays, whence it comes and what of it is left out."""
+    from geoagent_rl.config import load
     from geoagent_rl.recipes import RECIPES, described
 
-    rows = [described(recipe, configs) for recipe in RECIPES]
+    rows = [described(recipe, load(configs / recipe.file)) for recipe in RECIPES]
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=1))
         return

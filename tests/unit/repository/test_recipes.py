@@ -21,7 +21,7 @@ def test_every_configuration_of_a_recipe_is_listed_once():
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_a_recipe_pays_for_something_that_exists(recipe):
     config = load(CONFIGS / recipe.file)
-    assert described(recipe, CONFIGS)["terms"]
+    assert described(recipe, config)["terms"]
     for own in config.reward.custom.values():
         module, _, name = own.function.partition(":")
         assert callable(getattr(importlib.import_module(module), name))
