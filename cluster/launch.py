@@ -34,7 +34,7 @@ from geoagent_rl.grpo.schedule import Phase
 from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import run_id_of
+from geoagent_rl.run.directory import given_id
 from geoagent_rl.terminal import moving, phase, say
 from geoagent_rl.types import InfraError, UserError
 
@@ -137,7 +137,7 @@ async def session(
         cleanup.callback(leave)
         with phase("joining the Ray cluster" if on_a_cluster() else "starting Ray"):
             connect(config)
-        run_id = run_id_of(run_dir)
+        run_id = given_id(run_dir)
         with phase("reserving CPUs and GPUs"):
             place = await reserve(config, run_id, only_learner)
         cleanup.callback(place.release)

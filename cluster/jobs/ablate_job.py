@@ -25,7 +25,7 @@ from geoagent_rl.evaluation.ablations import AblationRow
 from geoagent_rl.files import directory_at_once, sweep, write_json
 from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
-from geoagent_rl.run.directory import CONFIG, RunDir, run_id_of
+from geoagent_rl.run.directory import CONFIG, RunDir, given_id
 from geoagent_rl.run.log import logged
 from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
@@ -134,7 +134,7 @@ class _Job:
         resume = bool(run.checkpoints())
         if not resume:
             run.truncate(0)
-        s = dataclasses.replace(s, config=config, run_id=run_id_of(path), run_dir=path)
+        s = dataclasses.replace(s, config=config, run_id=given_id(path), run_dir=path)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
         shared = (
             config.rollout.swap == "merged"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import subprocess
 import sys
 import time
@@ -69,7 +70,7 @@ def submit(cluster: LocalCluster, run: RunDir) -> str:
     root = Path(__file__).parents[2]
     words = [f"run.dir={run.path}", *OVERRIDES]
     job = submission("train", Path("configs/local.yaml"), words, root, {})
-    job_id = f"cluster-demo-{run_id_of(run.path)}"
+    job_id = f"cluster-demo-{secrets.token_hex(8)}"
     command = [
         str(Path(sys.executable).with_name("ray")),
         "job",
@@ -151,7 +152,6 @@ def train_through(
     story: Story, cluster: LocalCluster, run: RunDir, first: Node, ended: Callable[[], str]
 ) -> None:
     """Scales up and down, kills the reward node, adds another; between them training must go on."""
-    run_id = run_id_of(run.path)
 
     def train(steps: int) -> None:
         """Through so many further steps."""
@@ -162,10 +162,12 @@ def train_through(
             f"step {row['step']}/{STEPS}: {row['step_seconds']:.1f} s, reward {row['reward_total_mean']:.3f}"
         )
 
+    train(2)
+    run_id = run_id_of(run.path)  # once the job has begun: its directory has its number now
+
     def whole() -> bool:
         return replicas(run_id, "geocoder") == {"RUNNING": 2}
 
-    train(2)
     story.tell(f"geocoder workers 1 -> 8: {scale(run_id, {'geocoder': 8})['geocoder']:.1f} s")
     train(2)
     story.tell(f"geocoder workers 8 -> 2: {scale(run_id, {'geocoder': 2})['geocoder']:.1f} s")

@@ -1,6 +1,7 @@
 """A run's directory: everything that a person or a later command wants to know of a run lies here.
 
     config.yaml        the configuration as it ran
+    .id                a random number: no other run has this one's names on a cluster
     metrics.jsonl      one line per optimizer step (names and units: telemetry.METRICS)
     sft_metrics.jsonl  the same for Step II
     rollouts.jsonl     every scored completion: text, levels, parts with reasons, advantage, version
@@ -26,6 +27,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +41,7 @@ from geoagent_rl.files import flush, flush_below, remove_at_once, sweep_all, wri
 from geoagent_rl.run import checkpoints, records
 from geoagent_rl.types import Group, UserError
 
-CONFIG, DONE, LOCK = "config.yaml", "done.json", ".lock"
+CONFIG, DONE, LOCK, ID = "config.yaml", "done.json", ".lock", ".id"
 MARK = "# Written by geoagent-rl, which writes it anew when the run is continued with overrides.\n"
 BY_STEP = (
     "metrics.jsonl",
@@ -243,10 +245,20 @@ def _settings(text: bytes) -> Any:
 
 
 def run_id_of(run_dir: Path) -> str:
-    """Names a run's parts on a cluster. The same for a run that is resumed: what a kill has left of
-    it is found.
-    """
-    return hashlib.blake2b(str(run_dir).encode(), digest_size=4).hexdigest()
+    """Return what names a run's parts on a cluster: 64 bits of its directory's path and number.
+
+    The same for a run that is resumed, so that what a kill has left of it is found; another for a
+    copy of the directory, and for an equal path on another machine's disk."""
+    file = run_dir / ID
+    number = file.read_text() if file.is_file() else ""
+    return hashlib.blake2b(f"{number} {run_dir}".encode(), digest_size=8).hexdigest()
+
+
+def given_id(run_dir: Path) -> str:
+    """Return `run_id_of` a directory, which gets its number here where it has none."""
+    if not (run_dir / ID).exists():
+        write_text(run_dir / ID, secrets.token_hex(16), durable=True)
+    return run_id_of(run_dir)
 
 
 def dropped_row(step: int, group: Group) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.launch import run_id_of
 from cluster.monitor.attached import Attached
 from tests.support.paths import CONFIGS
 from tests.support.program import start
@@ -93,7 +92,6 @@ def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_re
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(tree, timeout=30)
     assert not alive
-    assert not list(Path("/dev/shm").glob(f"geoagent-{run_id_of(run.resolve())}-*"))
     done = steps_of(run)
     saved = int(re.search(r"step-(\d+)", errors).group(1))
     assert done == list(range(1, saved + 1)) and saved >= 2

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from geoagent_rl import config as configuration
 from geoagent_rl.run import directory
-from geoagent_rl.run.directory import RunDir
+from geoagent_rl.run.directory import RunDir, given_id, run_id_of
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth, UserError
 
 PROMPT = Prompt("p", "/p.png", Truth("Japan", "Tōkyō", "", 1.0, 2.0))
@@ -174,6 +175,17 @@ def test_a_directory_without_a_run_is_as_it_was(tmp_path):
             raise KeyError
     assert not (tmp_path / "a").exists()
     assert (mine.path / "notes.txt").read_text() == "mine"
+
+
+def test_no_two_runs_have_the_same_names_on_a_cluster(tmp_path):
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    run.mkdir()
+    before = run_id_of(run)  # of a directory that an older version began
+    mine = given_id(run)
+    assert given_id(run) == run_id_of(run) == mine != before
+    shutil.copytree(run, copy)
+    (run / ".id").unlink()  # as at the same path on another machine's disk
+    assert len({mine, given_id(copy), given_id(run)}) == 3 and {len(mine), len(before)} == {16}
 
 
 def test_a_configuration_that_says_the_same_is_left_alone(tmp_path):
