@@ -9,6 +9,7 @@ owns one. May know nothing of what is cached."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import secrets
@@ -56,7 +57,7 @@ class EmbeddedRedis:
         self._failed = False
         self._lock: TextIO | None = None  # held while a server may be alive
         self._process: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._supervise, name="redis-owner", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> str:
         """Return the server's URL once it accepts connections.
@@ -64,7 +65,11 @@ class EmbeddedRedis:
         Raises UserError when another live server uses the directory, InfraError when the server
         does not come up."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.directory / "server.lock")
+        binary = redis_binary()
+        self._lock = lock = _locked(self.directory / "server.lock")
+        self._thread = threading.Thread(
+            target=self._supervise, args=(binary, lock), name="redis-owner", daemon=True
+        )
         self._thread.start()
         if not self._ready.wait(START_S) or self._failed:
             self.stop()
@@ -83,48 +88,55 @@ class EmbeddedRedis:
                 process.wait(3.0)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(3.0)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def _supervise(self) -> None:
+    def _supervise(self, binary: str, lock: TextIO) -> None:
         """Start the server and start it again whenever it dies. The parent-death signal follows
         this *thread*, which lives as long as the server does.
         """
-        assert self._lock is not None  # start() has it before this thread begins
-        pause, binary = 0.05, redis_binary()
+        pause = 0.05
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._process = process = subprocess.Popen(
-                [binary, "-"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                pass_fds=(
-                    self._lock.fileno(),
-                ),  # the directory stays locked while a server is alive
-                preexec_fn=_die_with_parent,
-                text=True,
-                errors="replace",
-            )
-            self.pid, self.starts = process.pid, self.starts + 1
-            if process.stdin is not None:
-                process.stdin.write(self._config)
-                process.stdin.close()
-            for line in process.stdout or ():
-                self._lines.append(line.strip())
-                if "Ready to accept connections" in line:
-                    self._ready.set()
-            process.wait()
+            try:
+                self._live(binary, lock)
+            except OSError as error:  # no process can be had just now
+                self._lines.append(str(error))
             if not self._ready.is_set():
                 self._failed = True
                 self._ready.set()
                 return
             pause = 0.05 if time.monotonic() - began > 10 else min(2 * pause, 5.0)
             self._stopping.wait(pause)
+
+    def _live(self, binary: str, lock: TextIO) -> None:
+        """One life of the server, from its start to its end."""
+        self._process = process = subprocess.Popen(
+            [binary, "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.directory,
+            pass_fds=(lock.fileno(),),  # the directory stays locked while a server is alive
+            preexec_fn=_die_with_parent,
+            text=True,
+            errors="replace",
+        )
+        self.pid, self.starts = process.pid, self.starts + 1
+        if self._stopping.is_set():  # stop() has ended the one before
+            process.terminate()
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # gone already; it says why
+                process.stdin.write(self._config)
+                process.stdin.close()
+        for line in process.stdout or ():
+            self._lines.append(line.strip())
+            if "Ready to accept connections" in line:
+                self._ready.set()
+        process.wait()
 
 
 def _die_with_parent() -> None:

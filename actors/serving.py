@@ -47,6 +47,7 @@ from geoagent_rl.rewards.services import (
 )
 from geoagent_rl.types import InfraError, UserError
 
+log = logging.getLogger(__name__)
 APPLICATIONS = ("geo-embed", "judge")  # of a run; their names follow its id
 PREWARM_CHUNK = 256  # addresses asked at a time
 WAITING_CHUNK = (
@@ -275,6 +276,8 @@ def stop_applications(run_id: str) -> None:
         names = [name for name in serve.status().applications if name.startswith(f"{run_id}-")]
         with ThreadPoolExecutor(len(names) or 1) as threads:
             list(threads.map(serve.delete, names))
+    except TimeoutError as error:
+        log.warning("%s; Serve goes on deleting them", error)
     except (RayError, RayServeException):
         return  # the cluster is going down: nothing is left to delete
 

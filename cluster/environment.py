@@ -58,7 +58,14 @@ def _check_cluster() -> None:
     """Ray itself waits for minutes for a cluster that is not there."""
     address = os.environ.get("RAY_ADDRESS", "")
     host, _, port = address.rpartition(":")
-    if not address or address in ("auto", "local") or os.environ.get("RAY_JOB_ID"):
+    if os.environ.get("RAY_JOB_ID"):
+        return
+    if not address and os.environ.get("RAY_AUTH_MODE") == "disabled":
+        raise UserError(
+            "RAY_AUTH_MODE=disabled: the Ray of a run listens on every address of this machine and "
+            "does whatever it is asked; unset it, and the run makes a token of its own"
+        )
+    if not address or address in ("auto", "local"):
         return
     if "://" in address or not host or not port.isdecimal():
         raise UserError(

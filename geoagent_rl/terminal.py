@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import sys
 import threading
@@ -62,6 +63,13 @@ def kept(keep: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _keepers.remove(keep)
+
+
+def every_letter_passes() -> None:
+    """Make standard output write what its encoding lacks as an escape, as standard error does:
+    letters that a terminal has not, and names of files that are no UTF-8, stop nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from cluster import use_cluster_token
+from cluster.environment import check_environment
 from geoagent_rl.config import load
 from geoagent_rl.config.packaged import packaged
 from geoagent_rl.types import UserError
@@ -68,6 +69,8 @@ def ablate(
         chosen += recipe_rows(settings, _names(recipes), packaged(Path("configs")))
     if address:
         use_cluster_token()
+    else:
+        check_environment(settings)
     from cluster.jobs.ablate import run_ablation
 
     print(run_ablation(settings, chosen, numbers, out, jobs, address))

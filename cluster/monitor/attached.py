@@ -65,7 +65,8 @@ class Attached:
             ) as child:
                 self._child = child
                 for line in child.stdout or ():
-                    self.seen = {"attached": True, **json.loads(line)}
+                    with contextlib.suppress(ValueError):  # half a line: the child was killed
+                        self.seen = {"attached": True, **json.loads(line)}
             problem = self.seen.get("problem") or "the run has ended, or its cluster is gone"
             self.seen = {"attached": True, "problem": f"{problem}; trying again"}
             self._closed.wait(AGAIN_S)

@@ -55,7 +55,7 @@ LOCKED = fields(
     },
     readOnlyRootFilesystem=FLAG,
 )
-IMAGE = r"[a-z0-9./-]+:(?!latest)[\w.-]+"
+IMAGE = r"[a-z0-9./-]+:(?!latest)[\w.-]+(@sha256:[0-9a-f]{64})?"
 CONTAINER = fields(
     {
         "name": NAME,
@@ -91,7 +91,7 @@ POD = fields(
     ),
     automountServiceAccountToken=FLAG,
 )
-RAY_POD = fields({"spec": POD})
+RAY_POD = fields({"spec": POD}, metadata=fields({"labels": TEXTS}))
 WORKER_GROUP = fields(
     {
         "groupName": NAME,
@@ -156,9 +156,11 @@ NETWORK_POLICY = fields(
         "ingress": many(
             fields(
                 {
-                    "from_": many(fields({"podSelector": SELECTOR})),
-                    "ports": many(fields({"protocol": {"enum": ["TCP"]}, "port": COUNT})),
-                }
+                    "from_": many(
+                        fields({"podSelector": SELECTOR}, namespaceSelector={"const": {}})
+                    ),
+                },
+                ports=many(fields({"protocol": {"enum": ["TCP"]}, "port": COUNT})),
             )
         ),
     }

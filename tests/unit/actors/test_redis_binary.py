@@ -1,5 +1,6 @@
 """The embedded cache runs the machine's own server where that is maintained, else the wheel's."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,11 @@ def test_none_at_all_is_one_line(path, monkeypatch):
     monkeypatch.setattr(redis_binary.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InfraError, match="no redis-server: install"):
         redis_binary.redis_binary()
+
+
+def test_a_server_that_ends_at_once_says_why_at_once(path, tmp_path):
+    server(path, "redis-server", "Redis server v=7.0.15 sha=0")
+    began = time.monotonic()
+    with pytest.raises(InfraError, match="did not start: .*/nowhere"):
+        EmbeddedRedis(tmp_path / "cache", free_port(), new_password()).start()
+    assert time.monotonic() - began < 15

@@ -18,7 +18,7 @@ from tests.support.program import environment
 CPU = load(None, ["data.manifest=x"])
 GPU = load(None, ["data.manifest=x", "rollout.gpus_per_engine=1"])
 VARIABLES = (
-    "RAY_ADDRESS", "RAY_JOB_ID", "TMPDIR", "RAY_TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+    "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_JOB_ID", "TMPDIR", "RAY_TMPDIR", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
     "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy",
     "NO_PROXY",
 )  # fmt: skip
@@ -77,6 +77,14 @@ def test_a_submitted_job_knows_its_cluster(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     monkeypatch.setenv("RAY_JOB_ID", "01000000")
     check_environment(CPU)
+
+
+def test_no_run_starts_a_ray_that_is_open_to_everybody(monkeypatch):
+    refused(monkeypatch, "RAY_AUTH_MODE", "disabled", " the Ray of a run listens")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with listen("127.0.0.1", 0) as there:  # a cluster of others is theirs to guard
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{there.getsockname()[1]}")
+        check_environment(CPU)
 
 
 def test_gpus_and_threads(monkeypatch):

@@ -143,6 +143,12 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_cell_may_be_longer_than_any_chain_of_thought(tmp_path):
+    path, long = tmp_path / "a.csv", "so " * 100_000  # Python's own limit is 128 KiB
+    path.write_text(f"uid,cot\na,{long}\n")
+    assert tables.whole_rows(path)[0][1] == {"uid": "a", "cot": long}
+
+
 def test_two_columns_of_one_name_are_refused_and_nameless_ones_are_not(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("uid,lat,lat\na,1,2\n")

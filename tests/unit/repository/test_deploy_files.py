@@ -70,6 +70,16 @@ def test_dockerfiles_are_linted_pinned_and_run_as_nobody(kind):
     assert copied <= kept
 
 
+def test_images_of_others_are_named_by_digest():
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    used = [re.sub(r"\$\{\w+:-(.+)\}", r"\1", one["image"]) for one in compose.values()]
+    used += re.findall(r"image: (\S+)", "".join(f.read_text() for f in KUBERAY.glob("*.yaml")))
+    used += re.findall(r"^FROM (\S+)", "".join(f.read_text() for f in DOCKER.glob("D*")), re.M)
+    others = {image for image in used if image not in IMAGES}
+    assert len(others) == 2  # one Redis and one Python, everywhere
+    assert all(re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", image) for image in others)
+
+
 def test_compose_is_valid_and_closed():
     compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     jsonschema.validate(compose, COMPOSE)
@@ -138,6 +148,16 @@ def test_pods_find_their_volumes_and_the_job_its_configuration():
     reward = groups()["reward"]["rayStartParams"]["resources"]
     assert config.reward.geocoder.nodes in reward and config.placement.wait_s > 0
     assert config.reward.cache.url.startswith("rediss://geoagent-redis:")
+
+
+def test_only_rays_own_pods_the_submitter_and_the_operator_reach_ray():
+    policies = [doc for doc in kubernetes_files() if doc["kind"] == "NetworkPolicy"]
+    (ray,) = [doc["spec"] for doc in policies if doc["metadata"]["name"] == "geoagent-ray"]
+    nodes, clients = ray["ingress"]
+    assert nodes == {"from": [{"podSelector": ray["podSelector"]}]}
+    assert clients["ports"] == [{"protocol": "TCP", "port": 8265}]
+    label = ray_job()["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+    assert clients["from"][0] == {"podSelector": {"matchLabels": label}}
 
 
 def test_a_stopped_job_has_time_to_save_and_a_lost_one_starts_again():

@@ -3,6 +3,7 @@ needs comes first.
 """
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -94,6 +95,19 @@ def test_a_run_on_gpus_says_how_long_it_is_expected_to_take(capsys):
     config.policy.architecture = config.policy.model = "unknown"
     main.say_expected(config)
     assert "expected" not in capsys.readouterr().err
+
+
+def test_letters_that_a_terminal_lacks_stop_nothing(tmp_path):
+    script = (
+        "import sys; from cluster.cli.local import run_app; sys.argv[0] = 'geoagent-rl'; run_app()"
+    )
+    words = ["geocode", "France; \u00cele-de-France; Paris"]
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", script, *words],
+        capture_output=True, timeout=50, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"\\xcele-de-France" in done.stdout
 
 
 def test_the_version_is_that_of_the_installed_package():
