@@ -28,6 +28,7 @@ from tests.gpu.gaps import gaps
 from tests.gpu.random_weights import save_checkpoint
 from tests.gpu.results import ROOT, Results
 from tests.gpu.shapes import shape_of
+from tests.support import tiny_families
 
 NOWHERE = Truth("", "", "", 0.0, 0.0)
 SHARED_MEMORY = Path("/dev/shm")
@@ -67,18 +68,22 @@ class Bench:
     def __init__(self, asked: argparse.Namespace, results: Results) -> None:
         self.asked, self.results = asked, results
         self.cuda, self.lr = asked.device == "cuda", asked.lr
-        begin, shape = time.monotonic(), shape_of(asked.shape)
+        shape = shape_of(asked.shape)
         need = 1.2 * shape.weight_bytes("float32")
         roomy = SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > need
         root = str(SHARED_MEMORY) if roomy else None
         self.scratch = Path(tempfile.mkdtemp(prefix="engine-cycle-", dir=root))
-        self.model = self.scratch / "model"
+        self.model = Path(asked.model) if asked.model else self.scratch / "model"
         self.engine: RolloutEngine | None = None
         self.learner: Learner | None = None
         self.previous: PolicyVersion | None = None  # the learner's before its newest step
         self.config = settings(asked, self.model)
         self.prompts = pictures(self.scratch, asked.prompts, asked.pixels, asked.seed)
-        save_checkpoint(self.model, shape, self.config, asked.device)
+        begin = time.monotonic()
+        if asked.family:
+            tiny_families.build(asked.family, self.model)
+        elif not asked.model:
+            save_checkpoint(self.model, shape, self.config, asked.device)
         results.record("start", "checkpoint", start_s=time.monotonic() - begin)
 
     async def close(self) -> None:

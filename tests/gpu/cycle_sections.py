@@ -12,11 +12,12 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load, save
 
+from actors.learner import Learner
 from actors.rollout import BROKEN, RolloutEngine
 from actors.vllm_engine import mean_gap
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.advantages import group_advantages
-from geoagent_rl.policy.model import ADAPTER_TENSORS, adapter_state, load_policy
+from geoagent_rl.policy.model import ADAPTER_TENSORS, Policy, adapter_state, load_policy
 from geoagent_rl.types import (
     Group,
     InfraError,
@@ -185,24 +186,30 @@ async def precision(bench: Bench) -> None:
     sampled, layout = [r.logprobs for r in found], learner.passes.layout
     learnt, own = bench.replayed(prompt, found, layout), learner.policy
     lora = (bench.config.policy.lora_rank, bench.config.policy.lora_alpha)
-    exact = load_policy(str(bench.model), "float32", lora)
+    exact = load_policy(str(bench.model), bench.config.policy.dtype, lora).float()
     set_peft_model_state_dict(exact.model, adapter_state(own))
     try:
-        learner.policy = learner.pictures.policy = exact.to(learner.sharded.device)
+        use(learner, exact.to(learner.sharded.device))
         truth = bench.replayed(prompt, found, layout)
     finally:
-        learner.policy = learner.pictures.policy = own
+        use(learner, own)
     bench.results.record(
         "precision",
         f"{bench.config.policy.dtype} against float32",
         engine=gaps(sampled, truth),
         learner=gaps(learnt, truth),
         engine_learner=gaps(sampled, learnt),
+        mean_logprob=sum(map(sum, sampled)) / sum(map(len, sampled)),
     )
     del exact
     if bench.cuda:
         torch.cuda.empty_cache()
     await bench.ready_engine()
+
+
+def use(learner: Learner, policy: Policy) -> None:
+    """Let a learner's passes run through another policy."""
+    learner.policy = learner.pictures.policy = learner.passes.policy = policy
 
 
 async def refused(bench: Bench) -> None:

@@ -2,8 +2,10 @@
 
     python -m tests.gpu.engine_cycle [--shape 3B|7B|tiny] [--device cuda|cpu] [--only engine,cycle]
         [--rounds 3] [--prompts 8] [--group 8] [--tokens 256] [--eager] [--set rollout.memory=0.3]
+        [--model DIR | --family gemma3]
 
-Random weights of a published shape; configs/single-gpu.yaml, on a CPU local.yaml. Sections: see
+Random weights of a published shape, a checkpoint of yours (--model), or a tiny random one of
+another family (docs/models.md); configs/single-gpu.yaml, on a CPU local.yaml. Sections: see
 cycle_sections.py. GiB are the whole device's, gaps are absolute differences of log-probabilities in
 nats, in the table mean..max: `agree` (engine and learner, the same weights) must be far below
 `stale` (the learner one step on); `itself` (the learner, rows packed or not) is noise."""
@@ -37,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         lr=1e-4,  # of the first round
         limit_s=200.0,
         budget_s=330.0,
+        model="",
+        family="",
         eager=False,  # no compilation and no CUDA graphs: a quick start
         set=[],
     )

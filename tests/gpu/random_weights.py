@@ -68,10 +68,16 @@ def network_config(shape: Architecture, marks: dict[str, int], **text: Any) -> Q
     )
 
 
+def peaked_norm(vocab: int, temperature: float) -> float:
+    """Return the last norm's weight with which random logits are peaked: it acts as a larger head
+    would, tied or not."""
+    return PEAK * temperature * math.sqrt(2 * math.log(vocab)) / WEIGHT_SCALE
+
+
 def save_checkpoint(out: Path, shape: Architecture, config: Config, device: str) -> None:
     """Write random weights of `shape` and the project's processor, its prompts' words as tokens.
 
-    The head's scale makes sampled tokens about as surprising as a real policy's."""
+    The logits are peaked (peaked_norm), or every token would be as likely as any other."""
     words = [f" {word}" for word in f"{FULL_SYSTEM} {TINY_SYSTEM} {PROBE}".split()]
     tokenizer = save_processor(out, words, config.policy.max_pixels).tokenizer
     ends = {
@@ -88,9 +94,8 @@ def save_checkpoint(out: Path, shape: Architecture, config: Config, device: str)
         network = Qwen2_5_VLForConditionalGeneration._from_config(
             made, dtype=getattr(torch, config.policy.dtype)
         )
-    logits = PEAK * config.rollout.temperature * math.sqrt(2 * math.log(vocab))
-    # as a larger head would act, tied or not
-    network.model.language_model.norm.weight.data.fill_(logits / WEIGHT_SCALE)
+    scale = peaked_norm(vocab, config.rollout.temperature)
+    network.model.language_model.norm.weight.data.fill_(scale)
     network.generation_config.update(**ends)
     network.save_pretrained(out, max_shard_size="40GB")
     if device == "cuda":

@@ -14,7 +14,13 @@ from pathlib import Path
 
 from geoagent_rl.plan.gpus import SHEETS
 from geoagent_rl.plan.measured import Run, measured_rates, read
-from tests.gpu.report_tables import engine_parts, judge_part, learner_parts, runs_table
+from tests.gpu.report_tables import (
+    engine_parts,
+    judge_part,
+    learner_parts,
+    rounding_part,
+    runs_table,
+)
 
 TEXT = Path(__file__).with_name("report.md")
 
@@ -42,6 +48,7 @@ def page(runs: list[Run]) -> str:
     parts = {
         "runs": runs_table(runs),
         "engine": engine_parts(of_script(runs, "engine_cycle")),
+        "rounding": rounding_part(runs),
         "learner": learner_parts(of_script(runs, "learner_bench")),
         "judge": judge_part(runs),
     }

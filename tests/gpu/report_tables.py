@@ -41,12 +41,12 @@ def runs_table(runs: list[Run]) -> str:
                 first["case"],
                 first["date"][:16].replace("T", " "),
                 first["commit"],
-                first["asked"]["shape"],
-                f"CUDA {first['cuda']}, {versions}",
+                first["asked"].get("model") or first["asked"]["shape"],
+                f"CUDA {first['cuda']}, {versions}" if first["cuda"] else versions,
                 notes,
             ]
         )
-    head = ("script", "card", "when (UTC)", "commit", "shape", "versions", "notes; what failed")
+    head = ("script", "card", "when (UTC)", "commit", "policy", "versions", "notes; what failed")
     return table(head, body)
 
 
@@ -146,6 +146,29 @@ def precision_table(found: list[Row]) -> str:
     head = ("nats, mean (most)", "engine", "learner", "engine - learner")
     body = [[row["case"], row["engine"], row["learner"], row["engine_learner"]] for row in found]
     return table(head, body)
+
+
+def rounding_part(runs: list[Run]) -> str:
+    """What rounding alone makes of log-probabilities: one network, then an engine and a learner."""
+    head = ("one network, nats, mean (most)", "surprise of a token", "two ways", "float32 head")
+    alone = [
+        [row["case"], -row["mean_logprob"], row["passes"], row["fp32_head"], row["format"]]
+        for run in runs
+        for row in rows(run, "rounding")
+    ]
+    second = ("engine and learner, tiny, CPU", "surprise of a token", "same weights")
+    pairs = [
+        [run[0].get("note", ""), -row["mean_logprob"], row["agree"], row["stale"]]
+        for run in of_cpu(runs)
+        for row in rows(run, "cycle")
+    ]
+    first = table((*head, "bfloat16 - float32"), alone)
+    return f"{first}\n\n{table((*second, 'learner one step on'), pairs)}"
+
+
+def of_cpu(runs: list[Run]) -> list[Run]:
+    """Return the runs on a CPU."""
+    return [run for run in runs if run[0]["case"] == "CPU"]
 
 
 def learner_parts(runs: list[Run]) -> str:

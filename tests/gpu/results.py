@@ -131,11 +131,16 @@ def facts(asked: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "cuda": torch.version.cuda,
         "versions": versions(),
-        "asked": {k: v for k, v in vars(asked).items() if k != "out"},
+        "asked": {k: name_of(k, v) for k, v in vars(asked).items() if k != "out"},
     }
     if asked.device == "cuda":
         found["card_GiB"] = torch.cuda.get_device_properties(0).total_memory / GIB
     return found
+
+
+def name_of(option: str, value: Any) -> Any:
+    """Return an option's value, of a checkpoint its name alone: results name no machine's paths."""
+    return Path(value).name if option == "model" else value
 
 
 def versions() -> dict[str, str]:
