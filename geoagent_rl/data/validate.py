@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoagent_rl.answers.forms import FORMS, read
 from geoagent_rl.answers.parse import is_chain, parse
 from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.data.manifest import LACKING, load
@@ -130,10 +131,15 @@ def _abroad(samples: Sequence[Sample]) -> list[str]:
 def _odd_texts(samples: Sequence[Sample]) -> list[str]:
     reasoned = [s for s in samples if s.cot]
     return _some(
-        [f"{s.uid}: {parse(s.cot).problem}" for s in reasoned if not is_chain(s.cot)],
+        [f"{s.uid}: {parse(s.cot).problem}" for s in reasoned if not _shown(s.cot)],
         len(reasoned),
         "CoT texts break the format",
     )
+
+
+def _shown(text: str) -> bool:
+    """Say whether SFT can show a text: a chain, or an answer of another form (policy.answer)."""
+    return is_chain(text) or any(read(text, form).format_ok for form in FORMS)
 
 
 def _some(found: Sequence[str], total: int | None, what: str) -> list[str]:

@@ -28,6 +28,11 @@ def test_a_sound_dataset_has_no_problem(tmp_path):
     assert report.ok and report.lines == ["2 rows, 2 usable samples: no problem found"]
 
 
+def test_an_answer_of_another_form_is_a_text_for_sft(tmp_path):
+    shown = "<think>a port</think><answer>53.5, 10.0</answer>"
+    assert validate(dataset(tmp_path, {}, {"cot": shown})).ok
+
+
 def test_real_photographs_have_no_problem(shared_data):
     report = validate(shared_data / "osv5m_streetview")
     assert report.ok, report.lines
