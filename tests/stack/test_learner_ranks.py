@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
+from shutil import SameFileError
 
 import psutil
 import pytest
@@ -135,6 +136,14 @@ async def test_whom_a_wait_was_for(outcomes, message, monkeypatch):
         await LearnerGroup([], timeout_s=0.2).answers(
             "step", [Answer(outcome) for outcome in outcomes]
         )
+
+
+@pytest.mark.parametrize(
+    "error", [SameFileError("one"), FileNotFoundError(2, "none"), PermissionError(13, "no")]
+)
+async def test_an_error_that_would_only_be_met_again_is_no_lost_machine(error):
+    with pytest.raises(type(error)):
+        await LearnerGroup([], timeout_s=5).answers("save_merged", [Answer(failed(error))])
 
 
 @pytest.mark.parametrize(
