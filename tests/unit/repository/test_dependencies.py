@@ -1,10 +1,10 @@
 """An audit that needs no network: licences of everything the project brings along, exact pins, no
 conflicts.
 
-It cannot know published vulnerabilities: for those run `pip-audit -r constraints-cpu.txt` where
-there is a network."""
+It cannot know published vulnerabilities: `make audit` asks for them where there is a network."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -12,8 +12,9 @@ import tomllib
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
+from tests.support import hashes
 from tests.support.paths import ROOT
 
 # Licences that go with Apache-2.0 in one distribution.
@@ -105,6 +106,29 @@ def test_everything_is_pinned_exactly(installed):
     found = pins("cpu")
     assert all(re.fullmatch(r"==[\w.!+]+", version) for version in found.values())
     assert not set(installed) - set(found)
+
+
+def test_every_pinned_file_has_its_hash():
+    names = hashes.listed()
+    read = {n: parse_wheel_filename if n.endswith(".whl") else parse_sdist_filename for n in names}
+    found = {(parts[0], parts[1].public) for n, parse in read.items() if (parts := parse(n))}
+    wanted = {(name, version.removeprefix("==")) for name, version in pins("cpu").items()}
+    assert found == wanted
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in names.values())
+
+
+@pytest.mark.parametrize(("digest", "says"), [("0" * 64, "other bytes than"), (None, "")])
+def test_a_file_with_other_bytes_stops_the_set_up(tmp_path, digest, says):
+    name, known = next(iter(hashes.listed().items()))
+    info = {"url": f"https://index.example/a/{name}", "archive_info": {"hashes": {}}}
+    info["archive_info"]["hashes"]["sha256"] = digest or known
+    own = {"url": "file:///here", "dir_info": {"editable": True}}
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"install": [{"download_info": i} for i in (info, own)]}))
+    command = [sys.executable, "-m", "tests.support.hashes", report]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=28)
+    assert (done.returncode, done.stdout) == (bool(says), "")
+    assert says in done.stderr and (not says or name in done.stderr)
 
 
 @pytest.mark.parametrize("extra", ["cpu", "gpu"])
