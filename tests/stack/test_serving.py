@@ -297,10 +297,13 @@ def test_replicas_follow_the_load_and_no_call_is_lost(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def last_word(reasoning):
+    return reasoning.rstrip(".").split()[-1]
+
+
 def named(body):
-    """What a large judge concludes of these reasonings: their last word."""
-    reasoning = json.loads(body["messages"][-1]["content"])["reasoning"]
-    return answer(reasoning.rstrip(".").split()[-1])
+    """What the large judge concludes."""
+    return answer(last_word(json.loads(body["messages"][-1]["content"])["reasoning"]))
 
 
 def troubled(number, body, key):
@@ -315,14 +318,14 @@ def troubled(number, body, key):
 @pytest.mark.timeout(240)
 def test_a_cascade_on_serve_asks_its_engine_and_the_endpoint_over_sockets(ray_local, tmp_path):
     """An engine of the tiny judge, its endpoint in trouble: every question gets the verdict of the
-    judge whose turn it is, once. The tiny judge knows the words of its world and no others.
+    judge whose turn it is, once. The tiny judge is sure of its world's words and of no others.
     """
-    known = examples(8, seed=1001, foreign=0.0, other_phrasing=0.0)
+    known = [item for item, _ in examples(8, seed=1001, foreign=0.0, other_phrasing=0.0)]
     strange = [
         JudgeItem("place", ("Italy",), f"There are some towers, so I take it for Qx{i}ville.")
         for i in range(8)
     ]
-    items = [*(item for item, _ in known), *strange]
+    items = [*known, *strange]
     with chatting(named, troubled) as server:
         config = config_for()
         cascade = CascadeConfig(enabled=True, sampled_share=0.0)
@@ -352,11 +355,9 @@ def test_a_cascade_on_serve_asks_its_engine_and_the_endpoint_over_sockets(ray_lo
                 await services.stop()
 
         found, asked, counted = asyncio.run(work())
-    assert [(v.conclusion, v.by) for v in found[8:]] == [(f"Qx{i}ville", "large") for i in range(8)]
-    own = [
-        (v.conclusion, name) for v, (_, name) in zip(found, known, strict=False) if v.by != "large"
-    ]
-    assert len(own) > 4 and all(said == name for said, name in own)
-    assert counted["cascade_verdicts"] == 16 and counted["cascade_raised"] == 16 - len(own)
-    assert asked == 1 + 3 + 16 - len(own)  # the check, the troubles, one for each question
+    raised = [(v, item) for v, item in zip(found, items, strict=True) if v.by == "large"]
+    assert 0 < len(raised) < len(items)
+    assert all(v.conclusion == last_word(item.reasoning) for v, item in raised)
+    assert counted["cascade_verdicts"] == 16 and counted["cascade_raised"] == len(raised)
+    assert asked == 1 + 3 + len(raised)  # the check, the troubles, one for each question
     assert not [app for app in serve.status().applications if app.startswith("cascade-")]
