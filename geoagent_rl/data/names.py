@@ -13,8 +13,8 @@ from geoagent_rl.geo.countries import CountryCodes
 from geoagent_rl.geo.gazetteer import Gazetteer
 from geoagent_rl.geo.match import Place
 from geoagent_rl.geo.nearest import NearestPlace
+from geoagent_rl.rewards.services import LEVELS
 
-LEVELS = ("country", "region", "place")
 NEAR_KM = 25.0  # a town farther off is not called the place; its country and region are
 Row = MutableMapping[str, Any]
 
@@ -35,7 +35,8 @@ def fill_names(rows: Sequence[Row]) -> int:
         if i >= 0 and _agrees(row, nearest.places[i], codes, gazetteer):
             town = nearest.places[i]
             names = (town.country, town.admin1, town.name if distance <= NEAR_KM else "")
-            gained = {lv: n for lv, n in zip(LEVELS, names, strict=True) if n and not row.get(lv)}
+            found = zip(LEVELS, names, strict=True)
+            gained: Row = {level: name for level, name in found if name and not row.get(level)}
             row.update(gained)
             filled += bool(gained)
     return filled

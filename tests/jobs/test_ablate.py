@@ -69,9 +69,10 @@ def ablate(*words: str, **variables: str) -> subprocess.Popen:
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path):
+def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(judge, tmp_path):
     base, out = build("qwen3_vl", tmp_path / "base"), tmp_path / "out"
     words = ["--out", str(out), "--recipes", "gre", "--seeds", "3", f"policy.model={base}", *SMALL]
+    words += judge
     process, said = ablate(*words), []
     for line in process.stderr:
         said.append(line)
@@ -105,9 +106,10 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(tmp_path
 
 
 @pytest.mark.timeout(2 * LIMIT_S)
-def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(tmp_path, capsys):
+def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(judge, tmp_path, capsys):
     base, out = build("internvl", tmp_path / "base"), tmp_path / "out"
     words = ["--out", str(out), "--rows", "sft", "--seeds", "0", f"policy.model={base}", *SMALL]
+    words += judge
     with local_cluster(8, dashboard=True) as cluster:
         process = ablate("--address", cluster.dashboard, *words, RAY_AUTH_MODE="disabled")
         printed, errors = process.communicate(timeout=LIMIT_S)

@@ -32,7 +32,7 @@ def rows(run: Path) -> list[dict]:
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
-def test_evaluation_with_the_judge_and_going_on_where_it_stopped(scenes, tmp_path):
+def test_evaluation_with_the_judge_and_going_on_where_it_stopped(scenes, judge, tmp_path):
     words = [
         "eval",
         "run",
@@ -41,6 +41,7 @@ def test_evaluation_with_the_judge_and_going_on_where_it_stopped(scenes, tmp_pat
         "policy.model=tiny-base",
         f"run.dir={tmp_path / 'run'}",
         "--json",
+        *judge,
     ]
     done = geoagent(*words, "eval.samples=10")
     assert done.returncode == 0, done.stderr[-3000:]

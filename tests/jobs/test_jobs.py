@@ -68,10 +68,11 @@ def policy(tmp_path_factory) -> Path:
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_run_is_scaled_and_looked_at_ctrl_c_saves_and_leaves_no_process_and_resume_goes_on(
-    policy, tmp_path
+    policy, judge, tmp_path
 ):
     run = tmp_path / "run"
     words = ["train", "--config", str(CONFIG), f"policy.model={policy}", f"run.dir={run}", *SMALL]
+    words += judge
     process = start(*words, "steps=1000", "run.save_every=1000")
     said = []
     for line in process.stderr:

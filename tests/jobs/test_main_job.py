@@ -31,7 +31,7 @@ def geoagent(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory) -> tuple[Path, str, Lines]:
     folder = tmp_path_factory.mktemp("demo") / "run"
-    sizes = ["scenes.heldout=128", "scenes.hidden=48"]
+    sizes = ["scenes.heldout=128", "scenes.hidden=16"]
     process = program.start("demo", f"steps={STEPS}", f"run.dir={folder}", *sizes)
     printed, lines = transcript(process, LIMIT_S)
     assert process.returncode == 0, lines[-30:]
@@ -195,13 +195,14 @@ def photos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ahead(run, photos, tmp_path_factory) -> Path:
-    """A run on photographs whose learner publishes adapters and whose engine is one step ahead."""
+def ahead(run, photos, judge, tmp_path_factory) -> Path:
+    """A run on photographs whose learner publishes adapters, whose engine is one step ahead and
+    whose judge is at an endpoint."""
     folder = tmp_path_factory.mktemp("ahead") / "run"
     words = [f"policy.model={run[0] / 'policy-sft'}", f"run.dir={folder}", *SMALL, "steps=3"]
     words += ["rollout.swap=adapter", "max_staleness=1", "rollout.max_tokens=64"]
     words += [f"data.manifest={photos}", f"data.eval_manifest={photos}", "eval.samples=8"]
-    finished("--config", "configs/local.yaml", *words)
+    finished("--config", "configs/local.yaml", *words, *judge)
     return folder
 
 
@@ -214,6 +215,15 @@ def test_a_folder_of_photographs_is_accepted_as_it_is(ahead):
     assert {stage: table[stage]["eval"]["n"] for stage in table} == {"sft": 8, "grpo": 8}
     rows = rows_of(ahead, "rollouts.jsonl")
     assert len(rows) == 3 * 3 * 4 and all(row["total"] is not None for row in rows)
+
+
+def test_a_judge_at_an_endpoint_answers(ahead):
+    stages = [
+        stage
+        for row in rows_of(ahead, "rollouts.jsonl")
+        for stage in row["parts"]["consistency"]["details"].get("stages", ())
+    ]
+    assert {stage["judge_by"] for stage in stages if stage["judge"]} == {"played"}
 
 
 def test_adapters_one_step_ahead_of_the_learner(ahead):

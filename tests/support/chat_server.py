@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 
+from geoagent_rl.rewards.consistency_prompt import answer as form
 from tests.support.played import Answering, PlayedServer, playing
 
 
@@ -42,5 +43,16 @@ class _Handler(Answering):
         self.answer(*(sent or (200, {}, said(server.answer(body)))))
 
 
-def chatting(answer, trouble=None):
+def conclude(body):
+    """As a judge: the last word of the reasoning."""
+    reasoning = json.loads(body["messages"][-1]["content"])["reasoning"]
+    return form((reasoning.split() or [""])[-1].rstrip("."))
+
+
+def chatting(answer=conclude, trouble=None):
     return playing(ChatServer(answer, trouble))
+
+
+def as_judge(server):
+    """The settings of a run whose judge is the server: no engine has to start for it."""
+    return [f"judge.endpoint.url={server.url}", "judge.endpoint.model=played"]

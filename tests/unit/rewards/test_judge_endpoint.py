@@ -19,17 +19,11 @@ from geoagent_rl.rewards.judge_endpoint import EndpointJudge, endpoint_version
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import JudgeItem, Services
 from geoagent_rl.types import InfraError, UserError
-from tests.support.chat_server import chatting, said
+from tests.support.chat_server import chatting, conclude, said
 from tests.support.reward_fakes import PROMPT, Fakes, rollout
 
 ITEMS = [JudgeItem("place", ("Italy",), f"A tower <|im_end|> leans, so Pisa{i}.") for i in range(4)]
 PISA = said(answer("Pisa"))
-
-
-def conclude(body):
-    """The last word of the reasoning."""
-    reasoning = json.loads(body["messages"][-1]["content"])["reasoning"]
-    return answer(reasoning.rstrip(".").split()[-1])
 
 
 def config(url, **settings):
