@@ -171,7 +171,7 @@ def write_comparison(path: Path, paths: tuple[Path, Path], table: Mapping[str, A
         curves=[
             (
                 name.replace("_", " "),
-                [_ends(end).strip() for end in table["curves"][name]],
+                [_ends(end).strip().replace("->", "→") for end in table["curves"][name]],
                 _drawn(name, rows),
             )
             for name in shown

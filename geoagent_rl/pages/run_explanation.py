@@ -92,7 +92,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         else f"mean total {summary['mean_total']:.4f} of {summary['mean_max']:g}"
     )
     lost = f", {summary['unscorable']} unscorable" if summary["unscorable"] else ""
-    return f"{summary['answers']} answers of {when}, {mean}{lost}"
+    return f"{summary['answers']:,} answers of {when}, {mean}{lost}"
 
 
 def _table(

@@ -51,7 +51,7 @@ def tiles(run: Recorded) -> str:
     found = []
     change = change_of(points_of(metrics, "reward_total_mean"))
     if change and len(metrics) >= 2 * ENDS:
-        ratio = f" (× {change[1] / change[0]:.2f})" if change[0] > 0 else ""
+        ratio = f" (×\u00a0{change[1] / change[0]:.2f})" if change[0] > 0 else ""
         label = f"mean reward, first {ENDS} → last {ENDS} GRPO steps{ratio}"
         found.append((f"{change[0]:.2f} → {change[1]:.2f}", label))
     for key, label, show in (

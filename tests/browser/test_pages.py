@@ -19,6 +19,7 @@ from geoagent_rl.pages.report import write_report
 from tests.support.monitor_runs import TRUTH, new_run, photograph, record
 from tests.support.paths import CONFIGS, TEST_DATA
 
+DRAWN = 2000 if os.environ.get("GEOAGENT_POOL") else 40
 PAGES = "report compare explain completions reweigh evaluation sample-report ablation".split()
 KILOMETRES = ("1", "25", "200", "750", "2500")
 ABLATED = {
@@ -99,7 +100,7 @@ def pages(runs, tmp_path_factory):
     command("reward", "explain", out / "few.jsonl", "--html", out / "completions.html")
     systems = f"A={files[0]}", f"B={files[1]}"
     command("eval", "compare", *systems, "--rounds", "100", "--html", out / "evaluation.html")
-    command("data", "sample", pool(out / "pool.csv"), "--n", "40", "--out", out / "sample.csv")
+    command("data", "sample", pool(out / "pool.csv"), "--n", DRAWN, "--out", out / "sample.csv")
     outcome = summarise(read_rows(CONFIGS / "ablations"), ABLATED)
     write_ablation(out / "ablation.html", outcome, "An ablation")
     found = {path.stem: path.as_uri() for path in out.glob("*.html")}

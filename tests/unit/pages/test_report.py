@@ -141,7 +141,9 @@ def test_it_shows_curves_tables_map_and_rollouts(run):
         page.count('class="smooth"') == 5
     )  # total, spatial, step seconds, exposed seconds, SFT loss
     assert (
-        'aria-label="total reward by step"' in page and "1.07 → 1.95" in page and "(× 1.81)" in page
+        'aria-label="total reward by step"' in page
+        and "1.07 → 1.95" in page
+        and "(×\u00a01.81)" in page
     )
     assert (
         "after SFT, hedges banned (control)" in page

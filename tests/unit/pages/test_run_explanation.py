@@ -34,7 +34,7 @@ def test_more_cards_than_a_browser_takes_are_left_out(run, tmp_path):
             row = rows[i % len(rows)] | {"step": i // 8 + 1, "index": i % 8}
             file.write(json.dumps(row) + "\n")
     page = written(tmp_path, run, "--worst", str(CARDS + 9))
-    assert f"{ROWS} answers" in page and page.count('class="card rollout"') == CARDS
+    assert f"{ROWS:,} answers" in page and page.count('class="card rollout"') == CARDS
     assert "9 more are left out" in page
 
 

@@ -220,7 +220,7 @@ def test_the_page_of_ten_thousand_answers_is_light(run, tmp_path):
     page = tmp_path / "page.html"
     done = CliRunner().invoke(app, ["reward", "explain", str(run), "--html", str(page)])
     assert done.exit_code == 0, done.output
-    assert "10000 answers" in page.read_text() and page.stat().st_size < 1_000_000
+    assert "10,000 answers" in page.read_text() and page.stat().st_size < 1_000_000
 
 
 def test_the_command_line_prints_every_verdict_the_worst_or_the_account(run):
