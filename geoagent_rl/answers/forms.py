@@ -126,7 +126,7 @@ def json_lat_lon(answer: str) -> Body:
     return (country, "", city), point, "" if point else "no lat and lon in range"
 
 
-FORMS: dict[str, Callable[[str], Body]] = {
+FORMS: dict[AnswerForm, Callable[[str], Body]] = {
     "json_levels": json_levels,
     "country_city": country_city,
     "country_region": country_region,
