@@ -1,5 +1,5 @@
 """`geoagent-rl ablate`: what is planned, and the real thing: stopped, continued, finished, never
-run twice, on policies of two families that the main job does not have.
+run twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from geoagent_rl.evaluation.ablations import read_rows
 from geoagent_rl.types import InfraError, UserError
 from tests.support import program
 from tests.support.paths import ROOT
-from tests.support.tiny_families import build
+from tests.support.tiny_random import build
 
 ROWS = read_rows(ROOT / "configs" / "ablations")
 SMALL = ["rollout.prompts_per_step=2", "rollout.group_size=2", "rollout.max_tokens=12", "scenes.train=8",
@@ -70,7 +70,7 @@ def ablate(*words: str, **variables: str) -> subprocess.Popen:
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(judge, tmp_path):
-    base, out = build("qwen3_vl", tmp_path / "base"), tmp_path / "out"
+    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
     words = ["--out", str(out), "--recipes", "gre", "--seeds", "3", f"policy.model={base}", *SMALL]
     words += judge
     process, said = ablate(*words), []
@@ -107,7 +107,7 @@ def test_a_stopped_ablation_goes_on_and_a_finished_row_is_not_run_again(judge, t
 
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(judge, tmp_path, capsys):
-    base, out = build("internvl", tmp_path / "base"), tmp_path / "out"
+    base, out = build(tmp_path / "base", hidden=128), tmp_path / "out"
     words = ["--out", str(out), "--rows", "sft", "--seeds", "0", f"policy.model={base}", *SMALL]
     words += judge
     with local_cluster(8, dashboard=True) as cluster:
