@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from geoagent_rl.driver import Engine, GrpoLearner, Scorer
+from geoagent_rl.driver import GrpoLearner
+from geoagent_rl.generation import Engine, Scorer
 from geoagent_rl.types import Group, PolicyVersion, Prompt, Rollout, ScoredRollout
 
 POLL_S = 0.02  # how soon it is noticed that engines are idle
@@ -47,8 +48,8 @@ class ColocatedLearner:
 
 
 class ScorerAfterRollout:
-    """A driver.Scorer that begins when no engine has anything to do: judges on the engines' GPUs
-    then answer on all of them at once.
+    """A generation.Scorer that begins when no engine has anything to do: judges on the engines'
+    GPUs then answer on all of them at once.
 
     A judge that answers meanwhile holds up its GPU's engine, and with it the other GPUs of a tensor
     parallel one, again for every completion that ends (docs/scaling.md)."""

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from geoagent_rl.config import Config
 from geoagent_rl.credit import OVER_BATCH, advantages_of_group, with_batch_advantages
 from geoagent_rl.data.images import BadImage
+from geoagent_rl.generation import Engine, NoEngineCompletes, Scorer, generate_and_score
 from geoagent_rl.grpo.sampling import still_wanted, trains
 from geoagent_rl.grpo.staleness import groups_under_way
 from geoagent_rl.grpo.stopping import (
@@ -36,59 +36,12 @@ from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
 from geoagent_rl.metrics.spans import StepClock, time_metrics
 from geoagent_rl.types import (
     Group,
-    InfraError,
     PolicyVersion,
     Prompt,
-    Rollout,
     Sampling,
-    ScoredRollout,
 )
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
-
-
-class Engine(Protocol):
-    """See recovery.RestartedEngine."""
-
-    @property
-    def up(self) -> bool:
-        """Whether it can take work now."""
-
-    @property
-    def under_way(self) -> int:
-        """How many completions it has been asked for and has not given yet."""
-        ...
-
-    async def ready(self) -> None:
-        """Wait until it can take work; raise InfraError when it never will."""
-
-    async def answers(self) -> bool:
-        """Say whether it does a short request now."""
-
-    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Rollout]:
-        """Yield the completions of one prompt as they finish."""
-        ...
-
-    def failed(self, problem: Exception) -> None:
-        """Learn that work on it failed."""
-
-    async def swap(self, version: PolicyVersion) -> float:
-        """Take new weights; return the seconds it took."""
-        ...
-
-
-class NoEngineCompletes(InfraError):
-    """Engines that work do not get through one prompt: it kills them, or takes them too long."""
-
-
-class Scorer(Protocol):
-    """See rewards.scorer.Scorer."""
-
-    async def score(self, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
-        """Return every part of the reward and the total."""
-        ...
 
 
 class GrpoLearner(Protocol):
@@ -253,103 +206,6 @@ async def make_group(
         log.warning("%s: left out: %s", prompt.uid, error)
         return Group(prompt, (), (), str(error), isinstance(error, NoEngineCompletes))
     return Group(prompt, tuple(scored), tuple(advantages_of_group(config, scored)))
-
-
-async def generate_and_score(
-    engines: Sequence[Engine],
-    first: int,
-    scorer: Scorer,
-    prompt: Prompt,
-    sampling: Sampling,
-    timeout_s: float,
-    alone: asyncio.Lock | None = None,
-) -> list[ScoredRollout]:
-    """Return the scored samples of a prompt, in index order, from the engine with the least to do.
-
-    A failed engine's work is started again, with the same seed, on another that works; timeout_s is
-    for each attempt, without scoring, which has a deadline of its own. An engine that is found dead
-    before it gets the work costs no attempt: those of one machine die together. The last attempt is
-    made under `alone`: what was only beside a prompt that kills engines gets through then. Raises
-    NoEngineCompletes after ATTEMPTS.
-    """
-    tried: list[Engine] = []
-    for attempt in range(ATTEMPTS):
-        last = alone if attempt == ATTEMPTS - 1 else None
-        tasks: list[asyncio.Task[ScoredRollout]] = []
-        try:
-            async with last or contextlib.nullcontext():
-                engine = await first_up(engines, first, tried)
-                try:
-                    async with asyncio.timeout(timeout_s):
-                        await generate(engine, scorer, prompt, sampling, tasks)
-                except (InfraError, TimeoutError) as error:
-                    problem = error
-                    engine.failed(error)
-                    tried.append(engine)
-                    continue
-            return sorted(await asyncio.gather(*tasks), key=lambda s: s.rollout.index)
-        finally:
-            for task in tasks:
-                task.cancel()
-    raise NoEngineCompletes(
-        f"prompt {prompt.uid}: no engine completed it in {ATTEMPTS} attempts; the last said: {problem!r}"
-    )
-
-
-async def first_up(engines: Sequence[Engine], first: int, tried: Sequence[Engine] = ()) -> Engine:
-    """Return the engine with the least under way that works, of equals number `first` or the next;
-    wait while none works. tried: those that have just failed come last, and then each is asked
-    before it is believed. InfraError: all are lost.
-    """
-    in_line = [engines[(first + i) % len(engines)] for i in range(len(engines))]
-    order = sorted(in_line, key=lambda engine: (engine in tried, engine.under_way))
-    for engine in order:
-        if engine.up and (not tried or await engine.answers()):
-            return engine
-    waiting = {asyncio.ensure_future(engine.ready()): engine for engine in order}
-    lost: BaseException | None = None
-    try:
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                engine, problem = waiting.pop(task), task.exception()
-                if problem is None:
-                    return engine
-                lost = problem
-        assert lost is not None  # a run has an engine
-        raise lost
-    finally:
-        for task in waiting:
-            task.cancel()
-
-
-async def generate(
-    engine: Engine,
-    scorer: Scorer,
-    prompt: Prompt,
-    sampling: Sampling,
-    tasks: list[asyncio.Task[ScoredRollout]],
-) -> None:
-    """Begin the scoring of each rollout, in `tasks`, while the others are still being generated."""
-    indices = []
-    async for rollout in engine.generate(prompt, sampling):
-        tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
-        indices.append(rollout.index)
-    if sorted(indices) != list(range(sampling.n)):
-        raise InfraError(
-            f"prompt {prompt.uid}: the engine returned {len(indices)} of {sampling.n} completions"
-        )
-
-
-async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
-    """Scores a rollout and notes when, on this process's clock (engines may run on other machines'
-    clocks).
-    """
-    now = time.monotonic()
-    took = rollout.spans["generated"] - rollout.spans["submitted"]
-    scored = await scorer.score(prompt, rollout)
-    spans = {**rollout.spans, "submitted": now - took, "generated": now, "scored": time.monotonic()}
-    return dataclasses.replace(scored, rollout=dataclasses.replace(rollout, spans=spans))
 
 
 async def timed(into: list[tuple[float, float]], work: Awaitable[T]) -> T:

@@ -23,7 +23,7 @@ from geoagent_rl.answers.parse import parse
 from geoagent_rl.config import RolloutConfig
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.sample import Sample
-from geoagent_rl.driver import Engine, Scorer, generate_and_score
+from geoagent_rl.generation import Engine, Scorer, generate_and_score
 from geoagent_rl.geo.distance import haversine_km
 from geoagent_rl.plan.memory import MOST_SEQUENCES
 from geoagent_rl.rewards.services import LEVELS

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
-from geoagent_rl import driver
+from geoagent_rl import driver, generation
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.types import UserError
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
@@ -391,6 +391,6 @@ async def test_prompts_go_to_the_engine_with_the_least_under_way():
     """Equal ones take turns; one that has just failed comes last."""
     idle, busy, other = FakeEngine(), FakeEngine(), FakeEngine()
     busy.under_way = 8
-    chosen = [await driver.first_up([busy, idle, other], turn) for turn in range(4)]
+    chosen = [await generation.first_up([busy, idle, other], turn) for turn in range(4)]
     assert chosen == [idle, idle, other, idle]
-    assert await driver.first_up([busy, idle, other], 1, [idle, other]) is busy
+    assert await generation.first_up([busy, idle, other], 1, [idle, other]) is busy

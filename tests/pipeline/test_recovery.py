@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoagent_rl import config as configuration
-from geoagent_rl import driver, recovery
+from geoagent_rl import driver, generation, recovery
 from geoagent_rl.recovery import LearnerLost, RestartedEngine, restarting_learner
 from geoagent_rl.types import InfraError, PolicyVersion, Sampling, UserError
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
@@ -139,7 +139,7 @@ def test_no_sample_is_lost_or_trained_twice_whatever_dies(seed, engines, stalene
         assert len(asyncio.all_tasks()) == 1
         return record
 
-    with mock.patch.object(driver, "ATTEMPTS", 1000):
+    with mock.patch.object(generation, "ATTEMPTS", 1000):
         record = asyncio.run(stormy())
     assert record == calm  # the same samples by the same seeds, each once, in the same steps
     assert all(life.ended for life in lives)
@@ -230,7 +230,7 @@ async def test_used_up_restarts_end_the_run_and_say_which_setting_it_was(where):
             await engine.swap(PolicyVersion(1, "checkpoint", "nowhere"))
             await engine.ready()
         else:
-            with mock.patch.object(driver, "ATTEMPTS", 1000):
+            with mock.patch.object(generation, "ATTEMPTS", 1000):
                 await driver.train(
                     settings(), prompt_at, [engine], FakeScorer(), FakeLearner(), None
                 )
