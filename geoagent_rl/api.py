@@ -56,9 +56,9 @@ def score(
     """Return for each completion its total reward and how each part came about.
 
     truths: {country, region, place, lat, lon} of the photograph of each completion. config: its
-    reward section counts; None: the defaults. No judge is asked, so consistency is left out of the
-    totals where a verdict could earn something (rewards/explain.py names the keys of a row).
-    Raises UserError for a truth that is none. Works inside a notebook's event loop too.
+    reward section and policy.answer count; None: the defaults. No judge is asked, so consistency is
+    left out of the totals where a verdict could earn something (rewards/explain.py names the keys
+    of a row). Raises UserError for a truth that is none. Works inside a notebook's event loop too.
 
     >>> import geoagent_rl as ga
     >>> munich = {"country": "Germany", "region": "Bavaria", "place": "Munich",
@@ -75,10 +75,11 @@ def score(
             lines.append(checked(number, {"completion": text, "truth": of}))
         except ValueError as error:
             raise UserError(f"completion {number} cannot be scored: {error}") from None
-    reward = (config or Config()).reward
+    reward, form = (config or Config()).reward, (config or Config()).policy.answer
     (places,) = LocalPlaces.open(reward)
     with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
-        return thread.submit(asyncio.run, explain(lines, reward, places, None)).result()
+        work = explain(lines, reward, places, None, form=form)
+        return thread.submit(asyncio.run, work).result()
 
 
 def evaluate(

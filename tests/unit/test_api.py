@@ -79,10 +79,16 @@ def test_a_run_that_has_only_begun_has_empty_tables(tmp_path):
     assert run.metrics.empty and run.rollouts.empty and run.evaluations == {}
 
 
+POSITIONS = ["policy.answer=lat_lon", "reward.weights.consistency=0"]
+
+
 async def test_completions_are_scored_inside_a_running_event_loop():
     assert asyncio.get_running_loop()
     (row,) = ga.score(["<answer>Germany; Bavaria; Munich</answer>"], [MUNICH])
     assert row["parts"]["semantic"]["score"] == 1.0
+    form = ga.load_config(None, ["data.manifest=x", *POSITIONS])
+    (row,) = ga.score(["<answer>48.137, 11.575</answer>"], [MUNICH], form)
+    assert row["parts"]["spatial"]["score"] > 0.99
 
 
 def test_a_file_and_a_table_are_evaluated_as_the_command_does(tmp_path):
