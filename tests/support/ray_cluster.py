@@ -2,7 +2,7 @@
 token, as users have.
 
 `running(...)` starts it and takes it down; this file run as a script is the process that owns it
-(Ray settles how it authenticates once per process, and the tests' own process has another
+(Ray settles how it authenticates once per process, and the tests' own process runs Ray without a
 token)."""
 
 from __future__ import annotations
