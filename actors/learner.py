@@ -34,6 +34,7 @@ from geoagent_rl.plan.memory import recomputes
 from geoagent_rl.policy import model as policy_model
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
 from geoagent_rl.policy.families import check_learner
+from geoagent_rl.policy.logits import use_float32_logits
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.prompt import banned_ids, completion_ids, load_processor, probe_ids
 from geoagent_rl.policy.rows import attention_balance, head_size
@@ -86,6 +87,8 @@ class Learner:
         ).train()
         if c.zero_stage < 3:
             use_fast_adapters(self.policy.lora_layers)
+            if config.policy.dtype == "bfloat16":
+                use_float32_logits(self.policy.network.lm_head)
         norms = (c.max_grad_norm, c.skip_grad_norm or math.inf)
         self.sharded = ShardedModule(self.policy, c.zero_stage, phase.betas, c.weight_decay, *norms)
         tokenizer = self.processor.tokenizer

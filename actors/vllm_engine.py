@@ -49,6 +49,8 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
         "mm_processor_kwargs": image_budget,
         "mm_processor_cache_gb": 0.5 if rollout.gpus_per_engine == 0 else 4,
     }
+    if config.policy.dtype == "bfloat16":  # as in the learner: policy/logits.py
+        args["hf_overrides"] = {"head_dtype": "float32"}
     if config.placement.colocate:
         args["enable_sleep_mode"] = True
     if rollout.swap == "adapter":

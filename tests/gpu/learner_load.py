@@ -24,6 +24,7 @@ from geoagent_rl.grpo.batching import Layout, Row, micro_batches
 from geoagent_rl.grpo.samples import TrainSample, by_prompt
 from geoagent_rl.policy.attention import BLOCK, flex_works, use_flex
 from geoagent_rl.policy.families import FAMILIES
+from geoagent_rl.policy.logits import use_float32_logits
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import Policy
 from geoagent_rl.policy.rows import attention_balance
@@ -138,6 +139,7 @@ class Load:
         lora = LoraConfig(**LORA, target_modules=targets, exclude_modules=others)
         policy = Policy(get_peft_model(network, lora)).train()
         use_fast_adapters(policy.lora_layers)
+        use_float32_logits(network.lm_head)
         if self.flex:
             use_flex(policy.network)
         for name, p in policy.named_parameters():

@@ -88,6 +88,11 @@ async def engine(model, dtype):
         await engine.stop()
 
 
+async def test_logits_are_float32_in_every_precision(engine):
+    """As the learner's are: policy/logits.py."""
+    assert engine.engine.vllm_config.model_config.head_dtype == torch.float32
+
+
 @pytest.mark.parametrize("kind", ["adapter", "checkpoint"])
 async def test_each_version_is_taken_once(engine, versions, kind, monkeypatch):
     for number in (1, 2):
