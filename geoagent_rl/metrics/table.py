@@ -108,7 +108,11 @@ LEARNING: dict[str, tuple[str, str]] = {
 TIMES: dict[str, tuple[str, str]] = {
     "tokens_per_s": ("tokens/s", "completion tokens over the step's wall time"),
     "step_seconds": ("s", "wall time of the step"),
-    "rollout_busy_seconds": ("s", "time in which at least one completion was being generated"),
+    "rollout_busy_seconds": (
+        "s",
+        "time since the step began in which one of its completions was being generated; "
+        "at `max_staleness` above 0 what ran before is not counted",
+    ),
     "reward_busy_seconds": ("s", "time in which at least one sample was being scored"),
     "learn_busy_seconds": ("s", "time in which the learner was accumulating or stepping"),
     "learn_seconds": ("s", "the learner's own account of its work, publishing left out"),

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn.attention import flex_attention
 
 from geoagent_rl.grpo.balance import assign
 from geoagent_rl.grpo.batching import Layout, collate, filler, micro_batches, own_rows
@@ -30,6 +31,7 @@ FEW = settings(
 )
 KINDS, LEVELS = ["grpo", "dapo", "dr_grpo", "bnpo"], ["token", "sequence"]
 SIZES = [(84, 84), (140, 56), (60, 90)]
+PACKED, TOGETHER = Layout(10**6, 1, packed=True, multiple=128), Layout(10**6, 10**6)
 # completions alone, a few behind a prompt, all behind it, all prompts in one row
 LAYOUTS = st.sampled_from(
     [
@@ -84,17 +86,17 @@ class World:
         values, _ = self.policy(batch, features, positions, 0.7, self.banned, seen)
         return values, batch
 
-    def step(self, batches, kind, level="token", multiple=1):
+    def step(self, batches, kind, level="token", multiple=1, seen=None):
         """(loss, gradients) of micro-batches accumulated one after the other.
 
         level: of a stale ratio and of an importance weight; the sampler's log-probabilities are
-        made up from the ids."""
+        made up from the ids. seen: the mask of a batch, see `logprobs`."""
         self.policy.zero_grad()
         loss = sequences = tokens = 0.0
         found = [s for rows in batches for row in rows for block in row for s in block]
         whole_group = sum(len(s.completion_ids) for s in found if s.weight)
         for rows in batches:
-            values, batch = self.logprobs(rows, multiple=multiple)
+            values, batch = self.logprobs(rows, multiple=multiple, mask=seen)
             mask = batch.completion_mask.float()
             sampler = -4.8 - 0.4 * (batch.targets % 3) * mask
             losses, _ = policy_losses(
@@ -194,8 +196,7 @@ def test_logprobs_do_not_depend_on_company_padding_or_order_of_pictures(world, d
 
 
 def test_flex_attention_sees_what_the_mask_shows(world):
-    """Forward only: torch has no backward of it on CPUs (on a GPU: tests/gpu)."""
-    for layout in (Layout(10**6, 1, packed=True, multiple=128), Layout(10**6, 10**6)):
+    for layout in (PACKED, TOGETHER):
         (rows,) = micro_batches(world.samples, layout)
         expected, _ = world.logprobs(rows, multiple=layout.multiple)
         kept = world.policy.network.config.text_config._attn_implementation
@@ -210,6 +211,19 @@ def test_flex_attention_sees_what_the_mask_shows(world):
         torch.testing.assert_close(
             single, world.logprobs(own_rows(world.samples[:1]))[0].detach(), rtol=0, atol=0
         )
+
+
+@pytest.mark.parametrize("layout", [PACKED, TOGETHER], ids=["packed", "together"])
+def test_flex_attention_gives_the_masks_gradients(world, whole, layout, monkeypatch):
+    """torch refuses to differentiate flex attention on CPUs, because it does not compile there; the
+    derivative itself, which is what a compiled kernel has to equal (tests/gpu), is there."""
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *tensors: None)
+    kept = world.policy.network.config.text_config._attn_implementation
+    use_flex(world.policy.network)
+    batches = list(micro_batches(world.samples, layout))
+    found = world.step(batches, "grpo", multiple=layout.multiple, seen=visible_blocks)
+    world.policy.network.set_attn_implementation({"text_config": kept})
+    assert_same(found, whole["grpo", "token"])
 
 
 def test_rows_of_several_completions_need_a_mask(world):
