@@ -33,7 +33,7 @@ from geoagent_rl.grpo.stopping import (
     unscorable_share,
 )
 from geoagent_rl.metrics.batch import sample_metrics, staleness_metrics
-from geoagent_rl.metrics.spans import StepClock, time_metrics
+from geoagent_rl.metrics.spans import Spans, StepClock, time_metrics
 from geoagent_rl.types import (
     Group,
     PolicyVersion,
@@ -77,7 +77,7 @@ async def train(
     step needs as first_prompt (None: every step before first_step took rollout.prompts_per_step).
     Raises UserError above `reward.max_unscorable_share`, InfraError when a part died for good."""
     size = config.rollout.prompts_per_step
-    running: deque[asyncio.Task[Group]] = deque()
+    running: deque[tuple[asyncio.Task[Group], Spans]] = deque()
     learning: list[asyncio.Task[None]] = []  # what the learner has of the step under way
     started = first_step * size if first_prompt is None else first_prompt
     unscorable: deque[float] = deque(maxlen=UNSCORABLE_WINDOW)
@@ -91,11 +91,12 @@ async def train(
                 while len(running) < groups_under_way(
                     wanted, config.max_staleness, size, config.steps - 1 - step
                 ):
-                    prompt = prompt_at(started)
-                    work = make_group(config, prompt, started, engines, scorer, alone)
-                    running.append(asyncio.create_task(work))
+                    prompt, spans = prompt_at(started), Spans()
+                    work = make_group(config, prompt, started, engines, scorer, alone, spans)
+                    running.append((asyncio.create_task(work), spans))
                     started += 1
-                groups.append(await running.popleft())
+                group, _ = running.popleft()
+                groups.append(await group)
                 raise_first(learning)
                 if config.learner.advantage not in OVER_BATCH:
                     learning += learnt_from(groups[-1:], config, learner, clock)
@@ -105,6 +106,7 @@ async def train(
             await asyncio.gather(*learning)
             learning.clear()
             prompts = started - len(running)
+            clock.ahead = [spans for _, spans in running]
             row = await uninterrupted(
                 finish_step(step + 1, prompts, clock, groups, engines, learner, on_step)
             )
@@ -115,9 +117,10 @@ async def train(
             futile = futile + 1 if row.get("step_skipped") else 0
             stop_if_futile(futile, row, config.learner.skip_grad_norm)
     finally:
-        for task in (*running, *learning):
+        tasks = [*(group for group, _ in running), *learning]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*running, *learning, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def learnt_from(
@@ -189,21 +192,24 @@ async def make_group(
     engines: Sequence[Engine],
     scorer: Scorer,
     alone: asyncio.Lock,
+    spans: Spans,
 ) -> Group:
     """Generate and score the G samples of one prompt. One whose picture cannot be decoded, or that
-    no engine completes, gives a group without. alone: shared by the groups of a run.
+    no engine completes, gives a group without. alone: shared by the groups of a run. spans: is told
+    how far its completions have come.
     """
     # A prompt that comes again in a later epoch gets other completions.
     seed = config.run.seed * 1_000_003 + position
     sampling = Sampling(config.rollout.group_size, seed, learnt=True)
     try:
         scored = await generate_and_score(
-            engines, position, scorer, prompt, sampling, config.rollout.timeout_s, alone
+            engines, position, scorer, prompt, sampling, config.rollout.timeout_s, alone, spans
         )
     # Damage that the manifest's quick check could not see, or a prompt that kills engines: one
     # prompt, not the run.
     except (BadImage, NoEngineCompletes) as error:
         log.warning("%s: left out: %s", prompt.uid, error)
+        spans.clear()
         return Group(prompt, (), (), str(error), isinstance(error, NoEngineCompletes))
     return Group(prompt, tuple(scored), tuple(advantages_of_group(config, scored)))
 

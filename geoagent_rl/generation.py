@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from geoagent_rl.metrics.spans import Spans
 from geoagent_rl.types import InfraError, PolicyVersion, Prompt, Rollout, Sampling, ScoredRollout
 
 ATTEMPTS = 3  # of one group's generation, each on another engine where there is one
@@ -67,6 +68,7 @@ async def generate_and_score(
     sampling: Sampling,
     timeout_s: float,
     alone: asyncio.Lock | None = None,
+    spans: Spans | None = None,
 ) -> list[ScoredRollout]:
     """Return the scored samples of a prompt, in index order, from the engine with the least to do.
 
@@ -74,18 +76,20 @@ async def generate_and_score(
     for each attempt, without scoring, which has a deadline of its own. An engine that is found dead
     before it gets the work costs no attempt: those of one machine die together. The last attempt is
     made under `alone`: what was only beside a prompt that kills engines gets through then. Raises
-    NoEngineCompletes after ATTEMPTS.
+    NoEngineCompletes after ATTEMPTS. spans: is told how far the completions have come.
     """
     tried: list[Engine] = []
+    spans = {} if spans is None else spans
     for attempt in range(ATTEMPTS):
         last = alone if attempt == ATTEMPTS - 1 else None
         tasks: list[asyncio.Task[ScoredRollout]] = []
+        spans.clear()
         try:
             async with last or contextlib.nullcontext():
                 engine = await first_up(engines, first, tried)
                 try:
                     async with asyncio.timeout(timeout_s):
-                        await generate(engine, scorer, prompt, sampling, tasks)
+                        await generate(engine, scorer, prompt, sampling, tasks, spans)
                 except (InfraError, TimeoutError) as error:
                     problem = error
                     engine.failed(error)
@@ -133,11 +137,13 @@ async def generate(
     prompt: Prompt,
     sampling: Sampling,
     tasks: list[asyncio.Task[ScoredRollout]],
+    spans: Spans,
 ) -> None:
     """Begin the scoring of each rollout, in `tasks`, while the others are still being generated."""
-    indices = []
+    indices, asked = [], time.monotonic()
+    spans.update({index: {"submitted": asked} for index in range(sampling.n)})
     async for rollout in engine.generate(prompt, sampling):
-        tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout)))
+        tasks.append(asyncio.create_task(stamped(scorer, prompt, rollout, spans)))
         indices.append(rollout.index)
     if sorted(indices) != list(range(sampling.n)):
         raise InfraError(
@@ -145,12 +151,13 @@ async def generate(
         )
 
 
-async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout) -> ScoredRollout:
+async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout, spans: Spans) -> ScoredRollout:
     """Scores a rollout and notes when, on this process's clock (engines may run on other machines'
     clocks).
     """
     now = time.monotonic()
     took = rollout.spans["generated"] - rollout.spans["submitted"]
+    own = spans[rollout.index] = {**rollout.spans, "submitted": now - took, "generated": now}
     scored = await scorer.score(prompt, rollout)
-    spans = {**rollout.spans, "submitted": now - took, "generated": now, "scored": time.monotonic()}
-    return dataclasses.replace(scored, rollout=dataclasses.replace(rollout, spans=spans))
+    own["scored"] = time.monotonic()
+    return dataclasses.replace(scored, rollout=dataclasses.replace(rollout, spans=own))

@@ -6,24 +6,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from geoagent_rl.types import Group
 
 Interval = tuple[float, float]
+# Of a group's completions, by index, as far as they have come: a moment that is missing is to come.
+Spans = dict[int, dict[str, float]]
 
 
 @dataclass
 class StepClock:
     """Event spans of one step. Intervals are (start, end). shared: engines and learner have the
-    same GPUs, and so cannot work at the same time."""
+    same GPUs, and so cannot work at the same time. ahead: groups of later steps, under way."""
 
     start: float
     end: float = 0.0
     shared: bool = False
     learning: list[Interval] = field(default_factory=list)
     swapping: list[Interval] = field(default_factory=list)
+    ahead: Sequence[Spans] = ()
 
 
 def clipped(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
@@ -68,11 +71,16 @@ def gaps(intervals: Sequence[Interval], window: Interval) -> list[Interval]:
 
 
 def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
-    """Busy times, queues, the learner's idle time by cause, T* and efficiency of one step."""
+    """Busy times, queues, the learner's idle time by cause, T* and efficiency of one step.
+
+    What is done meanwhile for later steps counts too, and not again in those: so the busy times of
+    all steps add up to a run's, and none exceeds its step."""
     window = (clock.start, clock.end)
-    spans = [s.rollout.spans for g in groups for s in g.samples]
-    generations = clipped(((s["submitted"], s["generated"]) for s in spans), window)
-    scorings = clipped(((s["generated"], s["scored"]) for s in spans), window)
+    spans: list[Mapping[str, float]] = [s.rollout.spans for g in groups for s in g.samples]
+    spans += [s for group in clock.ahead for s in group.values()]
+    generations = clipped(((s["submitted"], s.get("generated", math.inf)) for s in spans), window)
+    generated = (s for s in spans if "generated" in s)
+    scorings = clipped(((s["generated"], s.get("scored", math.inf)) for s in generated), window)
     generating, scoring = union(generations, window), union(scorings, window)
     working = union([*clock.learning, *clock.swapping], window)
     learning = length(union(clock.learning, window))

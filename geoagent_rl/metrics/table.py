@@ -110,10 +110,12 @@ TIMES: dict[str, tuple[str, str]] = {
     "step_seconds": ("s", "wall time of the step"),
     "rollout_busy_seconds": (
         "s",
-        "time since the step began in which one of its completions was being generated; "
-        "at `max_staleness` above 0 what ran before is not counted",
+        "time in which at least one completion, of this step or a later one, was being generated",
     ),
-    "reward_busy_seconds": ("s", "time in which at least one sample was being scored"),
+    "reward_busy_seconds": (
+        "s",
+        "time in which at least one sample, of this step or a later one, was being scored",
+    ),
     "learn_busy_seconds": ("s", "time in which the learner was accumulating or stepping"),
     "learn_seconds": ("s", "the learner's own account of its work, publishing left out"),
     "publish_seconds": ("s", "writing the new policy version and its probe"),
