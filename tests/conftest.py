@@ -7,6 +7,7 @@ EngineCore) are noted while they run. The caches under the user's cache director
 policy) are keyed by content and are shared on purpose."""
 
 import os
+import secrets
 import signal
 import uuid
 from collections import Counter
@@ -19,8 +20,9 @@ MARK = "GEOAGENT_TEST_SESSION"
 SESSION = uuid.uuid4().hex
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
-    # loopback only; otherwise a token file in the home directory decides
-    "RAY_AUTH_MODE": "disabled",
+    # Ray's ports are open to everybody on the machine: no test's cluster takes a job without this
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "OMP_NUM_THREADS": "1",  # engine, learner and judge share few cores

@@ -61,7 +61,6 @@ def head(monitor, folder):
         **os.environ,
         "RAY_GRAFANA_HOST": watching,
         "RAY_PROMETHEUS_HOST": watching,
-        "RAY_AUTH_MODE": "disabled",
     }
     env["RAY_GRAFANA_IFRAME_HOST"] = watching.replace(
         "127.0.0.1", "localhost"
@@ -92,8 +91,11 @@ def head(monitor, folder):
 
 
 def got(url: str) -> str:
+    token = {"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=token), timeout=5
+        ) as answer:
             return answer.read().decode()
     except OSError:
         return ""
@@ -109,13 +111,16 @@ def until(found, seconds: float):
 
 @pytest.mark.timeout(240)
 def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photograph):
-    page.goto(f"{head['dashboard-port']}/#/metrics")
+    dashboard = head["dashboard-port"]
+    cookie = {"name": "ray-authentication-token", "value": os.environ["RAY_AUTH_TOKEN"]}
+    page.context.add_cookies([cookie | {"url": dashboard}])  # as its login page does
+    page.goto(f"{dashboard}/#/metrics")
     framed = page.frame_locator("iframe[src*='/d/rayDefaultDashboard/']").first
     drawn = "figure:not([hidden])[data-lines]"
     expect(framed.locator(drawn).first).to_be_attached(timeout=90_000)
     expect(framed.locator("main")).to_contain_text("on-the-cluster, step 60")
     photograph(page, "ray-dashboard.png")
-    page.goto(f"{head['dashboard-port']}/#/overview")
+    page.goto(f"{dashboard}/#/overview")
     for panel in ("panelId=41", "panelId=24"):
         framed = page.frame_locator(f"iframe[src*='{panel}']").first
         expect(framed.locator(drawn).first).to_be_attached(timeout=90_000)
@@ -127,7 +132,6 @@ def test_ray_exports_the_metrics_of_a_run(head, folder):
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, head["address"], str(folder / "a-run")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
     )  # fmt: skip
     try:
         assert driver.stdout.readline() == "written\n"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 
@@ -13,6 +14,7 @@ import pytest
 
 from cluster.jobs.ablate import Job, Jobs, plan, settle
 from cluster.local_nodes import local_cluster
+from cluster.running import AUTH
 from cluster.submit import client
 from geoagent_rl.config import load
 from geoagent_rl.evaluation.ablations import read_rows
@@ -111,7 +113,8 @@ def test_a_row_runs_to_its_end_as_a_ray_job_and_a_job_that_fails_shows(judge, tm
     words = ["--out", str(out), "--rows", "sft", "--seeds", "0", f"policy.model={base}", *SMALL]
     words += judge
     with local_cluster(8, dashboard=True) as cluster:
-        process = ablate("--address", cluster.dashboard, *words, RAY_AUTH_MODE="disabled")
+        token = {name: os.environ[name] for name in AUTH}
+        process = ablate("--address", cluster.dashboard, *words, **token)
         printed, errors = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 0 and "Traceback" not in errors, errors
         (job,) = client(cluster.dashboard).list_jobs()
