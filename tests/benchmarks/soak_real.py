@@ -50,7 +50,7 @@ MOMENTS = {
 }
 MAIN = "from cluster.cli.main import main; main()"
 MEMORY = Path("/sys/fs/cgroup/memory")
-END_S, GONE_S = 60.0, 30.0
+END_S, GONE_S = 60.0, 60.0
 PARTS = {
     "the rollout engine": "ray::RolloutEngine",
     "vLLM's own process": "VLLM::EngineCore",
@@ -224,7 +224,7 @@ def mount(folder: Path, size: str) -> None:
 class Real:
     """The Program of the real run."""
 
-    name, poll_s, limit_s, longest_s = "real", 0.05, 400.0, 2.5
+    name, poll_s, limit_s, longest_s = "real", 0.05, 900.0, 2.5
     steps, samples = STEPS, PROMPTS * GROUP
     moments = MOMENTS
 
