@@ -31,9 +31,13 @@ ENVIRONMENT = {
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ[MARK] = SESSION
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest was started by nohup or "&"
-    # Children inherit what is ignored, and many tests end theirs as Ctrl-C does.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Children inherit what is ignored where pytest was started by nohup or "&", and tests end theirs so.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 ORDER = (
     "unit",
