@@ -31,7 +31,7 @@ ENVIRONMENT = {
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 os.environ[MARK] = SESSION
-# Children inherit what is ignored where pytest was started by nohup or "&", and tests end theirs so.
+# What is ignored where nohup or "&" started pytest is inherited by children that tests end so.
 for number, usual in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGHUP, signal.SIG_DFL),
