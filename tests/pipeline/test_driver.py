@@ -15,9 +15,7 @@ from hypothesis import strategies as st
 from geoagent_rl import config as configuration
 from geoagent_rl import driver, generation
 from geoagent_rl.data.images import BadImage
-from geoagent_rl.metrics.spans import length, union
 from geoagent_rl.types import UserError
-from tests.support import virtual_time
 from tests.support.driver_fakes import FakeEngine, FakeLearner, FakeScorer, prompt_at
 
 
@@ -146,38 +144,6 @@ async def test_times_add_up():
         )
         assert sum(row[p] for p in parts) == pytest.approx(row["step_seconds"], abs=1e-6)
         assert row["bound_seconds"] <= row["step_seconds"] and 0 < row["efficiency"] <= 1
-
-
-@hypothesis.settings(max_examples=10, deadline=None)
-@given(
-    staleness=st.integers(0, 3),
-    seconds=st.tuples(*[st.floats(0.01, 5)] * 3),
-    fails=st.frozensets(st.sampled_from([f"p{i}" for i in range(20)])),
-)
-def test_the_busy_times_of_all_steps_are_those_of_the_run(staleness, seconds, fails):
-    """Work done ahead is counted in the step that it is done in, once; no step exceeds itself."""
-    rows, spans = [], []
-    generate_s, score_s, learn_s = seconds
-
-    async def on_step(step, metrics, groups):
-        rows.append(metrics)
-        spans.extend(s.rollout.spans for g in groups for s in g.samples)
-
-    config = settings(f"max_staleness={staleness}")
-    parts = [FakeEngine(generate_s, fails)], FakeScorer(score_s), FakeLearner(learn_s)
-    virtual_time.run(driver.train(config, prompt_at, *parts, on_step))
-
-    whole = sum(row["step_seconds"] for row in rows)
-    for name, begun, ended in [
-        ("rollout", "submitted", "generated"),
-        ("reward", "generated", "scored"),
-    ]:
-        busy = length(union(((s[begun], s[ended]) for s in spans), (0.0, whole)))
-        found = sum(row[f"{name}_busy_seconds"] for row in rows)
-        # What an engine had begun of a group before it failed counts only while it is under way.
-        assert found == pytest.approx(busy) if not (fails and staleness) else found >= 0.999 * busy
-    for row in rows:
-        assert row["bound_seconds"] <= row["step_seconds"] * (1 + 1e-9)
 
 
 async def test_a_resumed_run_starts_the_same_prompts_with_the_same_seeds():
