@@ -96,14 +96,15 @@ class Cache:
             )
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """One MGET. None where the cache has nothing or cannot be asked."""
+        """Ask one MGET. None where the cache has nothing or cannot be asked."""
         try:
             return await self._ask(lambda client: client.mget(keys)) if keys else []
         except Down:
             return [None] * len(keys)
 
     async def set_many(self, items: Mapping[str, bytes], ttl_s: float | None = None) -> None:
-        """One pipeline of SETs; lost silently (but counted) when Redis cannot be asked."""
+        """Send one pipeline of SETs, which is lost silently (but counted) when Redis cannot be
+        asked."""
 
         def work(client: Redis) -> Awaitable[Any]:
             pipe = client.pipeline(transaction=False)
@@ -117,9 +118,8 @@ class Cache:
             pass
 
     async def claim(self, keys: Sequence[str], token: str) -> list[bytes | bool]:
-        """Per key its value, True (claimed: work it out) or False (another worker has). Redis down:
-        all True.
-        """
+        """Return for each key its value, True (claimed: work it out) or False (another worker has).
+        Redis down: all True."""
         both = [name for key in keys for name in (key, _lock(key))]
         try:
             found = await self._ask(
@@ -130,7 +130,7 @@ class Cache:
         return [bool(state) if isinstance(state, int) else state for state in found]
 
     async def keep(self, keys: Sequence[str], token: str, lease_s: float) -> None:
-        """Renews the caller's claims; lease 0 releases them."""
+        """Renew the caller's claims; lease 0 releases them."""
         try:
             await self._ask(
                 lambda c: c.eval(
@@ -182,9 +182,8 @@ class Cache:
 
 
 def cache_key(kind: str, version: str, text: str) -> str:
-    """`version` names all that an answer depends on besides the text: provider or model, data
-    version, language.
-    """
+    """Return the key of an answer. `version` names all that an answer depends on besides the text:
+    provider or model, data version, language."""
     if len(text) > LONGEST_KEY:
         text = "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"geoagent:{kind}:{version}:{text}"

@@ -53,9 +53,8 @@ class CounterPublisher:
         self._task: asyncio.Task[None] | None = None
 
     def soon(self) -> None:
-        """In the background, together with what is counted until then. What Redis does not take is
-        sent later.
-        """
+        """Count in the background, together with what is counted until then. What Redis does not
+        take is sent later."""
         if self._name and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._publish())
 
@@ -107,9 +106,8 @@ def cascade_shares(counters: Mapping[str, int]) -> dict[str, float]:
 
 
 def hit_shares(counters: Mapping[str, int]) -> dict[str, float]:
-    """cache_hit_share, over all and per kind, from <kind>_hits and <kind>_misses; only of kinds
-    that were asked.
-    """
+    """Return cache_hit_share, over all and per kind, from <kind>_hits and <kind>_misses; only of
+    kinds that were asked."""
     asked = {k: (counters.get(f"{k}_hits", 0), counters.get(f"{k}_misses", 0)) for k in CACHED}
     asked = {k: (hits, hits + misses) for k, (hits, misses) in asked.items() if hits + misses}
     out = {f"cache_hit_share_{k}": hits / n for k, (hits, n) in asked.items()}

@@ -51,9 +51,8 @@ class ConsistencyAgent:
         self.answered, self.hung = time.monotonic(), False
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
-        """One verdict for each item, in order; all are in the engine at once. InfraError when the
-        engine fails.
-        """
+        """Return one verdict for each item, in order; all are in the engine at once. InfraError
+        when the engine fails."""
         return list(await asyncio.gather(*(self.verdict(item) for item in items)))
 
     async def verdict(self, item: JudgeItem) -> Verdict:
@@ -99,9 +98,8 @@ class ConsistencyAgent:
         return completion.text, completion.finish_reason, mean
 
     async def check_health(self) -> None:
-        """Ray Serve replaces a replica for which this raises: vLLM knows whether it is dead, not
-        whether it hangs.
-        """
+        """Raise where Ray Serve is to replace the replica: vLLM knows whether it is dead, not
+        whether it hangs."""
         if self.hung:
             raise InfraError(f"the consistency agent has given no verdict for {TIMEOUT_S:g} s")
         await self.engine.check_health()

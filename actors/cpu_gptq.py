@@ -86,7 +86,7 @@ def gemm_wna16(
 def dequantise(
     packed: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
 ) -> torch.Tensor:
-    """Dense float32 weights [K, N]; see gemm_wna16 for the shapes."""
+    """Return dense float32 weights [K, N]; see gemm_wna16 for the shapes."""
     groups, n = scales.shape
     k = packed.numel() * 8 // n
     shifts = torch.arange(8, dtype=torch.int32) * 4

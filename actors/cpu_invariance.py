@@ -24,9 +24,8 @@ LEAST_ROWS = 4
 
 
 def with_enough_rows(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """product(x) [..., N] for x [..., K], a product that works row by row; it never sees fewer than
-    LEAST_ROWS rows.
-    """
+    """Return product(x) [..., N] for x [..., K], a product that works row by row; it never sees
+    fewer than LEAST_ROWS rows."""
     rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
     if not 0 < rows < LEAST_ROWS:
         return product(x)

@@ -111,7 +111,7 @@ class ShardedModule:
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """Return where the module is."""
         device: torch.device = self.engine.device
         return device
 
@@ -127,7 +127,7 @@ class ShardedModule:
         self.engine.backward(loss)
 
     def step(self, lr: float, normaliser: float, discard: bool) -> tuple[bool, float]:
-        """Divides the summed gradients of all ranks by `normaliser`, clips, updates; forgets the
+        """Divide the summed gradients of all ranks by `normaliser`, clip, update; forget the
         gradients.
 
         discard: make no update. Returns (whether the update happened, gradient norm before
@@ -172,8 +172,8 @@ class ShardedModule:
             self.applied = True
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
-        """("exp_avg.<parameter>", tensor), ...: AdamW's moments and, where ZeRO keeps them, the
-        float32 master weights.
+        """Yield ("exp_avg.<parameter>", tensor), ...: AdamW's moments and, where ZeRO keeps them,
+        the float32 master weights.
 
         Whole and on the CPU, on every rank (all ranks must ask together). Nothing before the first
         step."""

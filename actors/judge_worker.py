@@ -43,9 +43,8 @@ class JudgeWorker:
         self.version = verdict_version(judge)
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict | InfraError]:
-        """One verdict per item; an item that the engine failed on has an InfraError in its
-        place.
-        """
+        """Return one verdict per item; an item that the engine failed on has an InfraError in its
+        place."""
         items = list(items)
 
         async def compute(positions: list[int]) -> list[list[Any] | InfraError]:
@@ -68,7 +67,7 @@ class JudgeWorker:
         return found
 
     async def stats(self) -> dict[str, int]:
-        """Cache counters of this replica, see actors.cache.Cache."""
+        """Return cache counters of this replica, see actors.cache.Cache."""
         return dict(self.cache.counters)
 
     async def check_health(self) -> None:

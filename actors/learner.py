@@ -129,7 +129,7 @@ class Learner:
         self.accumulate_groups([train_group(group) for group in groups])
 
     def accumulate_groups(self, groups: Sequence[TrainGroup]) -> None:
-        """`accumulate` for groups that are arrays already."""
+        """Do what `accumulate` does for groups that are arrays already."""
         if self.config.max_staleness == 0:
             for group in groups:
                 for version in group.versions[group.versions != self.version.number]:
@@ -155,7 +155,7 @@ class Learner:
         self.learn(samples)
 
     def learn(self, samples: Sequence[TrainSample], groups: int = 1, last: bool = True) -> None:
-        """Forward and backward of this rank's share, in micro-batches of at most
+        """Run forward and backward of this rank's share, in micro-batches of at most
         learner.micro_batch_tokens.
 
         groups: of how many with a scored sample the samples are; last: no further call is expected
@@ -181,8 +181,8 @@ class Learner:
         self.seconds += time.monotonic() - start
 
     def step(self) -> tuple[PolicyVersion, dict[str, float]]:
-        """One optimizer step from everything accumulated since the last; returns the version to
-        serve, and metrics.
+        """Make one optimizer step from everything accumulated since the last; returns the version
+        to serve, and metrics.
 
         The gradient is that of the whole batch's loss, whatever its split. When a loss or the
         gradient norm is not finite, the norm is above learner.skip_grad_norm, or no token counts
@@ -282,9 +282,8 @@ class Learner:
         return self.writer.take_problems()
 
     def load(self, directory: str) -> PolicyVersion:
-        """Continues from `save`d state, with any number of ranks; returns the version that the
-        engines must take.
-        """
+        """Continue from `save`d state, with any number of ranks; return the version that the
+        engines must take."""
         if self.sharded.stage:
             self.empty_step()  # first: a step writes the master weights into the policy
         state = load_state(self.policy, self.sharded, Path(directory))
@@ -310,8 +309,8 @@ class Learner:
 
 
 def learner_layout(config: Config, policy: policy_model.Policy, device: torch.device) -> Layout:
-    """One packed row per micro-batch where flex attention works, which is then switched on, else
-    rows of least padding under a mask."""
+    """Return one packed row per micro-batch where flex attention works, which is then switched on,
+    else rows of least padding under a mask."""
     c, text = config.learner, policy.network.config.text_config
     heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
     packed = c.share_prompts and flex_works(device, heads, kv_heads, head_size(text))

@@ -40,9 +40,9 @@ PASSING = {
 
 
 def rank_environment(c: LearnerConfig) -> dict[str, str]:
-    """Of a rank's process. On a CPU it has a thread for each whole core of its own, whatever the
-    shell says: the order in which numbers are added up, and so the last bits of a run that is
-    resumed, depend on how many there are."""
+    """Return the environment of a rank's process. On a CPU it has a thread for each whole core of
+    its own, whatever the shell says: the order in which numbers are added up, and so the last bits
+    of a run that is resumed, depend on how many there are."""
     if c.gpus_per_rank > 0:
         return QUIET
     return QUIET | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": str(max(1, int(c.cpus_per_rank)))}
@@ -58,7 +58,7 @@ class LearnerRank:
         hide_others(gpus)
 
     def address(self) -> str:
-        """ "host:port", free just now, at which rank 0 will wait for the others."""
+        """Return "host:port", free just now, at which rank 0 will wait for the others."""
         with socket.socket() as s:
             s.bind(("", 0))
             return f"{ray.util.get_node_ip_address()}:{s.getsockname()[1]}"
@@ -146,7 +146,7 @@ class LearnerGroup:
         return group
 
     async def accumulate(self, group: Group) -> None:
-        """Hands the group to the ranks, or keeps it until the next `step` or until enough are
+        """Hand the group to the ranks, or keep it until the next `step` or until enough are
         together; ready when all ranks have learnt from what was handed over."""
         self.waiting.append(train_group(group))
         if len(self.waiting) >= self.together:
@@ -176,7 +176,8 @@ class LearnerGroup:
     async def save(
         self, directory: str, notes: Mapping[str, Any] | None = None, step: int | None = None
     ) -> list[str]:
-        """Ready when the state is copied; it is written beside what follows. See Learner.save."""
+        """Save; ready when the state is copied; it is written beside what follows. See
+        Learner.save."""
         problems: list[str] = await self.everywhere("save", directory, notes, step)
         return problems
 
@@ -277,9 +278,8 @@ def groups_together(config: Config) -> int:
 
 
 def lost_contact(error: BaseException | None) -> bool:
-    """Whether a rank's exception says only that another rank did not take part in a collective
-    call.
-    """
+    """Say whether a rank's exception says only that another rank did not take part in a collective
+    call."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     return isinstance(cause, RuntimeError) and (
         "gloo" in str(cause) or type(cause).__name__.startswith("Dist")
@@ -316,7 +316,7 @@ def first_cause(what: str, failed: dict[int, BaseException], late: str) -> BaseE
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether it is one of a disk, of memory or of the network, which a new life may not meet.
+    """Say whether it is one of a disk, of memory or of the network, which a new life may not meet.
 
     Any other error of the system (no such file, no permission, the same file twice) would only be
     met again: it ends the run."""

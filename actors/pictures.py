@@ -34,7 +34,8 @@ class Pictures:
         self.sent: dict[str, Any] = {}  # what stands for pictures that engines have processed
 
     def encoded(self, image: str) -> EncodedPrompt:
-        """Pixels and prompt ids of an image file; the KEPT most recently used stay in memory.
+        """Return pixels and prompt ids of an image file; the KEPT most recently used stay in
+        memory.
 
         Raises BadImage (UserError) for a file that cannot be decoded."""
         sent, prompt = self.sent.pop(image, None), self.kept.pop(image, None)

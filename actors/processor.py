@@ -32,7 +32,7 @@ class Processor:
 
     @property
     def instruction_sets(self) -> tuple[str, ...]:
-        """Those of SHOWN that it has."""
+        """Return those of SHOWN that it has."""
         return tuple(flag for flag in SHOWN if flag in self.flags)
 
 

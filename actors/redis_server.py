@@ -113,8 +113,8 @@ class EmbeddedRedis:
             self._stopping.wait(pause)
 
     def _live(self, binary: str, lock: TextIO) -> None:
-        """One life of the server, from its start to its end."""
-        self._process = process = subprocess.Popen(
+        """Start the server and follow it to its end."""
+        with subprocess.Popen(
             [binary, "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -124,19 +124,19 @@ class EmbeddedRedis:
             preexec_fn=_die_with_parent,
             text=True,
             errors="replace",
-        )
-        self.pid, self.starts = process.pid, self.starts + 1
-        if self._stopping.is_set():  # stop() has ended the one before
-            process.terminate()
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # gone already; it says why
-                process.stdin.write(self._config)
-                process.stdin.close()
-        for line in process.stdout or ():
-            self._lines.append(line.strip())
-            if "Ready to accept connections" in line:
-                self._ready.set()
-        process.wait()
+        ) as process:
+            self._process = process
+            self.pid, self.starts = process.pid, self.starts + 1
+            if self._stopping.is_set():  # stop() has ended the one before
+                process.terminate()
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):  # gone already; it says why
+                    process.stdin.write(self._config)
+                    process.stdin.close()
+            for line in process.stdout or ():
+                self._lines.append(line.strip())
+                if "Ready to accept connections" in line:
+                    self._ready.set()
 
 
 def _die_with_parent() -> None:

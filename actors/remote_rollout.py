@@ -69,7 +69,7 @@ class RemoteRollout:
         await self.answer(self.actor.check.remote(), "health check", CHECK_S)
 
     async def end(self) -> None:
-        """Lets vLLM end its own processes where it still can, then the actor."""
+        """Let vLLM end its own processes where it still can, then the actor."""
         try:
             await self.answer(self.actor.stop.remote(), "stop", STOP_S)
         except InfraError:
@@ -77,7 +77,7 @@ class RemoteRollout:
         ray.kill(self.actor)
 
     async def answer(self, work: Any, what: str, timeout_s: float | None = None) -> Any:
-        """Awaits an ObjectRef or a coroutine; raises what the actor raised."""
+        """Await an ObjectRef or a coroutine; raises what the actor raised."""
         seconds = timeout_s or self.timeout_s
         try:
             async with asyncio.timeout(seconds):

@@ -136,7 +136,7 @@ class GeoEmbedWorker:
         return await self._in_thread(lambda: names.same_place(self.gazetteer, pairs))
 
     async def stats(self) -> dict[str, int]:
-        """Cache counters of this replica, see actors.cache.Cache."""
+        """Return cache counters of this replica, see actors.cache.Cache."""
         return dict(self.cache.counters)
 
     async def _cached(

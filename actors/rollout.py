@@ -118,9 +118,8 @@ class RolloutEngine:
     async def generate_lists(
         self, prompt: Prompt, sampling: Sampling
     ) -> AsyncIterator[list[Rollout]]:
-        """`generate` in fewer messages: completions that end within TOGETHER_S of each other come
-        as one list.
-        """
+        """Do what `generate` does in fewer messages: completions that end within TOGETHER_S of each
+        other come as one list."""
         deadline = time.monotonic() + self.config.rollout.timeout_s
         what = f"prompt {prompt.uid}: generation"
         while (
@@ -295,7 +294,7 @@ class RolloutEngine:
         await self.weights.take(version)
 
     def holds(self, version: PolicyVersion) -> bool:
-        """Whether `version` is what the engine works with: a skipped step, or the run's start.
+        """Say whether `version` is what the engine works with: a skipped step, or the run's start.
 
         Not by number or path alone: a run that goes back to a checkpoint writes both anew. Only the
         start's checkpoint, number 0, is nobody's to write."""
@@ -333,9 +332,8 @@ class RolloutEngine:
         self.probe, self.version = after, version
 
     async def probe_logprobs(self) -> tuple[float, ...]:
-        """Log-probabilities (temperature 1) of the probe's tokens after the first, by the weights
-        in the engine.
-        """
+        """Return log-probabilities (temperature 1) of the probe's tokens after the first, by the
+        weights in the engine."""
         from vllm import SamplingParams
 
         params = SamplingParams(
@@ -358,7 +356,7 @@ class RolloutEngine:
         return outputs[-1]
 
     async def check(self) -> None:
-        """One short request. Raises InfraError when the engine is dead, hung or without valid
+        """Make one short request. Raises InfraError when the engine is dead, hung or without valid
         weights. A swap under way has limits and a proof of its own, and may have to wait for long
         completions."""
         if not self.open.is_set():

@@ -77,11 +77,11 @@ class RewardServices:
 
     @property
     def services(self) -> Services:
-        """The clients by what a Scorer asks them."""
+        """Return the clients by what a Scorer asks them."""
         return Services(self.places, self.places, self.agent)
 
     async def prewarm(self, truths: Iterable[Address]) -> int:
-        """Asks what right answers will ask: where each truth lies and how like itself each of its
+        """Ask what right answers will ask: where each truth lies and how like itself each of its
         names is, so that both are in the cache and the encoder knows the names. Returns how many
         truths failed; that is no harm, they are asked again when an answer names them. Later hit
         shares do not count these questions."""
@@ -178,9 +178,8 @@ def _start(
 
 
 def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None, str]:
-    """(CacheServer actor or None, cache URL). The embedded server runs on this node, for workers of
-    this node.
-    """
+    """Return (CacheServer actor or None, cache URL). The embedded server runs on this node, for
+    workers of this node."""
     if config.cache.url != "embedded":
         Cache(config.cache.url)  # a bad URL is refused here, not in every worker
         return None, config.cache.url

@@ -31,8 +31,8 @@ CHILD_MARK = (
 
 
 def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs for the rollout engine. Pure: the same for every engine
-    of a run.
+    """Return arguments of vLLM's AsyncEngineArgs for the rollout engine. Pure: the same for every
+    engine of a run.
 
     image_budget: the image processor's keyword arguments, the same as the learner's
     (policy/prompt.py). `processed_logprobs` are those of the distribution that was sampled from
@@ -65,17 +65,16 @@ def rollout_engine_args(config: Config, model: str, image_budget: dict[str, Any]
 
 
 def judge_engine_args(judge: JudgeConfig, model: str, dtype: str) -> dict[str, Any]:
-    """Arguments of vLLM's AsyncEngineArgs for the consistency agent: text only, greedy, so no
-    log-probabilities.
-    """
+    """Return arguments of vLLM's AsyncEngineArgs for the consistency agent: text only, greedy, so
+    no log-probabilities."""
     return common_args(model, judge.gpus_per_replica, judge) | {"dtype": dtype, "seed": 0}
 
 
 def common_args(model: str, gpus: float, section: RolloutConfig | JudgeConfig) -> dict[str, Any]:
-    """On CPU: no compilation and an explicit cache size, with which vLLM has nothing to warm up;
-    whole prefills only, because vLLM 0.32 rewinds a request's generator after a partial one and CPU
-    generators cannot ("CPU Generator does not use offset"); and blocks short enough for the prefix
-    cache to serve short prompts."""
+    """Return what both engines have in common. On CPU: no compilation and an explicit cache size,
+    with which vLLM has nothing to warm up; whole prefills only, because vLLM 0.32 rewinds a
+    request's generator after a partial one and CPU generators cannot ("CPU Generator does not use
+    offset"); and blocks short enough for the prefix cache to serve short prompts."""
     args = {
         "model": model,
         "tensor_parallel_size": section.tensor_parallel,
@@ -145,8 +144,8 @@ def start_engine(args: dict[str, Any]) -> Any:
 
 
 def die_with_parent() -> None:
-    """In a process that an engine of ours spawned: end it the moment its parent is gone, however
-    that died.
+    """End a process that an engine of ours spawned the moment its parent is gone, however that
+    died.
 
     vLLM's engine process does not notice a SIGKILL of its parent. The pipe that multiprocessing's
     spawn leaves open to the parent does."""
@@ -162,7 +161,7 @@ def die_with_parent() -> None:
 
 
 async def within(seconds: float, what: str, work: Awaitable[T]) -> T:
-    """Awaits `work`; InfraError that names it when it takes longer or the engine is dead."""
+    """Await `work`; InfraError that names it when it takes longer or the engine is dead."""
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
     try:
@@ -184,7 +183,8 @@ def request_seed(seed: int, *parts: object) -> int:
 
 
 def mean_gap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Mean absolute difference; infinite when the lengths differ or a value is not a number."""
+    """Return mean absolute difference; infinite when the lengths differ or a value is not a
+    number."""
     if len(a) != len(b):
         return float("inf")
     gap = sum(abs(x - y) for x, y in zip(a, b, strict=True)) / max(len(a), 1)

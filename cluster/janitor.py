@@ -39,7 +39,8 @@ class Janitor:
         self.run_id = run_id
 
     async def watch(self, pulse: list[Any]) -> None:
-        """pulse: the Pulse's handle, in a list so that Ray passes it on as it is."""
+        """Watch a pulse until it is gone. pulse: the Pulse's handle, in a list so that Ray passes
+        it on as it is."""
         while True:
             try:
                 await pulse[0].beat.remote()
@@ -60,7 +61,7 @@ def names_of(run_id: str) -> list[str]:
 
 @contextlib.contextmanager
 def janitor(run_id: str) -> Iterator[None]:
-    """While in it, the loss of this process leaves nothing of run `run_id` behind."""
+    """Let the loss of this process, while in it, leave nothing of run `run_id` behind."""
     for name in names_of(run_id):  # of an earlier life of this run, which cleans up itself now
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(name, NAMESPACE))

@@ -79,9 +79,8 @@ def warn_of_lonely_cache(config: Config) -> None:
 
 @contextlib.contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """ray.init replaces the handler of SIGTERM by one that exits on the spot: the run could not
-    save any more.
-    """
+    """Keep the handler of SIGTERM. ray.init replaces it by one that exits on the spot: the run
+    could not save any more."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

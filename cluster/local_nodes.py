@@ -58,7 +58,7 @@ class Node:
         return [p for p in self.family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     def kill(self) -> None:
-        """SIGKILL for all its processes at once, as when the machine loses its power."""
+        """Send SIGKILL to all its processes at once, as when the machine loses its power."""
         for process in self.alive():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -31,12 +31,12 @@ CLOCK_S = 5.0  # by which a process' start may seem to move when the clock is se
 
 
 def on_a_cluster() -> bool:
-    """Whether the environment says which cluster to join."""
+    """Say whether the environment says which cluster to join."""
     return bool(os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"))
 
 
 def wanted_replicas(words: list[str]) -> dict[str, int]:
-    """{"geocoder": 8} from ["geocoder=8"]. Raises UserError for anything else."""
+    """Return {"geocoder": 8} from ["geocoder=8"]. Raises UserError for anything else."""
     wanted = {}
     for word in words:
         name, _, number = word.partition("=")

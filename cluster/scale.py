@@ -83,7 +83,7 @@ def deployment_of(run_id: str, service: str) -> str:
 
 
 def replicas(run_id: str, service: str) -> dict[str, int]:
-    """How many replicas are in which state: {"RUNNING": 3, "STARTING": 1}."""
+    """Return how many replicas are in which state: {"RUNNING": 3, "STARTING": 1}."""
     application = serve.status().applications.get(f"{run_id}-{SERVICES[service]}")
     deployments = application.deployments.values() if application else ()
     return {state: n for d in deployments for state, n in d.replica_states.items() if n}

@@ -17,9 +17,8 @@ from geoagent_rl.run.records import last_row
 
 
 def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
-    """{run_id, nodes, actors, services, step}; `step` is the newest line of metrics.jsonl where
-    run_dir can be read.
-    """
+    """Return {run_id, nodes, actors, services, step}; `step` is the newest line of metrics.jsonl
+    where run_dir can be read."""
     nodes = [
         {"address": node["NodeManagerAddress"], "cpus": node["Resources"].get("CPU", 0.0)}
         | {"gpus": node["Resources"].get("GPU", 0.0), "alive": node["Alive"]}
@@ -45,7 +44,7 @@ def newest_step(run_dir: Path) -> dict[str, Any] | None:
 
 
 def show(found: dict[str, Any]) -> str:
-    """`status` for people."""
+    """Write `status` for people."""
     lines = [f"run {found['run_id']}"]
     for node in found["nodes"]:
         state = "" if node["alive"] else "  dead"

@@ -96,7 +96,7 @@ def submission(
 
 
 def secrets_needed(config: Config) -> list[str]:
-    """Names of the environment variables that hold what this configuration needs."""
+    """Return names of the environment variables that hold what this configuration needs."""
     geocoder = config.reward.geocoder
     asked = [] if geocoder.without_key == "skip" else remote_names(geocoder)
     needed = [key for name in asked for key in key_names(geocoder, name)]
@@ -104,9 +104,8 @@ def secrets_needed(config: Config) -> list[str]:
 
 
 def forwarded(asked: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """{name: value} of --env NAME (this environment's value) and --env NAME=VALUE. UserError for
-    secrets.
-    """
+    """Return {name: value} of --env NAME (this environment's value) and --env NAME=VALUE. UserError
+    for secrets."""
     found = {}
     for item in asked:
         name, equals, value = item.partition("=")
@@ -127,9 +126,8 @@ def forwarded(asked: Sequence[str], environ: Mapping[str, str]) -> dict[str, str
 
 
 def check_upload(folder: Path) -> None:
-    """Measures what Ray would pack. Raises UserError that names the largest folders above the
-    limit.
-    """
+    """Measure what Ray would pack. Raises UserError that names the largest folders above the
+    limit."""
     logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
     from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
@@ -183,16 +181,15 @@ def client(address: str) -> Any:
 
 
 def listening(address: str) -> bool:
-    """Whether something takes connections at an http(s) address."""
+    """Say whether something takes connections at an http(s) address."""
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return takes_connections(parts.hostname or "", port, CONNECT_S)
 
 
 def hand_in(jobs: Any, **job: Any) -> str:
-    """submit_job, which a cluster that has just come up refuses for some seconds; the job's id.
-    Raises RuntimeError.
-    """
+    """Call submit_job, which a cluster that has just come up refuses for some seconds; return the
+    job's id. Raises RuntimeError."""
     deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         try:
@@ -222,7 +219,7 @@ async def ended(jobs: Any, job_id: str, seconds: float) -> str:
 
 
 def table(jobs: Any) -> list[dict[str, Any]]:
-    """One row per submitted job, newest first."""
+    """Return one row per submitted job, newest first."""
     return [
         {
             "id": job.submission_id,

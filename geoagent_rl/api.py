@@ -147,19 +147,20 @@ class Run:
 
     @property
     def config(self) -> Config:
-        """The configuration as it ran. Raises UserError where this version does not know it."""
+        """Return the configuration as it ran. Raises UserError where this version does not know
+        it."""
         return load_config(self.path / CONFIG)
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """metrics.jsonl: a row for each optimizer step (docs/metrics.md); empty before one."""
+        """Return metrics.jsonl: a row for each optimizer step (docs/metrics.md); empty before
+        one."""
         return pd.DataFrame(RunDir(self.path).rows("metrics.jsonl"))
 
     @property
     def rollouts(self) -> pd.DataFrame:
-        """rollouts.jsonl: a row for each scored completion; the score of each part of the reward is
-        a column of its name, NaN where it is not known, and `parts` holds all of it.
-        """
+        """Return rollouts.jsonl: a row for each scored completion; the score of each part of the
+        reward is a column of its name, NaN where it is not known, and `parts` holds all of it."""
         rows = RunDir(self.path).rows("rollouts.jsonl")
         flat = [
             row | {name: part["score"] for name, part in (row.get("parts") or {}).items()}
@@ -169,7 +170,7 @@ class Run:
 
     @property
     def evaluations(self) -> dict[str, Any]:
-        """eval.json: {stage: {split: figures}}."""
+        """Return eval.json: {stage: {split: figures}}."""
         return RunDir(self.path).evaluations()
 
 

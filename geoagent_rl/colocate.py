@@ -21,7 +21,7 @@ class Sleeper(Protocol):
     """What frees a GPU until it is needed again."""
 
     async def sleep(self) -> None:
-        """Frees the GPU until the next swap."""
+        """Free the GPU until the next swap."""
 
 
 class ColocatedLearner:

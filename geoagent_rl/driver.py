@@ -150,7 +150,7 @@ async def finish_step(
     learner: GrpoLearner,
     on_step: OnStep,
 ) -> dict[str, Any]:
-    """Optimizer step, new weights to all engines, metrics, which it returns."""
+    """Make the optimizer step, give all engines the new weights, return the metrics."""
     version, metrics = await timed(clock.learning, learner.step())
     await timed(clock.swapping, asyncio.gather(*(engine.swap(version) for engine in engines)))
     clock.end = time.monotonic()

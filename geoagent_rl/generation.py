@@ -23,11 +23,11 @@ class Engine(Protocol):
 
     @property
     def up(self) -> bool:
-        """Whether it can take work now."""
+        """Say whether it can take work now."""
 
     @property
     def under_way(self) -> int:
-        """How many completions it has been asked for and has not given yet."""
+        """Return how many completions it has been asked for and has not given yet."""
         ...
 
     async def ready(self) -> None:
@@ -152,9 +152,8 @@ async def generate(
 
 
 async def stamped(scorer: Scorer, prompt: Prompt, rollout: Rollout, spans: Spans) -> ScoredRollout:
-    """Scores a rollout and notes when, on this process's clock (engines may run on other machines'
-    clocks).
-    """
+    """Score a rollout and note when, on this process's clock (engines may run on other machines'
+    clocks)."""
     now = time.monotonic()
     took = rollout.spans["generated"] - rollout.spans["submitted"]
     own = spans[rollout.index] = {**rollout.spans, "submitted": now - took, "generated": now}

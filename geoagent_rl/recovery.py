@@ -96,7 +96,7 @@ class RestartedEngine:
 
     @property
     def up(self) -> bool:
-        """Whether it can take work now."""
+        """Say whether it can take work now."""
         return self.lost is None and self._recovery is None
 
     async def ready(self) -> None:
@@ -107,9 +107,8 @@ class RestartedEngine:
             raise self.lost
 
     async def answers(self) -> bool:
-        """Whether it does a short request now. One that does not is started again, in the
-        background.
-        """
+        """Say whether it does a short request now. One that does not is started again, in the
+        background."""
         try:
             await self.engine.check()
         except InfraError as problem:
@@ -154,9 +153,8 @@ class RestartedEngine:
             return 0.0
 
     async def sleep(self) -> None:
-        """Frees its GPU until the next swap (colocate.py); an engine that cannot is started again
-        by that swap.
-        """
+        """Free its GPU until the next swap (colocate.py); an engine that cannot is started again by
+        that swap."""
         if self.up:
             try:
                 await self.engine.sleep()

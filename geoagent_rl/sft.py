@@ -41,14 +41,15 @@ OnStep = Callable[[int, int, dict[str, Any]], None]  # step (from 1), number of 
 
 
 def sft_steps(samples: int, epochs: int, batch_size: int) -> int:
-    """Optimizer steps of a whole cold start; an epoch's last batch may be smaller."""
+    """Return the optimizer steps of a whole cold start; an epoch's last batch may be smaller."""
     return epochs * math.ceil(samples / batch_size)
 
 
 def sft_batches(
     demonstrations: Sequence[Demonstration], epochs: int, batch_size: int, seed: int
 ) -> Iterator[list[Demonstration]]:
-    """Every demonstration once in each epoch, in an order that depends on seed and epoch only."""
+    """Yield every demonstration once in each epoch, in an order that depends on seed and epoch
+    only."""
     for epoch in range(epochs):
         order = list(demonstrations)
         random.Random(f"sft/{seed}/{epoch}").shuffle(order)

@@ -98,7 +98,7 @@ def stop_with_130() -> None:
 
 
 def refused(error: OSError) -> str:
-    """One line on what the system would not do."""
+    """Return one line on what the system would not do."""
     about = f"{error.filename}: " if error.filename else ""
     reason = " ".join((error.strerror or str(error) or type(error).__name__).split())
     return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"

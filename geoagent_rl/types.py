@@ -34,7 +34,7 @@ class Truth:
 
     @property
     def levels(self) -> tuple[str, str, str]:
-        """Country, region and place."""
+        """Return country, region and place."""
         return (self.country, self.region, self.place)
 
 

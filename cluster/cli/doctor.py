@@ -63,9 +63,8 @@ def redis_server() -> Finding:
 
 
 def ask_redis(path: str, server: subprocess.Popen[bytes]) -> bytes:
-    """PING over the socket file as soon as it is there; b"" when the server ended or the time is
-    up.
-    """
+    """Send PING over the socket file as soon as it is there; b"" when the server ended or the time
+    is up."""
     deadline = time.monotonic() + REDIS_TIMEOUT_S
     while server.poll() is None and time.monotonic() < deadline:
         with socket.socket(socket.AF_UNIX) as line:
@@ -82,7 +81,7 @@ def ask_redis(path: str, server: subprocess.Popen[bytes]) -> bytes:
 
 
 def is_set(name: str) -> bool:
-    """Whether the environment holds a secret, or the path of a file with it."""
+    """Say whether the environment holds a secret, or the path of a file with it."""
     return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
@@ -95,7 +94,7 @@ def keys() -> Finding:
 
 
 def checks() -> list[Callable[[], Finding | list[Finding]]]:
-    """Every check, in the order of the report; they run side by side."""
+    """Return every check, in the order of the report; they run side by side."""
     packages = [lambda name=name, code=code: package(name, code) for name, code in IMPORTS.items()]
     return [python, machine, torch_and_gpu, *packages, media, redis_server, auto_gptq, keys]
 

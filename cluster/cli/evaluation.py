@@ -56,7 +56,7 @@ def eval_score(
     html: HtmlOption = None,
     as_json: Json = False,
 ) -> None:
-    """Hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
+    """Print hit rates at 1/25/200/750/2500 km and GeoScore of a prediction file, of any system."""
     from geoagent_rl.evaluation.predictions import read_predictions
     from geoagent_rl.evaluation.summary import summarise
 
@@ -92,9 +92,8 @@ def eval_compare(
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Several systems on the same photographs: tables, and differences to the first with 95 %
-    intervals.
-    """
+    """Compare several systems on the same photographs: tables, and differences to the first with 95
+    % intervals."""
     from geoagent_rl.evaluation.predictions import read_predictions
     from geoagent_rl.evaluation.summary import compare, on_common_photographs
     from geoagent_rl.evaluation.text import show_comparison, show_published
@@ -148,7 +147,7 @@ def kinds(by: str) -> tuple[str, ...]:
 
 
 def named(text: str) -> tuple[str, Path]:
-    """NAME=FILE, or FILE under its own name."""
+    """Return NAME=FILE, or FILE under its own name."""
     name, equals, path = text.partition("=")
     return (
         (name, Path(path)) if equals and not Path(text).exists() else (Path(text).stem, Path(text))

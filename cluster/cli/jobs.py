@@ -61,9 +61,8 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Will it fit: GPU memory per role, bundles, tokens and API calls, cost, step time. Needs no
-    cluster.
-    """
+    """Say whether it fits: GPU memory per role, bundles, tokens and API calls, cost, step time.
+    Needs no cluster."""
     from geoagent_rl.geo.providers import with_keys_there
     from geoagent_rl.plan.estimate import make_plan
     from geoagent_rl.plan.text import show
@@ -149,7 +148,7 @@ def jobs_stop(job_id: JobId, address: Address = "") -> None:
 
 
 def watch(server: object, job_id: str) -> None:
-    """Follows a job; exit code 0 only if it succeeds. Ctrl-C leaves the job running."""
+    """Follow a job; exit code 0 only if it succeeds. Ctrl-C leaves the job running."""
     from cluster import submit as jobs
 
     try:

@@ -97,7 +97,8 @@ def demo(
 
 @app.command()
 def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.yaml")) -> None:
-    """Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes RUN/policy."""
+    """Run Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes
+    RUN/policy."""
     settings = load(config, overrides or [])
     settings = opened(settings, f"SFT of {settings.sft.epochs} epochs")
     with phase(LIBRARIES):
@@ -146,7 +147,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
+    """Run Step III: GRPO with the spatial, semantic and consistency rewards; writes RUN/policy."""
     if resume not in ("", "yes", "auto"):
         raise UserError(f"--resume={resume}: write --resume, or --resume=auto")
     words, file = overrides or [], config or Path("configs/local.yaml")

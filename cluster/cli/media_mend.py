@@ -89,8 +89,8 @@ def mend_torchvision(site: Path) -> str:
 
 
 def drop_unloadable(package: str) -> str:
-    """Uninstalls `package` where it is installed and cannot be imported; one line that says what
-    was found and done.
+    """Uninstall `package` where it is installed and cannot be imported; one line that says what was
+    found and done.
 
     Raises RuntimeError when pip cannot uninstall it.
     """

@@ -126,9 +126,9 @@ def plan(
     jobs: int,
     finished: Callable[[str, int], bool],
 ) -> list[list[Job]]:
-    """Waves of jobs; those of a wave may run at once. A seed's rows are dealt to jobs // seeds
-    jobs, at least one: then one session does them all. With several, the cold starts that they
-    share come first, in a wave of their own."""
+    """Return waves of jobs; those of a wave may run at once. A seed's rows are dealt to jobs //
+    seeds jobs, at least one: then one session does them all. With several, the cold starts that
+    they share come first, in a wave of their own."""
     parts = max(1, jobs // len(seeds))
     first, second = [], []
     for seed in seeds:
@@ -143,7 +143,7 @@ def plan(
 
 
 def results(rows: Sequence[AblationRow], out: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """(row, seed) -> evaluation table, of every finished row."""
+    """Return (row, seed) -> evaluation table, of every finished row."""
     found = {}
     for path in out.glob(f"seed-*/*/{DONE}"):
         kept = json.loads(path.read_text())
@@ -251,9 +251,8 @@ class Jobs:
 
 @contextlib.contextmanager
 def interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, Ctrl-C and SIGTERM call `stop` instead of ending the process at
-    once.
-    """
+    """Let Ctrl-C and SIGTERM, while the block runs, call `stop` instead of ending the process at
+    once."""
     before = {
         number: signal.signal(number, lambda *_: stop())
         for number in (signal.SIGINT, signal.SIGTERM)

@@ -46,9 +46,8 @@ def row_dir(out: Path, row: str, seed: int) -> Path:
 
 
 def run_rows(out: Path, seed: int, names: Sequence[str]) -> None:
-    """Brings every named row of the seed to its end. Raises UserError when another process is at
-    one of them.
-    """
+    """Bring every named row of the seed to its end. Raises UserError when another process is at one
+    of them."""
     rows = [
         row
         for row in (AblationRow(**kept) for kept in json.loads((out / ROWS).read_text()))
@@ -125,9 +124,8 @@ class _Job:
             await cold_start(s, run, base, shown, part)
 
     async def row(self, s: Session, stack: Stack, row: AblationRow, start: str) -> None:
-        """Trains (where the row says so) and evaluates one row; writes its report and, last of all,
-        row.json.
-        """
+        """Train (where the row says so) and evaluate one row; write its report and, last of all,
+        row.json."""
         path = row_dir(self.out, row.name, self.seed)
         config = row_config(self.out, row, self.seed)
         run = RunDir(path).begin(config)

@@ -52,9 +52,8 @@ class Story:
     def until(
         self, true: Callable[[], bool], what: str, ended: Callable[[], str] = lambda: ""
     ) -> float:
-        """Seconds until it is so. InfraError after WAIT_S, or when `ended` says why it cannot
-        become so any more.
-        """
+        """Wait until it is so; return the seconds. InfraError after WAIT_S, or when `ended` says
+        why it cannot become so any more."""
         begin = time.monotonic()
         while not true():
             if (why := ended()) or time.monotonic() - begin > WAIT_S:
@@ -66,7 +65,7 @@ class Story:
 
 
 def submit(cluster: LocalCluster, run: RunDir) -> str:
-    """Hands the job to the cluster with `ray job submit`; its id."""
+    """Hand the job to the cluster with `ray job submit`; return its id."""
     root = Path(__file__).parents[2]
     words = [f"run.dir={run.path}", *OVERRIDES]
     job = submission("train", Path("configs/local.yaml"), words, root, {})
@@ -151,10 +150,10 @@ def ending(cluster: LocalCluster, job: str) -> Callable[[], str]:
 def train_through(
     story: Story, cluster: LocalCluster, run: RunDir, first: Node, ended: Callable[[], str]
 ) -> None:
-    """Scales up and down, kills the reward node, adds another; between them training must go on."""
+    """Scale up and down, kill the reward node, add another; between them training must go on."""
 
     def train(steps: int) -> None:
-        """Through so many further steps."""
+        """Wait through so many further steps."""
         wanted = len(run.rows("metrics.jsonl")) + steps
         story.until(lambda: len(run.rows("metrics.jsonl")) >= wanted, f"step {wanted}", ended)
         row = run.rows("metrics.jsonl")[-1]

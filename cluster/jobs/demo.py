@@ -61,9 +61,8 @@ def run_demo(config: Config, photos: str) -> None:
 async def demo(
     config: Config, run: RunDir, splits: dict[str, list[Sample]], base: str
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """{(stage, split): evaluation table}. splits: sft, train, heldout, hidden and perhaps
-    photos.
-    """
+    """Return {(stage, split): evaluation table}. splits: sft, train, heldout, hidden and perhaps
+    photos."""
     tested = [split for split in ("heldout", "hidden", "photos") if split in splits]
     tables: dict[tuple[str, str], dict[str, Any]] = {}
     async with session(config, run.path) as s:
@@ -115,9 +114,8 @@ def table_text(tables: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def learning_text(run: RunDir, tables: dict[tuple[str, str], dict[str, Any]]) -> str:
-    """How far the training reward rose, and how much of the held-out rise a ban of "unknown" gives
-    without training.
-    """
+    """Return how far the training reward rose, and how much of the held-out rise a ban of "unknown"
+    gives without training."""
     totals = [row["reward_total_mean"] for row in run.rows("metrics.jsonl")]
     first, last = mean(totals[:ENDS]), mean(totals[-ENDS:])
     before, after = (reward(tables, stage) for stage in ("sft", "grpo"))

@@ -57,7 +57,7 @@ def run_eval_job(config: Config, model: str, judge: bool = True) -> tuple[Path, 
 
 
 def evaluated(config: Config, run: RunDir, model: str, judge: bool) -> tuple[Path, dict[str, Any]]:
-    """`run_eval_job` under the run's lock."""
+    """Do what `run_eval_job` does under the run's lock."""
     if not (run.path / ABOUT).exists():  # where it does, `open_file` compares
         check_new(run, config, *filter(None, [model]))
     samples = dataset(config, run, config.data.eval_manifest, "heldout")

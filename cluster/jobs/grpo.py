@@ -49,7 +49,7 @@ async def reinforce(
     resume: bool = False,
     accept: bool = False,
 ) -> None:
-    """GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
+    """Run GRPO from `model_dir`; writes metrics, rollouts, checkpoints and, in the end, RUN/policy.
 
     held: pictures to validate on, of which run.validate_samples are used. accept: go on although
     prompts or base weights are not those of the checkpoint (run/origin.py). A learner that dies is
@@ -83,7 +83,7 @@ class Work:
 
 
 async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> None:
-    """`reinforce` with one life of the learner. Raises LearnerLost when that ends."""
+    """Do what `reinforce` does with one life of the learner. Raises LearnerLost when that ends."""
     config, stack, run = s.config, work.stack, work.run
     stage = grpo_phase(config)
     async with learner(s, work.model_dir, stage, life) as group, watched(s.run_id) as load:
@@ -93,26 +93,11 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
         if first:
             with phase("giving the engines the learner's weights"):
                 await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
-        if config.reward.geocoder.prewarm:
-            truths = (prompt.truth.levels for prompt in work.prompts)
-            with phase("asking the reward services about all truths"):
-                failed = await stack.services.prewarm(truths)
-            say(f"asked the reward services about {len(work.prompts)} truths, {failed} failed")
+        await prewarmed(work, config)
         validation = work.held[: config.run.validate_samples]
         tracking = Tracking(config, run.path, s.run_id, first)
-        after = AfterStep(
-            config,
-            stack,
-            run,
-            group,
-            validation,
-            load,
-            tracking,
-            work.origin,
-            first,
-            prompt,
-            *run.best(),
-        )
+        reporting = validation, load, tracking, work.origin
+        after = AfterStep(config, stack, run, group, *reporting, first, prompt, *run.best())
         if not resume:
             await after.save(0)  # what a learner that dies soon goes back to
         try:
@@ -126,16 +111,8 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             )
             with progress("GRPO", tenths=False) as after.progress:
                 after.progress(first, config.steps)
-                await driver.train(
-                    config,
-                    work.order,
-                    stack.engines,
-                    scorer,
-                    learning,
-                    after.step,
-                    first,
-                    prompt,
-                )
+                parts = stack.engines, scorer, learning
+                await driver.train(config, work.order, *parts, after.step, first, prompt)
         except LearnerLost:
             raise  # it has nothing left to save
         except BaseException:
@@ -147,6 +124,15 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
             await after.saved()
             run.settle()
             await group.save_merged(str(run.path / "policy"))
+
+
+async def prewarmed(work: Work, config: Config) -> None:
+    """Ask what right answers will ask, where reward.geocoder.prewarm wants it."""
+    if config.reward.geocoder.prewarm:
+        truths = (prompt.truth.levels for prompt in work.prompts)
+        with phase("asking the reward services about all truths"):
+            failed = await work.stack.services.prewarm(truths)
+        say(f"asked the reward services about {len(work.prompts)} truths, {failed} failed")
 
 
 async def restore(
@@ -242,8 +228,8 @@ class AfterStep:
         return {"validation_reward": reward, "validation_seconds": time.monotonic() - start}
 
     async def save(self, step: int) -> None:
-        """Ready when the records are on disk and the learner's state is copied; the learner writes
-        that beside the next step."""
+        """Save; ready when the records are on disk and the learner's state is copied; the learner
+        writes that beside the next step."""
         start = time.monotonic()
         try:
             await asyncio.to_thread(self.run.sync)

@@ -83,9 +83,8 @@ def check_base(config: Config) -> None:
 
 
 def checkpoint(model: str) -> str:
-    """`model`, a directory or a hub name. Raises UserError, before anything is started, where there
-    is no such one.
-    """
+    """Return `model`, a directory or a hub name. Raises UserError, before anything is started,
+    where there is no such one."""
     try:
         checkpoint_dir(model)
     except OSError as error:
@@ -117,9 +116,8 @@ async def starting_policy(s: Session, run: RunDir, base: str) -> str:
 async def cold_start(
     s: Session, run: RunDir, model_dir: str, samples: Sequence[Sample], out: Path
 ) -> None:
-    """Step II: LoRA SFT on the samples that have a CoT, in the form of policy.answer; writes the
-    merged checkpoint to `out`.
-    """
+    """Run Step II: LoRA SFT on the samples that have a CoT, in the form of policy.answer; writes
+    the merged checkpoint to `out`."""
     c = s.config.sft
     shown = demonstrations(samples, s.config.policy.answer)
     steps = step_two.sft_steps(len(shown), c.epochs, c.batch_size)

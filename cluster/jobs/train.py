@@ -37,7 +37,7 @@ from geoagent_rl.terminal import phase, say
 
 
 def run_sft_job(config: Config) -> None:
-    """Step II alone: sft.manifest -> RUN/policy."""
+    """Run Step II alone: sft.manifest -> RUN/policy."""
     config = on_storage(config)
     run = RunDir(config.run.dir)
     with run.exclusive():
@@ -59,8 +59,8 @@ def run_sft_job(config: Config) -> None:
 
 
 def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
-    """Step III: data.manifest -> RUN/policy, evaluation before and after where data.eval_manifest
-    is given, report.
+    """Run Step III: data.manifest -> RUN/policy, evaluation before and after where
+    data.eval_manifest is given, report.
 
     resume: continues the run in run.dir, wherever it was killed (see grpo.py); accept: also with
     other prompts or base weights (run/origin.py)."""

@@ -36,9 +36,8 @@ class Attached:
         self._thread.start()
 
     def scale(self, service: str, replicas: int) -> None:
-        """Asks for a number of replicas; `seen` tells what came of it. Raises UserError while no
-        run is joined.
-        """
+        """Ask for a number of replicas; `seen` tells what came of it. Raises UserError while no run
+        is joined."""
         child = self._child
         if child is None or child.stdin is None or self.seen.get("problem"):
             raise UserError("no run is joined, so there is nothing to scale")

@@ -35,7 +35,7 @@ NODES = {
 
 
 def files() -> dict[Path, str]:
-    """{path: text} of everything that is generated."""
+    """Return {path: text} of everything that is generated."""
     return {
         ROOT / "docs" / "metrics.md": metrics_page(),
         HERE / "grafana.json": json.dumps(dashboard(), indent=1) + "\n",
@@ -160,9 +160,8 @@ def _unit(panel: Panel) -> str:
 
 
 def prometheus() -> str:
-    """Scrapes every node of a Ray cluster that runs on the machine where Prometheus does, and
-    evaluates no rules.
-    """
+    """Scrape every node of a Ray cluster that runs on the machine where Prometheus does, and
+    evaluate no rules."""
     settings = {
         "global": {"scrape_interval": "10s", "scrape_timeout": "8s"},
         "scrape_configs": [

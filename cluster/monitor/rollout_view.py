@@ -22,7 +22,8 @@ ASIDE = ("seconds", "attempts", "stages", "levels")  # shown elsewhere, or too l
 def view(
     row: Mapping[str, Any], weights: Mapping[str, float], form: AnswerForm = "levels"
 ) -> dict[str, Any]:
-    """row: of rollouts.jsonl. weights: by part. form: of its answer."""
+    """Return what the page shows of a rollout. row: of rollouts.jsonl. weights: by part. form: of
+    its answer."""
     text = str(row.get("text", ""))
     parsed = read(text, form)
     truth = row.get("truth", {})

@@ -72,7 +72,7 @@ class Run:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights of the parts of its reward, the user's own among them."""
+        """Return the weights of the parts of its reward, the user's own among them."""
         return weights_of(self.config)
 
     @property
@@ -84,15 +84,16 @@ class Run:
 
     @property
     def written(self) -> float:
-        """When the run last wrote a step or, before any, its configuration (seconds since 1970)."""
+        """Return when the run last wrote a step or, before any, its configuration (seconds since
+        1970)."""
         times = [
             p.stat().st_mtime for p in (self.steps.path, self.path / "config.yaml") if p.exists()
         ]
         return times[0] if times else 0.0
 
     def series(self, names: list[str], smooth: int, known: str) -> dict[str, Any]:
-        """{state, seconds, curves: {name: [steps, smooth values, values]}}, as drawn; {state} alone
-        while that is `known` already. seconds: [steps, how long the run had taken].
+        """Return {state, seconds, curves: {name: [steps, smooth values, values]}}, as drawn;
+        {state} alone while that is `known` already. seconds: [steps, how long the run had taken].
         """
         self.steps.refresh()
         inode = self.steps.path.stat().st_ino if self.steps.path.exists() else 0
@@ -159,8 +160,8 @@ class Run:
     def page(
         self, sort: str, step: int | None, text: str, failed: bool, page: int
     ) -> dict[str, Any]:
-        """One page of rollouts, short. text: part of a uid. failed: only those with a part not
-        judged on its merits.
+        """Return one page of rollouts, short. text: part of a uid. failed: only those with a part
+        not judged on its merits.
 
         Before all are indexed it is a page of those that are; only the newest are there at once.
         """
@@ -228,9 +229,9 @@ class Run:
 
     @cached_property
     def image_roots(self) -> list[Path]:
-        """A relative manifest was named from the folder where the run was started: here, or one
-        above the run's. Rendered scenes are the run's own, or those that the rows of an ablation
-        share (cluster/jobs/ablate_job.py)."""
+        """Return where photographs may lie. A relative manifest was named from the folder where the
+        run was started: here, or one above the run's. Rendered scenes are the run's own, or those
+        that the rows of an ablation share (cluster/jobs/ablate_job.py)."""
         roots, manifest = (
             [self.path / "data", self.path.parent / "data"],
             self.setting("data.manifest"),
@@ -264,7 +265,7 @@ class Runs:
         self._looked = -math.inf
 
     def all(self) -> dict[str, Run]:
-        """{name: run}, the one written last first. A name is the path below the folder."""
+        """Return {name: run}, the one written last first. A name is the path below the folder."""
         if time.monotonic() - self._looked > 1.0:
             found = {name: self._runs.get(name) or Run(path) for name, path in self._search()}
             self._runs = dict(sorted(found.items(), key=lambda item: -item[1].written))

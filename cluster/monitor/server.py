@@ -129,9 +129,8 @@ class Pages:
         return FileResponse(STATIC / "panels.html", headers=FRAMED)
 
     def query(self, request: Request) -> Response:
-        """Prometheus' instant query, as far as Ray's health check goes. The curves' data are not
-        behind it.
-        """
+        """Answer Prometheus' instant query, as far as Ray's health check goes. The curves' data are
+        not behind it."""
         if request.query_params.get("query") != "vector(1)":
             message = "this is geoagent-rl monitor, not a Prometheus: it answers only vector(1)"
             return answer({"status": "error", "errorType": "bad_data", "error": message}, 400)
@@ -191,7 +190,7 @@ class Pages:
         )
 
     async def note(self, request: Request) -> Response:
-        """{run, text}: what somebody wants to remember of a run, kept in its directory."""
+        """Keep {run, text}: what somebody wants to remember of a run, kept in its directory."""
         own_page(request)
         try:
             asked = await request.json()
@@ -205,7 +204,7 @@ class Pages:
         return answer({})
 
     async def scale(self, request: Request) -> Response:
-        """{run, service, replicas}."""
+        """Obey {run, service, replicas}."""
         own_page(request)
         try:
             asked = await request.json()
@@ -242,7 +241,7 @@ class Pages:
 def application(
     runs: Runs, attached: Attached | None = None, hosts: tuple[str, ...] = LOOPBACK
 ) -> Starlette:
-    """hosts: names under which it may be asked."""
+    """Return the application. hosts: names under which it may be asked."""
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: refused}
     return Starlette(
@@ -275,7 +274,8 @@ def _picture(run: Run, _generation: int, at: int, longest: int) -> bytes:
 
 
 def answer(content: Any, status: int = 200) -> Response:
-    """JSON has no NaN and UTF-8 no half characters; a model can produce both."""
+    """Answer JSON that a browser reads: JSON has no NaN and UTF-8 no half characters; a model can
+    produce both."""
     try:
         body = json.dumps(content, allow_nan=False, ensure_ascii=False).encode()
     except ValueError:

@@ -58,9 +58,8 @@ class LineFile(ABC):
         self._lock = threading.Lock()
 
     def new_lines(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, line without its end) of what was added. Calls forget() first when the file is
-        another one now.
-        """
+        """Yield (offset, line without its end) of what was added. Calls forget() first when the
+        file is another one now."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -173,9 +172,7 @@ class Rollouts(LineFile):
         self.damaged = 0  # lines that are no rollouts: a machine that lost its power leaves such
 
     def refresh(self, budget_s: float = 0.2) -> float:
-        """Indexes for at most about `budget_s` seconds; returns which share of the file is
-        indexed.
-        """
+        """Index for at most about `budget_s` seconds; return which share of the file is indexed."""
         stop = time.monotonic() + budget_s
         with self._lock:
             for offset, line in self.new_lines():

@@ -143,9 +143,8 @@ def is_chain(text: str) -> bool:
 
 
 def only_blocks(text: str) -> bool:
-    """Is it `<think>..</think>`, white space, `<answer>..</answer>`, and not a character round
-    them? (authors' code)
-    """
+    """Say whether it is `<think>..</think>`, white space, `<answer>..</answer>`, and not a
+    character round them. (authors' code)"""
     return (
         text.startswith("<think>")
         and text.endswith("</answer>")

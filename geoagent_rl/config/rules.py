@@ -35,7 +35,7 @@ def validate(config: Config) -> None:
 
 
 def check_data(config: Config) -> None:
-    """Photographs to train and to validate on."""
+    """Check the photographs to train and to validate on."""
     if not config.data.manifest:
         raise UserError("configuration: data.manifest must be given")
     if config.run.validate_every and not config.data.eval_manifest:
@@ -48,7 +48,7 @@ def check_data(config: Config) -> None:
 
 
 def check_lengths(config: Config) -> None:
-    """Lengths of answers and what they share with prompts; refills of a step."""
+    """Check lengths of answers and what they share with prompts; refills of a step."""
     rollout, judge = config.rollout, config.judge
     for name, tokens, length in (
         ("rollout", rollout.max_tokens, rollout.max_model_len),
@@ -64,7 +64,7 @@ def check_lengths(config: Config) -> None:
 
 
 def check_rewards(config: Config) -> None:
-    """Parts of the reward: their names, and that one of them counts."""
+    """Check the parts of the reward: their names, and that one of them counts."""
     weights = vars(config.reward.weights)
     for name in config.reward.custom:
         if name in (*weights, *TAKEN) or not (name.isidentifier() and name.isascii()):
@@ -114,7 +114,7 @@ def check_judge(config: Config) -> None:
 
 
 def check_replicas(config: Config) -> None:
-    """Bounds of scaling by load."""
+    """Check the bounds of scaling by load."""
     for name, c in {"reward.geocoder": config.reward.geocoder, "judge": config.judge}.items():
         if c.max_replicas and not c.min_replicas <= c.replicas <= c.max_replicas:
             raise UserError(
@@ -162,9 +162,8 @@ def check_learning(config: Config) -> None:
 
 
 def check_gpus(config: Config) -> None:
-    """GPUs that an engine asks for and its tensor-parallel degree; who may share a GPU, and how
-    much of it.
-    """
+    """Check the GPUs that an engine asks for and its tensor-parallel degree; who may share a GPU,
+    and how much of it."""
     rollout, judge, placement = config.rollout, config.judge, config.placement
     for name, section, gpus, key in (
         ("rollout", rollout, rollout.gpus_per_engine, "gpus_per_engine"),
@@ -203,7 +202,7 @@ def check_gpus(config: Config) -> None:
 
 
 def check_trackers(config: Config) -> None:
-    """Found out at once, not after minutes of starting engines."""
+    """Check trackers at once, not after minutes of starting engines."""
     for package, asked, name in (
         ("wandb", config.run.wandb, "Weights & Biases"),
         ("mlflow", config.run.mlflow, "MLflow"),

@@ -61,7 +61,7 @@ def audit(samples: Sequence[Sample], provider: str, look_up: Lookup) -> Audit:
 
 
 def abroad(samples: Sequence[Sample]) -> list[tuple[str, Outside]]:
-    """(uid, what is wrong) of the samples that lie outside the country they name."""
+    """Return (uid, what is wrong) of the samples that lie outside the country they name."""
     rows = outside([s.country for s in samples], [s.lat for s in samples], [s.lon for s in samples])
     return [(samples[row.index].uid, row) for row in rows]
 

@@ -34,7 +34,8 @@ MISSING = frozenset(
 
 
 def is_missing(value: Any) -> bool:
-    """Is a cell blank, or a word by which programs and people write that there is no value?"""
+    """Say whether a cell is blank, or a word by which programs and people write that there is no
+    value."""
     if value is None or (isinstance(value, float) and value != value):
         return True
     return isinstance(value, str) and value.strip().casefold() in MISSING

@@ -58,9 +58,8 @@ class Overlap:
 
 
 def overlap(a: Side, b: Side, km: float = 1.0, bits: int = 6) -> Overlap:
-    """km: rows of A nearer than this to a row of B overlap. bits: so many of 64 bits of the hash
-    may differ.
-    """
+    """Find what overlaps. km: rows of A nearer than this to a row of B overlap. bits: so many of 64
+    bits of the hash may differ."""
     if not (len(a.placed) and len(b.placed)):
         empty = a if not len(a.placed) else b
         raise UserError(f"{empty.pool.path} has no usable coordinates")
@@ -89,7 +88,8 @@ def overlap(a: Side, b: Side, km: float = 1.0, bits: int = 6) -> Overlap:
 
 
 def read_side(path: Path, hashing: bool = True) -> Side:
-    """Coordinates, names and, where image files are there, their hashes. Raises UserError."""
+    """Return coordinates, names and, where image files are there, their hashes. Raises
+    UserError."""
     pool = open_pool(path)
     parts = [(lat, lon) for lat, lon, _ in positions(pool)]
     lat, lon = (
@@ -124,16 +124,15 @@ def _hash_of(root: Path, name: str) -> int | None:
 
 
 def perceptual_hash(path: str | Path) -> int:
-    """64 bits: which of the 8 x 8 lowest frequencies of the gray picture lie above their median.
-    Raises BadImage.
-    """
+    """Return 64 bits: which of the 8 x 8 lowest frequencies of the gray picture lie above their
+    median. Raises BadImage."""
     gray = np.asarray(small_gray(path, 32), dtype=np.float64)
     low = dctn(gray, norm="ortho")[:8, :8].ravel()
     return int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
 
 
 def same_photographs(a: Side, b: Side, bits: int) -> list[tuple[int, int, int]]:
-    """(row of A, row of B, differing bits), likest first."""
+    """Return (row of A, row of B, differing bits), likest first."""
     rows_a, rows_b = np.flatnonzero(a.hashed), np.flatnonzero(b.hashed)
     found: list[tuple[int, int, int]] = []
     for start in range(0, len(rows_a), ROWS_AT_ONCE):

@@ -32,9 +32,9 @@ class CotReport:
 
 
 def check_chains(samples: Sequence[Sample], config: ConsistencyConfig | None = None) -> CotReport:
-    """Names are compared as the rewards do it: by text, then by the gazetteer. Lengths against the
-    consistency reward's limits (characters of reasoning per stage). Samples without a chain of
-    thought are counted, not faulted."""
+    """Check chains of thought. Names are compared as the rewards do it: by text, then by the
+    gazetteer. Lengths against the consistency reward's limits (characters of reasoning per stage).
+    Samples without a chain of thought are counted, not faulted."""
     config = config or ConsistencyConfig()
     gazetteer = Gazetteer.open()
     faults: dict[str, list[str]] = {}

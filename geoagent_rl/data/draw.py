@@ -48,13 +48,13 @@ class Strata:
     lost: Mapping[str, int]  # reason -> rows that cannot be drawn
 
     def counts(self, rows: NDArray[np.int64] | None = None) -> dict[str, int]:
-        """Rows by country, of all or of the rows given."""
+        """Return rows by country, of all or of the rows given."""
         found = self.stratum if rows is None else self.stratum[rows]
         counted = np.bincount(found[found >= 0] // CELLS, minlength=len(self.codes))
         return {code: int(n) for code, n in zip(self.codes, counted, strict=True)}
 
     def cells(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Rows by cell (64,800), of all or of the rows given."""
+        """Return rows by cell (64,800), of all or of the rows given."""
         found = self.stratum if rows is None else self.stratum[rows]
         return np.bincount(found[found >= 0] % CELLS, minlength=CELLS)
 
@@ -143,9 +143,8 @@ def draw(
     strata: Strata, table: Mapping[str, Country], n: int, minimum: int, exclude: Iterable[str], seed: int,
     redistribute: bool = True,
 ) -> Draw:  # fmt: skip
-    """Eq. 11 over the countries, Eq. 12 over the cells of each, rows of a cell equally likely
-    without replacement.
-    """
+    """Draw by Eq. 11 over the countries, Eq. 12 over the cells of each, rows of a cell equally
+    likely without replacement."""
     plan = quotas(n, shares(table, exclude), strata.counts(), minimum, redistribute)
     order = np.argsort(strata.stratum, kind="stable")  # rows by country and cell
     by_stratum = strata.stratum[order]

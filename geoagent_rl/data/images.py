@@ -63,8 +63,8 @@ class BadImage(UserError):
 def check_image(
     path: str | Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
 ) -> tuple[int, int]:
-    """(width, height) in pixels as stored, from the header; a file that seems cut short is decoded
-    to make sure.
+    """Return (width, height) in pixels as stored, from the header; a file that seems cut short is
+    decoded to make sure.
 
     Raises BadImage. Damage in the middle of a file is not noticed here.
     """

@@ -60,9 +60,8 @@ class Endpoint:
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """{uid: score} of a CSV, JSONL or Parquet file with columns uid and locatability (or score).
-    Raises UserError.
-    """
+    """Return {uid: score} of a CSV, JSONL or Parquet file with columns uid and locatability (or
+    score). Raises UserError."""
     if path.suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
         raise UserError(f"{path}: scores are a .csv, .tsv, .jsonl or .parquet file")
     columns = header(path)
@@ -93,8 +92,8 @@ async def ask_all(
     kept: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """(scores, reason by uid of those that have none): asks for every sample that `kept` does not
-    answer yet.
+    """Return (scores, reason by uid of those that have none): asks for every sample that `kept`
+    does not answer yet.
 
     Raises UserError where the endpoint refuses (401, 403, 404, 400), InfraError where it keeps
     failing."""
@@ -191,7 +190,7 @@ def _data_url(image: str, max_pixels: int) -> str:
 
 
 def kept_beside(out: Path, model: str) -> Path:
-    """Where answers for `out` are kept: one file per model and question."""
+    """Return where answers for `out` are kept: one file per model and question."""
     digest = hashlib.sha256(f"{model}\n{QUESTION}".encode()).hexdigest()[:8]
     return out.with_name(f"{out.stem}.locatability-{digest}.jsonl")
 

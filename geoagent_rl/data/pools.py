@@ -39,9 +39,8 @@ class Pool:
 
     @property
     def image(self) -> str:
-        """The column of image paths; "" where there is none, or where it holds the photographs
-        themselves.
-        """
+        """Return the column of image paths; "" where there is none, or where it holds the
+        photographs themselves."""
         name = find_column(self.columns, ALIASES["image"])
         if name and self.files[0].suffix == ".parquet":
             kind = pq.read_schema(self.files[0]).field(name).type
@@ -55,7 +54,7 @@ class Pool:
 
     @property
     def root(self) -> Path:
-        """The folder that image paths are relative to."""
+        """Return the folder that image paths are relative to."""
         return self.path if self.path.is_dir() else self.path.parent
 
 
@@ -95,8 +94,8 @@ def open_pool(path: Path, lat: str = "", lon: str = "", country: str = "") -> Po
 def positions(
     pool: Pool, lost: Counter[str] | None = None
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_] | None]]:
-    """(lat, lon, country texts or None) of the pool's rows in order, in batches. What is no number
-    is NaN.
+    """Yield (lat, lon, country texts or None) of the pool's rows in order, in batches. What is no
+    number is NaN.
 
     A line of CSV that has too many or too few cells is no row; `lost` counts them. One that is no
     JSON has no position."""
@@ -116,7 +115,7 @@ def positions(
 
 
 def texts(pool: Pool, column: str) -> Iterator[NDArray[np.object_]]:
-    """One column of the pool as texts ("" where blank), in the batches of `positions`."""
+    """Yield one column of the pool as texts ("" where blank), in the batches of `positions`."""
     for file in pool.files:
         for table in batches(file, [column]):
             yield table[column].to_pandas().fillna("").astype(str).to_numpy()

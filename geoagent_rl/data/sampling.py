@@ -25,9 +25,8 @@ CELLS = 180 * 360
 
 
 def shares(table: Mapping[str, Country], exclude: Iterable[str] = ()) -> dict[str, float]:
-    """Eq. 11 divided by M, by ISO code; sums to 1 (less where a whole column is unknown). Raises
-    UserError.
-    """
+    """Return Eq. 11 divided by M, by ISO code; sums to 1 (less where a whole column is unknown).
+    Raises UserError."""
     excluded = set(exclude)
     if unknown := excluded - set(table):
         raise UserError(
@@ -47,8 +46,8 @@ def shares(table: Mapping[str, Country], exclude: Iterable[str] = ()) -> dict[st
 def apportion(
     total: int, weights: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """`total` in whole numbers, in proportion to `weights` within low <= count <= high, by largest
-    remainder.
+    """Return `total` in whole numbers, in proportion to `weights` within low <= count <= high, by
+    largest remainder.
 
     Ties go to the first. Fewer than `total` where `high` has no room. Raises UserError where `low`
     asks for more."""
@@ -99,8 +98,8 @@ def quotas(
     minimum: int = 0,
     redistribute: bool = True,
 ) -> Quotas:
-    """How many of n to draw from each country. Without `redistribute` a country's lack is not made
-    up elsewhere.
+    """Return how many of n to draw from each country. Without `redistribute` a country's lack is
+    not made up elsewhere.
 
     The minimum holds for countries that have a share and are in the pool; one that has fewer gives
     what it has."""
@@ -122,7 +121,7 @@ def draw_cells(
     population: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """How many of `quota` to take from each cell of one country: draws with p ~ log(1 +
+    """Return how many of `quota` to take from each cell of one country: draws with p ~ log(1 +
     population), Eq. 12.
 
     capacity: rows of the pool in each cell, at least `quota` in all. A draw from a full cell is
@@ -150,15 +149,14 @@ def cell_of(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int64]:
 
 
 def cell_centre(cells: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(lat, lon) in degrees."""
+    """Return (lat, lon) in degrees."""
     row, column = np.divmod(np.asarray(cells), 360)
     return row - 89.5, column - 179.5
 
 
 def entropy_bits(counts: ArrayLike) -> float:
-    """Shannon entropy of a distribution given by counts; 2 to this power is the effective number of
-    classes.
-    """
+    """Return Shannon entropy of a distribution given by counts; 2 to this power is the effective
+    number of classes."""
     counts = np.asarray(counts, dtype=np.float64)
     p = counts[counts > 0] / counts.sum() if counts.sum() else counts[:0]
     return float(-(p * np.log2(p)).sum()) + 0.0

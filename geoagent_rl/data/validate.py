@@ -31,14 +31,13 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no line is a problem."""
+        """Say whether no line is a problem."""
         return not any(line.startswith("problem:") for line in self.lines)
 
 
 def validate(path: str | Path, max_image_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Report:
-    """All that is wrong with a dataset, one line each with counts and examples. Never raises for
-    bad data.
-    """
+    """Return all that is wrong with a dataset, one line each with counts and examples. Never raises
+    for bad data."""
     try:
         loaded = load(path, max_image_megapixels)
     except UserError as error:

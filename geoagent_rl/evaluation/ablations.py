@@ -103,7 +103,8 @@ CLAIMS = (
 
 
 def read_rows(folder: Path) -> list[AblationRow]:
-    """Every row under `folder`, in table order. Raises UserError for a file that is no row."""
+    """Return every row under `folder`, in table order. Raises UserError for a file that is no
+    row."""
     rows = [_row(path) for path in sorted(folder.glob("*.yaml"))]
     if not rows:
         raise UserError(f"no ablation rows (*.yaml) in {folder}; name their folder with --rows-dir")
@@ -175,7 +176,8 @@ def choose(rows: Sequence[AblationRow], names: Sequence[str]) -> list[AblationRo
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """(mean, half width of the 95 % t-interval of the mean); None for fewer than two values."""
+    """Return (mean, half width of the 95 % t-interval of the mean); None for fewer than two
+    values."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, None
@@ -280,7 +282,7 @@ def difference(
 
 
 def verdict(paper: float | None, ours: float, half_width: float | None) -> str:
-    """How our difference stands to the paper's of the same pair.
+    """Say how our difference stands to the paper's of the same pair.
 
     "holds" and "reversed": our interval lies wholly on the paper's side of 0, or wholly on the
     other; "same sign", "other sign": the means agree or not, and the interval contains 0; "equal":

@@ -45,7 +45,7 @@ def resampled_means(
 
 
 def intervals(values: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0) -> list[Interval]:
-    """One per column of `values` (n, k)."""
+    """Return an interval for each column of `values` (n, k)."""
     if not len(values):
         return [Interval(0.0, 0.0, 0.0)] * values.shape[1]
     means = resampled_means(values, rounds, seed)
@@ -83,8 +83,8 @@ def _accelerated(values: NDArray[np.float64], resampled: NDArray[np.float64]) ->
 def paired(
     a: NDArray[np.float64], b: NDArray[np.float64], rounds: int = ROUNDS, seed: int = 0
 ) -> list[tuple[Interval, float]]:
-    """(interval of the mean of b - a, two-sided p) per column; rows of a and b are of the same
-    photographs.
+    """Return (interval of the mean of b - a, two-sided p) per column; rows of a and b are of the
+    same photographs.
 
     p: twice the share of resampled differences on the other side of 0 (ties count half), at least 1
     / rounds."""

@@ -57,7 +57,7 @@ def labels(predictions: Predictions, kind: str) -> list[str] | None:
 
 
 def country_codes(predictions: Predictions) -> list[str]:
-    """ISO codes of the true countries, "" where unknown."""
+    """Return the ISO codes of the true countries, "" where unknown."""
     code_of = CountryCodes()
     codes = [
         code_of(str(name or ""))

@@ -22,8 +22,8 @@ STAGES = {
 
 
 def calibration(predictions: Predictions) -> dict[str, Any]:
-    """{stage: {"right_within_km", "concordance", "by": {Low: {n, right, median_km}, ...}}}; {}
-    without the field.
+    """Return {stage: {"right_within_km", "concordance", "by": {Low: {n, right, median_km}, ...}}};
+    {} without the field.
 
     A failed prediction has no stages as a rule; one that has counts as wrong and farthest.
     """
@@ -51,9 +51,8 @@ def calibration(predictions: Predictions) -> dict[str, Any]:
 
 
 def concordance(rank: NDArray[np.int64], km: NDArray[np.float64]) -> float | None:
-    """Share of pairs with different ranks whose errors are in the same order (ties half); None
-    without such pairs.
-    """
+    """Return the share of pairs with different ranks whose errors are in the same order (ties
+    half); None without such pairs."""
     agree = pairs = 0.0
     for low in range(len(UNCERTAINTIES)):
         for high in range(low + 1, len(UNCERTAINTIES)):

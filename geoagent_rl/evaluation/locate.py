@@ -111,8 +111,8 @@ def prediction_row(sample: Sample, scored: Sequence[ScoredRollout]) -> Predictio
 
 
 def medoid(points: NDArray[np.float64]) -> tuple[int, float | None]:
-    """(index of the point whose mean distance to the others is least, the first of equals; that
-    mean, km, None for one point). points: (k, 2) degrees, k at least 1."""
+    """Return (index of the point whose mean distance to the others is least, the first of equals;
+    that mean, km, None for one point). points: (k, 2) degrees, k at least 1."""
     if len(points) == 1:
         return 0, None
     lat, lon = points.T

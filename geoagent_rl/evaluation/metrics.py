@@ -25,8 +25,8 @@ def score_table(
     pred_lon: ArrayLike,
     geoscore_scale_km: float = PAPER_SCALE_KM,
 ) -> dict[str, Any]:
-    """{n, failed, hit: {"1", "25", "200", "750", "2500": fractions}, mean_km, median_km, geoscore,
-    geoscore_scale_km}.
+    """Return {n, failed, hit: {"1", "25", "200", "750", "2500": fractions}, mean_km, median_km,
+    geoscore, geoscore_scale_km}.
 
     All arguments: n degrees. mean_km and median_km are None when every prediction failed; hit and
     geoscore are 0 then, and for n = 0. Raises UserError naming the first row whose truth is not a
@@ -65,5 +65,5 @@ def _pair(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
 
 
 def on_earth(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Finite and within 90 and 180 degrees; NaN compares false."""
+    """Say which are finite and within 90 and 180 degrees; NaN compares false."""
     return (np.abs(points[:, 0]) <= 90) & (np.abs(points[:, 1]) <= 180)

@@ -62,12 +62,12 @@ class Predictions:
 
     @property
     def located(self) -> NDArray[np.bool_]:
-        """Which rows have a usable position."""
+        """Return which rows have a usable position."""
         return on_earth(self.predicted)
 
     @property
     def km(self) -> NDArray[np.float64]:
-        """Distances; infinite where there is no usable prediction."""
+        """Return distances; infinite where there is no usable prediction."""
         km = distances_km(self.truth, self.predicted)
         return np.where(self.located, km, np.inf)
 
@@ -108,9 +108,10 @@ def read_predictions(
     called: str = "",
     answer: str = "",
 ) -> Predictions:
-    """`names`: the columns of the true and predicted latitudes and longitudes; where the usual ones
-    are not there, what else people call them. `answer`: a column of texts that are geocoded instead
-    of a predicted position. Raises UserError, also for positions in radians.
+    """Read a prediction file. `names`: the columns of the true and predicted latitudes and
+    longitudes; where the usual ones are not there, what else people call them. `answer`: a column
+    of texts that are geocoded instead of a predicted position. Raises UserError, also for positions
+    in radians.
 
     Warns on standard error when coordinates look swapped.
     """
@@ -125,21 +126,11 @@ def read_predictions(
         raise UserError(
             f"{path} has no column uid, so --manifest cannot be joined; it has {', '.join(there)}"
         )
-    uids = [str(row.get(uid)) for row in rows] if uid else [str(i) for i in range(1, len(rows) + 1)]
-    if known:  # files of `predict` name photographs by path
-        uids = [u if u in known else Path(u).stem for u in uids]
-    if len(set(uids)) < len(uids):
-        twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
-        raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
+    uids = _uids(path, rows, uid, manifest, known)
     columns = {
         name: [_cell(row.get(name)) for row in rows] for name in there if name not in (*names, uid)
     }
     if known:
-        strangers = [u for u in uids if u not in known]
-        if strangers:
-            raise UserError(
-                f"{path}: {len(strangers)} uids are not in {manifest} (first: {strangers[0]})"
-            )
         for name in FROM_MANIFEST:
             columns[name] = [getattr(known[u], name) for u in uids]
     truth = (
@@ -163,6 +154,30 @@ def read_predictions(
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return found
+
+
+def _uids(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    column: str | None,
+    manifest: Path | None,
+    known: Mapping[str, Any],
+) -> list[str]:
+    """Return what names the rows, each once: their uids, or their numbers where there are none."""
+    if column is None:
+        return [str(i) for i in range(1, len(rows) + 1)]
+    uids = [str(row.get(column)) for row in rows]
+    if known:  # files of `predict` name photographs by path
+        uids = [u if u in known else Path(u).stem for u in uids]
+    if len(set(uids)) < len(uids):
+        twice = next(u for i, u in enumerate(uids) if u in set(uids[:i]))
+        raise UserError(f"{path}: uid {twice} appears twice; keep one row per photograph")
+    strangers = [u for u in uids if known and u not in known]
+    if strangers:
+        raise UserError(
+            f"{path}: {len(strangers)} uids are not in {manifest} (first: {strangers[0]})"
+        )
+    return uids
 
 
 def _called(names: tuple[str, ...], there: Sequence[str], guess_truth: bool) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ RECORDED = {
 
 
 def row_values(predictions: Predictions, scale_km: float) -> NDArray[np.float64]:
-    """(n, 6): hit or not at each threshold, GeoScore; 0 for a failed prediction."""
+    """Return (n, 6): hit or not at each threshold, GeoScore; 0 for a failed prediction."""
     km = predictions.km
     score = np.where(np.isfinite(km), geoscore(np.where(np.isfinite(km), km, 0.0), scale_km), 0.0)
     return np.stack([*(km <= limit for limit in THRESHOLDS_KM), score], axis=1).astype(np.float64)
@@ -48,8 +48,8 @@ def summarise(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """score_table's keys, the means of what `locate` recorded (see `recorded`), and intervals
-    {measure: [low, high]}, failures, buckets, calibration.
+    """Return score_table's keys, the means of what `locate` recorded (see `recorded`), and
+    intervals {measure: [low, high]}, failures, buckets, calibration.
 
     A kind of bucket that the file says nothing about is left out.
     """
@@ -72,7 +72,7 @@ def summarise(
 
 
 def failures(predictions: Predictions) -> dict[str, int]:
-    """Reasons of the rows without a usable prediction, most frequent first."""
+    """Return reasons of the rows without a usable prediction, most frequent first."""
     reasons = predictions.columns.get("failure") or [None] * len(predictions.uids)
     located = predictions.located
     counted = Counter(
@@ -135,8 +135,8 @@ def compare(
     rounds: int = ROUNDS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """{n, left_out, systems: {name: summarise()}, differences: {name: {measure: {mean, low, high,
-    p}}}} against the first system, on the photographs that all have. Names must differ."""
+    """Return {n, left_out, systems: {name: summarise()}, differences: {name: {measure: {mean, low,
+    high, p}}}} against the first system, on the photographs that all have. Names must differ."""
     if len({s.name for s in systems}) < len(systems):
         raise UserError("two files have the same name; call them NAME=FILE")
     common = on_common_photographs(systems)

@@ -37,7 +37,8 @@ class Chain:
         self.names, self._gazetteer, self._ask = tuple(names), gazetteer, ask
 
     async def geocode(self, addresses: Sequence[Address]) -> list[Match | None | InfraError]:
-        """Per address a Match, None (no such place) or the failure that left it unanswered.
+        """Return for each address a Match, None (no such place) or the failure that left it
+        unanswered.
 
         All addresses go through a level together, so that the providers are asked in as few calls
         as possible."""
@@ -102,7 +103,7 @@ class _Query:
         return bool(self.levels[FINENESS[level]])
 
     def cut(self, level: str) -> Address:
-        """Without the levels finer than `level`."""
+        """Leave out the levels finer than `level`."""
         country, region, place = self.levels
         finest = FINENESS[level]
         return country, region if finest >= 1 else "", place if finest >= 2 else ""

@@ -58,15 +58,14 @@ Pair = tuple[float, float]
 
 
 def looks_like_position(text: str) -> bool:
-    """Is this nothing but numbers, signs, hemisphere letters and words such as "lat": a position or
-    half of one?
-    """
+    """Say whether this is nothing but numbers, signs, hemisphere letters and words such as "lat": a
+    position or half of one."""
     plain = text.translate(_MINUS)
     return any(char.isdigit() for char in plain) and not _ONLY.sub("", plain).strip()
 
 
 def read_degrees(value: Any, axis: str) -> float | None:
-    """One latitude ("lat") or longitude ("lon") in degrees; None where `value` is none.
+    """Return one latitude ("lat") or longitude ("lon") in degrees; None where `value` is none.
 
     Reads numbers, "48,137", "48.137 N", "S 33°51'35.9\\"", "33 51 35.9 S", "−33.86" and E7 integers
     (above 1000 in magnitude). None where a hemisphere is of the other axis, contradicts the sign,
@@ -84,7 +83,8 @@ def read_degrees(value: Any, axis: str) -> float | None:
 
 
 def read_pair(value: Any) -> Pair | None:
-    """(latitude, longitude) in degrees of one text, mapping or sequence; None where it is none.
+    """Return (latitude, longitude) in degrees of one text, mapping or sequence; None where it is
+    none.
 
     Reads "lat, lon" text with or without hemispheres, named pairs in either order
     ("lng=11.6&lat=48.1", {"lat": .., "lon": ..}), WKT "POINT (lon lat)", GeoJSON points ([lon, lat]

@@ -82,7 +82,7 @@ def bag(key: str) -> str:
 
 
 def alias_rows() -> Iterator[tuple[str, str, int]]:
-    """(name, country code, weight) of the aliases and of SECOND."""
+    """Yield (name, country code, weight) of the aliases and of SECOND."""
     for code, names in _table("country_aliases.tsv"):
         for name in names.split("|"):
             yield name, code, 10_000
@@ -91,9 +91,8 @@ def alias_rows() -> Iterator[tuple[str, str, int]]:
 
 
 def country_names(codes: set[str]) -> dict[str, dict[str, int]]:
-    """{country code: {name: how many locales of CLDR and catalogues of ISO use it}} for the codes
-    given.
-    """
+    """Return {country code: {name: how many locales of CLDR and catalogues of ISO use it}} for the
+    codes given."""
     names: dict[str, dict[str, int]] = {code: defaultdict(int) for code in codes}
     for territories in _locales():
         for code, name in territories.items():
@@ -115,8 +114,8 @@ def country_names(codes: set[str]) -> dict[str, dict[str, int]]:
 
 
 def vague_names(continents: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """{key: (kind, codes of the countries it may mean)} of continents ("continent") and unions
-    ("union").
+    """Return {key: (kind, codes of the countries it may mean)} of continents ("continent") and
+    unions ("union").
 
     `continents` are GeoNames' continents by country code."""
     rows: dict[str, tuple[str, str]] = {}

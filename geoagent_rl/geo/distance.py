@@ -26,8 +26,8 @@ def haversine_km(
 @overload
 def haversine_km(lat1: float, lon1: float, lat2: Numbers, lon2: Numbers) -> NDArray[np.float64]: ...
 def haversine_km(lat1: Any, lon1: Any, lat2: Any, lon2: Any) -> NDArray[np.float64] | float:
-    """Great-circle distance in km on a sphere of 6371 km. Arguments in degrees, broadcast against
-    each other.
+    """Return the great-circle distance in km on a sphere of 6371 km. Arguments in degrees,
+    broadcast against each other.
 
     Scalars in, a float out; otherwise an array of the broadcast shape. NaN stays NaN.
     """
@@ -64,9 +64,8 @@ def geoscore(d_km: float, scale_km: float = ...) -> float: ...
 @overload
 def geoscore(d_km: Numbers, scale_km: float = ...) -> NDArray[np.float64]: ...
 def geoscore(d_km: ArrayLike, scale_km: float = PAPER_SCALE_KM) -> NDArray[np.float64] | float:
-    """GeoGuessr-style score 5000 exp(-d / scale), 0 to 5000. Scales differ between papers: always
-    print yours.
-    """
+    """Return the GeoGuessr-style score 5000 exp(-d / scale), 0 to 5000. Scales differ between
+    papers: always print yours."""
     if not scale_km > 0:
         raise ValueError(f"the GeoScore scale must be a positive number of km, not {scale_km}")
     score = MAX_GEOSCORE * np.exp(-np.asarray(d_km, dtype=np.float64) / scale_km)

@@ -108,7 +108,8 @@ class Gazetteer:
         return len(first) > 1 and areas[0].quality == CORE
 
     def candidates(self, level: str, name: str, country: str = "", region: str = "") -> list[Match]:
-        """Every country, region or place that may bear this very name, likely spellings left out.
+        """Return every country, region or place that may bear this very name, likely spellings left
+        out.
 
         Places lie in the region if one does, else in the country, else they are big towns of other
         countries. A name that is no country's but a region's ("New Mexico") stands at level
@@ -143,9 +144,10 @@ class Gazetteer:
         return [match_of(feature, "place") for feature in found]
 
     def admin1_of(self, name: str, country: str, districts: bool) -> frozenset[tuple[str, str]]:
-        """(country code, name) of the first-level regions that bear a name or, with `districts`, of
-        those in which a district or town of that name lies. Districts less than half as wide as
-        another of that name are passed over: King County is in Washington, though Texas has one."""
+        """Return (country code, name) of the first-level regions that bear a name or, with
+        `districts`, of those in which a district or town of that name lies. Districts less than
+        half as wide as another of that name are passed over: King County is in Washington, though
+        Texas has one."""
         nation = self._index.country(country) if country else None
         areas = self._index.regions(name[:MAX_CHARS], nation.country if nation else "")
         areas = tuple(area for area in areas if area.quality != SPELLING)
@@ -168,16 +170,16 @@ class Gazetteer:
         return any(f.quality == EXACT for f in look_up(name[:MAX_CHARS], code))
 
     def is_continent(self, name: str) -> bool:
-        """Is it the name of a continent, or of another area of the world that is no country?"""
+        """Say whether it is the name of a continent, or of another area of the world that is no
+        country."""
         if self._index.country(name[:MAX_CHARS], True):
             return False
         vague = self._index.vague(name[:MAX_CHARS])
         return vague is not None and vague.kind == "continent"
 
     def is_territory(self, name: str, country: str) -> bool:
-        """Is `name` a territory of `country`, or a territory or city state that is `country`
-        itself ("Hong Kong; Hong Kong; Kowloon")?
-        """
+        """Say whether `name` is a territory of `country`, or a territory or city state that is
+        `country` itself ("Hong Kong; Hong Kong; Kowloon")."""
         own = self._index.country(name[:MAX_CHARS], True)
         nation = self._index.country(country[:MAX_CHARS]) if country else None
         if own is None or nation is None:
@@ -215,9 +217,8 @@ class Gazetteer:
         return codes | {match.country_code, *claimants}
 
     def places(self, country_code: str = "", min_population: int = 0) -> Iterator[Place]:
-        """Every place with the names of its country and region, by falling population; a code
-        limits the country.
-        """
+        """Yield every place with the names of its country and region, by falling population; a code
+        limits the country."""
         sql = (
             "SELECT p.name, COALESCE(r.name, ''), c.name, p.country, p.lat, p.lon, p.population FROM place p"
             " JOIN country c ON c.code = p.country LEFT JOIN region r ON r.id = p.region"

@@ -103,8 +103,8 @@ def country_rows(countries: Countries, cities: list[City]) -> Iterator[Row]:
 
 
 def country_name_rows(countries: Countries, cities: list[City]) -> list[Row]:
-    """(key, code, weight): the number of CLDR locales and ISO catalogues, and more than any of them
-    for codes and aliases. A key that begins with "=" is the bag of a name's words."""
+    """Return (key, code, weight): the number of CLDR locales and ISO catalogues, and more than any
+    of them for codes and aliases. A key that begins with "=" is the bag of a name's words."""
     weights: dict[tuple[str, str], int] = defaultdict(int)
     for code, names in country_names(set(countries)).items():
         for name, count in names.items():
@@ -132,8 +132,9 @@ def vague_rows(countries: Countries) -> list[Row]:
 
 
 def landmarks(cities: list[City]) -> list[City]:
-    """assets/geonames/landmarks.tsv as places with negative ids, in the region of the nearest town
-    of their country. Islands, mountains, parks and sights that are no populated places."""
+    """Return assets/geonames/landmarks.tsv as places with negative ids, in the region of the
+    nearest town of their country. Islands, mountains, parks and sights that are no populated
+    places."""
     by_country = defaultdict(list)
     for city in cities:
         by_country[city["countrycode"]].append(city)
@@ -167,9 +168,8 @@ def place_rows(cities: list[City], regions: dict[str, Row]) -> Iterator[Row]:
 
 
 def place_name_rows(cities: list[City]) -> list[Row]:
-    """(key, country, place id, 1 for the main name), in the order of the index: SQLite then
-    appends.
-    """
+    """Return (key, country, place id, 1 for the main name), in the order of the index: SQLite then
+    appends."""
     rows = {}
     for city in cities:
         country, place = city["countrycode"], city["geonameid"]

@@ -43,9 +43,8 @@ class Countries:
         self.vague = lru_cache(4_096)(self._vague)
 
     def bearers(self, text: str) -> list[str]:
-        """Every country that bears the name in some language ("Congo" has two), most usual first;
-        no slips.
-        """
+        """Return every country that bears the name in some language ("Congo" has two), most usual
+        first; no slips."""
         key = lookup_key(text)
         for form in (key, key.removeprefix("the "), bag(key)):
             if codes := [code for code, _ in self._of_key(form)]:

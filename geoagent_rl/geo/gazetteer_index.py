@@ -112,9 +112,8 @@ class Index:
         return replace(feature, quality=SPELLING) if slip else feature
 
     def countries(self, text: str) -> list[Feature]:
-        """Every country that bears the name in some language ("Congo" has two), most usual first;
-        no slips.
-        """
+        """Return every country that bears the name in some language ("Congo" has two), most usual
+        first; no slips."""
         return [self.country_feature(code) for code in self._names.bearers(text)]
 
     def vague(self, text: str) -> Vague | None:
@@ -262,13 +261,12 @@ class Index:
     # places
 
     def towns(self, text: str, country: str) -> list[Feature]:
-        """Places of exactly that name, in the country or ("") anywhere."""
+        """Return places of exactly that name, in the country or ("") anywhere."""
         return self._towns_of_key(lookup_key(text), country, EXACT)
 
     def places(self, text: str, country: str) -> list[Feature]:
-        """Places that `text` may name: of that name, else of its core ("Aomori Shi"), else of that
-        district's name.
-        """
+        """Return places that `text` may name: of that name, else of its core ("Aomori Shi"), else
+        of that district's name."""
         key = lookup_key(text)
         if found := self._towns_of_key(key, country, EXACT):
             return found
@@ -281,7 +279,8 @@ class Index:
         return [replace(f, level="place") for f in self._named_regions(key, country) if f.district]
 
     def spelt_places(self, text: str, country: str, admin1_id: int) -> list[Feature]:
-        """Places of an admin1 region whose name begins alike and is likely a spelling of `text`."""
+        """Return places of an admin1 region whose name begins alike and is likely a spelling of
+        `text`."""
         key = core_key(plain_key(lookup_key(text)))
         if len(key) < 5:
             return []

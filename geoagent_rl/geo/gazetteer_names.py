@@ -65,7 +65,8 @@ def variants(name: str) -> list[str]:
 
 
 def iso_names() -> dict[str, list[str]]:
-    """{ISO 3166-2 code: names}: the official local names first, then pycountry's translations."""
+    """Return {ISO 3166-2 code: names}: the official local names first, then pycountry's
+    translations."""
     own = {division.code: division.name for division in pycountry.subdivisions}
     names = {code: dict.fromkeys(variants(name)) for code, name in own.items()}
     by_name = defaultdict(list)

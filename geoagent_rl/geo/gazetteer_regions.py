@@ -22,9 +22,8 @@ Row = tuple[Any, ...]  # of a table of the packed gazetteer
 
 
 def centre(points: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Mean position, in degrees, of (lat, lon, weight) on the sphere (so that the date line does no
-    harm).
-    """
+    """Return the mean position, in degrees, of (lat, lon, weight) on the sphere (so that the date
+    line does no harm)."""
     x = y = z = 0.0
     for lat, lon, weight in points:
         phi, lam = math.radians(lat), math.radians(lon)
@@ -35,13 +34,13 @@ def centre(points: list[tuple[float, float, float]]) -> tuple[float, float]:
 
 
 def weighted(cities: list[City]) -> list[tuple[float, float, float]]:
-    """(lat, lon, population + 1): a place of unknown population still counts a little."""
+    """Return (lat, lon, population + 1): a place of unknown population still counts a little."""
     return [(city["latitude"], city["longitude"], city["population"] + 1) for city in cities]
 
 
 def regions_of(cities: list[City]) -> dict[str, Row]:
-    """{GeoNames code: (id, code, name, country, parent, level, lat, lon, population, radius_km,
-    iso, english)}.
+    """Return {GeoNames code: (id, code, name, country, parent, level, lat, lon, population,
+    radius_km, iso, english)}.
 
     admin1 stands at the population-weighted mean of its places, its radius holds 90 % of them;
     admin2 stands at the mean of its places and its radius is a guess from their number."""
@@ -79,7 +78,7 @@ def regions_of(cities: list[City]) -> dict[str, Row]:
 
 
 def region_name_rows(regions: dict[str, Row]) -> list[Row]:
-    """(key, country, region id, rank), the best rank of each."""
+    """Return (key, country, region id, rank), the best rank of each."""
     translated = iso_names()
     ranks: dict[tuple[str, str, int], int] = {}
 
@@ -109,8 +108,8 @@ def region_name_rows(regions: dict[str, Row]) -> list[Row]:
 
 
 def wider_rows(regions: dict[str, Row]) -> list[tuple[str, str, int]]:
-    """(key, country, region id) of areas that are made of first-level regions: informal regions,
-    islands that several regions share, former regions that were split. assets/geonames/
+    """Return (key, country, region id) of areas that are made of first-level regions: informal
+    regions, islands that several regions share, former regions that were split. assets/geonames/
     wider_regions.tsv has the country, the area's names and the regions of today, as GeoNames names
     them. Raises KeyError for a name that no region bears."""
     ids: dict[tuple[str, str], int] = {}

@@ -235,7 +235,8 @@ class Resolver:
 
 
 def fit(place: Feature, area: Feature) -> int | None:
-    """How well a place fits a region: the lower the better, None if they contradict each other.
+    """Return how well a place fits a region: the lower the better, None if they contradict each
+    other.
 
     0: in it (for a district or town: near its centre). 1: in the same admin1. 2: just outside. 3:
     elsewhere in the country, where the region's own match is weak (a likely spelling, or a small

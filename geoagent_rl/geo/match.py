@@ -45,9 +45,8 @@ class Place:
 
 
 def match_to_json(match: Match | None) -> dict[str, Any]:
-    """{lat, lon, level, name, admin1, country_code, provider}; all null but the provider where
-    nothing was found.
-    """
+    """Return {lat, lon, level, name, admin1, country_code, provider}; all null but the provider
+    where nothing was found."""
     keys = ("lat", "lon", "level", "name", "admin1", "country_code")
     return {key: getattr(match, key, None) for key in keys} | {
         "provider": getattr(match, "provider", "gazetteer")

@@ -22,7 +22,7 @@ FARTHEST_KM = 500.0  # beyond it no place is near: open sea, Antarctica
 
 
 def unit_vectors(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float64]:
-    """Degrees -> points on the unit sphere, shape (n, 3)."""
+    """Turn degrees into points on the unit sphere, shape (n, 3)."""
     phi, lam = (
         np.radians(np.asarray(lat, dtype=np.float64)),
         np.radians(np.asarray(lon, dtype=np.float64)),
@@ -53,7 +53,8 @@ class NearestPlace:
     @staticmethod
     @cache
     def open() -> NearestPlace:
-        """All places of the gazetteer (500 people or more); about a second, once per process."""
+        """Open all places of the gazetteer (500 people or more); about a second, once per
+        process."""
         return NearestPlace(Gazetteer.open().places())
 
     def within(self, lat: float, lon: float, km: float) -> list[int]:
@@ -62,9 +63,8 @@ class NearestPlace:
         return list(self._tree.query_ball_point(point, chord(km)))
 
     def find(self, lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(index of the nearest place, or -1 if none is within FARTHEST_KM; distance in km) for n
-        positions.
-        """
+        """Return (index of the nearest place, or -1 if none is within FARTHEST_KM; distance in km)
+        for n positions."""
         chords, index = self._tree.query(
             unit_vectors(lat, lon), distance_upper_bound=chord(FARTHEST_KM)
         )

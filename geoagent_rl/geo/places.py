@@ -58,9 +58,8 @@ _EAST_ASIAN_SUFFIX = re.compile(
 
 
 def lookup_key(text: str) -> str:
-    """`normalise` with common abbreviations written out ("St. Gallen" and "Saint Gallen" have one
-    key).
-    """
+    """Do what `normalise` does, with common abbreviations written out ("St. Gallen" and "Saint
+    Gallen" have one key)."""
     key = normalise(text)
     if " " not in key:
         return key
@@ -109,7 +108,7 @@ def without_numbers(levels: list[str]) -> list[str]:
 
 
 def split_levels(address: str) -> tuple[str, str, str]:
-    """("Country", "Region", "Place") of "Country; Region; Place"; ； counts as ;.
+    """Return ("Country", "Region", "Place") of "Country; Region; Place"; ； counts as ;.
 
     Missing levels are "". Parts beyond the third are joined to the third with ", ", as the paper's
     code does."""

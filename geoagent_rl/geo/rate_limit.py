@@ -35,12 +35,13 @@ class Limit:
 
     @property
     def every_s(self) -> float:
-        """Seconds between two turns of a key."""
+        """Return seconds between two turns of a key."""
         return 1.0 / self.rate_per_s
 
     @property
     def ahead_s(self) -> float:
-        """How far requests may run ahead of the even rate: a full bucket less the token in hand."""
+        """Return how far requests may run ahead of the even rate: a full bucket less the token in
+        hand."""
         return max(0.0, BURST_S - self.every_s)
 
     def share(self, share: float) -> Limit:
@@ -60,7 +61,7 @@ class RateLimiter(Protocol):
         """
 
     async def pause(self, key: str, seconds: float, why: str) -> None:
-        """Nobody uses `key` for so long; `why` is what `take` says then."""
+        """Let nobody use `key` for so long; `why` is what `take` says then."""
 
 
 @dataclass(slots=True)
@@ -97,9 +98,8 @@ class LocalRateLimiter:
             state.paused_until, state.why = until, why
 
     def reserve(self, keys: Sequence[str], limit: Limit) -> tuple[int, float]:
-        """(index, seconds until its turn) of the key whose turn comes first; of equals the one that
-        rested longest.
-        """
+        """Return (index, seconds until its turn) of the key whose turn comes first; of equals the
+        one that rested longest."""
         now = self._clock()
         day = now // DAY_S
         best: tuple[float, float, int] | None = None

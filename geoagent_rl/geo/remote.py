@@ -181,8 +181,8 @@ class Remote:
         return None if location is None else self.service.read(location.raw)
 
     async def check(self) -> None:
-        """One request per key, so that a run stops at its start and not at its limit of unscorable
-        samples.
+        """Make one request per key, so that a run stops at its start and not at its limit of
+        unscorable samples.
 
         Raises UserError when a key is refused, InfraError when no key gets an answer.
         """
@@ -239,16 +239,14 @@ async def check(config: GeocoderConfig, environ: Mapping[str, str]) -> None:
 
 
 def query_text(address: Address) -> str:
-    """("Germany", "Bayern", "München") -> "München, Bayern, Germany", the order that services
-    expect.
-    """
+    """Turn ("Germany", "Bayern", "München") into "München, Bayern, Germany", the order that
+    services expect."""
     return ", ".join(name for name in reversed(address) if name)
 
 
 def seconds_to_reset(error: BaseException | None) -> float:
-    """Until a spent quota is back: by the answer's X-RateLimit-Reset or rate.reset, else the next
-    midnight UTC.
-    """
+    """Return seconds until a spent quota is back: by the answer's X-RateLimit-Reset or rate.reset,
+    else the next midnight UTC."""
     now, reset = time.time(), math.nan
     if isinstance(error, AdapterHTTPError):
         try:

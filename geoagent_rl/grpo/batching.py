@@ -85,19 +85,18 @@ class MicroBatch:
 
     @property
     def plain(self) -> bool:
-        """Whether every row is one prompt with one completion: what causal attention is made
-        for.
-        """
+        """Say whether every row is one prompt with one completion: what causal attention is made
+        for."""
         return len(self.blocks) == len(self.input_ids) == len(self.weights)
 
     @property
     def attention_mask(self) -> Tensor:
-        """[R, L] int64, 0 on padding."""
+        """Return [R, L] int64, 0 on padding."""
         return (self.segments >= 0).long()
 
     @property
     def mask(self) -> Tensor:
-        """[B, T] float32: what counts in the loss."""
+        """Return [B, T] float32: what counts in the loss."""
         return self.completion_mask * self.weights.unsqueeze(-1)
 
     def to(self, device: torch.device) -> MicroBatch:

@@ -26,9 +26,9 @@ from geoagent_rl.types import InfraError
 
 
 def log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str) -> Tensor:
-    """log(policy / old policy). level "token": of each token, [B, T]; "sequence": the mean over the
-    sequence's tokens, [B, 1], so that the ratio is the geometric mean of the tokens' ratios (GSPO
-    Eq. 7)."""
+    """Return log(policy / old policy). level "token": of each token, [B, T]; "sequence": the mean
+    over the sequence's tokens, [B, 1], so that the ratio is the geometric mean of the tokens'
+    ratios (GSPO Eq. 7)."""
     difference = logprobs - old_logprobs
     if level == "token":
         return difference
@@ -41,7 +41,7 @@ def log_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str)
 def importance_weights(
     logprobs: Tensor, behaviour: Tensor, mask: Tensor, level: str, cap: float
 ) -> Tensor:
-    """min(policy / behaviour policy, cap), a constant for the gradient: truncated importance
+    """Return min(policy / behaviour policy, cap), a constant for the gradient: truncated importance
     sampling.
 
     behaviour: the sampler's log-probabilities, [B, T]. level "token": of each token, [B, T], biased
@@ -63,7 +63,8 @@ def clipped_surrogate(
     clip_high: float,
     ratio_cap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """PPO loss -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = exp(log_ratio).
+    """Return the PPO loss -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r =
+    exp(log_ratio).
 
     log_ratio: [B, T], or [B, 1] for ratios of whole sequences; advantages: [B]. clip_high >
     clip_low is DAPO's clip-higher. `ratio_cap` truncates r (the importance weight of a stale
@@ -79,9 +80,8 @@ def clipped_surrogate(
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """Per-token k3 estimate of KL(policy || reference), exp(d) - d - 1 with d = ref - policy; never
-    negative.
-    """
+    """Return the per-token k3 estimate of KL(policy || reference), exp(d) - d - 1 with d = ref -
+    policy; never negative."""
     difference = ref_logprobs - logprobs
     return torch.exp(difference) - difference - 1
 
@@ -127,8 +127,8 @@ def policy_losses(
 def grpo_losses(
     logprobs: Tensor, batch: MicroBatch, ref_logprobs: Tensor | None, config: Config
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`policy_losses` of a micro-batch as the configuration asks for, and "sampler_gap" where the
-    sampler's are known.
+    """Return `policy_losses` of a micro-batch as the configuration asks for, and "sampler_gap"
+    where the sampler's are known.
 
     Old log-probabilities are the detached current ones at max_staleness 0 and with an importance
     correction (the ratio is exactly 1), otherwise the sampler's at the behaviour version, for *all*

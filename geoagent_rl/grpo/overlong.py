@@ -21,9 +21,8 @@ def counted(samples: Sequence[TrainSample], mode: str) -> list[TrainSample]:
 
 
 def soft_penalty(tokens: int, max_tokens: int, buffer: float) -> float:
-    """0 down to -1, linear over the last `buffer` (a share of max_tokens) before the limit (DAPO
-    Eq. 13).
-    """
+    """Return 0 down to -1, linear over the last `buffer` (a share of max_tokens) before the limit
+    (DAPO Eq. 13)."""
     width = buffer * max_tokens
     return -min(1.0, max(0.0, (tokens - (max_tokens - width)) / width))
 
@@ -35,8 +34,8 @@ def penalised(
     buffer: float,
     most: float,
 ) -> list[float | None]:
-    """Totals after the soft penalty of at most `most`, in units of reward; None (unscorable) stays
-    None.
+    """Return totals after the soft penalty of at most `most`, in units of reward; None (unscorable)
+    stays None.
 
     tokens: the completions' lengths, the end token included.
     """

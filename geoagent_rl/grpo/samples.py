@@ -50,7 +50,7 @@ class TrainSample:
 
     @property
     def length(self) -> int:
-        """Tokens of prompt and completion."""
+        """Return tokens of prompt and completion."""
         return len(self.prompt_ids) + len(self.completion_ids)
 
 

@@ -16,16 +16,14 @@ from geoagent_rl.types import Group
 
 
 def trains(group: Group, config: RolloutConfig) -> bool:
-    """Whether a step learns from the group; without dynamic sampling always (its KL term may still
-    count).
-    """
+    """Say whether a step learns from the group; without dynamic sampling always (its KL term may
+    still count)."""
     return not config.dynamic_sampling or any(group.advantages)
 
 
 def still_wanted(taken: Sequence[Group], config: RolloutConfig) -> int:
-    """How many more groups a step that has taken these can take if none is dropped; 0: the batch is
-    complete.
-    """
+    """Return how many more groups a step that has taken these can take if none is dropped; 0: the
+    batch is complete."""
     size = config.prompts_per_step
     limit = size + config.max_refills * config.dynamic_sampling
     return min(size - sum(trains(g, config) for g in taken), limit - len(taken))

@@ -4,8 +4,8 @@
 def groups_under_way(
     wanted: int, max_staleness: int, prompts_per_step: int, steps_left: int
 ) -> int:
-    """How many groups may be started and not yet taken by a step, while a step still wants `wanted`
-    of them.
+    """Return how many groups may be started and not yet taken by a step, while a step still wants
+    `wanted` of them.
 
     steps_left: steps of the run after this one. Every step takes at least prompts_per_step groups
     in the order in which they were started, so what was started during a step is taken at most

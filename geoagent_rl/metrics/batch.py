@@ -15,7 +15,7 @@ from geoagent_rl.types import Group, ScoredRollout
 
 
 def sample_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """Rewards, advantages, failures, lengths and latencies of one batch of groups."""
+    """Return rewards, advantages, failures, lengths and latencies of one batch of groups."""
     samples = [s for g in groups for s in g.samples]
     totals = [s.total for s in samples if s.total is not None]
     rollouts = [s.rollout for s in samples]
@@ -67,9 +67,8 @@ def part_metrics(part: str, samples: Sequence[ScoredRollout]) -> dict[str, float
 
 
 def staleness_metrics(groups: Sequence[Group], trained: int) -> dict[str, float]:
-    """How many versions behind `trained`, the one that the gradient was taken of, the samples' own
-    were.
-    """
+    """Return how many versions behind `trained`, the one that the gradient was taken of, the
+    samples' own were."""
     behind = [trained - s.rollout.version for g in groups for s in g.samples]
     return {"staleness_mean": mean(behind), "staleness_max": max(behind, default=0)}
 
@@ -85,7 +84,7 @@ def deviation(values: Sequence[float]) -> float:
 
 
 def quantiles(name: str, values: Sequence[float], which: Mapping[str, float]) -> dict[str, float]:
-    """{name_q50: value, ...}, linear between the values; {} without any."""
+    """Return {name_q50: value, ...}, linear between the values; {} without any."""
     if not values:
         return {}
     found = np.quantile(np.asarray(values, dtype=float), list(which.values()))

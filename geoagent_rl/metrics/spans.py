@@ -36,7 +36,7 @@ def clipped(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
 
 
 def union(intervals: Iterable[Interval], window: Interval) -> list[Interval]:
-    """Disjoint, sorted intervals covering the same time inside `window`."""
+    """Return disjoint, sorted intervals covering the same time inside `window`."""
     merged: list[Interval] = []
     for a, b in clipped(intervals, window):
         if merged and a <= merged[-1][1]:
@@ -52,14 +52,13 @@ def length(intervals: Sequence[Interval]) -> float:
 
 
 def overlap(left: Sequence[Interval], right: Sequence[Interval]) -> float:
-    """Time that two disjoint sorted lists have in common."""
+    """Return the time that two disjoint sorted lists have in common."""
     return math.fsum(max(0.0, min(b, d) - max(a, c)) for a, b in left for c, d in right)
 
 
 def most_at_once(intervals: Iterable[Interval]) -> int:
-    """How many of the intervals have a moment in common, at most. One that ends as another begins
-    is not counted.
-    """
+    """Return how many of the intervals have a moment in common, at most. One that ends as another
+    begins is not counted."""
     changes = sorted((t, change) for a, b in intervals for t, change in ((a, 1), (b, -1)))
     return max(itertools.accumulate((change for _, change in changes), initial=0))
 
@@ -71,7 +70,7 @@ def gaps(intervals: Sequence[Interval], window: Interval) -> list[Interval]:
 
 
 def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
-    """Busy times, queues, the learner's idle time by cause, T* and efficiency of one step.
+    """Return busy times, queues, the learner's idle time by cause, T* and efficiency of one step.
 
     What is done meanwhile for later steps counts too, and not again in those: so the busy times of
     all steps add up to a run's, and none exceeds its step."""
@@ -106,8 +105,8 @@ def time_metrics(clock: StepClock, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def waits_for_rewards(groups: Sequence[Group]) -> list[Interval]:
-    """When nothing but rewards kept the group whose turn it was from the learner, which takes them
-    in this order.
+    """Return when nothing but rewards kept the group whose turn it was from the learner, which
+    takes them in this order.
 
     A later group that is generated and unscored keeps nobody waiting while an earlier one is still
     being generated."""

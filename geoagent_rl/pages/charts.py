@@ -115,7 +115,8 @@ def _path(points: Iterable[Point]) -> str:
 
 
 def moving_average(points: Sequence[Point], window: int) -> list[Point]:
-    """Centred mean over `window` points; at the ends over as many as there are on both sides."""
+    """Return the centred mean over `window` points; at the ends over as many as there are on both
+    sides."""
     out = []
     for i, (x, _) in enumerate(points):
         reach = min(window // 2, i, len(points) - 1 - i)
@@ -136,7 +137,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Short and without exponent for what charts and tables show."""
+    """Write a number short and without exponent for what charts and tables show."""
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

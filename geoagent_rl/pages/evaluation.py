@@ -25,9 +25,8 @@ COLOURS = ("total", *(f"part-{i}" for i in range(6)))  # of page.css
 def write_eval_page(
     path: Path, systems: Sequence[Predictions], table: Table, benchmark: str = ""
 ) -> None:
-    """`table`: {"systems": {name: summarise()}} and, of a comparison, n, left_out and
-    differences.
-    """
+    """Write the page of a `table`: {"systems": {name: summarise()}} and, of a comparison, n,
+    left_out and differences."""
     names = ", ".join(system.name for system in systems)
     colors = [f"var(--{COLOURS[i % len(COLOURS)]})" for i in range(len(systems))]
     lines = [(s.name, s.km, color) for s, color in zip(systems, colors, strict=True)]

@@ -20,7 +20,8 @@ CARDS = 200  # completions on a page: with 10,000 no browser opens it
 
 
 def show(row: Explanation) -> str:
-    """One completion as text: a line with the total, then every part with what led to its score."""
+    """Return one completion as text: a line with the total, then every part with what led to its
+    score."""
     truth = row["truth"]
     where = f"({truth['lat']:.4f}, {truth['lon']:.4f})"
     lines = [

@@ -30,8 +30,8 @@ THUMBNAIL = 480  # pixels, longest side
 def choose(
     early: Sequence[RecordedRow], late: Sequence[RecordedRow]
 ) -> list[tuple[str, RecordedRow]]:
-    """About a dozen (label, row): best, median and worst of the late steps, failures among them,
-    and two early ones.
+    """Return about a dozen (label, row): best, median and worst of the late steps, failures among
+    them, and two early ones.
 
     No photograph appears twice among the late ones, nor among the early ones.
     """

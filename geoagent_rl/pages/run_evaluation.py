@@ -60,9 +60,8 @@ def _cells(m: Mapping[str, Any]) -> list[str]:
 
 
 def unhedging(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """How much of the rise after SFT the control reaches without training; "" where a stage is
-    missing.
-    """
+    """Return how much of the rise after SFT the control reaches without training; "" where a stage
+    is missing."""
     try:
         sft, control, grpo = (
             float(stages[s]["reward_total"]) for s in ("sft", "sft_no_hedge", "grpo")

@@ -90,8 +90,8 @@ class Costs:
 
     @property
     def balance(self) -> int:
-        """As policy.rows.attention_balance: the row length at which attention costs as much as the
-        linear layers."""
+        """Return the same as policy.rows.attention_balance: the row length at which attention costs
+        as much as the linear layers."""
         return self.policy.linear_parameters // self.policy.layers // (2 * self.policy.hidden)
 
     @property
@@ -121,7 +121,7 @@ class Costs:
 
     @property
     def lora_gb(self) -> float:
-        """GB of an adapter in float32, as gradients are and as it is published."""
+        """Return GB of an adapter in float32, as gradients are and as it is published."""
         return 4 * self.policy.lora_parameters(self.config.policy.lora_rank) / 1e9
 
     def reduce(self) -> float:
@@ -142,7 +142,7 @@ class Costs:
 
     @property
     def weights_gb(self) -> float:
-        """GB of the policy's weights on one GPU of an engine."""
+        """Return GB of the policy's weights on one GPU of an engine."""
         whole = self.policy.weight_bytes(self.config.policy.dtype) / 1e9
         return whole / self.config.rollout.tensor_parallel
 

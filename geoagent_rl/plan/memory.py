@@ -32,7 +32,7 @@ class Lengths:
 
     @property
     def sequence(self) -> float:
-        """Tokens of prompt and completion."""
+        """Return tokens of prompt and completion."""
         return self.prompt + self.completion
 
 

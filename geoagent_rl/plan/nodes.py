@@ -16,7 +16,7 @@ def split_label(where: str) -> tuple[str, str] | None:
 
 
 def node_options(where: str) -> dict[str, Any]:
-    """Ray actor options that keep an actor on those nodes; none for ""."""
+    """Return Ray actor options that keep an actor on those nodes; none for ""."""
     label = split_label(where)
     if label is not None:
         return {"label_selector": {label[0]: label[1]}}

@@ -125,7 +125,7 @@ def check(asked: Sequence[Role], cluster: Cluster) -> None:
 
 
 def check_one(role: Role, cluster: Cluster) -> None:
-    """One bundle on one node."""
+    """Check one bundle on one node."""
     fitting = cluster.with_(role.nodes)
     for resource, amount, key in (
         ("GPU", role.gpus, role.gpus_key),

@@ -54,7 +54,7 @@ def show(plan: dict[str, Any]) -> str:
 
 
 def size(amount: float) -> str:
-    """GiB; small ones in MiB, with the unit."""
+    """Write GiB; small ones in MiB, with the unit."""
     return f"{amount / GIB:.1f}" if amount >= 0.095 * GIB else f"{amount / 2**20:.1f} MiB"
 
 

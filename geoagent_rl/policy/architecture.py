@@ -89,9 +89,8 @@ class Architecture:
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of a layer's linear maps: q, k, v, o, gate, up, down. LoRA sits on all
-        of them.
-        """
+        """Return (inputs, outputs) of a layer's linear maps: q, k, v, o, gate, up, down. LoRA sits
+        on all of them."""
         q, kv, h = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden
         asked = 2 * q if self.gated else q
         return ((h, asked), (h, kv), (h, kv), (q, h), *self.mlp_linears)

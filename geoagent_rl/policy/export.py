@@ -58,7 +58,8 @@ def load_checkpoint(source: Path, base: str = "", dtype: str = "") -> tuple[Poli
 
 
 def find_checkpoint(source: Path) -> Path:
-    """`source` itself where it is a checkpoint, or the newest complete one of the run `source`."""
+    """Return `source` itself where it is a checkpoint, or the newest complete one of the run
+    `source`."""
     if (source / "adapter").is_dir() and (source / "state.json").is_file():
         return source
     checkpoints = RunDir(source).checkpoints()

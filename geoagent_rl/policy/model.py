@@ -61,7 +61,7 @@ class Policy(nn.Module):
 
     @property
     def network(self) -> Any:
-        """The Hugging Face model itself, LoRA layers in place."""
+        """Return the Hugging Face model itself, LoRA layers in place."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     @contextlib.contextmanager
@@ -94,8 +94,8 @@ class Policy(nn.Module):
         return self.family.image_features(self.network, pixel_values, image_grid_thw)
 
     def position_ids(self, batch: MicroBatch, image_grid_thw: Tensor | None = None) -> Tensor:
-        """Rotary positions [R, L] or [axes, R, L] on the CPU. image_grid_thw: [images, 3]; None: no
-        images. Both must be on the CPU."""
+        """Return rotary positions [R, L] or [axes, R, L] on the CPU. image_grid_thw: [images, 3];
+        None: no images. Both must be on the CPU."""
         return self.family.position_ids(self.network, batch, image_grid_thw)
 
     def mask(self, batch: MicroBatch, positions: Tensor, flex: bool = False) -> Mask:
@@ -157,7 +157,7 @@ class Policy(nn.Module):
         return self.in_slots(logprobs, batch), found
 
     def in_slots(self, values: Tensor, batch: MicroBatch) -> Tensor:
-        """[N] -> [B, T], 0.0 on padding."""
+        """Turn [N] into [B, T], 0.0 on padding."""
         empty = torch.zeros(batch.targets.numel(), device=values.device)
         return empty.index_copy(0, batch.slots, values).view(batch.targets.shape)
 
@@ -229,7 +229,7 @@ def everything_here(_: list[nn.Parameter]) -> contextlib.AbstractContextManager[
 def merged_tensors(
     policy: Policy, gather: Gather = everything_here
 ) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the checkpoint that equals base + adapter: W + scaling * B A, nothing
+    """Yield (name, tensor) of the checkpoint that equals base + adapter: W + scaling * B A, nothing
     changed in place.
 
     Tied output weights are left out, as in a checkpoint. Names are those of the network's modules.

@@ -109,9 +109,8 @@ def prompt_text(processor: Processor, system: str, question: str = QUESTION) -> 
 
 
 def image_budget(processor: Processor, max_pixels: int) -> dict[str, Any]:
-    """Keyword arguments that limit the image size, for the processor and for vLLM's
-    `mm_processor_kwargs`.
-    """
+    """Return keyword arguments that limit the image size, for the processor and for vLLM's
+    `mm_processor_kwargs`."""
     return processor.family.image_budget(processor.own, max_pixels)
 
 
@@ -122,7 +121,7 @@ def encode(
     max_pixels: int,
     question: str = QUESTION,
 ) -> EncodedPrompt:
-    """Token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about
+    """Return token ids and pixels of one prompt. image: PIL RGB; it is resized to at most about
     `max_pixels`.
 
     UserError for an image more than 200 times as long as wide, which Qwen's models cannot take.
@@ -157,22 +156,22 @@ def completion_ids(processor: Processor, text: str, uid: str = "") -> tuple[int,
 
 
 def end_id(processor: Processor) -> int:
-    """Id of the token that ends a turn."""
+    """Return the id of the token that ends a turn."""
     found: int = processor.tokenizer.convert_tokens_to_ids(processor.family.end)
     return found
 
 
 def banned_ids(processor: Processor) -> tuple[int, ...]:
-    """Ids that must never be sampled, and that are masked wherever log-probabilities are
-    compared: a sequence with one of them no model can replay (image features and tokens differ).
-    """
+    """Return ids that must never be sampled, and that are masked wherever log-probabilities are
+    compared: a sequence with one of them no model can replay (image features and tokens differ)."""
     vocabulary = processor.tokenizer.get_vocab()
     banned = processor.family.banned
     return tuple(sorted(vocabulary[token] for token in banned if token in vocabulary))
 
 
 def probe_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Ids of the probe text; log-probabilities are of ids[1:] given what precedes each."""
+    """Return the ids of the probe text; log-probabilities are of ids[1:] given what precedes
+    each."""
     return tuple(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
 
 

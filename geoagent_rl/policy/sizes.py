@@ -77,9 +77,8 @@ def judge_architecture(model: str) -> Architecture:
 
 
 def from_config(config: dict[str, Any], where: str) -> Architecture:
-    """From the config.json of a policy's family, or of a Qwen2, Qwen3 or Llama. UserError for
-    others.
-    """
+    """Read it from the config.json of a policy's family, or of a Qwen2, Qwen3 or Llama. UserError
+    for others."""
     kind = config.get("model_type", "")
     try:
         if kind in TEXT_MODELS:

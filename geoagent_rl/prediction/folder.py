@@ -68,9 +68,8 @@ def predict_folder(
 
 
 def check_out(out: Path | None) -> Path:
-    """`out`, writable. Raises UserError where it is not given, of another kind, or cannot be
-    written.
-    """
+    """Return `out`, writable. Raises UserError where it is not given, of another kind, or cannot be
+    written."""
     if out is None or out.suffix not in (".csv", ".jsonl"):
         raise UserError(
             "a folder's predictions go into a file: give --out FILE.csv or --out FILE.jsonl"
@@ -84,7 +83,7 @@ def check_out(out: Path | None) -> Path:
 
 
 def photographs(folder: Path) -> list[str]:
-    """Paths relative to `folder`, sorted; hidden files and folders left out."""
+    """Return paths relative to `folder`, sorted; hidden files and folders left out."""
     found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -115,7 +114,8 @@ def finished(out: Path) -> set[str]:
 
 
 def line_of(row: Mapping[str, Any], suffix: str) -> str:
-    """One line. In a CSV, white space inside a text becomes one space, so that a line is a row."""
+    """Return one line. In a CSV, white space inside a text becomes one space, so that a line is a
+    row."""
     if suffix == ".jsonl":
         return json.dumps(row, ensure_ascii=False) + "\n"
     buffer = io.StringIO()

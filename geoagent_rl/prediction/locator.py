@@ -74,9 +74,9 @@ class Locator:
         self.gazetteer = Gazetteer.open()
 
     def locate(self, picture: Image.Image) -> dict[str, Any]:
-        """{text, problem, stages: [{clues, reasoning, conclusion, uncertainty}], answer, lat, lon,
-        level, name, admin1, country_code, provider} of one upright RGB picture; what the gazetteer
-        does not know is None."""
+        """Return {text, problem, stages: [{clues, reasoning, conclusion, uncertainty}], answer,
+        lat, lon, level, name, admin1, country_code, provider} of one upright RGB picture; what the
+        gazetteer does not know is None."""
         from geoagent_rl.answers.forms import read, said
         from geoagent_rl.answers.parse import NO_STAGE
         from geoagent_rl.geo.match import match_to_json

@@ -67,7 +67,7 @@ class Server:
         self.one_at_a_time, self.waiting = asyncio.Lock(), 0
 
     def app(self, hosts: tuple[str, ...]) -> Starlette:
-        """hosts: names under which requests may come in; ("*",) for all."""
+        """Return the application. hosts: names under which requests may come in; ("*",) for all."""
         routes = [
             Route("/", self.empty_page, methods=["GET"]),
             Route("/", self.result_page, methods=["POST"]),

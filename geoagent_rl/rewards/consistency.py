@@ -50,8 +50,8 @@ def reasoning_text(stage: Stage) -> str:
 
 
 def length_factor(characters: int, config: ConsistencyConfig) -> float:
-    """0 below min_chars, 1 above max_chars, between them sigmoid(steepness * (x - midpoint)) with x
-    in [0, 1].
+    """Return 0 below min_chars, 1 above max_chars, between them sigmoid(steepness * (x - midpoint))
+    with x in [0, 1].
 
     With the authors' constants (90, 200, 8, 0.5) it is 0.018 at 90 and 0.982 at 200: the jumps at
     both ends are theirs."""
@@ -75,7 +75,7 @@ def targets(
 
 
 def nothing_to_judge(truth_levels: Sequence[str], config: ConsistencyConfig) -> bool:
-    """Must the conclusions agree with true names, and is there none that has a weight? Then no
+    """Say whether the conclusions must agree with true names of which none has a weight. Then no
     completion of the prompt can earn, and the part is left out of all of them."""
     named = zip(without_hedges(truth_levels), config.weights, strict=True)
     return config.against == "truth" and not any(name and weight for name, weight in named)
@@ -124,9 +124,8 @@ def outcome(
     same: Sequence[bool | None],
     config: ConsistencyConfig,
 ) -> Outcome:
-    """`verdicts` answer questions(), `same` answer comparisons(). A data failure (0) without
-    readable stages.
-    """
+    """Pay for agreement: `verdicts` answer questions(), `same` answer comparisons(). A data failure
+    (0) without readable stages."""
     if not parsed.stages:
         return Outcome(
             "data", 0.0, parsed.problem or "no readable chain of thought", {"stages": []}

@@ -44,8 +44,8 @@ class Encoder:
     )  # the latest are last
 
     def similarities(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded once and
-        then remembered.
+        """Return cosines clipped to [0, 1], rounded to 4 decimals. Each distinct text is encoded
+        once and then remembered.
 
         Raises InfraError when the model's vectors are not numbers.
         """

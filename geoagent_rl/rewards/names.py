@@ -24,9 +24,8 @@ EMPTY_WORDS = frozenset("a an in some near somewhere typical small large place l
 def similarities(
     gazetteer: Gazetteer, encoder: Encoder, pairs: Sequence[LevelPair], names_first: bool = True
 ) -> list[Similarity]:
-    """One similarity in [0, 1] per pair, with who decided it. The encoder sees all that is left to
-    it at once.
-    """
+    """Return one similarity in [0, 1] per pair, with who decided it. The encoder sees all that is
+    left to it at once."""
     known = [_known(gazetteer, pair) if names_first else None for pair in pairs]
     left = iter(
         encoder.similarities(

@@ -53,7 +53,8 @@ def outcome(
     similarities: Sequence[Similarity | None],
     config: SemanticConfig,
 ) -> Outcome:
-    """`similarities` are aligned with pairs(levels, truth_levels).
+    """Pay for names that mean the same. `similarities` are aligned with pairs(levels,
+    truth_levels).
 
     A data failure (0) when the answer names no level; left out when the truth names none (nothing
     to compare with). Raises InfraError for a similarity that is not a number."""

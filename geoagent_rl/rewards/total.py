@@ -24,9 +24,8 @@ def part_weights(config: RewardConfig) -> dict[str, float]:
 
 
 def total(parts: Mapping[str, Outcome], config: RewardConfig) -> float | None:
-    """None: unscorable. Raises KeyError when a part in play is missing: nothing is scored by
-    accident.
-    """
+    """Return the weighted sum; None: unscorable. Raises KeyError when a part in play is missing:
+    nothing is scored by accident."""
     weights = part_weights(config)
     scores = {name: parts[name].score for name in weights}
     known = {name: score for name, score in scores.items() if score is not None}

@@ -38,7 +38,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def complete(folder: Path) -> list[Path]:
-    """Those that have got their names, oldest first."""
+    """Return those that have got their names, oldest first."""
     return sorted(p for p in folder.glob("step-*") if p.suffix != UNFINISHED and p.is_dir())
 
 

@@ -183,7 +183,7 @@ class RunDir:
         self.append("metrics.jsonl", [metrics])
 
     def evaluations(self) -> dict[str, Any]:
-        """eval.json: {stage: {split: metrics}}."""
+        """Return eval.json: {stage: {split: metrics}}."""
         path = self.path / "eval.json"
         return (records.record(path.read_bytes()) or {}) if path.exists() else {}
 
@@ -204,13 +204,12 @@ class RunDir:
         return self.path / "checkpoints" / checkpoints.NAME.format(step)
 
     def checkpoints(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
+        """Return complete checkpoints, oldest first."""
         return checkpoints.complete(self.path / "checkpoints")
 
     def best(self) -> tuple[int | None, float]:
-        """(step, reward) of the highest validation reward, the earliest of equals; (None, -inf)
-        without validation.
-        """
+        """Return (step, reward) of the highest validation reward, the earliest of equals; (None,
+        -inf) without validation."""
         found = {
             row["step"]: row.get("validation_reward", math.nan)
             for row in self.rows("metrics.jsonl")

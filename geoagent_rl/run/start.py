@@ -47,14 +47,14 @@ def check_resumed(run: RunDir, config: Config) -> None:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether a run has begun in a directory."""
+    """Say whether a run has begun in a directory."""
     return (folder / CONFIG).is_file() and (
         (folder / "checkpoints").is_dir() or (folder / "metrics.jsonl").exists()
     )
 
 
 def nothing_left(run: RunDir, config: Config) -> bool:
-    """Whether a run has come to its end, with all that `config` asks for."""
+    """Say whether a run has come to its end, with all that `config` asks for."""
     evaluated = not config.data.eval_manifest or "grpo" in run.evaluations()
     return run.finished_steps() >= config.steps and evaluated and (run.path / "policy").is_dir()
 

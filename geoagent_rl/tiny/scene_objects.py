@@ -271,7 +271,7 @@ def shop(b: Brush, front: str | None, script: str | None, y: int) -> None:
 
 
 def writing(b: Brush, script: str, x: int, y: int) -> None:
-    """Three letters of a script, 11 px each, in strokes that carry its look."""
+    """Draw three letters of a script, 11 px each, in strokes that carry its look."""
     ink = (24, 24, 60)
     for k in range(3):
         o = x + 11 * k

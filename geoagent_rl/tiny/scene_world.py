@@ -76,7 +76,7 @@ class Place:
 
     @property
     def levels(self) -> tuple[str, str, str]:
-        """Country, region and name."""
+        """Return country, region and name."""
         return (self.country, self.region, self.name)
 
     def cue(self, name: str) -> str:

@@ -18,6 +18,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.grpo.batching import Layout, collate, micro_batches
 from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
 from geoagent_rl.grpo.samples import TrainSample
+from geoagent_rl.policy.architecture import text_shape
 from geoagent_rl.policy.attention import use_flex
 from geoagent_rl.policy.export import export
 from geoagent_rl.policy.families import FAMILIES, check_engine, check_learner, family_of
@@ -317,7 +318,7 @@ class Llava(Family):
             return tuple(network.model.get_image_features(pixels).pooler_output)
 
     def shape(self, config):
-        raise NotImplementedError
+        return text_shape(config["text_config"], tied=True)
 
 
 def test_a_further_family_is_one_class_and_one_entry(monkeypatch, tmp_path):
@@ -343,6 +344,7 @@ def test_a_further_family_is_one_class_and_one_entry(monkeypatch, tmp_path):
         image_token="<IMG_CONTEXT>",
     )
     world = World(tiny_families.save(config, processor, tmp_path))
+    assert FAMILIES["llava"].shape(config.to_dict()).layers == config.text_config.num_hidden_layers
     for name in LAYOUTS:
         test_logprobs_loss_and_gradients_are_those_of_plain_transformers(world, name, grpo)
     test_an_exported_checkpoint_is_the_policy_in_plain_transformers(world, tmp_path)

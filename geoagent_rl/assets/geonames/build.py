@@ -62,7 +62,7 @@ def full_forms(names: set[str]) -> set[str]:
 
 
 def by_hand() -> dict[str, str]:
-    """{GeoNames code: ISO code, or "" for none} of BY_HAND."""
+    """Return {GeoNames code: ISO code, or "" for none} of BY_HAND."""
     pairs = {}
     for entry in BY_HAND.replace("\n", "|").split("|"):
         country, *items = entry.split() or [""]
@@ -74,7 +74,7 @@ def by_hand() -> dict[str, str]:
 def join(
     divisions: dict[str, str], iso: dict[str, Names], likely: float = LIKELY
 ) -> dict[str, str]:
-    """{GeoNames code: ISO code} within one country, best pairs first, each used once.
+    """Return {GeoNames code: ISO code} within one country, best pairs first, each used once.
 
     `iso` has for each code its main names (English, official) and all its names. Best is an equal
     name, then an equal core of a name, then a likely spelling of a main name."""

@@ -224,7 +224,7 @@ class Converter:
 
 
 def text(value: Any) -> str:
-    """Numbers and missing values as a person would write them."""
+    """Return numbers and missing values as a person would write them."""
     if value is None or isinstance(value, (bytes, list, dict)) or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -233,5 +233,5 @@ def text(value: Any) -> str:
 
 
 def number(value: Any) -> Any:
-    """None for what is blank; anything else as it is, for the manifest's check to judge."""
+    """Return None for what is blank; anything else as it is, for the manifest's check to judge."""
     return None if is_missing(value) else value

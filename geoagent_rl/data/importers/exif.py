@@ -29,7 +29,7 @@ def photographs(folder: Path) -> list[Path]:
 
 
 def exif_rows(folder: Path) -> Iterator[RawRow]:
-    """One row per photograph: uid, image and, where EXIF has them, lat and lon in degrees."""
+    """Yield one row per photograph: uid, image and, where EXIF has them, lat and lon in degrees."""
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in UNREADABLE):
         yield RawRow(
             path.name, {}, fault=f"{path.suffix[1:].upper()} is not supported; convert it to JPEG"
@@ -47,7 +47,8 @@ def exif_rows(folder: Path) -> Iterator[RawRow]:
 
 
 def gps(path: Path) -> tuple[float, float] | str | None:
-    """(latitude, longitude) in degrees from EXIF; None where there is none; a text: what is wrong.
+    """Return (latitude, longitude) in degrees from EXIF; None where there is none; a text: what is
+    wrong.
 
     A position without its hemispheres is refused: Rio de Janeiro would lie in Arabia. So is 0, 0,
     which cameras write when they have no fix, and one that the camera itself calls void."""

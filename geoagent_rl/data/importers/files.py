@@ -58,7 +58,7 @@ def data_files(source: Path) -> list[Path]:
 
 
 def raw_rows(files: list[Path]) -> Iterator[RawRow]:
-    """All rows in order. Raises UserError for a file that cannot be read at all."""
+    """Yield all rows in order. Raises UserError for a file that cannot be read at all."""
     for file in files:
         split = _split_of(file)
         for row in rows(file):

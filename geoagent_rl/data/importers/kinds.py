@@ -112,7 +112,7 @@ def columns_of(kind: Kind, columns: Iterable[str], mapping: Mapping[str, str]) -
 
 
 def read_mapping(items: Iterable[str]) -> dict[str, str]:
-    """["lat=gps_y"] -> {"lat": "gps_y"}. Raises UserError."""
+    """Turn ["lat=gps_y"] into {"lat": "gps_y"}. Raises UserError."""
     mapping = {}
     for item in items:
         target, equals, column = item.partition("=")

@@ -93,8 +93,8 @@ class Qwen25VL(Family):
         return image_features(network.model.visual, pixels, grids)
 
     def position_ids(self, network: Any, batch: MicroBatch, grids: Tensor | None) -> Tensor:
-        """Multimodal rotary positions [3, R, L], a prompt's derived by transformers from its ids
-        and grid."""
+        """Return multimodal rotary positions [3, R, L], a prompt's derived by transformers from its
+        ids and grid."""
         import torch
 
         from geoagent_rl.policy.rows import row_positions
