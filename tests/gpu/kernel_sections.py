@@ -90,7 +90,7 @@ def attention(load: Load) -> None:
         row, completions = one_row(load, length)
         found: dict[str, Any] = {}
         results = {}
-        dtype = BF16 if load.cuda else torch.float32  # flex has no backward on CPUs
+        dtype = BF16 if load.cuda else torch.float32  # torch refuses flex's backward on CPUs
         ways, masks = attention_ways(load, row, dtype)
         heads = (HEADS, KV_HEADS, KV_HEADS)
         qkv = [
