@@ -97,6 +97,9 @@ class LocalCluster:
             str(cpus),
             "--resources",
             json.dumps({resource: 1, name: 1}),
+            # of its own: a node that unpacks a job's files first removes those that lie there
+            "--temp-dir",
+            str(self.folder / str(len(self.nodes))),
         ]
         node = start(
             name, [*words, *(["--node-ip-address", ip] if ip else [])], self.folder, inside

@@ -5,6 +5,7 @@ real browser.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def head(monitor, folder):
         psutil.wait_procs(
             [psutil.Process(process.pid), *below] if process.poll() is None else below, STOP_S
         )
+        shutil.rmtree(temp)
 
 
 def got(url: str) -> str:

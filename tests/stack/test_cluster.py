@@ -278,7 +278,7 @@ def test_a_submitted_job_is_stopped_with_a_checkpoint_and_leaves_nothing(
     said = {"logs": logs, "records": records, "command lines": "\n".join(running)}
     files = [
         f
-        for f in [*folder.rglob("*"), *Path(here.folder).glob("session_2*/logs/**/*")]
+        for f in [*folder.rglob("*"), *Path(here.folder).rglob("session_2*/logs/**/*")]
         if f.is_file()
     ]
     said |= {str(f): f.read_bytes().decode("utf-8", "replace") for f in files}
