@@ -36,7 +36,7 @@ test: lint ## `lint`, then every test (as root also installs Debian's Chromium w
 
 quick: $(STAMP) ## `lint` and, beside it, the unit tests, in under two minutes: before every commit
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
-	$(BIN)/python -m pytest tests/unit $(ARGS) || { wait $$lint; exit 1; }; wait $$lint
+	$(BIN)/python -m tests quick || { wait $$lint; exit 1; }; wait $$lint
 
 lint: $(STAMP) ## rules, formatting, types and the layers of imports
 	@$(BIN)/ruff check .

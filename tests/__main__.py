@@ -1,4 +1,5 @@
-"""Run every test: `python -m tests`, which `make test` does. With words: pytest with these words.
+"""Run every test: `python -m tests`, which `make test` does. With the word `quick` the unit tests
+alone, with any others pytest with these words.
 
 The tests are cut into pieces, each a pytest of its own, and AT_ONCE of them run side by side: whole
 jobs wait a lot (for starts, deaths and deadlines). What a piece says is shown when it ends.
@@ -15,6 +16,8 @@ from typing import IO
 PYTEST = [sys.executable, "-m", "pytest"]
 AT_ONCE = 2
 POLL_S = 0.5
+# About half of the unit tests' time.
+HALF = ("repository", "cluster", "prediction")
 JOBS, CLUSTER = Path(__file__).parent / "jobs", "stack/test_cluster.py"
 STACK, QUICK = "the rest of stack", "all other suites"
 # In the order in which they begin; what is not named comes last. Long ones early, so that both
@@ -64,11 +67,26 @@ def pieces() -> list[Piece]:
     return sorted(found, key=lambda piece: place.get(piece.name, len(place)))
 
 
+def halves() -> list[Piece]:
+    """Return the unit tests, cut in two."""
+    folders = [f"tests/unit/{name}" for name in HALF]
+    ignored = [f"--ignore={folder}" for folder in folders]
+    return [
+        Piece("unit: " + ", ".join(HALF), folders),
+        Piece("unit: the others", ["tests/unit", *ignored]),
+    ]
+
+
 def main(words: list[str]) -> int:
     """Return the exit code: 0 where every test passed."""
-    if words:
-        return ended(subprocess.Popen([*PYTEST, *words]))
-    waiting, running = pieces(), list[Piece]()
+    if words == ["quick"]:
+        return run(halves())
+    return ended(subprocess.Popen([*PYTEST, *words])) if words else run(pieces())
+
+
+def run(waiting: list[Piece]) -> int:
+    """Run these, AT_ONCE at a time; return the exit code."""
+    running: list[Piece] = []
     codes: list[int] = []
     while waiting or running:
         try:

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import __main__ as runner
 from tests.support.paths import ROOT
 
@@ -15,12 +17,16 @@ def owns(piece: runner.Piece, file: str) -> bool:
     )
 
 
-def test_every_test_file_is_in_one_piece():
-    files = [str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("test_*.py")]
-    pieces = runner.pieces()
+@pytest.mark.parametrize("cut, folder", [(runner.pieces, "tests"), (runner.halves, "tests/unit")])
+def test_every_test_file_is_in_one_piece(cut, folder):
+    files = [str(f.relative_to(ROOT)) for f in (ROOT / folder).rglob("test_*.py")]
+    pieces = cut()
     assert len(files) > 100
     assert [f for f in files if sum(owns(piece, f) for piece in pieces) != 1] == []
-    assert set(runner.ORDER) <= {piece.name for piece in pieces}
+
+
+def test_the_order_names_pieces():
+    assert set(runner.ORDER) <= {piece.name for piece in runner.pieces()}
 
 
 def test_a_piece_that_fails_fails_the_whole_and_the_others_still_run(monkeypatch, capfd):
