@@ -180,7 +180,9 @@ the same for programs; `geoagent-rl ablate --recipes all` ranks them on one worl
 - **Numbers that change with the step** (`reward.schedules`): a value depends on the step alone, so a
   resumed run scores the same.
 - **Advantages** (`learner.advantage`): `geoagent_rl/grpo/advantages.py`, each equal to TRL's.
-- **Order of the photographs** (`curriculum`): `geoagent_rl/data/curriculum.py`.
+- **Order of the photographs** (`curriculum`): stages from easy to hard by a column of the manifest
+  or by what the run's answers have earned so far, and domains in fixed shares; metrics say epoch,
+  stage and shares of every step. `geoagent_rl/data/curriculum.py`.
 
 Where a recipe's code and text differ, the source column says which one is meant. Prompts are ours
 throughout. Learning rates are the published ones of full fine-tuning; an adapter usually wants

@@ -21,7 +21,8 @@ from geoagent_rl import driver
 from geoagent_rl.colocate import ColocatedLearner, ScorerAfterRollout
 from geoagent_rl.config import Config
 from geoagent_rl.config.schedule import measured
-from geoagent_rl.data.curriculum import prompt_order, rated
+from geoagent_rl.data.curriculum import PromptOrder, rated
+from geoagent_rl.data.earned import BY_REWARD, Earned
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.evaluation.locate import Prediction, locate
 from geoagent_rl.grpo.schedule import grpo_phase
@@ -30,7 +31,7 @@ from geoagent_rl.metrics.line import summary_line
 from geoagent_rl.plan.resources import judges_share_gpus
 from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import LearnerLost, restarting_learner
-from geoagent_rl.run import checkpoints
+from geoagent_rl.run import checkpoints, records
 from geoagent_rl.run.directory import RunDir
 from geoagent_rl.run.origin import check_origin, origin_of
 from geoagent_rl.terminal import phase, progress, say
@@ -56,11 +57,13 @@ async def reinforce(
     started again from the newest checkpoint, so at most run.save_every steps are done twice."""
 
     prompts, plan = [x.prompt() for x in samples], s.config.curriculum
-    order = prompt_order(rated(samples, plan.by), s.config.run.seed, plan)
+    earned = Earned(s.config) if plan.by in BY_REWARD else None
+    ease_at = earned.ease_at if earned else None
+    order = PromptOrder(rated(samples, plan.by), s.config.run.seed, plan, ease_at)
     base = checkpoint_dir(model_dir)
     with phase("digests of prompts and base weights"):
         origin = await asyncio.to_thread(origin_of, prompts, s.config.run.seed, base)
-    work = Work(stack, run, model_dir, prompts, order, held, origin, accept)
+    work = Work(stack, run, model_dir, prompts, order, earned, held, origin, accept)
 
     async def attempt(life: int) -> None:
         await reinforce_once(s, work, resume or life > 0, life)
@@ -76,7 +79,8 @@ class Work:
     run: RunDir
     model_dir: str
     prompts: Sequence[Prompt]
-    order: Callable[[int], Prompt]
+    order: PromptOrder
+    earned: Earned | None  # where the order follows it
     held: Sequence[Sample]
     origin: Mapping[str, str]
     accept: bool
@@ -96,7 +100,7 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
         await prewarmed(work, config)
         validation = work.held[: config.run.validate_samples]
         tracking = Tracking(config, run.path, s.run_id, first)
-        reporting = validation, load, tracking, work.origin
+        reporting = validation, load, tracking, work.origin, work.order, work.earned
         after = AfterStep(config, stack, run, group, *reporting, first, prompt, *run.best())
         if not resume:
             await after.save(0)  # what a learner that dies soon goes back to
@@ -152,6 +156,9 @@ async def restore(
         group.version, first = await group.load(str(newest)), checkpoints.step_of(newest)
         prompt = state.get("prompts")
     run.truncate(first)
+    if work is not None and work.earned:
+        answers = records.read_rows(run.path / "rollouts.jsonl")
+        work.earned.restore(run.rows("metrics.jsonl"), answers)
     say(
         f"resuming after step {first} from {newest}"
         if newest
@@ -175,6 +182,8 @@ class AfterStep:
     load: Mapping[str, float]  # what the machines are doing
     tracking: Tracking
     origin: Mapping[str, str]  # digests that its checkpoints keep: run/origin.py
+    order: PromptOrder
+    earned: Earned | None
     done: int  # steps finished and recorded
     prompts: int | None  # taken by them
     best: int | None  # step of the best validation
@@ -191,7 +200,10 @@ class AfterStep:
         self.warn(await self.group.save_problems())
         metrics |= {"save_seconds": self.save_seconds, "unsaved_checkpoints": self.unsaved}
         metrics |= measured(self.config.reward.schedules, metrics["version"])
+        metrics |= self.order.reported(range(self.taken(), metrics["prompts"]))
         self.run.record_step(metrics, groups)
+        if self.earned:
+            self.earned.add(step, metrics["prompts"], groups)
         for problem in self.run.take_problems():
             say(f"WARNING: {problem}")
         for name, share in metrics.items():
@@ -207,6 +219,11 @@ class AfterStep:
         if (step % every == 0 or last or step == self.best) and not self.run.waiting:
             await self.save(step)
         self.tidy()
+
+    def taken(self) -> int:
+        """Return how many prompts the steps so far have taken; checkpoints of old did not say."""
+        size = self.config.rollout.prompts_per_step
+        return self.done * size if self.prompts is None else self.prompts
 
     async def validated(self, step: int) -> dict[str, float]:
         """Return the validation's metrics where this step has one; note whether the policy is the

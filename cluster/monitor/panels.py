@@ -73,6 +73,7 @@ def samples() -> list[Panel]:
         Panel("Samples", "Completion length", lengths),
         Panel("Samples", "Prompt length", ("prompt_tokens_mean",)),
         Panel("Samples", "Prompts taken", ("prompts",)),
+        Panel("Samples", "Epoch and stage", ("curriculum_epoch", "curriculum_stage")),
         Panel("Samples", "Prompts that no engine completed", ("lost_groups",)),
     ]
 

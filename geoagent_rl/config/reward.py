@@ -176,10 +176,10 @@ class ScheduleConfig:
     """A number of the reward that changes with the step (GRE Suite, geospot)."""
 
     of: str = key("", "The number's key below reward, such as spatial.tau_km.")
-    kind: Literal["linear", "geometric", "piecewise"] = key(
+    kind: Literal["constant", "linear", "geometric", "piecewise"] = key(
         "linear", "How the number goes from start to end: see config/schedule.py."
     )
-    start: float = key(0.0, "The number at the first step.")
+    start: float = key(0.0, "The number at the first step; of constant, at every step.")
     end: float = key(0.0, "The number from the last step of the schedule on.")
     steps: Count = key(1, "The schedule's length.", "steps")
     points: tuple[tuple[NotNegative, float], ...] = key(

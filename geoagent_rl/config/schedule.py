@@ -20,9 +20,11 @@ T = TypeVar("T")
 def value(schedule: ScheduleConfig, step: int) -> float:
     """Return the number at `step`, counted from 0; from the last step of the schedule on its end.
 
-    linear and geometric go from `start` to `end` within `steps`; piecewise holds the value of the
-    last of its (step, value) points that has been reached.
+    constant is `start`; linear and geometric go from `start` to `end` within `steps`; piecewise
+    holds the value of the last of its (step, value) points that has been reached.
     """
+    if schedule.kind == "constant":
+        return schedule.start
     if schedule.kind == "piecewise":
         reached = [number for at, number in schedule.points if at <= step]
         return reached[-1] if reached else schedule.points[0][1]

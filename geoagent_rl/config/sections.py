@@ -81,11 +81,14 @@ class DataConfig:
 
 @dataclass(config=RULES)
 class CurriculumConfig:
-    """The order of the photographs (data/curriculum.py). It depends on these, the seed and the
-    manifest alone, so a resumed run goes on in it."""
+    """The order of the photographs (data/curriculum.py). It depends on these, the seed, the
+    manifest and what the run has recorded, so a resumed run goes on in it."""
 
-    by: Literal["", "locatability", "difficulty"] = key(
-        "", "The manifest's column that says how easy a photograph is. Empty: none does."
+    by: Literal["", "locatability", "difficulty", "reward_mean", "reward_std"] = key(
+        "",
+        "What says how easy a photograph is: a column of the manifest, or the rewards of this run's "
+        "answers so far, from its second epoch on: their mean, or their standard deviation (first "
+        "where answers differ). Empty: nothing.",
     )
     stages: Count = key(1, "Equal parts of an epoch, from easy to hard, each shuffled. 1: none.")
     mix: dict[str, Count] = Field(

@@ -24,6 +24,7 @@ ALIASES = {
     "domain": ("domain",),
     "difficulty": ("difficulty",),
     "entities": ("entities",),
+    "aliases": ("aliases", "regionaliases"),
 }
 FINER_PLACE = ("subregion", "county", "admin2")  # stand in for a blank place
 

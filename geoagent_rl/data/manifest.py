@@ -16,6 +16,7 @@ the image files.
 | domain          | text   |        | street, indoor, aerial, ...: what curriculum.mix counts      |
 | difficulty      | number |        | the higher the harder: what curriculum.stages may sort by    |
 | entities        | text   |        | things to see, separated by ";", for a reward term           |
+| aliases         | text   |        | other names of the region, separated by "/", likewise        |
 
 What happens to bad input. What puts the whole table in doubt stops with a UserError that names the
 row; what concerns one photograph leaves out that row, counted in a warning. A manifest of which no

@@ -40,6 +40,7 @@ class Sample:
     domain: str = ""
     difficulty: float | None = None
     entities: str = ""
+    aliases: str = ""
 
     def prompt(self) -> Prompt:
         """Return what the policy is asked about this photograph."""
@@ -53,7 +54,8 @@ class Sample:
         return Prompt(self.uid, self.image, truth, told)
 
 
-FURTHER = ("domain", "entities", "scene", "difficulty", "locatability")  # what rewards are told
+# what rewards are told
+FURTHER = ("domain", "entities", "aliases", "scene", "difficulty", "locatability")
 NUMBERS = ("lat", "lon", "locatability", "difficulty")
 COLUMNS = tuple(field.name for field in fields(Sample))
 

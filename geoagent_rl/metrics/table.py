@@ -15,7 +15,7 @@ SERVICES = ("geo_embed", "judge")  # deployments that have replicas
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
 LATENCY_QUANTILES = {"q50": 0.5, "q95": 0.95}
 PART = "{part}"
-KEY = "{key}"  # of a number below reward, its dots as underscores: spatial_tau_km
+KEY = "{key}"  # of a number below reward (spatial_tau_km), or a domain; underscores for other signs
 # What a part of the reward cannot be called: these names of metrics are taken.
 TAKEN = ("total", "rollout", "scoring")
 
@@ -27,6 +27,9 @@ PROGRESS: dict[str, tuple[str, str]] = {
         "prompts that the run has taken so far, dropped ones included (grpo/sampling.py)",
     ),
     "version": ("count", "policy version that generated this batch (the oldest in it)"),
+    "curriculum_epoch": ("count", "mean epoch of the step's photographs, from 1 (curriculum)"),
+    "curriculum_stage": ("count", "mean stage of the step's photographs, from 1, the easiest"),
+    "domain_share_{key}": ("share", "photographs of the step of the domain {key} (curriculum.mix)"),
     "staleness_mean": (
         "versions",
         "mean number of updates between the version that generated a sample and its use",
@@ -208,7 +211,7 @@ def metrics(parts: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def names_of(row: str, parts: Iterable[str]) -> list[str]:
     """Return the names of a row's metrics: one, or one for each part of the reward; none of
-    scheduled numbers, which only some runs have.
+    scheduled numbers and domains, which only some runs have.
     """
     if KEY in row:
         return []

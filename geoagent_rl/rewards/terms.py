@@ -68,13 +68,13 @@ async def country_region(
 ) -> Outcome:
     """Pay 1 when country and region are both right, else 0 (SeekWorld); no partial credit.
 
-    The region may be any of the aliases "A/B/C" in the truth; words pair one to one with at most
-    two edits each, words such as "province" aside.
+    The region may be any of the names "A/B/C" in the truth or in the manifest's column `aliases`;
+    words pair one to one with at most two edits each, words such as "province" aside.
     """
     country, region, _ = parsed.levels
     right = normalise(country) == normalise(prompt.truth.country) and bool(country)
-    aliases = prompt.truth.region.split("/")
-    same = right and any(words_pair(region, alias) for alias in aliases)
+    names = f"{prompt.truth.region}/{prompt.columns.get('aliases', '')}".split("/")
+    same = right and any(words_pair(region, name) for name in names)
     return Outcome("score", float(same), details={"country": right, "region": same})
 
 

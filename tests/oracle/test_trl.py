@@ -44,7 +44,7 @@ def test_advantages(policy, tmp_path):
     oracle = trainer(policy, lambda completions, **_: next(rows), tmp_path)
     for totals in TABLE:
         out = sampled(oracle, [[65, 66]] * 4)
-        assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-5)
+        assert group_advantages(totals) == pytest.approx(out["advantages"].tolist(), abs=1e-6)
 
 
 # Two groups of four by two reward parts; None: the part failed, twice: the sample is unscorable.
@@ -101,7 +101,7 @@ def test_gdpo_advantages(policy, tmp_path):
     summed = [part_advantages(samples[:4], WEIGHTS), part_advantages(samples[4:], WEIGHTS)]
     ours = sum(over_batch("gdpo", summed, [totals[:4], totals[4:]]), [])
     expected = theirs(policy, tmp_path, multi_objective_aggregation="normalize_then_sum")
-    assert ours == pytest.approx(expected, abs=1e-5)
+    assert ours == pytest.approx(expected, abs=1e-6)
 
 
 CASES = [

@@ -11,6 +11,7 @@ import pytest
 from cluster.jobs.grpo import AfterStep, restore
 from geoagent_rl import config as configuration
 from geoagent_rl import driver
+from geoagent_rl.data.curriculum import Item, PromptOrder
 from geoagent_rl.data.images import BadImage
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.run import checkpoints
@@ -110,7 +111,9 @@ async def go(tmp_path, learner, rewards, *overrides, resume=False, scores=None):
     await engine.swap(PolicyVersion(first, "checkpoint", ""))
     stack = SimpleNamespace(engines=[engine], scorer=scores, services=Services())
     held = [Sample(f"p{i}", f"{i}.png", "Japan", "", "", 35.7, 139.7) for i in HELD]
-    after = AfterStep(config, stack, run, learner, held, {}, Plot(), {}, first, prompt, *run.best())
+    order = PromptOrder([Item(prompt_at(0))], 0), None
+    reporting = held, {}, Plot(), {}, *order
+    after = AfterStep(config, stack, run, learner, *reporting, first, prompt, *run.best())
     try:
         await driver.train(config, prompt_at, [engine], scores, learner, after.step, first, prompt)
     except BaseException:

@@ -23,7 +23,8 @@ from geoagent_rl.data.photos import Finder, country_name
 from geoagent_rl.files import UNFINISHED
 from geoagent_rl.geo.coordinates import read_pair
 
-TEXTS = ("country", "region", "place", "source", "licence", "split", "domain", "entities")
+TEXTS = ("country", "region", "place", "source", "licence", "split", "domain", "entities",
+         "aliases")  # fmt: skip
 MAGIC = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"),
          (b"MM\0*", ".tif"))  # fmt: skip
 TAGS = re.compile(r"</?answer>")

@@ -32,6 +32,11 @@ def test_linear_ends_where_it_says():
     assert [value(plan, step) for step in range(6)] == [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
 
 
+def test_constant_is_its_start():
+    plan = ScheduleConfig("", "constant", 4.0, 1.0, 4)
+    assert [value(plan, step) for step in (0, 3, 9)] == [4.0] * 3
+
+
 def test_piecewise_holds_the_last_point_reached():
     plan = ScheduleConfig("", "piecewise", points=((0, 1.0), (10, 0.5)))
     assert [value(plan, step) for step in (0, 9, 10, 99)] == [1.0, 1.0, 0.5, 0.5]

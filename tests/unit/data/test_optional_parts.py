@@ -74,6 +74,7 @@ def test_names_that_a_row_lacks_are_those_of_the_nearest_town_if_it_agrees(names
 
 def test_rewards_are_told_the_further_columns_that_a_row_has():
     row = {"scene": "sign", "difficulty": 0.5, "locatability": 0.0, "entities": "tram;church"}
+    row["aliases"] = "Lima Metropolitana"
     told = Sample("1", "a.jpg", "Peru", "Lima", "Lima", -12.0, -77.0, **row).prompt().columns
     assert told == row | {"difficulty": "0.5", "locatability": "0"}
     assert Sample("1", "a.jpg", "Peru", "Lima", "Lima", -12.0, -77.0).prompt().columns == {}

@@ -108,14 +108,15 @@ def test_import_writes_a_manifest_beside_the_photographs_or_copies_them(folder, 
 
 def test_a_folder_read_as_it_is_and_its_import_are_the_same_rows(folder):
     """Also the import of what was imported; a bad row stops the one and is counted by the other."""
-    csv = "file,lat,lon,country,state,city,domain,difficulty,entities\n"
-    row = "a.jpg,48.14,11.58,DEU,Bavaria,Munich,street,0.5,tram;church\n"
+    csv = "file,lat,lon,country,state,city,domain,difficulty,entities,aliases\n"
+    row = "a.jpg,48.14,11.58,DEU,Bavaria,Munich,street,0.5,tram;church,Bayern\n"
     root = folder(csv + row, "a.jpg", "b.jpg")
     as_it_is = read(root)
-    (root / "photos.csv").write_text(csv + row + "b.jpg,91,11,DEU,,,,,\n")
+    (root / "photos.csv").write_text(csv + row + "b.jpg,91,11,DEU,,,,,,\n")
     loaded = import_dataset(root, root / "manifest.jsonl", Options())
     assert loaded.samples == as_it_is and loaded.skipped == {"coordinates out of range": 1}
-    assert (as_it_is[0].domain, as_it_is[0].difficulty) == ("street", 0.5)
+    first = as_it_is[0]
+    assert (first.domain, first.difficulty, first.aliases) == ("street", 0.5, "Bayern")
     again = import_dataset(root, root / "manifest.parquet", Options())
     assert again.samples == as_it_is == read(root)
 

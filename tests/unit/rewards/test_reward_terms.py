@@ -69,6 +69,12 @@ async def test_country_and_region_together(answer, score):
     assert await paid(terms.country_region, text, "country_region") == score
 
 
+async def test_a_region_has_the_names_of_the_manifest_too():
+    text, names = "<answer>$Germany, Baviera$</answer>", {"aliases": "Freistaat/Baviera"}
+    assert await paid(terms.country_region, text, "country_region", names) == 1.0
+    assert await paid(terms.country_region, text, "country_region", {"aliases": "/"}) == 0.0
+
+
 async def test_visual_match_is_the_share_of_entities_named():
     text = "<think>A red tram near the church</think><answer>x</answer>"
     found = await paid(terms.visual_match, text, columns={"entities": "Tram; church; palm tree"})
