@@ -35,7 +35,7 @@ from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import given_id
-from geoagent_rl.terminal import moving, phase, say
+from geoagent_rl.terminal import phase, say
 from geoagent_rl.types import InfraError, UserError
 
 OBJECT_STORE = 256 * 2**20  # of a Ray of one's own, in bytes
@@ -123,7 +123,7 @@ def version_bytes(config: Config) -> int:
 
 def leave() -> None:
     """Leave the cluster, or end this machine's Ray: seconds."""
-    with moving(lambda: "stopping Ray"):
+    with phase("leaving the Ray cluster" if on_a_cluster() else "stopping Ray"):
         ray.shutdown()
 
 
@@ -156,14 +156,14 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
     """
     config = s.config
     async with contextlib.AsyncExitStack() as cleanup:
-        ending = cleanup.enter_context(contextlib.ExitStack())  # entered first: it ends last
         engines, starting = await cleanup.enter_async_context(starting_engines(s, model_dir))
         if 0 < config.rollout.gpus_per_engine < 1:
             # vLLM measures the GPU's memory as it starts: one engine after the other
-            await asyncio.shield(starting)
+            with phase(f"waiting for {len(engines)} rollout engines"):
+                await asyncio.shield(starting)
         with phase("starting geocoder, encoder and judge"):
             services = await start_services(config, s.run_id, s.run_dir / "cache")
-            cleanup.push_async_callback(services.stop)
+            cleanup.push_async_callback(stop_services, services)
         with phase(f"waiting for {len(engines)} rollout engines"):
             await starting
         everything = dataclasses.replace(config.reward, weights=Weights(), schedules=())
@@ -174,10 +174,13 @@ async def running_stack(s: Session, model_dir: str) -> AsyncIterator[Stack]:
             evaluation_scorer=Scorer(services.services, everything, config.policy.answer),
             services=services,
         )
-        try:
-            yield stack
-        finally:
-            ending.enter_context(moving(lambda: "stopping engines and services"))
+        yield stack
+
+
+async def stop_services(services: RewardServices) -> None:
+    """Stop geocoder, encoder, judge and cache, which takes Serve seconds."""
+    with phase("stopping geocoder, encoder and judge"):
+        await services.stop()
 
 
 @contextlib.asynccontextmanager
@@ -192,8 +195,9 @@ async def starting_engines(
     try:
         yield engines, starting
     finally:
-        await cancel_and_wait(starting)
-        await asyncio.gather(*(engine.close() for engine in engines))
+        with phase(f"stopping {len(engines)} rollout engines"):
+            await cancel_and_wait(starting)
+            await asyncio.gather(*(engine.close() for engine in engines))
 
 
 async def cancel_and_wait(work: asyncio.Future[Any]) -> None:
@@ -266,7 +270,8 @@ async def learner(
     try:
         yield group
     finally:
-        await group.stop()
+        with phase("stopping the learner"):
+            await group.stop()
 
 
 def run_until_done(work: Coroutine[Any, Any, Any]) -> Any:

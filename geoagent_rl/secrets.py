@@ -32,20 +32,28 @@ def read_secret(environ: Mapping[str, str], name: str) -> str:
 
     Raises UserError when the file cannot be read or is empty.
     """
+    value = optional_secret(environ, name)
+    if not value and (file := environ.get(f"{name}_FILE", "")):
+        raise UserError(f"{name}_FILE={file} is empty; write the value of {name} into it")
+    return value
+
+
+def optional_secret(environ: Mapping[str, str], name: str) -> str:
+    """Return what read_secret returns, and "" for an empty file: of a secret that may be missing.
+
+    Raises UserError when the file cannot be read.
+    """
     if environ.get(name, "").strip():
         return environ[name].strip()
     file = environ.get(f"{name}_FILE", "")
     if not file:
         return ""
     try:
-        value = Path(file).read_text(encoding="utf-8").strip()
+        return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{name}_FILE={file} cannot be read: {getattr(error, 'strerror', '') or error}"
         ) from None
-    if not value:
-        raise UserError(f"{name}_FILE={file} is empty; write the value of {name} into it")
-    return value
 
 
 def required_secret(environ: Mapping[str, str], name: str, setting: str) -> str:

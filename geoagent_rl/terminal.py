@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -25,13 +26,15 @@ from rich.progress import (
 
 from geoagent_rl.types import InfraError, UserError
 
-SILENT_S = 4.0  # a log never says nothing for longer while something starts
+SILENT_S = 2.0  # a log never says nothing for longer while something starts
+LOOK_S = 0.25  # how often that is looked at
 APART_S = 1.0  # tenths that pass more quickly than this are not said
 START_S = 120.0  # from then on it is no start any more, and a line is due less often
 SILENT_LATER_S = 30.0
 # What is printed on standard output meanwhile stays there: it may be a result in a pipe.
 ON_STDERR: dict[str, Any] = {"console": Console(stderr=True), "redirect_stdout": False}
 _said_at = [0.0]  # time.monotonic() of the last line
+_going: list[Going] = []  # what goes on, the innermost last
 _keepers: list[Callable[[str], None]] = []
 _unkept: deque[str] = deque(maxlen=1000)  # what was said while nobody kept it
 
@@ -104,21 +107,46 @@ def refused(error: OSError) -> str:
     return f"{about}{reason}; give another path or make this one usable (--debug shows where it happened)"
 
 
+@dataclass
+class Going:
+    """What goes on, and since when by time.monotonic()."""
+
+    state: Callable[[], str]
+    since: float
+
+
 @contextlib.contextmanager
 def moving(state: Callable[[], str]) -> Iterator[None]:
-    """Say `state()` and the seconds since the begin whenever nothing was said for SILENT_S, so that
-    a log shows that something goes on; after START_S for SILENT_LATER_S.
-    """
-    start, over = time.monotonic(), threading.Event()
-    _said_at[0] = start
+    """Say `state()` and its seconds whenever nothing was said for SILENT_S, so that a log shows
+    that something goes on; after START_S for SILENT_LATER_S.
+
+    Inside another one the inner speaks, and the outer counts anew from its end. "" is not said:
+    something else moves."""
+    with contextlib.ExitStack() as watching:
+        mine = Going(state, time.monotonic())
+        if not _going:
+            _said_at[0] = mine.since
+            watching.enter_context(_watched())
+        _going.append(mine)
+        try:
+            yield
+        finally:
+            _going.remove(mine)
+            for outer in _going[-1:]:
+                outer.since = time.monotonic()
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[None]:
+    over = threading.Event()
 
     def watch() -> None:
-        limit = SILENT_S
-        while not over.wait(max(_said_at[0] + limit - time.monotonic(), 0.05)):
-            now = time.monotonic()
-            limit = SILENT_S if now - start < START_S else SILENT_LATER_S
-            if now - _said_at[0] >= limit:
-                say(f"{state()}: {now - start:.0f} s so far")
+        while not over.wait(LOOK_S):
+            for going in _going[-1:]:  # none: it has just ended
+                now = time.monotonic()
+                limit = SILENT_S if now - going.since < START_S else SILENT_LATER_S
+                if now - _said_at[0] >= limit and (text := going.state()):
+                    say(f"{text}: {now - going.since:.0f} s so far")
 
     thread = threading.Thread(target=watch, name="moving line", daemon=True)
     thread.start()
@@ -143,6 +171,7 @@ def phase(what: str) -> Iterator[None]:
             clock = Progress(*columns, transient=True, **ON_STDERR)
             clock.add_task(what)
             shown.enter_context(clock)
+            shown.enter_context(moving(lambda: ""))
         else:
             say(f"{what} ...")
             shown.enter_context(moving(lambda: what))
@@ -166,10 +195,10 @@ class progress:
         self.lines = contextlib.ExitStack()
 
     def __enter__(self) -> Callable[[int, int], None]:
-        if sys.stderr.isatty():
+        clock = sys.stderr.isatty()
+        if clock:
             self.bar.start()
-        else:
-            self.lines.enter_context(moving(lambda: self.state))
+        self.lines.enter_context(moving(lambda: "" if clock else self.state))
         return self.advance
 
     def advance(self, done: int, total: int) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from cluster.storage import storage_root, with_run_dir
 from geoagent_rl.config import Config, load
 from geoagent_rl.metrics.line import duration
 from geoagent_rl.run.start import holds_a_run, resumed_config
-from geoagent_rl.terminal import phase, say
+from geoagent_rl.terminal import moving, phase, say
 from geoagent_rl.types import UserError
 
 app.add_typer(reward_app, name="reward")
@@ -53,17 +54,19 @@ Overrides = Annotated[
 LIBRARIES = "loading Ray, torch and transformers"
 
 
-def opened(config: Config, comes: str) -> Config:
+@contextlib.contextmanager
+def opened(config: Config, comes: str) -> Iterator[Config]:
     """Say where a run goes and what comes, before the libraries are loaded, which takes seconds;
-    return the configuration with that run directory. UserError for an environment that would break
-    the start.
+    yield the configuration with that run directory. Until the end a log is never silent for long,
+    also between two phases. UserError for an environment that would break the start.
     """
     check_environment(config)
     config = with_run_dir(config)
     say(f"run directory: {config.run.dir}")
     say(f"comes: data, base policy, Ray, engines and rewards, {comes}")
     say(f"watch: geoagent-rl monitor {shlex.quote(config.run.dir)}")
-    return config
+    with moving(lambda: "working"):
+        yield config
 
 
 def say_expected(config: Config) -> None:
@@ -86,13 +89,14 @@ def demo(
     ] = "",
 ) -> None:
     """Do the main job on a bare machine: data -> base -> SFT -> GRPO -> evaluation -> report."""
-    settings = opened(load(config, overrides or []), "scenes, SFT, GRPO, evaluation, report")
-    if not overrides:
-        say("expected: 6 to 10 minutes on two cores (docs/benchmarks.md)")
-    with phase(LIBRARIES):
-        from cluster.jobs.demo import run_demo
+    settings = load(config, overrides or [])
+    with opened(settings, "scenes, SFT, GRPO, evaluation, report") as settings:
+        if not overrides:
+            say("expected: 5 to 10 minutes on two cores (docs/benchmarks.md)")
+        with phase(LIBRARIES):
+            from cluster.jobs.demo import run_demo
 
-    run_demo(settings, photos)
+        run_demo(settings, photos)
 
 
 @app.command()
@@ -100,11 +104,11 @@ def sft(overrides: Overrides = None, config: ConfigFile = Path("configs/local.ya
     """Run Step II: the LoRA cold start on samples with reasoning (sft.manifest); writes
     RUN/policy."""
     settings = load(config, overrides or [])
-    settings = opened(settings, f"SFT of {settings.sft.epochs} epochs")
-    with phase(LIBRARIES):
-        from cluster.jobs.train import run_sft_job
+    with opened(settings, f"SFT of {settings.sft.epochs} epochs") as settings:
+        with phase(LIBRARIES):
+            from cluster.jobs.train import run_sft_job
 
-    run_sft_job(settings)
+        run_sft_job(settings)
 
 
 class BareResume(TyperCommand):
@@ -155,13 +159,13 @@ def train(
     if goes_on and config is None:
         file = resumed_config(words, storage_root())
     settings = load(file, words)
-    settings = opened(settings, f"GRPO of {settings.steps} steps, report")
-    if settings.rollout.gpus_per_engine:
-        say_expected(settings)
-    with phase(LIBRARIES):
-        from cluster.jobs.train import run_train_job
+    with opened(settings, f"GRPO of {settings.steps} steps, report") as settings:
+        if settings.rollout.gpus_per_engine:
+            say_expected(settings)
+        with phase(LIBRARIES):
+            from cluster.jobs.train import run_train_job
 
-    run_train_job(settings, goes_on, accept)
+        run_train_job(settings, goes_on, accept)
 
 
 @eval_app.command("run")
@@ -185,13 +189,14 @@ def eval_run(
     settings = load(
         config, [*(overrides or []), *([f"data.eval_manifest={manifest}"] if manifest else [])]
     )
-    settings = opened(settings, f"at most {settings.eval.samples} photographs")
-    with phase(LIBRARIES):
-        from cluster.jobs.evaluate import run_eval_job
-        from geoagent_rl.evaluation.text import show_score
+    with opened(settings, f"at most {settings.eval.samples} photographs") as settings:
+        with phase(LIBRARIES):
+            from cluster.jobs.evaluate import run_eval_job
+            from geoagent_rl.evaluation.text import show_score
 
-    with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed logs to stdout, which is the result's
-        file, table = run_eval_job(settings, model, judge)
+        # DeepSpeed logs to stdout, which is the result's
+        with contextlib.redirect_stdout(sys.stderr):
+            file, table = run_eval_job(settings, model, judge)
     print(json.dumps(table) if as_json else "\n".join([*show_score(table), f"predictions: {file}"]))
 
 

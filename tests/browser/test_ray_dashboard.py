@@ -39,23 +39,22 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def watched(tmp_path_factory, real_run) -> Path:
+    """The run whose curves are shown: of 60 steps, as the demo's."""
+    if real_run:
+        return real_run
     folder = tmp_path_factory.mktemp("dashboard")
-    record(
-        new_run(folder, "on-the-cluster"),
-        picture_of_a_street(folder / "photos"),
-        range(1, 61),
-        words="Alps",
-    )
-    return folder
+    made = new_run(folder, "on-the-cluster")
+    record(made, picture_of_a_street(folder / "photos"), range(1, 61), words="Alps")
+    return made.path
 
 
 @pytest.fixture(scope="module")
-def head(monitor, folder):
+def head(monitor, watched):
     """{address, dashboard, metrics} of a Ray head that takes the monitor for its Grafana and
     Prometheus.
     """
-    watching = monitor(str(folder / "runs"), "--port", "0")
+    watching = monitor(str(watched), "--port", "0")
     ports = {name: free_port() for name in NEEDED}
     temp = tempfile.mkdtemp(prefix="ga-head-")  # short: Ray's socket paths lie below it
     env = {
@@ -112,7 +111,7 @@ def until(found, seconds: float):
 
 
 @pytest.mark.timeout(240)
-def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photograph):
+def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, watched, photograph):
     dashboard = head["dashboard-port"]
     cookie = {"name": "ray-authentication-token", "value": os.environ["RAY_AUTH_TOKEN"]}
     page.context.add_cookies([cookie | {"url": dashboard}])  # as its login page does
@@ -120,7 +119,7 @@ def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photo
     framed = page.frame_locator("iframe[src*='/d/rayDefaultDashboard/']").first
     drawn = "figure:not([hidden])[data-lines]"
     expect(framed.locator(drawn).first).to_be_attached(timeout=90_000)
-    expect(framed.locator("main")).to_contain_text("on-the-cluster, step 60")
+    expect(framed.locator("main")).to_contain_text(f"{watched.name}, step 60")
     photograph(page, "ray-dashboard.png")
     page.goto(f"{dashboard}/#/overview")
     for panel in ("panelId=41", "panelId=24"):
@@ -130,9 +129,9 @@ def test_the_curves_are_in_the_metrics_tab_and_in_the_overview(page, head, photo
 
 
 @pytest.mark.timeout(240)
-def test_ray_exports_the_metrics_of_a_run(head, folder):
+def test_ray_exports_the_metrics_of_a_run(head, tmp_path):
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, head["address"], str(folder / "a-run")],
+        [sys.executable, "-c", DRIVER, head["address"], str(tmp_path / "a-run")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -69,6 +69,22 @@ def test_long_progress_moves_between_its_tenths(quick, capsys):
         said_until(capsys, r"SFT: 1/100: \d+ s so far")
 
 
+def test_between_two_phases_a_log_is_never_silent_and_in_one_the_phase_speaks(quick, capsys):
+    with moving(lambda: "working"):
+        said_until(capsys, r"working: \d+ s so far")
+        with phase("loading"):
+            assert "working" not in said_until(capsys, r"(loading: \d+ s so far\n.*){2}")
+        said_until(capsys, r"working: 0 s so far")  # counted from the phase's end
+
+
+def test_the_silence_before_a_bar_counts(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "SILENT_S", 3600)
+    with moving(lambda: "working"):
+        terminal._said_at[0] -= 3600
+        with progress("SFT"):
+            said_until(capsys, r"SFT: 0 s so far")
+
+
 def test_nothing_is_said_twice_where_something_was_said(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "SILENT_S", 3600)
     with progress("GRPO", tenths=False) as advance:
@@ -82,7 +98,9 @@ def test_in_a_terminal_a_clock_runs_and_lines_stay_above_it():
     """A real terminal, of this process' own: what it was sent is looked at."""
     script = (
         "import time\n"
+        "from geoagent_rl import terminal\n"
         "from geoagent_rl.terminal import phase, progress, say\n"
+        "terminal.SILENT_S = 0.1\n"
         "with phase('loading'):\n    time.sleep(1.3)\n"
         "with progress('GRPO') as advance:\n    advance(3, 4)\n    say('step 3')\n    time.sleep(0.2)\n"
     )

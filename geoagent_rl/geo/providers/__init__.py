@@ -11,7 +11,7 @@ from typing import Any
 from geoagent_rl.config.reward import GeocoderConfig
 from geoagent_rl.geo.providers import nominatim, opencage, photon
 from geoagent_rl.geo.providers.provider import Provider
-from geoagent_rl.secrets import read_secret
+from geoagent_rl.secrets import optional_secret
 from geoagent_rl.terminal import say
 from geoagent_rl.types import UserError
 
@@ -55,7 +55,7 @@ def with_keys_there(config: GeocoderConfig, environ: Mapping[str, str]) -> Geoco
         name
         for name in remote_names(config)
         if PROVIDERS[name].needs_key
-        and not any(read_secret(environ, key) for key in key_names(config, name))
+        and not any(optional_secret(environ, key) for key in key_names(config, name))
     ]
     if config.without_key == "refuse" or not lacking:
         return config

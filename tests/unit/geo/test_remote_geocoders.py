@@ -322,11 +322,15 @@ def test_a_key_is_never_sent_in_the_clear():
             assert refused and "readable on its way" in str(error) and "secret" not in str(error)
 
 
-def test_a_provider_without_its_key_is_refused_or_left_out_and_said(capsys):
+def test_a_provider_without_its_key_is_refused_or_left_out_and_said(capsys, tmp_path):
     chain = GeocoderConfig(provider=["opencage", "gazetteer"], without_key="skip")
     assert with_keys_there(chain, {}).provider == "gazetteer"
     assert "by gazetteer, not by opencage: OPENCAGE_API_KEY is not set" in capsys.readouterr().err
     assert with_keys_there(chain, {"OPENCAGE_API_KEY": "x"}) is chain
+    empty = tmp_path / "key"  # as Kubernetes mounts a secret that was made of nothing
+    empty.touch()
+    assert with_keys_there(chain, {"OPENCAGE_API_KEY_FILE": str(empty)}).provider == "gazetteer"
+    assert "OPENCAGE_API_KEY is not set" in capsys.readouterr().err
     refusing = GeocoderConfig(provider="opencage,gazetteer")
     assert with_keys_there(refusing, {}) is refusing  # its workers say which key is missing
     with pytest.raises(UserError, match="names nothing else"):

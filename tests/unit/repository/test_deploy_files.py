@@ -168,7 +168,7 @@ def test_a_stopped_job_has_time_to_save_and_a_lost_one_starts_again():
     assert spec["backoffLimit"] > 0 and spec["shutdownAfterJobFinishes"]
 
 
-def test_only_reward_nodes_have_the_geocoders_key():
+def test_only_the_driver_and_reward_nodes_have_the_geocoders_key():
     def keys(pod):
         (secret,) = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
         return secret["secret"].get("items")
@@ -177,7 +177,7 @@ def test_only_reward_nodes_have_the_geocoders_key():
         pod = group["template"]["spec"]
         names = {env["name"] for env in pod["containers"][0]["env"]}
         everything = keys(pod) is None
-        assert everything == ("OPENCAGE_API_KEY_FILE" in names) == (name == "reward")
+        assert everything == ("OPENCAGE_API_KEY_FILE" in names) == (name != "gpu")
 
 
 def test_gpu_and_reward_nodes_scale_apart_and_hold_the_papers_layout():

@@ -98,6 +98,16 @@ def test_a_tutorial_runs_as_written(path, folder, monkeypatch):
         assert len(pandas.read_parquet("photos/train.parquet")) > 0
 
 
+def test_the_kuberay_tutorial_makes_secrets_that_clients_of_redis_believe(tmp_path):
+    page = {b.title: b.text for b in blocks((TUTORIALS / "kuberay.md").read_text()) if b.title}
+    subprocess.run(["sh", "-ec", page["secrets.sh"]], check=True, timeout=50, cwd=tmp_path)
+    named = yaml.safe_load((ROOT / "cluster/kuberay/redis.yaml").read_text().split("---")[0])
+    asked = ["-verify_hostname", named["metadata"]["name"], "-CAfile", "ca.crt", "tls.crt"]
+    subprocess.run(["openssl", "verify", *asked], check=True, timeout=20, cwd=tmp_path)
+    assert len((tmp_path / "redis_password").read_text().split()) == 1
+    assert (tmp_path / "opencage_api_key").read_text() == ""
+
+
 def test_the_kuberay_tutorial_makes_two_jobs_whose_commands_are_checked(tmp_path, monkeypatch):
     page = {b.title: b.text for b in blocks((TUTORIALS / "kuberay.md").read_text()) if b.title}
     (tmp_path / "cluster").symlink_to(ROOT / "cluster")

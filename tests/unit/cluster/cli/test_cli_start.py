@@ -4,15 +4,19 @@ needs comes first.
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import main
 from cluster.cli.main import app
+from geoagent_rl import terminal
 from geoagent_rl.config import load
 from geoagent_rl.metrics.line import duration
 from geoagent_rl.plan.estimate import make_plan
@@ -85,6 +89,23 @@ def test_a_long_command_names_its_run_directory_before_anything_heavy_is_loaded(
     assert any("geoagent-rl monitor" in line for line in lines)
     assert "[]" in done.stdout + done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_that_says_nothing_is_said_to_go_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(terminal, "SILENT_S", 0.1)
+    monkeypatch.setattr(terminal, "_unkept", terminal.deque())
+    heard, job = threading.Event(), ModuleType("cluster.jobs.train")
+    job.run_train_job = lambda *_: heard.wait(30)
+    monkeypatch.setitem(sys.modules, job.__name__, job)
+
+    def listen(line):
+        if re.search(r" working: \d+ s so far$", line):
+            heard.set()
+
+    words = ["train", "--config", str(CONFIGS / "local.yaml"), f"run.dir={tmp_path / 'run'}"]
+    with terminal.kept(listen):
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert heard.is_set()
 
 
 def test_a_run_on_gpus_says_how_long_it_is_expected_to_take(capsys):
