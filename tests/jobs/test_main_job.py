@@ -8,12 +8,14 @@ import json
 import re
 import statistics
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from geoagent_rl.config import load
+from geoagent_rl.data import manifest
 from geoagent_rl.plan.estimate import make_plan
 from tests.support import program
 from tests.support.killed_runs import difference, killed_and_resumed, train
@@ -155,17 +157,47 @@ def finished(*words: str) -> None:
     assert process.returncode == 0, said[-3000:]
 
 
+def in_domains(run: Path) -> Path:
+    """A manifest of twelve scenes of a run: two thirds are streets, one third maps."""
+    folder = run / "data" / "train"
+    samples = manifest.read(str(folder / "manifest.parquet"))[:12]
+    domains = ("map", "street", "street") * 4
+    told = (replace(s, domain=domain) for s, domain in zip(samples, domains, strict=True))
+    return manifest.write(folder / "domains.parquet", told)
+
+
+def in_order_of_earnings(scenes: Path, rows: list[dict]) -> bool:
+    """Whether the second epoch's first half, steps 5 and 6, has the streets that had earned most in
+    the steps that had ended for certain: 1 to 3.
+    """
+    streets = {s.uid for s in manifest.read(str(scenes)) if s.domain == "street"}
+    rows = [row for row in rows if row["uid"] in streets]
+    taken = {row["uid"] for row in rows if row["step"] > 4}
+    first = [row for row in rows if row["step"] <= 3]
+    earned = {
+        uid: statistics.fmean(row["total"] for row in first if row["uid"] == uid)
+        for uid in {row["uid"] for row in first}
+    }
+    left = [earned[uid] for uid in earned.keys() - taken]
+    return len(left) == 2 and min(earned[uid] for uid in taken) >= max(left)
+
+
 @pytest.mark.timeout(LIMIT_S)
 def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_path):
     """SIGKILL of the rollout engine, the driver and the learner; tests/benchmarks/resume.py does
-    more of it.
+    more of it. A number of the reward follows the step, the order of the scenes the rewards so far.
     """
+    scenes = in_domains(run[0])
+    falls = "{of: spatial.tau_km, kind: geometric, start: 400, end: 100, steps: 6}"
     words = [
         "--config",
         "configs/local.yaml",
         f"policy.model={run[0] / 'policy-sft'}",
         *SMALL,
         "steps=6",
+        f"data.manifest={scenes}",
+        f"reward.schedules=[{falls}]",
+        *("curriculum.by=reward_mean", "curriculum.stages=2", "curriculum.mix={street: 2, map: 1}"),
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finished(*words, f"run.dir={whole}")
@@ -176,10 +208,12 @@ def test_a_run_killed_three_times_and_resumed_equals_one_that_was_not(run, tmp_p
     assert difference(whole, killed) == ""
     rows = [json.loads(line) for line in (whole / "rollouts.jsonl").read_text().splitlines()]
     assert len(rows) == 6 * 12 and sum(row["advantage"] != 0 for row in rows) > 40
-    gradients = [
-        json.loads(line)["grad_norm"] for line in (whole / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert min(gradients) > 0
+    assert in_order_of_earnings(scenes, rows)
+    steps = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert min(step["grad_norm"] for step in steps) > 0
+    scales = [step["scheduled_spatial_tau_km"] for step in steps]
+    assert scales == pytest.approx([400 * 0.25 ** (n / 5) for n in range(6)])
+    assert [step["curriculum_epoch"] for step in steps] == [1] * 4 + [2] * 2
 
 
 @pytest.fixture(scope="module")
