@@ -35,9 +35,13 @@ def validate(config: Config) -> None:
 
 
 def check_data(config: Config) -> None:
-    """Check the photographs to train and to validate on."""
+    """Check the photographs to train and to validate on, and their order."""
     if not config.data.manifest:
         raise UserError("configuration: data.manifest must be given")
+    if config.curriculum.by and config.curriculum.stages == 1:
+        raise UserError(
+            f"curriculum.by={config.curriculum.by} orders stages: set curriculum.stages=2 or more"
+        )
     if config.run.validate_every and not config.data.eval_manifest:
         raise UserError("run.validate_every needs pictures to validate on: set data.eval_manifest")
     if config.eval.completions > 1 and config.eval.temperature <= 0:

@@ -333,6 +333,7 @@ def test_a_file_that_an_earlier_version_wrote_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        (("curriculum.by=reward_std",), "set curriculum.stages=2 or more"),
         (("rollout.dynamic_sampling=true", "rollout.max_refills=0"), "max_refills of at least 1"),
         (("max_staleness=1", "learner.ratio_cap=1.1"), "ratios that the clip lets pass"),
         (("learner.importance=token", "learner.ratio_cap=0.5"), "at least 1"),
