@@ -117,7 +117,7 @@ class _Job:
     async def cold_start(
         self, s: Session, policy: Path, base: str, shown: Sequence[Sample]
     ) -> None:
-        run = RunDir(policy.parent)
+        run = RunDir(policy.parent).begin(s.config)  # kept, should its own row not begin
         sweep(policy)  # of an earlier try that was killed
         (run.path / "sft_metrics.jsonl").unlink(missing_ok=True)
         with directory_at_once(policy) as part:

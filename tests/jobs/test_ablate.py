@@ -4,14 +4,17 @@ run twice.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
+from cluster.jobs import ablate_job
 from cluster.jobs.ablate import Job, Jobs, plan, settle
 from cluster.local_nodes import local_cluster
 from cluster.running import AUTH
@@ -64,6 +67,24 @@ def test_a_directory_belongs_to_one_set_of_settings_and_collects_rows(tmp_path):
     changed = [dataclasses.replace(row, overrides={"learner.lr": 1.0}) for row in some("full")]
     with pytest.raises(UserError, match="other overrides"):
         settle(config, changed, tmp_path)
+
+
+def test_a_cold_start_is_kept_when_the_job_is_stopped_before_its_row_begins(tmp_path, monkeypatch):
+    settle(load(ROOT / "configs" / "local.yaml"), some("sft", "full"), tmp_path)
+    policy = tmp_path / "seed-0" / "sft" / "policy"
+
+    async def learnt(s, run, base, shown, out):
+        (out / "config.json").write_text("{}")
+
+    def stopped(job, rows):
+        asyncio.run(job.cold_start(SimpleNamespace(config=job.config), policy, "base", []))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablate_job, "cold_start", learnt)
+    monkeypatch.setattr(ablate_job._Job, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        ablate_job.run_rows(tmp_path, 0, ["sft", "full"])
+    assert (policy / "config.json").exists() and not (tmp_path / "seed-0" / "full").exists()
 
 
 def ablate(*words: str, **variables: str) -> subprocess.Popen:
