@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from actors.gpu_share import hide_others, turn
@@ -32,10 +33,11 @@ class ConsistencyAgent:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+        self.held = ExitStack()  # what ends with the engine
         hide_others(judge.gpus_per_replica)
         model, dtype = judge_checkpoint(judge.model, on_cpu=judge.gpus_per_replica == 0)
         with turn(judge.gpus_per_replica):
-            self.engine = start_engine(judge_engine_args(judge, model, dtype))
+            self.engine = start_engine(judge_engine_args(judge, model, dtype), self.held)
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.head, self.tail = constant_parts(self.tokenizer)
         self.name = Path(model).name
@@ -106,6 +108,4 @@ class ConsistencyAgent:
 
     def stop(self) -> None:
         """End the engine's processes. Idempotent."""
-        if self.engine is not None:
-            self.engine.shutdown(timeout=5)
-            self.engine = None
+        self.held.close()

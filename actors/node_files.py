@@ -1,5 +1,5 @@
-"""Files that processes of one node hand to each other for a moment, in shared memory where that has
-room. May know the operating system only."""
+"""Files that processes of one node hand to each other: for a moment, in shared memory where that
+has room, or sockets while both live. May know the operating system only."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ FRESH_S = 60.0  # a directory this young may be about to be locked
 
 @contextlib.contextmanager
 def files_here(files: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield a directory with `files`, name to bytes (or any buffer); it is gone afterwards.
+    """Yield a directory with `files`, name to bytes (or any buffer); it is gone afterwards."""
+    with folder_here(roomy(sum(memoryview(data).nbytes for data in files.values()))) as folder:
+        for file, data in files.items():
+            (folder / file).write_bytes(memoryview(data))
+        yield folder
 
-    What a process that was killed meanwhile left on this node goes too."""
-    root = roomy(sum(memoryview(data).nbytes for data in files.values()))
+
+@contextlib.contextmanager
+def folder_here(root: Path | None = None) -> Iterator[Path]:
+    """Yield an empty directory below `root` (default: the system's directory for temporary files);
+    it is gone afterwards. What a process that was killed meanwhile left there goes too."""
+    root = root or Path(tempfile.gettempdir())
     sweep(root)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=root) as name, locked(Path(name)):
-        for file, data in files.items():
-            Path(name, file).write_bytes(memoryview(data))
         yield Path(name)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,7 @@ class RolloutEngine:
         self.version = PolicyVersion(version, "checkpoint", model)
         self.weights = EngineWeights(config, model)
         self.engine: Any = None
+        self.held = ExitStack()  # what ends with the engine
         self.probe: tuple[float, ...] = ()  # the engine's own log-probabilities of the probe, now
         self.broken_by = 0  # the version whose swap failed
         self.in_flight = 0
@@ -99,7 +101,8 @@ class RolloutEngine:
         self.end = end_id(processor)
         budget = image_budget(processor, self.config.policy.max_pixels)
         with turn(self.config.rollout.gpus_per_engine):
-            self.engine = start_engine(rollout_engine_args(self.config, self.model, budget))
+            args = rollout_engine_args(self.config, self.model, budget)
+            self.engine = start_engine(args, self.held)
         await self.weights.begin(self.engine)
         self.probe = await self.probe_logprobs()
         return time.monotonic() - begin
@@ -374,6 +377,4 @@ class RolloutEngine:
 
     async def stop(self) -> None:
         """End the engine's processes. Idempotent."""
-        if self.engine is not None:
-            self.engine.shutdown(timeout=5)
-            self.engine = None
+        self.held.close()

@@ -14,8 +14,10 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
+from actors.node_files import folder_here
 from actors.processor import set_reproducible_products
 from geoagent_rl.config import Config, RolloutConfig
 from geoagent_rl.config.reward import JudgeConfig
@@ -129,18 +131,22 @@ def set_environment(cpu: bool) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
-def start_engine(args: dict[str, Any]) -> Any:
-    """Start an AsyncLLM (blocks: 10-30 s, mostly imports in two processes). InfraError when it does
-    not come up.
+def start_engine(args: dict[str, Any], held: ExitStack) -> Any:
+    """Start an AsyncLLM (blocks: 10-30 s, mostly imports in two processes), which ends, its sockets
+    with it, when `held` is closed. InfraError when it does not come up.
     """
     set_environment(cpu="kv_cache_memory_bytes" in args)
+    # vLLM leaves its sockets where it made them, among everybody's temporary files.
+    os.environ["VLLM_RPC_BASE_PATH"] = str(held.enter_context(folder_here()))
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
+        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**args))
     except (RuntimeError, ValueError, OSError) as error:
         raise InfraError(f"vLLM did not start with {args['model']}: {one_line(error)}") from error
+    held.callback(engine.shutdown, timeout=5)
+    return engine
 
 
 def die_with_parent() -> None:

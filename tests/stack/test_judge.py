@@ -9,6 +9,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -98,7 +99,11 @@ async def test_the_red_team_cannot_change_the_tiny_judges_form_or_its_neighbours
     )
 
 
-async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team():
+async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team(
+    tmp_path_factory, monkeypatch
+):
+    temporary = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     agent = ConsistencyAgent(
         JudgeConfig(model="smollm2", memory=0.3, max_model_len=1024, max_tokens=128)
     )
@@ -107,8 +112,10 @@ async def test_smollm2_extracts_explicit_conclusions_and_withstands_the_red_team
         assert [v.conclusion for v in verdicts] == NAMES
         redteam.check_tokens(agent)
         await asyncio.wait_for(redteam.attack(agent), 200)
+        assert any(temporary.glob("*/*"))  # vLLM's sockets
     finally:
         agent.stop()
+    assert not list(temporary.iterdir())
 
 
 AVX2 = """

@@ -265,10 +265,10 @@ async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
         torch.tensor(rollout.logprobs), expected, atol=1e-3
     )
 
-    family = psutil.Process().children(recursive=True)
-    core = next(
-        p for p in family if "EngineCore" in " ".join(p.cmdline()) and p.ppid() != os.getpid()
-    )
+    family = {p: " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)}
+    cores = [p for p, said in family.items() if "EngineCore" in said and p.ppid() != os.getpid()]
+    assert len(cores) == 1, family
+    (core,) = cores
     rest = complete(engine, prompts[1], 64)
     os.kill(core.ppid(), signal.SIGKILL)
     with pytest.raises(InfraError, match="actor is gone"):
