@@ -41,8 +41,8 @@ def page(
 def _map(row: Mapping[str, Any]) -> Markup:
     """Return a map of the answer."""
     level = row["level"]
-    middle = f"marked is the middle of the {level} as the gazetteer knows it"
-    own = {"place": "marked is the place", "position": "marked is the position that it says"}
+    middle = f"the middle of the {level} that it names"
+    own = {"place": "the place that it names", "position": "the position that it says"}
     note = own.get(level, middle)
     label = "map of the predicted place"
     return place_map((row["lat"], row["lon"]), row["answer"], label, true=False, note=note)

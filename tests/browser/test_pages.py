@@ -122,7 +122,7 @@ def test_a_page_has_no_serious_fault_in_either_theme_and_fits_a_phone(
 
 def test_picture_of_a_sample(page, pages, photograph):
     page.goto(pages["sample-report"])
-    page.set_viewport_size({"width": 900, "height": 980})
+    page.set_viewport_size({"width": 900, "height": 952})
     page.get_by_role("heading", name="Pool").scroll_into_view_if_needed()
     page.evaluate("scrollTo(0, document.querySelector('h2').offsetTop - 12)")
     photograph(page, "sample-maps.png")

@@ -89,7 +89,7 @@ def test_a_dropped_photograph_is_located_and_shown_with_reasons_and_map(
     assert page.title().startswith("GeoAgent-RL") and len(page.locator("script").all()) == 1
     assert faults(page) == [] and errors == []
     if theme == "light":
-        page.set_viewport_size({"width": 1000, "height": 1300})
+        page.set_viewport_size({"width": 1000, "height": 1370})
         page.evaluate("scrollTo(0, 0)")
         photograph(page, "predict.png")
     assert narrow(page)
