@@ -30,7 +30,7 @@ def status(run_id: str, run_dir: Path | None = None) -> dict[str, Any]:
     for service, suffix in SERVICES.items():
         application = applications.get(f"{run_id}-{suffix}")
         services[service] = {
-            "status": str(application.status) if application else "absent",
+            "status": application.status.value if application else "absent",
             "replicas": replicas(run_id, service),
         }
     actors = [name for name in names if f"-{run_id}-" in name and "SERVE" not in name]

@@ -113,17 +113,18 @@ class Going:
 
     state: Callable[[], str]
     since: float
+    silent_times: int
 
 
 @contextlib.contextmanager
-def moving(state: Callable[[], str]) -> Iterator[None]:
-    """Say `state()` and its seconds whenever nothing was said for SILENT_S, so that a log shows
-    that something goes on; after START_S for SILENT_LATER_S.
+def moving(state: Callable[[], str], silent_times: int = 1) -> Iterator[None]:
+    """Say `state()` and its seconds whenever nothing was said for so many times SILENT_S, so that
+    a log shows that something goes on; after START_S for SILENT_LATER_S.
 
     Inside another one the inner speaks, and the outer counts anew from its end. "" is not said:
     something else moves."""
     with contextlib.ExitStack() as watching:
-        mine = Going(state, time.monotonic())
+        mine = Going(state, time.monotonic(), silent_times)
         if not _going:
             _said_at[0] = mine.since
             watching.enter_context(_watched())
@@ -144,7 +145,8 @@ def _watched() -> Iterator[None]:
         while not over.wait(LOOK_S):
             for going in _going[-1:]:  # none: it has just ended
                 now = time.monotonic()
-                limit = SILENT_S if now - going.since < START_S else SILENT_LATER_S
+                first = SILENT_S * going.silent_times
+                limit = first if now - going.since < START_S else SILENT_LATER_S
                 if now - _said_at[0] >= limit and (text := going.state()):
                     say(f"{text}: {now - going.since:.0f} s so far")
 
@@ -198,7 +200,8 @@ class progress:
         clock = sys.stderr.isatty()
         if clock:
             self.bar.start()
-        self.lines.enter_context(moving(lambda: "" if clock else self.state))
+        # twice as long: steps of some seconds have lines of their own
+        self.lines.enter_context(moving(lambda: "" if clock else self.state, silent_times=2))
         return self.advance
 
     def advance(self, done: int, total: int) -> None:

@@ -80,7 +80,7 @@ def test_between_two_phases_a_log_is_never_silent_and_in_one_the_phase_speaks(qu
 def test_the_silence_before_a_bar_counts(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "SILENT_S", 3600)
     with moving(lambda: "working"):
-        terminal._said_at[0] -= 3600
+        terminal._said_at[0] -= 2 * 3600
         with progress("SFT"):
             said_until(capsys, r"SFT: 0 s so far")
 
