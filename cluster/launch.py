@@ -66,6 +66,17 @@ class Stack:
     services: RewardServices
 
 
+def check_own_node() -> None:
+    """Raise InfraError where Ray's part of this process' node is dead, so that whatever is started
+    would wait for a place in vain."""
+    here = ray.get_runtime_context().get_node_id()
+    if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == here):
+        raise InfraError(
+            "Ray on the driver's node is dead (raylet.err in Ray's logs has its last words; a full /dev/shm is one "
+            "cause); continue the run with --resume"
+        )
+
+
 def warn_of_lonely_cache(config: Config) -> None:
     """Warn where workers on other hosts cannot reach the embedded Redis."""
     hosts = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
@@ -233,6 +244,7 @@ def start_engine(s: Session, i: int, model_dir: str, life: int = 0) -> RemoteRol
         "max_concurrency": 1000,
         **s.place.engine_options(i),
     }
+    check_own_node()
     actor = ray.remote(RolloutEngine).options(**options).remote(s.config, model_dir, store=stored)
     return RemoteRollout(actor, rollout.timeout_s)
 
@@ -265,6 +277,7 @@ async def learner(
     still be taken."""
     publishes = stage.kind == "grpo"
     name = f"learner-{stage.kind}-{s.run_id}" + (f"-life{life}" if life else "")
+    check_own_node()
     with phase(f"starting the learner for {stage.kind.upper()}"):
         group = await LearnerGroup.start(s.config, model_dir, stage, publishes, name, s.place.ranks)
     try:
