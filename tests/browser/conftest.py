@@ -68,6 +68,7 @@ def touch() -> Callable[[Page, Locator, list[list[tuple[float, float]]]], None]:
     """Fingers down, moved and up again: where they are at each moment, as shares of an element."""
 
     def move(page: Page, on: Locator, moments: list[list[tuple[float, float]]]) -> None:
+        on.scroll_into_view_if_needed()  # and wait until it stands still: charts above may come
         box, session = on.bounding_box(), page.context.new_cdp_session(page)
         assert box is not None
         for kind, fingers in (

@@ -125,6 +125,7 @@ def test_fingers_read_a_curve_and_zoom_it(phone, url, touch):
     phone.goto(f"{url}/#tab=Learning&runs=second")
     kl = phone.locator("#panel-kl-to-the-reference")
     kl.scroll_into_view_if_needed()
+    phone.wait_for_load_state("networkidle")  # every chart has its numbers and its height
     expect(kl).to_have_attribute("data-points", "40")
     touch(phone, kl.locator(".u-over"), [[(0.4, 0.5)], [(0.5, 0.5)], [(0.6, 0.5)]])
     expect(kl.locator("output")).to_have_text(re.compile("step 2[45]: "))
