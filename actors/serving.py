@@ -268,8 +268,9 @@ def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
 
 
 def stop_applications(run_id: str) -> None:
-    """Delete the applications of this run, if any. Safe when Serve or Ray is not running."""
-    if not ray.is_initialized():
+    """Delete the applications of this run, if any. Safe when Serve or Ray is not running, or where
+    every node is dead: Serve's controller would then wait for a place, and we for its answer."""
+    if not ray.is_initialized() or not any(node["Alive"] for node in ray.nodes()):
         return
     try:
         names = [name for name in serve.status().applications if name.startswith(f"{run_id}-")]
