@@ -1,17 +1,17 @@
-"""Starts and stops the reward services on Ray Serve, and the clients through which a Scorer asks
-them.
+"""Starts and stops the reward services on Ray Serve.
 
 Applications are named after the run, have no HTTP server, and are deleted at exit and at the next
-start of the same run. Clients turn every failure of Ray, Serve or a replica into InfraError."""
+start of the same run. reward_clients.py has those through which a Scorer asks them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,25 +25,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.cache import Cache
 from actors.cache_counters import cascade_shares, counter_sums, hit_shares
-from actors.chunking import Chunker
 from actors.redis_server import CacheServer, new_password
+from actors.reward_clients import GeoEmbedClient, JudgeClient, last_line, line_of
 from actors.reward_worker import GeoEmbedWorker
 from geoagent_rl.answers.hedge import without_hedges
 from geoagent_rl.config import Config
 from geoagent_rl.config.reward import GeocoderConfig, JudgeConfig, RewardConfig
 from geoagent_rl.geo import remote
-from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import provider_names
 from geoagent_rl.network import free_port
 from geoagent_rl.plan.nodes import node_options
 from geoagent_rl.rewards import encoder, judge_endpoint, semantic
 from geoagent_rl.rewards.services import (
     Address,
-    JudgeItem,
-    LevelPair,
     Services,
-    Similarity,
-    Verdict,
 )
 from geoagent_rl.types import InfraError, UserError
 
@@ -53,6 +48,8 @@ PREWARM_CHUNK = 256  # addresses asked at a time
 WAITING_CHUNK = (
     8  # questions a call to workers that wait for services: many small calls keep all of them busy
 )
+DELETE_S = 120.0  # in which Serve deletes a run's applications: longer than a judge takes to end
+POLL_S = 0.2
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 # requests per replica; lower limits make Serve's router back off badly, so replicas bound
 # themselves
@@ -198,7 +195,7 @@ def start_cache(config: RewardConfig, cache_dir: str | Path) -> tuple[Any | None
         cause = getattr(error, "cause", None)
         if isinstance(cause, UserError):
             raise cause from None
-        raise InfraError(f"the embedded Redis did not start: {_line(error)}") from error
+        raise InfraError(f"the embedded Redis did not start: {line_of(error)}") from error
 
 
 def reward_workers(config: RewardConfig, cache_url: str) -> serve.Application:
@@ -250,8 +247,8 @@ def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
 
     Load is calls under way, running or waiting, and a call is a chunk of many questions: Serve's
     own limit of calls per replica (ONGOING) is never reached, what a replica really does at once is
-    bounded inside it, and at most `parallel` calls of each method (see _Client) are under way in
-    the whole run. So target_ongoing is small."""
+    bounded inside it, and at most `parallel` calls of each method (reward_clients.py) are under way
+    in the whole run. So target_ongoing is small."""
     if not section.max_replicas:
         return {"num_replicas": section.replicas}
     scaling = {
@@ -268,18 +265,44 @@ def replicas(section: GeocoderConfig | JudgeConfig) -> dict[str, Any]:
 
 
 def stop_applications(run_id: str) -> None:
-    """Delete the applications of this run, if any. Safe when Serve or Ray is not running, or where
-    every node is dead: Serve's controller would then wait for a place, and we for its answer."""
-    if not ray.is_initialized() or not any(node["Alive"] for node in ray.nodes()):
+    """Delete the applications of this run, if any. Safe when Serve or Ray is not running, or was
+    lost with its nodes: Serve's own calls wait for its controller for ever, so they are left
+    behind then."""
+    if not ray.is_initialized():
         return
+    work = _thread(_delete_all, run_id)
+    deadline = time.monotonic() + DELETE_S
+    while work.is_alive() and time.monotonic() < deadline:
+        if not any(node["Alive"] for node in ray.nodes()):
+            break
+        work.join(POLL_S)
+    if work.is_alive():
+        log.warning("Serve does not answer: the applications of this run may be left")
+
+
+def _delete_all(run_id: str) -> None:
     try:
         names = [name for name in serve.status().applications if name.startswith(f"{run_id}-")]
-        with ThreadPoolExecutor(len(names) or 1) as threads:
-            list(threads.map(serve.delete, names))
-    except TimeoutError as error:
-        log.warning("%s; Serve goes on deleting them", error)
     except (RayError, RayServeException):
         return  # the cluster is going down: nothing is left to delete
+    for thread in [_thread(_delete, name) for name in names]:
+        thread.join()
+
+
+def _delete(name: str) -> None:
+    try:
+        serve.delete(name)
+    except TimeoutError as error:
+        log.warning("%s; Serve goes on deleting it", error)
+    except (RayError, RayServeException):
+        return  # as above
+
+
+def _thread(work: Callable[[str], None], name: str) -> threading.Thread:
+    """Start `work` in a thread that no exit waits for: a pool's are waited for."""
+    thread = threading.Thread(target=work, args=(name,), daemon=True)
+    thread.start()
+    return thread
 
 
 def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle[Any]]:
@@ -293,13 +316,13 @@ def _run(targets: Iterable[serve.RunTarget]) -> list[DeploymentHandle[Any]]:
         return handles
     except (RayError, RayServeException, RuntimeError) as error:
         reasons = [
-            f"{app}: {_last_line(deployment.message)}"
+            f"{app}: {last_line(deployment.message)}"
             for app, status in serve.status().applications.items()
             for deployment in status.deployments.values()
             if app in names and deployment.status != "HEALTHY"
         ]
         raise InfraError(
-            f"a reward service did not start: {'; '.join(reasons) or _line(error)}"
+            f"a reward service did not start: {'; '.join(reasons) or line_of(error)}"
         ) from error
 
 
@@ -309,76 +332,3 @@ def _stop_cache(actor: Any) -> None:
     except RayError:
         pass  # dead already: its server died with it
     ray.kill(actor)
-
-
-class _Client:
-    """Calls of one Serve deployment, collected into chunks, with one chunker per method."""
-
-    def __init__(
-        self,
-        handle: DeploymentHandle[Any],
-        timeout_s: float,
-        max_chunk: int = 64,
-        parallel: int = 64,
-    ) -> None:
-        self.handle, self.timeout_s = handle, timeout_s
-        self.max_chunk, self.parallel = max_chunk, parallel
-        self._chunkers: dict[str, Chunker] = {}
-
-    async def close(self) -> None:
-        for chunker in self._chunkers.values():
-            await chunker.close()
-
-    async def _ask(self, method: str, questions: Sequence[Any]) -> list[Any]:
-        if method not in self._chunkers:
-            self._chunkers[method] = Chunker(
-                lambda chunk: self._call(method, chunk), self.max_chunk, self.parallel
-            )
-        return await self._chunkers[method].ask(questions)
-
-    async def _call(self, method: str, chunk: list[Any]) -> list[Any]:
-        response: Any = None
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                response = getattr(self.handle, method).remote(chunk)
-                answers: list[Any] = await response
-                return answers
-        except TimeoutError:
-            response.cancel()
-            raise InfraError(f"{method}: no answer within {self.timeout_s:.3g} s") from None
-        except (RayError, RayServeException) as error:
-            raise InfraError(f"{method}: {_line(error)}") from error
-
-
-class GeoEmbedClient(_Client):
-    """Geocoder and Semantic of rewards/services.py."""
-
-    async def geocode(self, addresses: Sequence[Address]) -> list[Match | None]:
-        """Return a Match or None (no such place) per address."""
-        return await self._ask("geocode", addresses)
-
-    async def similarities(self, pairs: Sequence[LevelPair]) -> list[Similarity]:
-        """Return the similarity of each pair of names."""
-        return await self._ask("similarities", pairs)
-
-    async def same_place(self, pairs: Sequence[LevelPair]) -> list[bool]:
-        """Say of each pair whether both names mean one place."""
-        return await self._ask("same_place", pairs)
-
-
-class JudgeClient(_Client):
-    """Judge of rewards/services.py."""
-
-    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
-        """Return a verdict per item."""
-        return await self._ask("judge", items)
-
-
-def _line(error: BaseException) -> str:
-    """Return the kind and the most telling line of an error; Ray's own carry whole stack traces."""
-    return f"{type(error).__name__}: {_last_line(str(getattr(error, 'cause', None) or error))}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[-1] if lines else "")[:300]
