@@ -54,10 +54,11 @@ def test_a_page_has_no_serious_fault_in_either_theme_and_fits_a_phone(
 
 def test_the_search_finds_a_word_and_leads_to_where_it_stands(page, address):
     page.goto(f"{address}/index.html")
-    page.get_by_placeholder("Search").click()
+    box = page.get_by_placeholder("Search")
+    box.click()
     ready = expect(page.locator(".md-search-result__meta"))
     ready.to_have_text("Type to start searching", timeout=30_000)  # the index has been read
-    page.get_by_placeholder("Search").fill("curriculum")
+    box.press_sequentially("curriculum")  # the box listens to keys
     first = page.locator(".md-search-result__item a").first
     expect(first).to_contain_text("Configuration", timeout=30_000)
     first.click()
