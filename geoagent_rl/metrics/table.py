@@ -99,7 +99,8 @@ LEARNING: dict[str, tuple[str, str]] = {
     "lr": ("1", "learning rate of the step"),
     "sampler_gap": (
         "nats",
-        "mean difference of learner and engine log-probabilities; far above 1e-3: a mismatch",
+        "mean difference of learner and engine log-probabilities; in float32 far above 1e-3: a "
+        "mismatch; in bfloat16 0.003 to 0.15 is rounding (docs/gpu.md)",
     ),
     "train_tokens": ("tokens", "completion tokens in the loss"),
     "step_skipped": (

@@ -64,8 +64,8 @@ def shape_of(run: Run) -> Architecture:
 
 
 def with_adapter(run: Run) -> list[Row]:
-    """Return the cycle's rounds in which an adapter was served: all but the first."""
-    return rows(run, "cycle")[1:]
+    """Return the cycle's whole rounds in which an adapter was served: all but the first."""
+    return [row for row in rows(run, "cycle")[1:] if "swap_s" in row]
 
 
 def is_packed(row: Row) -> bool:

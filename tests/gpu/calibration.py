@@ -44,6 +44,17 @@ class Compared:
     unusual: str = ""
 
 
+def policy_of(run: Run) -> str:
+    """What a run's policy was: a checkpoint's name, a family or a published shape."""
+    asked = run[0]["asked"]
+    return str(asked.get("model") or asked.get("family") or asked["shape"])
+
+
+def is_planned(run: Run) -> bool:
+    """Whether `plan` knows the card and the shape."""
+    return bool(plan_name(run[0]["case"])) and policy_of(run) in ("3B", "7B")
+
+
 def costs_of(run: Run, *more: str) -> Costs:
     """The cost model of a run's card and shape, with the values of its script."""
     asked = run[0]["asked"]
@@ -69,6 +80,8 @@ def costs_of(run: Run, *more: str) -> Costs:
 
 def engine_compared(run: Run) -> list[Compared]:
     """An engine cycle: memory, decoding, adapters, sleep, wake, publishing and swap."""
+    if not is_planned(run):
+        return []
     costs, asked = costs_of(run), run[0]["asked"]
     found, start = [], case(run, "start", "engine")
     if start is not None:
@@ -134,6 +147,8 @@ def used_before(run: Run, start: Row) -> float:
 
 def learner_compared(run: Run) -> list[Compared]:
     """A learner bench, which holds no optimizer's state: peak memory and time of each case."""
+    if not is_planned(run):
+        return []
     found: list[Compared] = []
     for row in (row for row in rows(run, "micro") if "mfu" in row):
         recompute = "no recompute" not in row["case"]

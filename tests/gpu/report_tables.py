@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from geoagent_rl.plan.measured import Row, Run, case, plan_name, rows, with_adapter
-from tests.gpu.calibration import Compared, engine_compared, learner_compared
+from geoagent_rl.plan.measured import Row, Run, case, rows, with_adapter
+from tests.gpu.calibration import Compared, engine_compared, learner_compared, policy_of
 
 NOT_RUN = "*Not run yet.*"
 
@@ -41,7 +41,7 @@ def runs_table(runs: list[Run]) -> str:
                 first["case"],
                 first["date"][:16].replace("T", " "),
                 first["commit"],
-                first["asked"].get("model") or first["asked"]["shape"],
+                policy_of(run),
                 f"CUDA {first['cuda']}, {versions}" if first["cuda"] else versions,
                 notes,
             ]
@@ -50,24 +50,30 @@ def runs_table(runs: list[Run]) -> str:
     return table(head, body)
 
 
+def title(run: Run) -> str:
+    asked, first = run[0]["asked"], run[0]
+    more = ", ".join(word for word in asked.get("set", []) if word.startswith("rollout.swap"))
+    named = ", ".join(filter(None, (first["case"], policy_of(run), more, first["date"][:10])))
+    return f"### {named}"
+
+
 def engine_parts(runs: list[Run]) -> str:
-    parts = [engine_part(run) for run in runs if rows(run, "engine") or rows(run, "cycle")]
+    parts = [part for run in runs if "\n" in (part := engine_part(run))]
     return "\n\n".join(parts) or NOT_RUN
 
 
 def engine_part(run: Run) -> str:
     """One engine cycle: speed, phases, agreement, and the plan beside it."""
-    first = run[0]
-    found = [f"### {first['case']}, {first['asked']['shape']}, {first['date'][:10]}"]
+    found = [title(run)]
     if rows(run, "engine"):
         found.append(speed_table(run))
-    if rounds := rows(run, "cycle"):
+    if rounds := [row for row in rows(run, "cycle") if "generate_s" in row]:
         found += [phase_table(rounds), agreement_table(rounds)]
     if precision := rows(run, "precision"):
         found.append(precision_table(precision))
     if refused := rows(run, "refused"):
         found.append(table(("weights", "refused"), [(r["case"], r["refused"]) for r in refused]))
-    if plan_name(first["case"]) and (compared := engine_compared(run)):
+    if compared := engine_compared(run):
         found.append(plan_table(compared))
     return "\n\n".join(found)
 
@@ -156,19 +162,23 @@ def rounding_part(runs: list[Run]) -> str:
         for run in runs
         for row in rows(run, "rounding")
     ]
-    second = ("engine and learner, tiny, CPU", "surprise of a token", "same weights")
+    second = ("engine and learner, trained tiny policy", "surprise of a token", "same weights")
     pairs = [
-        [run[0].get("note", ""), -row["mean_logprob"], row["agree"], row["stale"]]
-        for run in of_cpu(runs)
+        [told(run, row), -row["mean_logprob"], row["agree"], row["stale"]]
+        for run in runs
+        if run[0]["asked"].get("model")
         for row in rows(run, "cycle")
     ]
     first = table((*head, "bfloat16 - float32"), alone)
     return f"{first}\n\n{table((*second, 'learner one step on'), pairs)}"
 
 
-def of_cpu(runs: list[Run]) -> list[Run]:
-    """Return the runs on a CPU."""
-    return [run for run in runs if run[0]["case"] == "CPU"]
+def told(run: Run, row: Row) -> str:
+    """Card, form of the swap, note and round."""
+    start = case(run, "start", "engine")
+    form = start["case"].removeprefix("engine, ") if start else ""
+    words = (run[0]["case"], form, run[0].get("note", ""), row["case"])
+    return ", ".join(filter(None, words))
 
 
 def learner_parts(runs: list[Run]) -> str:
@@ -177,8 +187,7 @@ def learner_parts(runs: list[Run]) -> str:
 
 def learner_part(run: Run) -> str:
     """One learner bench: whole passes, TRL, attention, DeepSpeed."""
-    first, ceiling = run[0], case(run, "ceilings", "")
-    found = [f"### {first['case']}, {first['asked']['shape']}, {first['date'][:10]}"]
+    found, ceiling = [title(run)], case(run, "ceilings", "")
     if ceiling:
         found.append(
             f"Ceiling: {ceiling['TFLOP_s']:.0f} TFLOP/s (product), {ceiling['copy_TB_s']:.2f} TB/s (copy)."
@@ -188,7 +197,7 @@ def learner_part(run: Run) -> str:
         head = ("a micro-batch", "ms", "completion tokens/s", "share of ceiling", "peak GiB")
         cells = ("total_ms", "completion_tokens_s", "mfu", "peak_GiB")
         found.append(table(head, [[row["case"], *(row[c] for c in cells)] for row in micro]))
-    if plan_name(first["case"]) and (compared := learner_compared(run)):
+    if compared := learner_compared(run):
         found.append(plan_table(compared))
     if trl := rows(run, "trl"):
         head = ("a group, vision included", "ours, ms", "TRL's loss, ms", "TRL / ours", "cosine")
