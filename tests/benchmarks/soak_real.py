@@ -2,7 +2,7 @@
 
 As root every run gets a network, a /dev/shm and a disk of its own (namespaces, tmpfs), which can be
 shut, filled and slowed without touching the machine; others leave those faults out. What this does
-not make: clock jumps and power cuts (the stand-in does), packets lost in one direction only."""
+not make: clock jumps and power cuts (the stand-in does)."""
 
 from __future__ import annotations
 
@@ -54,6 +54,12 @@ END_S = 60.0
 # Two of Ray's agents outlive a SIGKILL of the driver by 60 s: raylet and GCS die with it, and each
 # agent's last report waits for the GCS (gcs_server_request_timeout_seconds); then they end.
 GONE_S = 90.0
+LOSE = (  # two classes of packets, one of which takes a packet in an hour
+    "qdisc replace dev lo root handle 1: htb default 1",
+    "class add dev lo parent 1: classid 1:1 htb rate 100gbit",
+    "class add dev lo parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1",
+    "qdisc add dev lo parent 1:2 pfifo limit 1",
+)
 PARTS = {
     "the rollout engine": "ray::RolloutEngine",
     "vLLM's own process": "VLLM::EngineCore",
@@ -169,15 +175,36 @@ def filled(which: str, seconds: float) -> Callable[[RealLife], Undo]:
     return strike
 
 
+def in_space(life: RealLife, words: str, must: bool = True) -> None:
+    """Run a command on the run's own network, which the word SPACE stands for."""
+    subprocess.run(words.replace("SPACE", life.ground.space).split(), check=must)
+
+
 def network(begin: str, end: str, seconds: float) -> Callable[[RealLife], Undo]:
     """Something of the network is changed for some seconds; all parts speak over it."""
 
     def strike(life: RealLife) -> Undo:
-        def do(words: str) -> None:
-            subprocess.run(words.replace("SPACE", life.ground.space).split(), check=True)
+        in_space(life, begin)
+        # another fault of the network, at the same time, may have replaced what this one began
+        return seconds, lambda: in_space(life, end, must=False)
 
-        do(begin)
-        return seconds, lambda: do(end)
+    return strike
+
+
+def unheard(word: str, seconds: float) -> Callable[[RealLife], Undo]:
+    """In one direction: what is sent to a part's ports is lost, what it sends elsewhere arrives."""
+
+    def strike(life: RealLife) -> Undo:
+        command = f"ip netns exec {life.ground.space} ss -Hltnp".split()
+        listening = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        mine = [line.split() for line in listening.splitlines() if f"pid={life.one(word)}," in line]
+        ports = {words[3].rpartition(":")[2] for words in mine}
+        lost = [
+            f"filter add dev lo parent 1: u32 match ip dport {p} 0xffff flowid 1:2" for p in ports
+        ]
+        for words in (*LOSE, *lost):
+            in_space(life, f"tc -n SPACE {words}")
+        return seconds, lambda: in_space(life, "tc -n SPACE qdisc del dev lo root", must=False)
 
     return strike
 
@@ -214,6 +241,8 @@ OWN_GROUND = {
         "tc -n SPACE qdisc del dev lo root",
         15,
     ),
+    "nothing reaches Ray's GCS for 8 s": unheard("gcs_server", 8),
+    "nothing reaches the learner for 8 s": unheard("ray::LearnerRank", 8),
 }
 
 
