@@ -33,7 +33,7 @@ from geoagent_rl.policy.checkpoint import checkpoint_dir
 from geoagent_rl.recovery import LearnerLost, restarting_learner
 from geoagent_rl.run import checkpoints, records
 from geoagent_rl.run.directory import RunDir
-from geoagent_rl.run.origin import check_origin, origin_of
+from geoagent_rl.run.origin import check_origin, origin_kept, origin_of
 from geoagent_rl.terminal import phase, progress, say
 from geoagent_rl.types import Group, InfraError, Prompt, Sampling
 
@@ -151,7 +151,7 @@ async def restore(
     if newest is not None:
         state = checkpoints.state_of(newest)
         if work is not None:
-            for line in check_origin(state.get("origin", {}), work.origin, work.accept):
+            for line in check_origin(origin_kept(state), work.origin, work.accept):
                 say(line)
         group.version, first = await group.load(str(newest)), checkpoints.step_of(newest)
         prompt = state.get("prompts")

@@ -95,22 +95,25 @@ def checkpoint(model: str) -> str:
     return model
 
 
-async def starting_policy(s: Session, run: RunDir, base: str) -> str:
+def start_of(config: Config, base: str) -> str:
     """Return where GRPO and evaluation start: `base`, or for "tiny" that base after SFT on scenes,
-    made once and cached."""
-    if s.config.policy.model != "tiny":
+    which may not have been made yet."""
+    if config.policy.model != "tiny":
         return base
     recipe = repr(
-        (s.config.sft, s.config.scenes.sft, s.config.policy, s.config.run.seed, scenes.ANNOTATORS)
+        (config.sft, config.scenes.sft, config.policy, config.run.seed, scenes.ANNOTATORS)
     )
-    final = (
-        Path(base).parent
-        / f"{Path(base).name}-sft-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    )
-    if not final.exists():
-        with directory_at_once(final, replace=False) as part:
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    return str(Path(base).with_name(f"{Path(base).name}-sft-{digest}"))
+
+
+async def starting_policy(s: Session, run: RunDir, base: str) -> str:
+    """Return `start_of`, made where it is missing: once, and cached."""
+    start = Path(start_of(s.config, base))
+    if str(start) != base and not start.exists():  # noqa: ASYNC240 (nothing else is going on yet)
+        with directory_at_once(start, replace=False) as part:
             await cold_start(s, run, base, dataset(s.config, run, SCENES, "sft"), part)
-    return str(final)
+    return str(start)
 
 
 async def cold_start(

@@ -6,6 +6,7 @@ Lock, then checks, then writes: a start that is refused leaves everything as it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cluster.jobs.grpo import reinforce
 from cluster.jobs.stages import (
@@ -13,6 +14,7 @@ from cluster.jobs.stages import (
     cold_start,
     dataset,
     measure,
+    start_of,
     starting_base,
     starting_policy,
 )
@@ -25,7 +27,7 @@ from geoagent_rl.pages.report import write_report
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import CONFIG, RunDir
 from geoagent_rl.run.log import logged
-from geoagent_rl.run.origin import check_origin, origin_of
+from geoagent_rl.run.origin import check_origin, origin_kept, origin_of, weights_digest
 from geoagent_rl.run.start import (
     changed_settings,
     check_new,
@@ -79,6 +81,8 @@ def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
         if resume:
             say_changes(run, config, samples, accept)
         base = starting_base(config)
+        if resume:
+            check_start(run, Path(start_of(config, base)), accept)
         run.begin(config)
 
         async def work() -> None:
@@ -100,9 +104,17 @@ def run_train_job(config: Config, resume: bool, accept: bool = False) -> None:
 
 
 def say_changes(run: RunDir, config: Config, samples: Sequence[Sample], accept: bool) -> None:
-    """Name what a resumed run does otherwise. Raises UserError for other prompts, unless `accept`:
-    before the minutes that the engines take to start."""
+    """Name what a resumed run does otherwise. Raises UserError for other prompts or a base that is
+    gone, unless `accept`: before the minutes that the engines take to start."""
     for change in changed_settings(settings_of(run.path / CONFIG), config):
         say(f"changed since the run was started: {change}")
-    before = checkpoints.newest_origin(run.path / "checkpoints")
+    before = origin_kept(checkpoints.newest_state(run.path / "checkpoints"))
     check_origin(before, origin_of([x.prompt() for x in samples], config.run.seed), accept)
+
+
+def check_start(run: RunDir, start: Path, accept: bool) -> None:
+    """Raise UserError where the checkpoints' adapters belong to another base than `start`, unless
+    `accept`. One that has still to be made or fetched is looked at then."""
+    if start.is_dir():
+        kept = origin_kept(checkpoints.newest_state(run.path / "checkpoints"))
+        check_origin(kept, {"base": weights_digest(start)}, accept)

@@ -66,11 +66,11 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def newest_origin(folder: Path) -> dict[str, str]:
-    """Return what the newest readable checkpoint says that its run stands on (run/origin.py)."""
+def newest_state(folder: Path) -> dict[str, Any]:
+    """Return the state of the newest readable checkpoint; empty where there is none."""
     for checkpoint in reversed(complete(folder)):
         with contextlib.suppress(OSError, ValueError):
-            return dict(state_of(checkpoint).get("origin", {}))
+            return state_of(checkpoint)
     return {}
 
 

@@ -13,10 +13,12 @@ from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from geoagent_rl.types import Prompt, UserError
 
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a weight file: reading tens of gigabytes takes minutes
+GONE = "gone"  # in place of a digest: whatever a run stands on now, it is not this
 ROOMS = ("geoagent_rl", "actors", "cluster")
 MEANING = {
     "prompts": "the training photographs or run.seed",
@@ -41,13 +43,23 @@ def origin_of(prompts: Sequence[Prompt], seed: int, base: Path | None = None) ->
     } | ({"base": weights_digest(base)} if base else {})
 
 
+def origin_kept(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests that a checkpoint's state keeps.
+
+    One of before there were digests names the directory of its base: what lies there now counts."""
+    found, base = dict(state.get("origin", {})), Path(state.get("base", ""))
+    if "base" not in found and base.is_absolute():
+        found["base"] = weights_digest(base) if base.is_dir() else GONE
+    return found
+
+
 def check_origin(before: Mapping[str, str], now: Mapping[str, str], accept: bool) -> list[str]:
     """Return one line for each thing that is otherwise than when a checkpoint was written.
 
     Raises UserError for what spoils the run, unless `accept`. What only one of them knows is passed
-    over: older checkpoints have no digests."""
-    both = [name for name in MEANING if name in before and name in now]
-    changed = [name for name in both if before[name] != now[name]]
+    over: older checkpoints have few digests."""
+    known = [name for name in MEANING if name in before and (name in now or before[name] == GONE)]
+    changed = [name for name in known if before[name] != now.get(name)]
     for name in changed:
         if name in SPOILS and not accept:
             raise UserError(

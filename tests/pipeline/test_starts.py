@@ -17,7 +17,7 @@ from cluster.jobs.train import run_sft_job, run_train_job
 from geoagent_rl.config import load
 from geoagent_rl.run import checkpoints
 from geoagent_rl.run.directory import MARK, RunDir
-from geoagent_rl.run.origin import origin_of
+from geoagent_rl.run.origin import origin_of, weights_digest
 from geoagent_rl.types import UserError
 
 HOLD = """
@@ -181,6 +181,36 @@ def test_other_photographs_are_refused_unless_told(photos, tmp_path, capsys):
     (photos / "2.png").unlink()
     before = files_below(tmp_path)
     refused("shown again and others never", run_train_job, config, True)
+    assert files_below(tmp_path) == before
+    with pytest.raises(AssertionError, match="reached Ray"):
+        run_train_job(config, True, accept=True)
+
+
+@pytest.mark.parametrize("kept", ["digest", "directory"])
+def test_other_base_weights_are_refused_before_anything_changes(photos, tmp_path, kept):
+    """A version that kept no digests named the directory; a later one may make another "tiny"."""
+    base, weights = photos.parent / "model", photos.parent / "model" / "model.safetensors"
+    weights.write_bytes(b"these")
+    config = config_of(photos, tmp_path / "run")
+    run = begun(config)
+    newest = checkpoints.newest_state(run.path / "checkpoints")
+    digest = {"origin": newest["origin"] | {"base": weights_digest(base)}}
+    checkpoints.write_whole(
+        run.checkpoint(3),
+        lambda out: None,
+        newest | (digest if kept == "digest" else {"base": str(base)}),
+    )
+    with pytest.raises(AssertionError, match="reached Ray"):
+        run_train_job(config, True)
+    if kept == "directory":
+        (tmp_path / "other").mkdir()
+        base.rename(tmp_path / "gone")
+        (tmp_path / "other" / "config.json").write_text("{}")
+        config = config_of(photos, run.path, f"policy.model={tmp_path / 'other'}")
+    else:
+        weights.write_bytes(b"those")
+    before = files_below(tmp_path)
+    refused("adapter belongs to others", run_train_job, config, True)
     assert files_below(tmp_path) == before
     with pytest.raises(AssertionError, match="reached Ray"):
         run_train_job(config, True, accept=True)

@@ -5,7 +5,13 @@ import random
 
 import pytest
 
-from geoagent_rl.run.origin import check_origin, code_version, origin_of, weights_digest
+from geoagent_rl.run.origin import (
+    check_origin,
+    code_version,
+    origin_kept,
+    origin_of,
+    weights_digest,
+)
 from geoagent_rl.types import Prompt, Truth, UserError
 
 PROMPTS = [Prompt(f"p{i}", f"/data/{i}.jpg", Truth("Japan", "", "", i, 2.0)) for i in range(50)]
@@ -26,7 +32,20 @@ def changed(base, prompts=PROMPTS, seed=0, accept=True):
 def test_nothing_changed_is_nothing_to_say(base):
     moved = [dataclasses.replace(p, image=f"/moved{p.image}") for p in PROMPTS]
     assert changed(base) == changed(base, moved) == []
-    assert check_origin({}, origin_of(PROMPTS, 0, base), False) == []  # an older checkpoint
+
+
+def test_an_older_checkpoint_belongs_to_the_base_that_it_names(base, tmp_path_factory):
+    now, older = origin_of(PROMPTS, 0, base), {"base": str(base), "done": 3}
+    assert check_origin(origin_kept(older), now, False) == []
+    assert check_origin(origin_kept({"base": "someone/on-the-hub"}), now, False) == []
+    assert origin_kept({"base": str(base), "origin": {"base": "kept"}}) == {"base": "kept"}
+    other = tmp_path_factory.mktemp("other")
+    (other / "a.safetensors").write_bytes(bytes(3_000_000))
+    for place in (other, other / "gone"):
+        with pytest.raises(UserError, match="adapter belongs"):
+            check_origin(origin_kept({"base": str(place)}), now, False)
+    with pytest.raises(UserError, match="adapter belongs"):  # before the new base is known
+        check_origin(origin_kept({"base": str(other / "gone")}), origin_of(PROMPTS, 0), False)
 
 
 @pytest.mark.parametrize(
