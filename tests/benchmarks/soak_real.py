@@ -56,8 +56,8 @@ END_S = 60.0
 GONE_S = 90.0
 LOSE = (  # two classes of packets, one of which takes a packet in an hour
     "qdisc replace dev lo root handle 1: htb default 1",
-    "class add dev lo parent 1: classid 1:1 htb rate 100gbit",
-    "class add dev lo parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1",
+    "class add dev lo parent 1: classid 1:1 htb rate 100gbit quantum 60000",
+    "class add dev lo parent 1: classid 1:2 htb rate 8bit burst 1 cburst 1 quantum 60000",
     "qdisc add dev lo parent 1:2 pfifo limit 1",
 )
 PARTS = {
