@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from geoagent_rl.run import records
 from tests.benchmarks import soak_table
 from tests.benchmarks.soak_checks import violations
 from tests.benchmarks.soak_plan import TOGETHER, Hit, NothingThereError, Round, Undo, drawn
@@ -117,8 +118,8 @@ def play(program: Program, plan: Round, folder: Path) -> Outcome:
             said = life.lines()
         if code is None:
             outcome.problems.append(f"hung: {' '.join(said[-3:])[-300:]}")
-        if any("Traceback" in line for line in said):
-            outcome.problems.append(f"a traceback: {said[-1][-300:]}")
+        if traces := [i for i, line in enumerate(said) if "Traceback" in line]:
+            outcome.problems.append(f"a traceback: {' | '.join(said[traces[0] :])[:2000]}")
         if code == 0:
             return outcome
     outcome.problems.append(f"not finished in {LIVES} lives: {' '.join(said[-3:])[-300:]}")
@@ -133,6 +134,10 @@ def reference(program: Program, shape: str, into: Path) -> Path:
         calm = play(program, Round(0, 0, shape, ()), folder)
         if calm.problems or calm.lives > 1:
             sys.exit(f"the undisturbed run failed: {calm}")
+        if not any(row["advantage"] for row in records.read_rows(folder / "rollouts.jsonl")):
+            sys.exit(
+                "the undisturbed run learns nothing: its numbers would be equal whatever happens"
+            )
         list(program.left_behind())
     return folder
 

@@ -30,7 +30,7 @@ from tests.support.program import environment
 STEPS, PROMPTS, GROUP = 5, 3, 4
 WORDS = [
     f"steps={STEPS}", f"rollout.prompts_per_step={PROMPTS}", f"rollout.group_size={GROUP}",
-    "scenes.train=30", "scenes.sft=32", "sft.epochs=1", "rollout.timeout_s=45",
+    "scenes.train=30", "scenes.sft=96", "sft.epochs=2", "sft.batch_size=8", "rollout.timeout_s=45",
     "learner.timeout_s=120", "reward.attempt_timeout_s=15", "reward.deadline_s=120",
 ]  # fmt: skip
 SHAPES = {
