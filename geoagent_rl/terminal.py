@@ -78,8 +78,11 @@ def every_letter_passes() -> None:
 @contextlib.contextmanager
 def errors_in_one_line(debug: bool = False) -> Iterator[None]:
     """Exit with code 1 and one line for what a user can mend (also a file or folder that the system
-    refuses), with 130 after Ctrl-C. debug: raise the error instead, for its trace.
+    refuses), with 130 after Ctrl-C. debug: raise the error instead, for its trace. A thread that
+    ends by an error (TensorBoard's, of a full disk) is one line too.
     """
+    hook = threading.excepthook
+    threading.excepthook = hook if debug else thread_ended
     try:
         yield
     except (UserError, InfraError, OSError) as error:
@@ -88,6 +91,15 @@ def errors_in_one_line(debug: bool = False) -> Iterator[None]:
         sys.exit(f"error: {refused(error) if isinstance(error, OSError) else error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        threading.excepthook = hook
+
+
+def thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Say by which error a thread ended."""
+    name = ended.thread.name if ended.thread else "a thread"
+    why = " ".join(str(ended.exc_value).split())
+    say(f"WARNING: {name} ended by {ended.exc_type.__name__}: {why}".rstrip(": "))
 
 
 def stop_with_130() -> None:

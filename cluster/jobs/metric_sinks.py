@@ -35,13 +35,17 @@ class Tracking:
         self.run = run_dir.name.encode("ascii", "backslashreplace").decode()
         self.every = config.run.answers_every
         self.asked = asked_for(config, run_dir, run_id)
-        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
+        self.writer: SummaryWriter | None = None
         self.gauges: dict[str, Gauge] = {}
         self.trackers: dict[str, Callable[[int, Mapping[str, float]], None]] = {
-            "TensorBoard": self.plot,
             "Ray and Prometheus": self.export,
             **{name: tracker.log for name, tracker in self.asked.items()},
         }
+        try:
+            self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first + 1)
+            self.trackers["TensorBoard"] = self.plot
+        except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
+            say(f"WARNING: no metrics for TensorBoard: {type(error).__name__}: {error}")
 
     def write(self, step: int, row: Mapping[str, float], groups: Sequence[Group] = ()) -> None:
         """Send every value of `row`, whose names are those of the metric table; every so many steps
@@ -64,6 +68,7 @@ class Tracking:
 
     def plot(self, step: int, row: Mapping[str, float]) -> None:
         """Write TensorBoard's files, in a thread that a full disk ends."""
+        assert self.writer is not None
         for name, value in row.items():
             self.writer.add_scalar(name, value, step)
 
@@ -84,7 +89,8 @@ class Tracking:
 
     def close(self) -> None:
         """End the trackers that have to be ended."""
-        for end in (self.writer.close, *(tracker.finish for tracker in self.asked.values())):
+        ends = [self.writer.close] if self.writer else []
+        for end in (*ends, *(tracker.finish for tracker in self.asked.values())):
             try:
                 end()
             except Exception as error:  # noqa: BLE001 (what only reports stops nothing)
