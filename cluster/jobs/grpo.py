@@ -99,7 +99,7 @@ async def reinforce_once(s: Session, work: Work, resume: bool, life: int) -> Non
                 await asyncio.gather(*(engine.swap(group.version) for engine in stack.engines))
         await prewarmed(work, config)
         validation = work.held[: config.run.validate_samples]
-        tracking = Tracking(config, run.path, s.run_id, first)
+        tracking = Tracking(config, run.path, s.run_id, first, goes_on=resume)
         reporting = validation, load, tracking, work.origin, work.order, work.earned
         after = AfterStep(config, stack, run, group, *reporting, first, prompt, *run.best())
         if not resume:

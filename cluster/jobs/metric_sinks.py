@@ -25,16 +25,19 @@ PREFIX = "geoagent_"  # Prometheus sees ray_geoagent_<name>{run="..."}
 
 class Tracking:
     """The trackers of one run. `first` is the number of steps that earlier lives of the run have
-    kept.
+    kept; `goes_on`: there were earlier lives.
 
-    Raises InfraError when a tracker that is asked for does not start.
+    Raises InfraError when a tracker that is asked for does not start, at the run's first start: one
+    that goes on is not stopped by what only reports.
     """
 
-    def __init__(self, config: Config, run_dir: Path, run_id: str, first: int = 0) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path, run_id: str, first: int = 0, goes_on: bool = False
+    ) -> None:
         # Ray's tags are ASCII.
         self.run = run_dir.name.encode("ascii", "backslashreplace").decode()
         self.every = config.run.answers_every
-        self.asked = asked_for(config, run_dir, run_id)
+        self.asked = asked_for(config, run_dir, run_id, must=not goes_on)
         self.writer: SummaryWriter | None = None
         self.gauges: dict[str, Gauge] = {}
         self.trackers: dict[str, Callable[[int, Mapping[str, float]], None]] = {

@@ -19,6 +19,7 @@ from PIL import Image
 from geoagent_rl.config import Config
 from geoagent_rl.config.describe import flat
 from geoagent_rl.data.images import BadImage, open_image
+from geoagent_rl.terminal import say
 from geoagent_rl.types import Group, InfraError
 
 SIDE = 256  # pixels, at most, of a photograph in a table
@@ -174,9 +175,10 @@ class Trackio:
         self.run.finish()
 
 
-def asked_for(config: Config, run_dir: Path, run_id: str) -> dict[str, Tracker]:
+def asked_for(config: Config, run_dir: Path, run_id: str, must: bool = True) -> dict[str, Tracker]:
     """Start the trackers that the configuration names; geoagent_rl/config/rules.py has looked
-    whether their packages are there. Raises InfraError for one that does not start.
+    whether their packages are there. Raises InfraError for one that does not start; unless it
+    `must`, that is a warning.
     """
     started: dict[str, Tracker] = {}
     with contextlib.ExitStack() as undo:
@@ -185,10 +187,16 @@ def asked_for(config: Config, run_dir: Path, run_id: str) -> dict[str, Tracker]:
             ("MLflow", config.run.mlflow, MLflow),
             ("trackio", config.run.trackio, Trackio),
         ):
-            if asked:
+            if not asked:
+                continue
+            try:
                 with starting(name):
                     started[name] = make(config, run_dir, run_id)
                 undo.callback(started[name].finish)
+            except InfraError as error:
+                if must:
+                    raise
+                say(f"WARNING: no metrics for {name}: {error}")
         undo.pop_all()
     return started
 

@@ -170,7 +170,7 @@ class Services:
 class NoTracking:
     """Forgets."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def write(self, *_: object) -> None:

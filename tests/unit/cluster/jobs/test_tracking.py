@@ -149,6 +149,16 @@ def test_a_wandb_that_does_not_start_is_one_line(tmp_path, wandb):
         Tracking(config, tmp_path, "id")
 
 
+def test_a_wandb_that_does_not_start_again_stops_no_run_that_goes_on(tmp_path, wandb, capsys):
+    config = Config()
+    config.run.wandb = "refused"
+    tracking = Tracking(config, tmp_path, "id", first=2, goes_on=True)
+    tracking.write(3, {"kl": 0.5})
+    tracking.close()
+    assert "no metrics for Weights & Biases" in capsys.readouterr().err
+    assert scalars(tmp_path, "kl") == [(3, 0.5)]
+
+
 def test_wandb_without_the_package_is_refused_before_anything_starts(tmp_path, monkeypatch):
     (tmp_path / "wandb").mkdir()  # what an offline W&B run leaves is no package
     only_here = functools.partial(PathFinder.find_spec, path=[str(tmp_path)])
