@@ -31,6 +31,7 @@ from tests.benchmarks.soak_checks import violations
 from tests.benchmarks.soak_plan import TOGETHER, Hit, NothingThereError, Round, Undo, drawn
 
 LIVES = 8  # of one run; more than it has faults
+AGAIN_S = 0.2  # between two looks for the part that a fault is to strike
 
 
 class Life(Protocol):
@@ -88,13 +89,13 @@ def strike(program: Program, life: Life, hits: list[Hit], outcome: Outcome) -> i
             if hits and due is None and re.search(hits[0].moment, line):
                 due = now + hits[0].after_s
         while hits and due is not None and now >= due:
-            hit = hits.pop(0)
             try:
-                if ends := program.kinds[hit.kind](life):
+                if ends := program.kinds[hits[0].kind](life):
                     undo.append((now + ends[0], ends[1]))
-                outcome.struck.append(hit.kind)
             except NothingThereError:
-                pass
+                due = now + AGAIN_S  # it strikes as soon as the part is there
+                continue
+            outcome.struck.append(hits.pop(0).kind)
             due = now if hits and hits[0].moment == TOGETHER else None
         for entry in [entry for entry in undo if now >= entry[0]]:
             undo.remove(entry)
