@@ -27,7 +27,7 @@ from tests.benchmarks.soak_plan import NothingThereError, Undo
 from tests.support.paths import ROOT
 from tests.support.program import environment
 
-STEPS, PROMPTS, GROUP = 5, 3, 4
+STEPS, PROMPTS, GROUP = 12, 3, 4
 WORDS = [
     f"steps={STEPS}", f"rollout.prompts_per_step={PROMPTS}", f"rollout.group_size={GROUP}",
     "scenes.train=30", "scenes.sft=96", "sft.epochs=2", "sft.batch_size=8", "rollout.timeout_s=45",
@@ -256,7 +256,7 @@ def mount(folder: Path, size: str) -> None:
 class Real:
     """The Program of the real run."""
 
-    name, poll_s, limit_s, longest_s = "real", 0.05, 900.0, 2.5
+    name, poll_s, limit_s, longest_s = "real", 0.05, 900.0, 1.5
     steps, samples = STEPS, PROMPTS * GROUP
     moments = MOMENTS
 
