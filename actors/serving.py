@@ -40,6 +40,7 @@ from geoagent_rl.rewards.services import (
     Address,
     Services,
 )
+from geoagent_rl.terminal import STUCK
 from geoagent_rl.types import InfraError, UserError
 
 log = logging.getLogger(__name__)
@@ -299,8 +300,8 @@ def _delete(name: str) -> None:
 
 
 def _thread(work: Callable[[str], None], name: str) -> threading.Thread:
-    """Start `work` in a thread that no exit waits for: a pool's are waited for."""
-    thread = threading.Thread(target=work, args=(name,), daemon=True)
+    """Start `work` in a thread that no exit waits for (a pool's are waited for)."""
+    thread = threading.Thread(target=work, args=(name,), name=f"{STUCK}{name}", daemon=True)
     thread.start()
     return thread
 

@@ -35,7 +35,7 @@ from geoagent_rl.policy.sizes import known_architecture
 from geoagent_rl.recovery import RestartedEngine
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import given_id
-from geoagent_rl.terminal import phase, say
+from geoagent_rl.terminal import has_stuck_threads, phase, say
 from geoagent_rl.types import InfraError, UserError
 
 OBJECT_STORE = 256 * 2**20  # of a Ray of one's own, in bytes
@@ -133,7 +133,10 @@ def version_bytes(config: Config) -> int:
 
 
 def leave() -> None:
-    """Leave the cluster, or end this machine's Ray: seconds."""
+    """Leave the cluster, or end this machine's Ray: seconds. One that does not answer any more goes
+    with this process."""
+    if has_stuck_threads():
+        return
     with phase("leaving the Ray cluster" if on_a_cluster() else "stopping Ray"):
         ray.shutdown()
 

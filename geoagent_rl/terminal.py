@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import signal
 import sys
 import threading
@@ -31,6 +32,7 @@ LOOK_S = 0.25  # how often that is looked at
 APART_S = 1.0  # tenths that pass more quickly than this are not said
 START_S = 120.0  # from then on it is no start any more, and a line is due less often
 SILENT_LATER_S = 30.0
+STUCK = "waits for what may never answer: "  # begins the names of threads that no exit waits for
 # What is printed on standard output meanwhile stays there: it may be a result in a pipe.
 ON_STDERR: dict[str, Any] = {"console": Console(stderr=True), "redirect_stdout": False}
 _said_at = [0.0]  # time.monotonic() of the last line
@@ -93,6 +95,24 @@ def errors_in_one_line(debug: bool = False) -> Iterator[None]:
         sys.exit(130)
     finally:
         threading.excepthook = hook
+
+
+def has_stuck_threads() -> bool:
+    """Return whether a thread is STUCK in a library. To end that library, or the interpreter, under
+    it can crash the process."""
+    return any(thread.name.startswith(STUCK) for thread in threading.enumerate())
+
+
+def end_beside_stuck_threads(end: SystemExit) -> None:
+    """End this process as `end` does, without the interpreter's own end, where threads are stuck;
+    return where none is."""
+    if not has_stuck_threads():
+        return
+    if isinstance(end.code, str):
+        print(end.code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def thread_ended(ended: threading.ExceptHookArgs) -> None:

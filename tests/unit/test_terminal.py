@@ -123,3 +123,23 @@ def test_a_quick_command_says_nothing(capsys):
     with moving(lambda: "comparing"):
         time.sleep(0.2)
     assert capsys.readouterr().err == ""
+
+
+STUCK_PROGRAM = """
+import atexit, sys, threading
+from geoagent_rl.terminal import STUCK, end_beside_stuck_threads
+atexit.register(print, "the interpreter's own end")
+if sys.argv[1:]:
+    threading.Thread(target=threading.Event().wait, name=STUCK + "x", daemon=True).start()
+end = SystemExit("error: gone")
+end_beside_stuck_threads(end)
+raise end
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["stuck"]])
+def test_a_process_ends_alike_beside_a_stuck_thread(words):
+    command = [sys.executable, "-c", STUCK_PROGRAM, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "error: gone\n")
+    assert ("own end" in done.stdout) == (not words)
