@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import (
@@ -90,9 +90,11 @@ def errors_in_one_line(debug: bool = False) -> Iterator[None]:
     except (UserError, InfraError, OSError) as error:
         if debug:
             raise
-        sys.exit(f"error: {refused(error) if isinstance(error, OSError) else error}")
+        leave_with(f"error: {refused(error) if isinstance(error, OSError) else error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        leave_with(130)
+    except SystemExit as end:
+        leave_with(end.code)
     finally:
         threading.excepthook = hook
 
@@ -103,16 +105,15 @@ def has_stuck_threads() -> bool:
     return any(thread.name.startswith(STUCK) for thread in threading.enumerate())
 
 
-def end_beside_stuck_threads(end: SystemExit) -> None:
-    """End this process as `end` does, without the interpreter's own end, where threads are stuck;
-    return where none is."""
+def leave_with(code: str | int | None) -> NoReturn:
+    """Exit as sys.exit does; where threads are stuck, without the interpreter's own end."""
     if not has_stuck_threads():
-        return
-    if isinstance(end.code, str):
-        print(end.code, file=sys.stderr)
+        sys.exit(code)
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def thread_ended(ended: threading.ExceptHookArgs) -> None:

@@ -20,13 +20,7 @@ from typer.models import CommandInfo, TyperInfo
 from cluster.cli.data import Json, data_app
 from cluster.cli.evaluation import eval_app
 from cluster.cli.predict import predict, serve_model
-from geoagent_rl.terminal import (
-    end_beside_stuck_threads,
-    errors_in_one_line,
-    every_letter_passes,
-    moving,
-    phase,
-)
+from geoagent_rl.terminal import errors_in_one_line, every_letter_passes, moving, phase
 
 app = typer.Typer(
     help="Train a vision-language model to tell where a photograph was taken, by RL on a Ray cluster.",
@@ -221,9 +215,5 @@ def run_app() -> None:
     if debug:
         sys.argv.remove("--debug")
     every_letter_passes()
-    try:
-        with errors_in_one_line(debug):
-            app()
-    except SystemExit as end:
-        end_beside_stuck_threads(end)
-        raise
+    with errors_in_one_line(debug):
+        app()

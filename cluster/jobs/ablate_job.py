@@ -27,7 +27,7 @@ from geoagent_rl.pages.report import write_report
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.run.directory import CONFIG, RunDir, given_id
 from geoagent_rl.run.log import logged
-from geoagent_rl.terminal import end_beside_stuck_threads, errors_in_one_line, say
+from geoagent_rl.terminal import errors_in_one_line, say
 from geoagent_rl.types import PolicyVersion
 
 PROMPT = "policy.system_prompt"
@@ -183,12 +183,8 @@ def row_config(out: Path, row: AblationRow, seed: int) -> Config:
 def main() -> None:
     """Run the rows that the command line names."""
     out, seed, *rows = sys.argv[1:]
-    try:
-        with errors_in_one_line():
-            run_rows(Path(out), int(seed), rows)
-    except SystemExit as end:
-        end_beside_stuck_threads(end)
-        raise
+    with errors_in_one_line():
+        run_rows(Path(out), int(seed), rows)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def title(run: Run) -> str:
+    """Card, policy, form of the swap where it was set, and day."""
     asked, first = run[0]["asked"], run[0]
     more = ", ".join(word for word in asked.get("set", []) if word.startswith("rollout.swap"))
     named = ", ".join(filter(None, (first["case"], policy_of(run), more, first["date"][:10])))
@@ -58,12 +59,11 @@ def title(run: Run) -> str:
 
 
 def engine_parts(runs: list[Run]) -> str:
-    parts = [part for run in runs if "\n" in (part := engine_part(run))]
-    return "\n\n".join(parts) or NOT_RUN
+    return "\n\n".join(filter(None, map(engine_part, runs))) or NOT_RUN
 
 
 def engine_part(run: Run) -> str:
-    """One engine cycle: speed, phases, agreement, and the plan beside it."""
+    """One engine cycle: speed, phases, agreement, and the plan beside it; "" where nothing ran."""
     found = [title(run)]
     if rows(run, "engine"):
         found.append(speed_table(run))
@@ -75,7 +75,7 @@ def engine_part(run: Run) -> str:
         found.append(table(("weights", "refused"), [(r["case"], r["refused"]) for r in refused]))
     if compared := engine_compared(run):
         found.append(plan_table(compared))
-    return "\n\n".join(found)
+    return "\n\n".join(found) if len(found) > 1 else ""
 
 
 def plan_table(compared: list[Compared]) -> str:

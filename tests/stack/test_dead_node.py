@@ -17,7 +17,7 @@ import psutil, ray
 from ray import serve
 from actors import serving
 from cluster.launch import check_own_node, leave
-from geoagent_rl.terminal import end_beside_stuck_threads
+from geoagent_rl.terminal import leave_with
 from geoagent_rl.types import InfraError
 
 class Nothing:
@@ -44,9 +44,7 @@ leave()
 for process in family:  # Ray's agents stay for a while
     if process.is_running():
         process.kill()
-end = SystemExit("the end")
-end_beside_stuck_threads(end)
-raise end
+leave_with("the end")
 """
 
 
