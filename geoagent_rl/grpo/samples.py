@@ -126,11 +126,6 @@ def flat(parts: Sequence[Sequence[float]], code: str) -> NDArray[Any]:
     return np.frombuffer(b"".join(struct.pack(f"{len(p)}{code}", *p) for p in parts), code)
 
 
-def train_samples(group: Group) -> list[TrainSample]:
-    """Return the scored completions of a group as single samples."""
-    return train_group(group).samples()
-
-
 def by_prompt(samples: Sequence[TrainSample], share: bool = True) -> list[list[TrainSample]]:
     """Put samples of one prompt (text and picture) together, in the order of their first; share
     False: each alone.

@@ -14,7 +14,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.data.images import open_image
 from geoagent_rl.grpo.batching import Layout, MicroBatch, collate, micro_batches, own_rows
 from geoagent_rl.grpo.loss import grpo_losses, unnormalised_loss
-from geoagent_rl.grpo.samples import TrainSample, train_samples
+from geoagent_rl.grpo.samples import TrainSample, train_group
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import load_policy
 from geoagent_rl.policy.prompt import EncodedPrompt, banned_ids, encode, load_processor
@@ -51,7 +51,7 @@ class BareLoop:
         """One optimizer step on all groups; the gradient norm."""
         tokens, samples = self.processor.tokenizer, 0
         for group in groups:
-            prompt, rows = self.encoded(group.prompt.image), train_samples(group)
+            prompt, rows = self.encoded(group.prompt.image), train_group(group).samples()
             samples += len(rows)
             features = (
                 ()

@@ -12,7 +12,7 @@ from geoagent_rl.config import Config
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.batching import collate, own_rows
 from geoagent_rl.grpo.loss import normaliser, policy_losses, unnormalised_loss
-from geoagent_rl.grpo.samples import train_samples
+from geoagent_rl.grpo.samples import train_group
 from geoagent_rl.policy.prompt import banned_ids
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 from tests.support.trl_harness import (
@@ -81,7 +81,7 @@ def test_divergence_an_unscorable_sample_leaves_loss_and_divisor_here(policy, tm
     group = Group(
         Prompt("u", "", Truth("", "", "", 0, 0)), tuple(scored), tuple(group_advantages(totals))
     )
-    rows = train_samples(group)
+    rows = train_group(group).samples()
     batch = collate(
         own_rows(rows), [""], model.network.config.image_token_id, processor.tokenizer.pad_token_id
     )

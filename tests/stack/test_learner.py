@@ -81,7 +81,7 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     from geoagent_rl.data.images import open_image
     from geoagent_rl.grpo.batching import collate, own_rows
     from geoagent_rl.grpo.loss import k3
-    from geoagent_rl.grpo.samples import train_samples
+    from geoagent_rl.grpo.samples import train_group
     from geoagent_rl.policy.model import load_policy
     from geoagent_rl.policy.prompt import banned_ids, encode, load_processor, probe_ids
 
@@ -89,7 +89,9 @@ def plain_torch(place, c: Config, steps: int) -> tuple[list[float], list[float]]
     processor, policy = load_processor(model), load_policy(model, lora=(8, 16), seed=c.run.seed)
     prompts = [encode(processor, open_image(p), "tiny", 200_000) for p in pictures]
     samples = [
-        s for i in range(3) for s in train_samples(group(place, i, 0, 2 if i == 1 else None))
+        s
+        for i in range(3)
+        for s in train_group(group(place, i, 0, 2 if i == 1 else None)).samples()
     ]
     assert len(samples) == 14
     tokens = policy.network.config.image_token_id, processor.tokenizer.pad_token_id

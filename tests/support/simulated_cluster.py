@@ -15,7 +15,7 @@ from geoagent_rl.credit import comparable_totals
 from geoagent_rl.grpo.advantages import group_advantages
 from geoagent_rl.grpo.balance import assign
 from geoagent_rl.grpo.batching import Layout, micro_batches, padded_tokens, row_length
-from geoagent_rl.grpo.samples import train_samples
+from geoagent_rl.grpo.samples import train_group
 from geoagent_rl.plan.costs import PACKED_ROWS, Costs
 from geoagent_rl.plan.memory import sequences
 from geoagent_rl.plan.resources import judges_share_gpus
@@ -223,7 +223,7 @@ class Learner:
 
     async def accumulate(self, group):
         self.samples += len(group.samples)
-        self.waiting.append(train_samples(group))
+        self.waiting.append(train_group(group).samples())
         if len(self.waiting) >= self.together:
             await self.learn()
 

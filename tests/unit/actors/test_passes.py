@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from actors.passes import Call, Passes
 from actors.pictures import Pictures
 from geoagent_rl.grpo.batching import Layout, micro_batches
-from geoagent_rl.grpo.samples import train_samples
+from geoagent_rl.grpo.samples import train_group
 from geoagent_rl.policy.lora import use_fast_adapters
 from geoagent_rl.policy.model import load_policy
 from geoagent_rl.policy.prompt import banned_ids, load_processor
@@ -63,7 +63,7 @@ def test_a_pass_reads_nothing_back(recompute, tmp_path, monkeypatch):
     banned = banned_ids(processor)
     passes = Passes(asked, "grpo", policy, sharded, layout, banned, tokenizer.pad_token_id)
     grids, features = Pictures(asked, processor, policy).look(pictures, sharded.device)
-    samples = [s for i in range(2) for s in train_samples(group((model, pictures), i, 0))]
+    samples = [s for i in range(2) for s in train_group(group((model, pictures), i, 0)).samples()]
     (rows,) = micro_batches(samples, layout)
     with host_work_may_read(passes, monkeypatch):
         passes.learn(rows, Call(pictures, grids, features, 100))

@@ -18,7 +18,7 @@ from geoagent_rl.grpo.batching import (
     padded_tokens,
     row_length,
 )
-from geoagent_rl.grpo.samples import TrainSample, train_group, train_samples
+from geoagent_rl.grpo.samples import TrainSample, train_group
 from geoagent_rl.types import Group, Outcome, Prompt, Rollout, ScoredRollout, Truth
 
 IMAGE, PAD = 9, 0
@@ -161,7 +161,7 @@ def test_unscorable_samples_are_left_out():
     rollout = Rollout("u", 0, (1,), (2, 3), (-1.0, -2.0), "", "stop", 0)
     good = ScoredRollout(rollout, {}, 1.0)
     bad = ScoredRollout(rollout, {"spatial": Outcome("infra", None)}, None)
-    found = train_samples(group_of(good, bad, good, advantages=(0.5, 0.0, -0.5)))
+    found = train_group(group_of(good, bad, good, advantages=(0.5, 0.0, -0.5))).samples()
     assert [s.advantage for s in found] == [0.5, -0.5]
     assert found[0].behaviour.tolist() == [-1.0, -2.0]
     assert train_group(group_of(bad, advantages=(0.0,))).samples() == []
@@ -172,6 +172,6 @@ def test_the_finish_reason_says_who_was_cut_off():
         ScoredRollout(Rollout("u", i, (1,), (2, 3), (), "", reason, 0), {}, 1.0)
         for i, reason in enumerate(("stop", "length"))
     ]
-    found = train_samples(group_of(*scored, advantages=(0.0, 0.0)))
+    found = train_group(group_of(*scored, advantages=(0.0, 0.0))).samples()
     assert [s.truncated for s in found] == [False, True]
     assert [s.behaviour for s in found] == [None, None]
