@@ -262,7 +262,7 @@ def _readable(
             try:
                 answer = json.loads(value)
                 found[name] = answer if answer is None else read(answer)
-            except (ValueError, TypeError, LookupError):
+            except (ValueError, RecursionError, TypeError, LookupError):
                 continue
     return found
 

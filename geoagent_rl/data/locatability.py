@@ -203,6 +203,6 @@ def _kept(path: Path, model: str) -> dict[str, dict[str, Any]]:
             row = json.loads(line)
             if row["model"] == model:
                 rows[row["uid"]] = row
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             continue
     return rows

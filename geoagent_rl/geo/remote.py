@@ -254,7 +254,7 @@ def seconds_to_reset(error: BaseException | None) -> float:
                 (error.headers or {}).get("x-ratelimit-reset")
                 or json.loads(error.text)["rate"]["reset"]
             )
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, RecursionError, TypeError, LookupError):
             pass
     return reset - now if now < reset < now + 40 * DAY_S else DAY_S - now % DAY_S
 

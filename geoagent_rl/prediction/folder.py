@@ -109,7 +109,7 @@ def finished(out: Path) -> set[str]:
         if out.suffix == ".jsonl":
             return {json.loads(line)["image"] for line in text.splitlines()}
         return {row["image"] for row in csv.DictReader(io.StringIO(text))}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         raise UserError(f"{out} is not a file of predictions; give another --out") from None
 
 

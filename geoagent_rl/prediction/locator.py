@@ -58,7 +58,6 @@ class Locator:
 
         transformers.logging.disable_progress_bar()
         self.model, self.max_tokens = model, max_tokens
-        self.asked = asked or asked_of(model)
         gpu = torch.cuda.is_available()
         dtype = "bfloat16" if gpu else "float32"
         whole = next(
@@ -68,6 +67,7 @@ class Locator:
             self.policy, base = load_policy(str(whole), dtype), str(whole)
         else:
             self.policy, base = load_checkpoint(model, dtype=dtype)
+        self.asked = asked or asked_of(model)
         if gpu:
             self.policy.network.to("cuda")
         self.processor = load_processor(base)

@@ -102,7 +102,7 @@ def read_answer(text: str) -> str:
     for closing in ("", '"}', "}"):
         try:
             conclusion = json.loads(text + closing)["conclusion"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             continue
         if isinstance(conclusion, str):
             return " ".join(conclusion[:MAX_CHARS].split())

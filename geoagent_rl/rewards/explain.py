@@ -152,7 +152,7 @@ def _line(number: int, text: str) -> Line:
     """Return the line, checked. Raises ValueError with what is wrong."""
     try:
         row = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object {uid, completion, truth}")

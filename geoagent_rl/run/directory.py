@@ -55,7 +55,8 @@ class RunDir:
     """One run directory: its lock, records, evaluations and checkpoints."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        # not resolve(): for links in a circle that raises RuntimeError
+        self.path = Path(os.path.realpath(path))
         self.waiting: dict[str, list[str]] = {}  # lines by file that the disk has not taken
         self.problems: list[str] = []
 

@@ -168,8 +168,10 @@ class Converter:
         if not name:
             raise Bad("no photograph and no uid")
         name = name.replace("\\", "/")
-        path = Path(self.images.find(name))
-        path = (self.images.root / path).resolve()
+        try:
+            path = (self.images.root / self.images.find(name)).resolve()
+        except (ValueError, RuntimeError):  # a NUL, half a character, links in a circle
+            raise Bad("image missing", name) from None
         uid = uid or Path(name).stem
         return uid.removesuffix(Path(name).suffix) if name.endswith(uid) else uid, self._near(path)
 

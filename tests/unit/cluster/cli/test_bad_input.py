@@ -19,6 +19,11 @@ BAD = [
     ("data import torn.jsonl out.jsonl", "row 1 is not JSON"),
     ("data import cols.csv out.jsonl", "its columns are a, b"),
     ("data import good out.txt", ".parquet or .jsonl"),
+    ("data import nul.jsonl out.jsonl", "image missing (first: nul.jsonl, row 1"),
+    ("data import half.jsonl out.jsonl", "image missing (first: half.jsonl, row 1"),
+    ("reward explain deep.jsonl", "deep.jsonl, line 1: not JSON"),
+    ("predict good/a.jpg --model circle", "circle is neither a checkpoint"),
+    ("report circle", "give a run directory"),
     ("data import good good/m.jsonl --kind nonsense", "there are auto, swift"),
     ("data import good good/m.jsonl --map lat=y", "there is no column y"),
     ("data import good file/m.jsonl --copy", "file/images: "),
@@ -53,12 +58,15 @@ BAD = [
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     files = {"notes.txt": "hello", "broken.jpg": "no image", "file": "", "zero.csv": "", "torn.jsonl": "{bad\n",
+             "nul.jsonl": '{"image": "a\\u0000", "lat": 1, "lon": 1}\n', "deep.jsonl": "[" * 100_000 + "\n",
+             "half.jsonl": '{"image": "\\ud800", "lat": 1, "lon": 1}\n',
              "cols.csv": "a,b\n1,2\n", "others.csv": "uid,score\nzebra,5\n",
              "off.csv": "uid,gt_lat,gt_lon,pred_lat,pred_lon\n1,100,10,11,11\n"}  # fmt: skip
     for name, text in files.items():
         Path(name).write_text(text)
     for name in ("empty", "good"):
         Path(name).mkdir()
+    Path("circle").symlink_to("circle")
     Image.new("RGB", (32, 32)).save("good/a.jpg")
     Path("good/t.csv").write_text("image,lat,lon,country\na.jpg,48.1,11.5,Narnia\n")
     return tmp_path
