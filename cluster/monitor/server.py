@@ -47,6 +47,9 @@ SHARED = (
 FILES = {path.name: path for path in (*STATIC.iterdir(), *SHARED)}
 LONGEST = {"small": 240, "large": 1200}  # pixels
 MOST_REPLICAS = 10_000
+MOST = 10**12  # of a step, a page or a byte of a file: every file system takes it as a place
+# What a body raises that is no JSON, or has not what is asked for.
+NOT_AS_ASKED = (ValueError, RecursionError, KeyError, TypeError, OverflowError)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'none'; "
     "base-uri 'none'; "
@@ -195,7 +198,8 @@ class Pages:
         try:
             asked = await request.json()
             run, text = self.runs.get(str(asked["run"])), str(asked["text"])
-        except (ValueError, KeyError, TypeError):
+            text.encode()
+        except NOT_AS_ASKED:
             raise HTTPException(400, "give run and text") from None
         try:
             await asyncio.to_thread(run.write_note, text)
@@ -213,7 +217,7 @@ class Pages:
                 str(asked["service"]),
                 int(asked["replicas"]),
             )
-        except (ValueError, KeyError, TypeError):
+        except NOT_AS_ASKED:
             raise HTTPException(400, "give run, service and replicas") from None
         attached = self.attached
         if (
@@ -296,5 +300,7 @@ def _mended(content: Any) -> Any:
 
 
 def number(text: str | None, otherwise: Any) -> Any:
-    """Return a whole number, or `otherwise` where the text is none."""
-    return int(text) if text is not None and text.isdecimal() else otherwise
+    """Return a whole number, MOST at most, or `otherwise` where the text is none."""
+    if text is None or not text.isdecimal():
+        return otherwise
+    return min(int(text[:13]), MOST)

@@ -68,10 +68,17 @@ def test_only_the_page_itself_changes_the_number_of_replicas(ask, joined):
     body = json.dumps({"run": "abc", "service": "judge", "replicas": 3})
     assert ask("/api/scale", "POST", body).status == 403
     assert ask("/api/scale", "GET").status == 405
-    for wrong in ({"run": "other"}, {"service": "x"}, {"replicas": 0}, {"replicas": "many"}):
+    for wrong in (
+        {"run": "other"},
+        {"service": "x"},
+        {"replicas": 0},
+        {"replicas": "many"},
+        {"replicas": float("inf")},
+    ):
         mine = json.dumps({**json.loads(body), **wrong})
         assert ask("/api/scale", "POST", mine, X_GeoAgent="monitor").status == 400
-    assert ask("/api/scale", "POST", "no json", X_GeoAgent="monitor").status == 400
+    for no_json in ("no json", "[" * 100_000):
+        assert ask("/api/scale", "POST", no_json, X_GeoAgent="monitor").status == 400
     assert joined.asked == []
     assert ask("/api/scale", "POST", body, X_GeoAgent="monitor").status == 200
     assert joined.asked == [("judge", 3)]
@@ -80,7 +87,8 @@ def test_only_the_page_itself_changes_the_number_of_replicas(ask, joined):
 def test_a_note_is_kept_with_the_run_and_only_the_page_writes_it(ask):
     body = json.dumps({"run": "a", "text": "the first try <b>"})
     assert ask("/api/note", "POST", body).status == 403
-    assert ask("/api/note", "POST", '{"run": "a"}', X_GeoAgent="monitor").status == 400
+    for wrong in ('{"run": "a"}', '{"run": "a", "text": "\\ud800"}'):
+        assert ask("/api/note", "POST", wrong, X_GeoAgent="monitor").status == 400
     assert (
         ask("/api/note", "POST", body.replace('"a"', '"../a"'), X_GeoAgent="monitor").status == 400
     )
@@ -112,6 +120,8 @@ def test_answers_are_json_whatever_a_model_wrote(ask):
     [
         "/api/series?run=../a",
         "/api/rollout?run=a&at=99",
+        "/api/rollout?run=a&at=99999999999999999999",
+        "/api/group?run=a&at=99999999999999999999",
         "/api/image?run=a&at=-1",
         "/static/..%2fserver.py",
     ],
