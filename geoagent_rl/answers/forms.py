@@ -30,7 +30,8 @@ from geoagent_rl.types import AnswerForm
 
 Body = tuple[Levels, Pair | None, str]  # what one answer says, and what is wrong with it
 
-_LINE = r"^\s*{}\s*:\s*(.+?)\s*$"
+# Of one line, and linear in its length: a policy that goes astray writes nothing but line breaks.
+_LINE = r"^[^\S\n]*{}[^\S\n]*:[^\S\n]*(\S.*)"
 _COUNTRY = re.compile(_LINE.format("country"), re.MULTILINE | re.IGNORECASE)
 _CITY = re.compile(_LINE.format("city"), re.MULTILINE | re.IGNORECASE)
 _TAIL = re.compile(r"^\s*([^,;\n]+?)\s*[,;]\s*(.*?)\s*[,;]\s*$", re.DOTALL)

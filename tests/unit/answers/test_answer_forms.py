@@ -1,6 +1,7 @@
 """Every form of an answer: what is read from right ones, from wrong ones and from rubbish."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -105,3 +106,11 @@ def test_no_text_breaks_a_reader(form, text):
     found = read(text, form)
     assert len(found.levels) == 3
     assert found.format_ok == (not found.problem)
+
+
+@pytest.mark.parametrize("form", ["levels", *FORMS])
+@pytest.mark.parametrize("part", ["\n", "\r\n", " ", "1, ", "country:", "{", "°", ";", "`"])
+def test_a_flood_of_anything_is_read_in_linear_time(form, part):
+    start = time.process_time()
+    read(tagged(part * (40_000 // len(part))), form)
+    assert time.process_time() - start < 1.0
