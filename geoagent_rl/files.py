@@ -7,6 +7,7 @@ is complete. A failure removes what was written; a kill leaves a .part, which `s
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -132,4 +133,6 @@ def _put_in_place(part: Path, path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
+    if not path.name:  # "" or "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")

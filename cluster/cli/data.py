@@ -17,6 +17,7 @@ data_app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Manifest = Annotated[Path, typer.Argument(help="A manifest or a folder of photographs.")]
+MOST = 1_000_000_000  # rows or scenes
 
 
 @data_app.command("sample")
@@ -25,12 +26,12 @@ def data_sample(
         Path,
         typer.Argument(help="Parquet, CSV or JSONL with coordinates, or a folder of such files."),
     ],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many rows to draw.")],
+    n: Annotated[int, typer.Option("--n", min=1, max=MOST, help="How many rows to draw.")],
     out: Annotated[
         Path, typer.Option(help="The sample: .csv, .jsonl or .parquet. The report goes beside it.")
     ],
     min_per_country: Annotated[
-        int, typer.Option(min=0, help="At least so many, where the pool has them.")
+        int, typer.Option(min=0, max=MOST, help="At least so many, where the pool has them.")
     ] = 0,
     exclude: Annotated[
         str, typer.Option(help='ISO codes of countries to leave out, as in AQ,GL; "" for none.')
@@ -194,8 +195,8 @@ def data_show(manifest: Manifest) -> None:
 @data_app.command("scenes")
 def data_scenes(
     out: Annotated[Path, typer.Argument(help="The folder to write images and manifest into.")],
-    n: Annotated[int, typer.Option(help="How many scenes.")] = 256,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same scenes.")] = 0,
+    n: Annotated[int, typer.Option(min=1, max=MOST, help="How many scenes.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scenes.")] = 0,
     split: Annotated[
         str, typer.Option(help="train, heldout (new scenes) or hidden (places never trained on).")
     ] = "train",

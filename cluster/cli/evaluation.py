@@ -88,7 +88,9 @@ def eval_compare(
     by: ByOption = "",
     published: Benchmark = "",
     html: HtmlOption = None,
-    rounds: Annotated[int, typer.Option(min=100, help="Resamples of the paired bootstrap.")] = 2000,
+    rounds: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Resamples of the paired bootstrap.")
+    ] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from cluster.jobs.ablate_job import DONE, ROWS, row_dir
+from cluster.jobs.ablate_rows import DONE, ROWS, row_dir
 from cluster.storage import on_storage
 from cluster.submit import STOP_WAIT_S, client, hand_in
 from geoagent_rl.config import Config, flat, load, to_yaml

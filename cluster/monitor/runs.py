@@ -231,7 +231,7 @@ class Run:
     def image_roots(self) -> list[Path]:
         """Return where photographs may lie. A relative manifest was named from the folder where the
         run was started: here, or one above the run's. Rendered scenes are the run's own, or those
-        that the rows of an ablation share (cluster/jobs/ablate_job.py)."""
+        that the rows of an ablation share (cluster/jobs/ablate_rows.py)."""
         roots, manifest = (
             [self.path / "data", self.path.parent / "data"],
             self.setting("data.manifest"),

@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from cluster.jobs import ablate_job
+from cluster.jobs import ablate_job, ablate_rows
 from cluster.jobs.ablate import Job, Jobs, plan, settle
 from cluster.local_nodes import local_cluster
 from cluster.running import AUTH
@@ -80,11 +81,25 @@ def test_a_cold_start_is_kept_when_the_job_is_stopped_before_its_row_begins(tmp_
         asyncio.run(job.cold_start(SimpleNamespace(config=job.config), policy, "base", []))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ablate_job, "cold_start", learnt)
-    monkeypatch.setattr(ablate_job._Job, "run", stopped)
+    monkeypatch.setattr(ablate_rows, "cold_start", learnt)
+    monkeypatch.setattr(ablate_rows._Job, "run", stopped)
     with pytest.raises(KeyboardInterrupt):
-        ablate_job.run_rows(tmp_path, 0, ["sft", "full"])
+        ablate_rows.run_rows(tmp_path, 0, ["sft", "full"])
     assert (policy / "config.json").exists() and not (tmp_path / "seed-0" / "full").exists()
+
+
+def test_a_job_that_is_stopped_while_its_libraries_load_ends_without_a_trace(monkeypatch):
+    class Stopped:
+        def find_spec(self, name, *_):
+            if name == ablate_rows.__name__:
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, ablate_rows.__name__)
+    monkeypatch.setattr(sys, "meta_path", [Stopped(), *sys.meta_path])
+    monkeypatch.setattr(sys, "argv", ["ablate_job", "out", "0", "sft"])
+    with pytest.raises(SystemExit) as ended:
+        ablate_job.main()
+    assert ended.value.code == 130
 
 
 def ablate(*words: str, **variables: str) -> subprocess.Popen:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,9 @@ def test_a_written_file_can_be_read_by_whom_the_umask_lets(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("path", ["", "/"])
+def test_what_is_no_name_of_a_file_is_refused_as_the_folder_that_it_is(path):
+    with pytest.raises(IsADirectoryError):
+        files.write_text(Path(path), "x")
