@@ -41,7 +41,9 @@ def separate(config: Config, total: int) -> Iterator[Config]:
     """Yield pools of their own on `total` GPUs: of engines, ranks, and judges."""
     step, judged = max(1, total // 8), config.judge.engine_gpus > 0
     for judges in (step, 2 * step) if judged else (0,):
-        judge = replace(config.judge, replicas=judges, gpus_per_replica=1.0, memory=0.7)
+        judge = config.judge
+        if judged:
+            judge = replace(judge, replicas=judges, gpus_per_replica=1.0, memory=0.7)
         left = total - judges
         for gpus, parallel in itertools.product(range(step, left, step), PARALLEL):
             if gpus % parallel == 0:
@@ -50,7 +52,7 @@ def separate(config: Config, total: int) -> Iterator[Config]:
                     placement=replace(config.placement, colocate=False),
                     rollout=engine(config, gpus // parallel, parallel, float(parallel), 0.7),
                     learner=replace(config.learner, ranks=left - gpus, gpus_per_rank=1.0),
-                    judge=judge if judged else config.judge,
+                    judge=judge,
                 )
 
 
