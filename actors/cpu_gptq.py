@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from actors.cpu_invariance import fill_up_small_batches, with_enough_rows
-from actors.vllm_engine import die_with_parent
+from actors.vllm_engine import die_with_parent, meet_in_own_folder
 
 BLOCK = 16  # output channels that vLLM's CPU kernel packs together
 SCHEMA = (
@@ -19,13 +19,15 @@ SCHEMA = (
 
 
 def register() -> None:
-    """End engine processes with their parent; on CPUs make results independent of the batch
-    (cpu_invariance.py), and gives vLLM's CPU build the GPTQ operator where it lacks it.
+    """End engine processes with their parent, and leave no file of theirs; on CPUs make results
+    independent of the batch (cpu_invariance.py), and give vLLM's CPU build the GPTQ operator where
+    it lacks it.
 
     vLLM 0.32 compiles `_C::cpu_gemm_wna16` for AVX512 only but chooses its kernel on AVX2 machines
     too, where the first forward pass then fails (vllm-project/vllm#55613). No effect on GPU builds
     and on machines with the operator."""
     die_with_parent()
+    meet_in_own_folder()
     fill_up_small_batches()
     if lacks_operator():
         define("_C")

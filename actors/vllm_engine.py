@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Awaitable
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from actors.node_files import folder_here
@@ -164,6 +165,18 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+def meet_in_own_folder() -> None:
+    """Make a process that an engine of ours spawned keep the file by which its workers find each
+    other beside its sockets. vLLM makes it among everybody's temporary files, where a kill leaves
+    it."""
+    if multiprocessing.parent_process() and CHILD_MARK in os.environ:
+        from vllm.utils import network_utils
+
+        folder = os.environ["VLLM_RPC_BASE_PATH"]
+        # vLLM asks that module's `tempfile` for the file's folder, and for nothing else.
+        setattr(network_utils, "tempfile", SimpleNamespace(gettempdir=lambda: folder))  # noqa: B010
 
 
 async def within(seconds: float, what: str, work: Awaitable[T]) -> T:

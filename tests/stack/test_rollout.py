@@ -243,7 +243,7 @@ async def test_an_engine_that_cannot_prove_its_weights_refuses_work(engine, mode
 
 
 async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
-    ray_local, models, prompts, tmp_path
+    ray_local, models, prompts, tmp_path, tmp_path_factory
 ):
     config = settings("adapter")
     policy = load_policy(models[0], lora=(8, 16))
@@ -252,7 +252,10 @@ async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
             torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(1))
     files, digest = published(policy, UNSHARDED, config, write=True)
     save_merged(policy, models[0], str(tmp_path / "merged"))
-    actor = ray_local.remote(RolloutEngine).options(num_cpus=1).remote(config, models[0])
+    temporary = tmp_path_factory.mktemp("t")
+    env = {"env_vars": {"TMPDIR": str(temporary)}}
+    remote = ray_local.remote(RolloutEngine).options(num_cpus=1, runtime_env=env)
+    actor = remote.remote(config, models[0])
     await actor.start.remote()
     engine = RemoteRollout(actor, 120)
     assert {r.version for r in await complete(engine, prompts[0])} == {0}
@@ -274,6 +277,8 @@ async def test_adapters_in_a_ray_actor_and_nothing_left_when_it_is_killed(
     with pytest.raises(InfraError, match="actor is gone"):
         await rest
     assert psutil.wait_procs([core], timeout=15)[1] == []
+    # What it made lies in the directory that the next engine's start sweeps.
+    assert list(temporary.glob("geoagent-files-*/vllm_*")) and not list(temporary.glob("vllm_*"))
 
 
 async def test_vllm_accepts_the_arguments_for_gpus(models):
