@@ -17,7 +17,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
 from cluster.monitor.state import alerts, status_of, step_seconds
@@ -28,6 +27,7 @@ from geoagent_rl.data.images import DEFAULT_MAX_MEGAPIXELS, BadImage, open_image
 from geoagent_rl.files import write_text
 from geoagent_rl.metrics.table import parts_measured
 from geoagent_rl.pages.rollout_cards import weights_of
+from geoagent_rl.run.directory import settings_in
 from geoagent_rl.run.log import last_lines
 from geoagent_rl.run.records import last_row, read_rows
 from geoagent_rl.types import AnswerForm, UserError
@@ -60,7 +60,7 @@ class Run:
         path = self.path / "config.yaml"
         try:
             return _config(path, path.stat().st_mtime_ns)
-        except (OSError, ValueError, yaml.YAMLError):
+        except OSError:
             return {}
 
     def setting(self, key: str) -> Any:
@@ -246,8 +246,7 @@ class Run:
 
 @lru_cache(maxsize=1024)
 def _config(path: Path, _written: int) -> Mapping[str, Any]:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, Mapping) else {}
+    return settings_in(path.read_bytes())
 
 
 class Runs:

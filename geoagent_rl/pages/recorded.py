@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from geoagent_rl.pages.rollout_cards import RecordedRow
+from geoagent_rl.run.directory import CONFIG, settings_in
 from geoagent_rl.run.records import read_rows, record
 from geoagent_rl.types import UserError
 
@@ -39,7 +38,9 @@ def read(run: Path) -> Recorded:
         raise UserError(f"{run} holds neither metrics.jsonl nor eval.json; give a run directory")
     early, late = ends_of(read_rows(run / "rollouts.jsonl"))
     sft = list(read_rows(run / "sft_metrics.jsonl"))
-    return Recorded(run, _config(run / "config.yaml"), metrics, sft, evaluation, early, late)
+    file = run / CONFIG
+    config = settings_in(file.read_bytes()) if file.is_file() else {}
+    return Recorded(run, config, metrics, sft, evaluation, early, late)
 
 
 def ends_of(rows: Iterable[RecordedRow]) -> tuple[list[RecordedRow], list[RecordedRow]]:
@@ -76,13 +77,6 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node
-
-
-def _config(path: Path) -> Mapping[Any, Any]:
-    if not path.is_file():
-        return {}
-    settings = OmegaConf.to_container(OmegaConf.load(path))
-    return settings if isinstance(settings, dict) else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

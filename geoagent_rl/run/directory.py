@@ -101,7 +101,7 @@ class RunDir:
         A file that says the same already is left alone."""
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         file, text = self.path / CONFIG, MARK + to_yaml(config)
-        if not file.exists() or _settings(file.read_bytes()) != _settings(text.encode()):
+        if not file.exists() or settings_in(file.read_bytes()) != settings_in(text.encode()):
             write_text(file, text, durable=True)
         return self
 
@@ -161,11 +161,13 @@ class RunDir:
 
     def recorded_steps(self) -> int:
         """Return the last step that is recorded; 0 before the first."""
-        return int(records.last_row(self.path / "metrics.jsonl").get("step", 0))
+        step = records.last_row(self.path / "metrics.jsonl").get("step")
+        return step if isinstance(step, int) else 0
 
     def finished_steps(self) -> int:
         """Return how many steps the run had when it came to its end; 0 before that."""
-        return int(records.last_row(self.path / DONE).get("steps", 0))
+        steps = records.last_row(self.path / DONE).get("steps")
+        return steps if isinstance(steps, int) else 0
 
     def finish(self, steps: int) -> None:
         """Note that the run has come to its end, once its policy is on disk."""
@@ -237,11 +239,14 @@ class RunDir:
                 remove_at_once(path)
 
 
-def _settings(text: bytes) -> Any:
+def settings_in(text: bytes) -> dict[str, Any]:
+    """Return what a run's config.yaml says, {} where it cannot be read: others than the run go on
+    without."""
     try:
-        return yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        return None
+        found = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def run_id_of(run_dir: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from geoagent_rl.config import Config, flat, overridden, to_yaml
-from geoagent_rl.run.directory import CONFIG, MARK, RunDir
+from geoagent_rl.run.directory import CONFIG, MARK, RunDir, settings_in
 from geoagent_rl.types import UserError
 
 # What only a run that has begun has in its directory.
@@ -90,10 +90,7 @@ def _check_config_file(run: RunDir) -> None:
 
 def settings_of(file: Path) -> dict[str, Any]:
     """Return the leaves of a run's config.yaml by dotted key, {} where it cannot be read."""
-    try:
-        return flat(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError, yaml.YAMLError):
-        return {}
+    return flat(settings_in(file.read_bytes())) if file.is_file() else {}
 
 
 def changed_settings(old: Mapping[str, Any], config: Config) -> list[str]:

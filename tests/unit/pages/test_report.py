@@ -157,8 +157,10 @@ def test_it_shows_curves_tables_map_and_rollouts(run):
     assert "at the start" in page and "Format: no tags" in page and "config.yaml as it ran" in page
 
 
-def test_a_run_without_evaluation_or_rollouts_has_a_report(tmp_path):
+@pytest.mark.parametrize("settings", [b"", b"\0\0", b"a: [", b"- a\n", b"\xff", b"[" * 5000])
+def test_a_run_without_evaluation_rollouts_or_readable_settings_has_a_report(tmp_path, settings):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward_total_mean": 0.5}\n')
+    (tmp_path / "config.yaml").write_bytes(settings)
     assert "total reward" in write_report(tmp_path).read_text()
 
 

@@ -38,6 +38,8 @@ def test_only_whole_new_lines_are_taken(tmp_path):
         {"metrics.jsonl": b'\0\0\0\n{"step"', "config.yaml": b"\xff{", "eval.json": b"["},
         {"metrics.jsonl": b"[1]\nnull\n7\n", "config.yaml": b"- a\n", "rollouts.jsonl": b"\0\n"},
         {"metrics.jsonl": b'{"step": "x", "reward_total_mean": []}\n', "config.yaml": b""},
+        {"metrics.jsonl": b"", "done.json": b'{"steps": null}\n'},
+        {"metrics.jsonl": b"", "done.json": b'{"steps": "a"}\n', "config.yaml": b"[" * 5000},
     ],
 )
 def test_one_damaged_run_among_ten_is_listed_with_the_others(tmp_path, harm):
