@@ -223,6 +223,11 @@ def warnings(config: Config, table: list[dict[str, Any]], time: dict[str, Any] |
                     else ""
                 )
             )
+    j = config.judge
+    if time and j.has_engine and not j.gpus_per_replica and config.reward.weights.consistency:
+        found.append(
+            f"{j.model} judges on CPUs (judge.gpus_per_replica=0): how long that takes is not known and not in the step"
+        )
     if time and time["critical"] in ("geocoder", "judge"):
         found.append(f"the {time['critical']} sets the pace: GPUs wait for it")
     return found

@@ -152,9 +152,11 @@ def test_a_layout_that_does_not_fit_is_not_proposed():
     assert planned("paper", "max_staleness=1")["other_layout"] is None
 
 
-def test_a_judge_on_cpus_takes_no_gpu_in_either_layout():
-    other = planned("paper-8x80gb", "judge.gpus_per_replica=0", nodes="")["other_layout"]
-    assert "judge.gpus_per_replica=0" in other["values"]
+def test_a_judge_on_cpus_takes_no_gpu_in_either_layout_and_its_time_is_said_to_be_unknown():
+    plan = planned("paper-8x80gb", "judge.gpus_per_replica=0", nodes="")
+    assert "judge.gpus_per_replica=0" in plan["other_layout"]["values"]
+    assert any("judges on CPUs" in warning for warning in plan["warnings"])
+    assert not any("judges on CPUs" in warning for warning in planned("paper-8x80gb")["warnings"])
 
 
 def test_the_terms_add_up_to_the_step():
