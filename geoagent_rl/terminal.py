@@ -80,13 +80,14 @@ def every_letter_passes() -> None:
 @contextlib.contextmanager
 def errors_in_one_line(debug: bool = False) -> Iterator[None]:
     """Exit with code 1 and one line for what a user can mend (also a file or folder that the system
-    refuses), with 130 after Ctrl-C. debug: raise the error instead, for its trace. A thread that
-    ends by an error (TensorBoard's, of a full disk) is one line too.
+    refuses), with 130 after Ctrl-C, SIGTERM or SIGHUP. debug: raise the error instead, for its
+    trace. A thread that ends by an error (TensorBoard's, of a full disk) is one line too.
     """
     hook = threading.excepthook
     threading.excepthook = hook if debug else thread_ended
     try:
-        yield
+        with stopped_tidily():
+            yield
     except (UserError, InfraError, OSError) as error:
         if debug:
             raise
@@ -97,6 +98,25 @@ def errors_in_one_line(debug: bool = False) -> Iterator[None]:
         leave_with(end.code)
     finally:
         threading.excepthook = hook
+
+
+@contextlib.contextmanager
+def stopped_tidily() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: at once, as the system would, it
+    leaves half files and locks. What is ignored (SIGHUP by nohup) stays so."""
+    ours = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def has_stuck_threads() -> bool:

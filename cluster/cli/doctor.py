@@ -107,8 +107,12 @@ def run(as_json: bool = False) -> int:
     # Two at a time: imports are bound by processor and disk.
     with ThreadPoolExecutor(max_workers=2) as pool, progress("checks", tenths=False) as advance:
         futures = [pool.submit(job) for job in jobs]
-        for done, _ in enumerate(as_completed(futures), 1):
-            advance(done, len(jobs))
+        try:
+            for done, _ in enumerate(as_completed(futures), 1):
+                advance(done, len(jobs))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     results = [future.result() for future in futures]
     findings = [
         one for result in results for one in (result if isinstance(result, list) else [result])

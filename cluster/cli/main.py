@@ -1,4 +1,4 @@
-"""The entry point `geoagent-rl`: cluster/cli/local.py's commands and those that start Ray.
+"""All commands of `geoagent-rl`: cluster/cli/local.py's commands and those that start Ray.
 
 The configuration is checked before anything heavy is imported, so a mistake shows at once.
 """

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -142,3 +143,26 @@ def test_a_process_ends_alike_beside_a_stuck_thread(words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.startswith("error: gone")
     assert ("own end" in done.stdout) == (not words)
+
+
+STOPPED_PROGRAM = """
+import pathlib, sys, time
+from geoagent_rl.files import file_at_once
+from geoagent_rl.terminal import errors_in_one_line
+with errors_in_one_line(), file_at_once(pathlib.Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_command_leaves_nothing_half_and_says_nothing(tmp_path, number):
+    command = [sys.executable, "-c", STOPPED_PROGRAM, str(tmp_path / "file")]
+    told = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731 (not under nohup)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=told, **pipes) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == 130 and not list(tmp_path.iterdir())

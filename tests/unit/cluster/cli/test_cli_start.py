@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
-from cluster.cli import main
+from cluster.cli import main, start
 from cluster.cli.main import app
 from geoagent_rl import terminal
 from geoagent_rl.config import load
@@ -129,6 +129,19 @@ def test_letters_that_a_terminal_lacks_stop_nothing(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"\\xcele-de-France" in done.stdout
+
+
+def test_stopped_while_the_commands_load_it_shows_no_trace(monkeypatch):
+    class Stopped:
+        def find_spec(self, name, *_):
+            if name == "cluster.cli.main":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "cluster.cli.main")
+    monkeypatch.setattr(sys, "meta_path", [Stopped(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == 130
 
 
 def test_the_version_is_that_of_the_installed_package():
