@@ -144,13 +144,14 @@ def thread_ended(ended: threading.ExceptHookArgs) -> None:
 
 
 def stop_with_130() -> None:
-    """Make SIGINT and SIGTERM end this process as Ctrl-C does.
+    """Make SIGINT, SIGTERM and SIGHUP end this process, which is to serve, as Ctrl-C does.
 
-    uvicorn stops serving at either, then raises it again for the handler of before. Without one,
-    SIGTERM would end the process before it has cleaned up, and SIGINT would be lost where the shell
-    that started it ignores it (nohup, a job in the background)."""
+    uvicorn stops serving at the first two, then raises them again for the handler of before. SIGINT
+    would be lost where the shell that started it ignores it (nohup, a job in the background)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def refused(error: OSError) -> str:

@@ -72,6 +72,7 @@ def folder(tmp_path_factory) -> Path:
     ("server", "number", "shell"),
     [
         ("monitor", signal.SIGTERM, []),
+        ("monitor", signal.SIGHUP, []),
         ("monitor", signal.SIGINT, []),
         ("monitor", signal.SIGINT, IGNORING),
         ("model", signal.SIGINT, IGNORING),

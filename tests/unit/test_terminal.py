@@ -159,9 +159,8 @@ with errors_in_one_line(), file_at_once(pathlib.Path(sys.argv[1])) as part:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_command_leaves_nothing_half_and_says_nothing(tmp_path, number):
     command = [sys.executable, "-c", STOPPED_PROGRAM, str(tmp_path / "file")]
-    told = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731 (not under nohup)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, preexec_fn=told, **pipes) as process:
+    with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(number)
         assert process.communicate(timeout=30) == ("", "")
