@@ -19,7 +19,7 @@ def configuration(run: Recorded) -> str:
     path = run.path / "config.yaml"
     if not path.is_file():
         return ""
-    return render("run_configuration.html", text=path.read_text(encoding="utf-8"))
+    return render("run_configuration.html", text=path.read_text(encoding="utf-8", errors="replace"))
 
 
 SECTIONS: dict[str, Callable[[Recorded], str]] = {
