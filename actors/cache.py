@@ -25,6 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from geoagent_rl.files import parse_json
 from geoagent_rl.secrets import REDIS_PASSWORD, read_secret
 from geoagent_rl.types import InfraError
 
@@ -260,9 +261,9 @@ def _readable(
     for name, value in zip(names, values, strict=True):
         if isinstance(value, bytes):
             try:
-                answer = json.loads(value)
+                answer = parse_json(value)
                 found[name] = answer if answer is None else read(answer)
-            except (ValueError, RecursionError, TypeError, LookupError):
+            except (ValueError, TypeError, LookupError):
                 continue
     return found
 

@@ -72,6 +72,17 @@ def write_json(path: Path, value: Any, durable: bool = False) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n", durable)
 
 
+def parse_json(text: str | bytes, strict: bool = True) -> Any:
+    """Return the value of a JSON text that others have written. Raises ValueError for whatever is
+    wrong with it, also for a depth that Python's parser cannot follow.
+
+    strict: False takes raw line breaks in strings."""
+    try:
+        return json.loads(text, strict=strict)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def keep_lines(path: Path, wanted: Callable[[bytes], bool]) -> None:
     """Write a file anew with those of its lines that are `wanted`.
 

@@ -111,7 +111,7 @@ def run(as_json: bool = False) -> int:
             for done, _ in enumerate(as_completed(futures), 1):
                 advance(done, len(jobs))
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
     results = [future.result() for future in futures]
     findings = [

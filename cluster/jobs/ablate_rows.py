@@ -88,9 +88,8 @@ class _Job:
         """Make the missing cold starts, one for each answer form, then bring the rows to their
         ends.
         """
-        place = (
-            seed_dir(self.out, self.seed) / f"job-{rows[0].name}"
-        )  # of the session: its cache, its notes
+        # Of the session: its cache, its notes.
+        place = seed_dir(self.out, self.seed) / f"job-{rows[0].name}"
         place.mkdir(parents=True, exist_ok=True)
         async with session(self.config, place) as s:
             for row in starts:
@@ -130,9 +129,8 @@ class _Job:
             run.truncate(0)
         s = dataclasses.replace(s, config=config, run_id=given_id(path), run_dir=path)
         say(f"seed {self.seed}, {row.title}" + (" (continues)" if resume else ""))
-        shared = (
-            config.rollout.swap == "merged"
-        )  # then the engines hold what the row before left in them
+        # Then the engines hold what the row before left in them.
+        shared = config.rollout.swap == "merged"
         services, form = stack.services.services, config.policy.answer
         stack = dataclasses.replace(
             stack,

@@ -18,13 +18,13 @@ also for the bare JSON object). A reader never raises. docs/recipes.md says whic
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 from geoagent_rl.answers.hedge import is_hedge
 from geoagent_rl.answers.parse import NO_LEVELS, Levels, Parsed, parse, read_levels, split_tags
+from geoagent_rl.files import parse_json
 from geoagent_rl.geo.coordinates import Pair, read_pair
 from geoagent_rl.types import AnswerForm
 
@@ -155,8 +155,8 @@ def json_object(text: str) -> dict[str, Any] | None:
     if start < 0 or end < start:
         return None
     try:
-        found = json.loads(text[start : end + 1], strict=False)
-    except (ValueError, RecursionError):
+        found = parse_json(text[start : end + 1], strict=False)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -46,6 +46,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from geoagent_rl.answers.hedge import is_hedge
+from geoagent_rl.files import parse_json
 from geoagent_rl.geo.places import without_label, without_numbers
 
 Levels = tuple[str, str, str]
@@ -243,10 +244,10 @@ def _read_json(think: str) -> tuple[Any, str]:
         body = body[start : end + 1]
     for strict in (True, False):
         try:
-            return json.loads(body, strict=strict), fault or (
+            return parse_json(body, strict), fault or (
                 "" if strict else "raw line break in a JSON string"
             )
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
     return None, "broken JSON in <think>"
 

@@ -27,6 +27,7 @@ from geoagent_rl.data.columns import find_column
 from geoagent_rl.data.images import BadImage, open_image
 from geoagent_rl.data.sample import Sample
 from geoagent_rl.data.tables import header, to_float, whole_rows
+from geoagent_rl.files import parse_json
 from geoagent_rl.network import service_address
 from geoagent_rl.types import InfraError, UserError
 
@@ -200,9 +201,9 @@ def _kept(path: Path, model: str) -> dict[str, dict[str, Any]]:
     rows = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if row["model"] == model:
                 rows[row["uid"]] = row
-        except (ValueError, RecursionError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             continue
     return rows

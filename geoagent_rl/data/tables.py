@@ -21,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geoagent_rl.files import parse_json
 from geoagent_rl.types import UserError
 
 ROWS_AT_ONCE = 64  # of `rows`; each may hold a photograph
@@ -190,8 +191,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _found(number: int, line: bytes) -> Found:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(line)
+    except ValueError as error:
         return Found(number, {}, f"is not JSON: {str(error)[:120]}")
     return _object(number, values)
 
@@ -204,7 +205,7 @@ def _object(number: int, values: Any) -> Found:
 
 def _json_rows(path: Path, _columns: Sequence[str]) -> Iterator[Found]:
     """Yield the rows of a list of objects, or of {"data": [...]} and the like."""
-    value = json.loads(path.read_bytes())
+    value = parse_json(path.read_bytes())
     if isinstance(value, dict):
         value = next((v for v in value.values() if isinstance(v, list)), [value])
     yield from (_object(number, row) for number, row in enumerate(value, start=1))

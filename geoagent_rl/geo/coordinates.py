@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from geoagent_rl.files import parse_json
+
 E7 = 1e7  # Google's Takeout writes degrees times ten million
 _LAT_NAMES = (
     "lat",
@@ -119,11 +121,9 @@ def _pair(value: Any) -> Pair | None:
 
 
 def _json(text: str) -> Any:
-    import json
-
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return None
 
 

@@ -10,7 +10,6 @@ in no message. May know nothing of caches, Redis or the order of providers."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -24,6 +23,7 @@ from geopy import exc
 from geopy.adapters import AdapterHTTPError, AioHTTPAdapter
 
 from geoagent_rl.config.reward import GeocoderConfig
+from geoagent_rl.files import parse_json
 from geoagent_rl.geo.chain import Address
 from geoagent_rl.geo.match import Match
 from geoagent_rl.geo.providers import PROVIDERS, key_names, remote_names
@@ -252,9 +252,9 @@ def seconds_to_reset(error: BaseException | None) -> float:
         try:
             reset = float(
                 (error.headers or {}).get("x-ratelimit-reset")
-                or json.loads(error.text)["rate"]["reset"]
+                or parse_json(error.text)["rate"]["reset"]
             )
-        except (ValueError, RecursionError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError):
             pass
     return reset - now if now < reset < now + 40 * DAY_S else DAY_S - now % DAY_S
 

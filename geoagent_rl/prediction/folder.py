@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from geoagent_rl.data.images import SUFFIXES, BadImage, open_image
+from geoagent_rl.files import parse_json
 from geoagent_rl.types import UserError
 
 # `problem` is a bad image's reason, or what is wrong with the answer's format. JSONL rows hold text
@@ -107,9 +108,9 @@ def finished(out: Path) -> set[str]:
     text = whole.decode("utf-8", "surrogatepass")  # names of files need not be UTF-8
     try:
         if out.suffix == ".jsonl":
-            return {json.loads(line)["image"] for line in text.splitlines()}
+            return {parse_json(line)["image"] for line in text.splitlines()}
         return {row["image"] for row in csv.DictReader(io.StringIO(text))}
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{out} is not a file of predictions; give another --out") from None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from geoagent_rl.files import parse_json
 from geoagent_rl.rewards.services import JudgeItem
 
 HERE = "\ue000"  # stands for the question when the constant rest of the prompt is tokenised
@@ -101,8 +102,8 @@ def read_answer(text: str) -> str:
     """
     for closing in ("", '"}', "}"):
         try:
-            conclusion = json.loads(text + closing)["conclusion"]
-        except (ValueError, RecursionError, KeyError, TypeError):
+            conclusion = parse_json(text + closing)["conclusion"]
+        except (ValueError, KeyError, TypeError):
             continue
         if isinstance(conclusion, str):
             return " ".join(conclusion[:MAX_CHARS].split())

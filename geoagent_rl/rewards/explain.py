@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import pandas as pd
 from geoagent_rl.answers.forms import read
 from geoagent_rl.answers.parse import Parsed
 from geoagent_rl.config.reward import RewardConfig, Weights
+from geoagent_rl.files import parse_json
 from geoagent_rl.rewards import consistency, consistency_prompt
 from geoagent_rl.rewards.scorer import Scorer
 from geoagent_rl.rewards.services import LEVELS, Judge, Services
@@ -151,8 +151,8 @@ def compare(first: Sequence[Explanation], second: Sequence[Explanation]) -> dict
 def _line(number: int, text: str) -> Line:
     """Return the line, checked. Raises ValueError with what is wrong."""
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object {uid, completion, truth}")

@@ -6,12 +6,13 @@ what is no record and say how many lines that were. Rows of one file have a `ste
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from geoagent_rl.files import parse_json
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
@@ -21,8 +22,8 @@ BLOCK = 1 << 20  # bytes read at once on the way back from a file's end
 def record(line: bytes) -> Row | None:
     """Return the JSON object on a line; None where there is none."""
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         return None
     return row if isinstance(row, dict) else None
 

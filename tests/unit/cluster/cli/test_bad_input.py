@@ -21,7 +21,8 @@ BAD = [
     ("data import good out.txt", ".parquet or .jsonl"),
     ("data import nul.jsonl out.jsonl", "image missing (first: nul.jsonl, row 1"),
     ("data import half.jsonl out.jsonl", "image missing (first: half.jsonl, row 1"),
-    ("reward explain deep.jsonl", "deep.jsonl, line 1: not JSON"),
+    ("reward explain deep.jsonl", "deep.jsonl, line 1: not JSON (nested too deeply)"),
+    ("data import deep.json out.jsonl", "nested too deeply"),
     ("predict good/a.jpg --model circle", "circle is neither a checkpoint"),
     ("report circle", "give a run directory"),
     ("data import good good/m.jsonl --kind nonsense", "there are auto, swift"),
@@ -59,6 +60,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     files = {"notes.txt": "hello", "broken.jpg": "no image", "file": "", "zero.csv": "", "torn.jsonl": "{bad\n",
              "nul.jsonl": '{"image": "a\\u0000", "lat": 1, "lon": 1}\n', "deep.jsonl": "[" * 100_000 + "\n",
+             "deep.json": "[" * 100_000,
              "half.jsonl": '{"image": "\\ud800", "lat": 1, "lon": 1}\n',
              "cols.csv": "a,b\n1,2\n", "others.csv": "uid,score\nzebra,5\n",
              "off.csv": "uid,gt_lat,gt_lon,pred_lat,pred_lon\n1,100,10,11,11\n"}  # fmt: skip

@@ -130,3 +130,21 @@ def test_small_machines_get_a_note_with_an_advice():
     finding = doctor_machine.at_least("memory", 7.6, 12, " GiB", "lower this")
     assert finding == Finding("memory", "note", "8 GiB, below 12", "lower this")
     assert all(one.status != "fail" or one.advice for one in doctor_machine.machine())
+
+
+def test_ctrl_c_begins_no_further_check(monkeypatch):
+    begun = []
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    def check():
+        begun.append(1)
+        return doctor.python()
+
+    monkeypatch.setattr(doctor, "checks", lambda: [check] * 50)
+    monkeypatch.setattr(doctor, "as_completed", stopped)
+    monkeypatch.setattr(doctor, "python", lambda: time.sleep(0.05))
+    with pytest.raises(KeyboardInterrupt):
+        doctor.run()
+    assert len(begun) < 50
